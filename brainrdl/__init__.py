@@ -1,0 +1,55 @@
+"""Fit neural networks to brains, and to each other, by representational geometry."""
+
+from brainrdl.checkpoint import load_model, save_model
+from brainrdl.distances import rdm, sample_pairs, to_condensed, to_square
+from brainrdl.features import Recorder, capture, list_layers
+from brainrdl.inference import mcnemar
+from brainrdl.labelled import average_rdms, concat_rdms, label_rdms, select_stimuli
+from brainrdl.losses import RDLoss, rdl_loss
+from brainrdl.peers import CKA, KD, RKD, SP, DeepSupervision, Hint
+from brainrdl.schedules import constant, cosine_decay, linear_decay, step_decay
+from brainrdl.stimuli import StimulusSet
+from brainrdl.streams import StimulusStream, repeat
+from brainrdl.teachers import MeasuredTeacher, NetworkTeacher, RDMTeacher, relative_alpha
+from brainrdl.terms import Batch, RDLTerm, Term
+from brainrdl.trainer import Trainer
+
+__all__ = [
+    "CKA",
+    "KD",
+    "RKD",
+    "SP",
+    "Batch",
+    "DeepSupervision",
+    "Hint",
+    "MeasuredTeacher",
+    "NetworkTeacher",
+    "RDLTerm",
+    "RDLoss",
+    "RDMTeacher",
+    "Recorder",
+    "StimulusSet",
+    "StimulusStream",
+    "Term",
+    "Trainer",
+    "average_rdms",
+    "capture",
+    "concat_rdms",
+    "constant",
+    "cosine_decay",
+    "label_rdms",
+    "linear_decay",
+    "list_layers",
+    "load_model",
+    "mcnemar",
+    "rdl_loss",
+    "rdm",
+    "relative_alpha",
+    "repeat",
+    "sample_pairs",
+    "save_model",
+    "select_stimuli",
+    "step_decay",
+    "to_condensed",
+    "to_square",
+]

@@ -1,0 +1,453 @@
+"""Representational distances (Eq. 1): features to condensed RDMs, with a hand-written gradient.
+
+Every metric is a function of the Gram matrix of the patterns, so that an RDM costs n² memory beyond the features:
+the features are read in blocks of units, no pair of patterns is ever laid side by side. Two paths share it.
+
+*Without gradient* the Gram matrix is summed in float64, and pairs too close for it (squared distance below 1e-6 of
+the squared norms) are recomputed from the differences of their patterns.
+
+*With gradient* squared distances are computed in the precision of the features, at least float32, and cosines in
+float64. Half precision, autocast and TF32 never reach a distance, whatever is set outside.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import reduce
+from math import isqrt
+from typing import Any
+
+import torch
+from torch import Tensor
+
+METRICS = ("mse", "sqeuclidean", "euclidean", "correlation", "cosine")
+"""The metrics that are computed from features."""
+
+_BLOCK_ELEMENTS = 2**22
+_TOO_CLOSE = 1e-6
+
+
+def rdm(features: Tensor, metric: str = "mse") -> Tensor:
+    """Compute the representational distances of all pairs of stimuli (Eq. 1).
+
+    Parameters
+    ----------
+    features : Tensor (n, ...)
+        One activation pattern per stimulus; everything behind the first dimension is flattened to K units.
+    metric : {"mse", "sqeuclidean", "euclidean", "correlation", "cosine"}
+        ``mse``: mean over units of the squared differences (what rsatoolbox calls ``euclidean``).
+        ``sqeuclidean``: their sum. ``euclidean``: the root of the sum. ``correlation``: 1 − Pearson r over units.
+        ``cosine``: 1 − cosine of the angle.
+
+    Returns
+    -------
+    Tensor (n(n-1)/2,)
+        The condensed RDM, row-major upper triangle as in SciPy. Differentiable where `features` requires a gradient,
+        and then of its precision (at least float32); float64 otherwise. A constant pattern (for ``cosine``: a zero
+        one) has no direction: its distance to every other pattern is 1 and its gradient 0.
+
+    Raises
+    ------
+    ValueError
+        For an unknown metric, fewer than two stimuli, no units, complex features, or (without gradient) values that
+        are not finite.
+
+    Examples
+    --------
+    >>> import torch, brainrdl as rdl
+    >>> rdl.rdm(torch.tensor([[0.0, 0.0], [3.0, 4.0], [0.0, 2.0]]), "sqeuclidean")
+    tensor([25.,  4., 13.], dtype=torch.float64)
+    """
+    check_metric(metric)
+    flat = _flat(features)
+    if flat.requires_grad and torch.is_grad_enabled():
+        return training_rdm(flat, metric)
+    if not torch.isfinite(flat).all():
+        rows = torch.nonzero(~torch.isfinite(flat).all(dim=1)).flatten().tolist()
+        raise ValueError(
+            f"features of stimulus {_some(rows)} (row, counted from 0) hold NaN or infinite values; distances need "
+            "finite patterns: drop these stimuli, or find the layer or the image that made them"
+        )
+    with torch.no_grad(), full_precision(flat.device):
+        return _condense(_exact_square(flat, metric))
+
+
+def training_rdm(features: Tensor, metric: str = "mse", row_scale: Tensor | None = None) -> Tensor:
+    """Compute the distances as they are computed during training.
+
+    Parameters
+    ----------
+    features : Tensor (n, ...)
+        Patterns, with or without gradient.
+    metric : str
+        As in `rdm`.
+    row_scale : Tensor (n,), optional
+        Factors c_i on the gradient that reaches stimulus i (not on the value): with them the gradient is
+        ``c_i Σ_j g_ij ∂d_ij/∂f_i``, the form of Eq. 4.
+
+    Returns
+    -------
+    Tensor (n(n-1)/2,)
+        Distances in the features' precision, at least float32.
+    """
+    check_metric(metric)
+    distances: Tensor = _Distances.apply(_flat(features), metric, row_scale)  # type: ignore[no-untyped-call]
+    return distances
+
+
+def undefined_patterns(features: Tensor, metric: str) -> Tensor:
+    """Tell which patterns have no distance in a metric.
+
+    Parameters
+    ----------
+    features : Tensor (n, ...)
+        One pattern per stimulus.
+    metric : str
+        As in `rdm`.
+
+    Returns
+    -------
+    Tensor (n,)
+        True for constant patterns under ``correlation`` and zero patterns under ``cosine``; False elsewhere.
+    """
+    check_metric(metric)
+    return _undefined(_flat(features), metric)
+
+
+def to_square(condensed: Tensor) -> Tensor:
+    """Lay a condensed RDM out as a symmetric matrix with a zero diagonal.
+
+    Parameters
+    ----------
+    condensed : Tensor (..., n(n-1)/2)
+        Row-major upper triangles.
+
+    Returns
+    -------
+    Tensor (..., n, n)
+
+    Raises
+    ------
+    ValueError
+        If the length is not n(n-1)/2 for any n ≥ 2.
+
+    Examples
+    --------
+    >>> import torch, brainrdl as rdl
+    >>> rdl.to_square(torch.tensor([1.0, 2.0, 3.0]))
+    tensor([[0., 1., 2.],
+            [1., 0., 3.],
+            [2., 3., 0.]])
+    """
+    n = stimuli_of(condensed.shape[-1] if condensed.ndim else 0)
+    i, j = torch.triu_indices(n, n, 1, device=condensed.device)
+    square = condensed.new_zeros(*condensed.shape[:-1], n, n)
+    square[..., i, j] = condensed
+    square[..., j, i] = condensed
+    return square
+
+
+def to_condensed(square: Tensor) -> Tensor:
+    """Read the row-major upper triangle of a symmetric RDM.
+
+    Parameters
+    ----------
+    square : Tensor (..., n, n)
+        Symmetric, zero on the diagonal; NaN stands for an unmeasured pair and must be symmetric too.
+
+    Returns
+    -------
+    Tensor (..., n(n-1)/2)
+
+    Raises
+    ------
+    ValueError
+        If the matrix is not square, smaller than 2 × 2, not symmetric or not zero on the diagonal.
+
+    Examples
+    --------
+    >>> import torch, brainrdl as rdl
+    >>> rdl.to_condensed(torch.tensor([[0.0, 1.0, 2.0], [1.0, 0.0, 3.0], [2.0, 3.0, 0.0]]))
+    tensor([1., 2., 3.])
+    """
+    if square.ndim < 2 or square.shape[-1] != square.shape[-2] or square.shape[-1] < 2:
+        raise ValueError(
+            f"expected a square RDM of at least 2 × 2, got shape {tuple(square.shape)}; "
+            "a condensed RDM is laid out by to_square"
+        )
+    mirrored = square.transpose(-1, -2)
+    alike = (square == mirrored) | (square.isnan() & mirrored.isnan())
+    if not alike.all():
+        largest = (square - mirrored).abs().nan_to_num(torch.inf).max().item()
+        raise ValueError(
+            f"the RDM is not symmetric (largest difference {largest:.3g}); average it with its transpose, or find out "
+            "why the two directions differ"
+        )
+    diagonal = square.diagonal(dim1=-2, dim2=-1)
+    if (diagonal != 0).any():
+        raise ValueError(
+            f"the RDM's diagonal must be 0, the largest entry found is {diagonal.abs().max().item():.3g}; "
+            "a similarity matrix has to be turned into distances first"
+        )
+    return _condense(square)
+
+
+def sample_pairs(n: int, n_pairs: int, generator: torch.Generator | None = None) -> Tensor:
+    """Draw distinct pairs of stimuli without replacement.
+
+    Parameters
+    ----------
+    n : int
+        Number of stimuli.
+    n_pairs : int
+        Number of unordered pairs i < j to draw, at most n(n-1)/2.
+    generator : torch.Generator, optional
+        Source of randomness on the CPU, torch's global one if absent.
+
+    Returns
+    -------
+    Tensor (n_pairs, 2)
+        int64, ``i < j`` in each row, no row twice.
+
+    Raises
+    ------
+    ValueError
+        If there are fewer than `n_pairs` pairs, or `n_pairs` is below 1.
+
+    Examples
+    --------
+    >>> import torch, brainrdl as rdl
+    >>> rdl.sample_pairs(3, 3).sort(dim=0).values
+    tensor([[0, 1],
+            [0, 2],
+            [1, 2]])
+    """
+    total = n * (n - 1) // 2
+    if n < 2 or not 1 <= n_pairs <= total:
+        raise ValueError(
+            f"cannot draw {n_pairs} distinct pairs from {n} stimuli, which have {max(total, 0)}; "
+            "ask for at least 1 and at most that many"
+        )
+    chosen = torch.randperm(total, generator=generator)[:n_pairs]
+    i, j = torch.triu_indices(n, n, 1)
+    return torch.stack((i[chosen], j[chosen]), dim=1)
+
+
+def condensed_index(n: int, pairs: Tensor) -> Tensor:
+    """Find pairs of stimuli in the condensed order.
+
+    Parameters
+    ----------
+    n : int
+        Number of stimuli.
+    pairs : Tensor (P, 2)
+        Integers, i ≠ j in each row, in either order.
+
+    Returns
+    -------
+    Tensor (P,)
+        Positions in a condensed RDM of n stimuli.
+
+    Raises
+    ------
+    ValueError
+        If `pairs` has another shape or is not of an integer type; for pairs on the CPU also if a member is out of
+        range or paired with itself (elsewhere this would make the host wait for the device).
+    """
+    if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.is_floating_point() or pairs.dtype == torch.bool:
+        raise ValueError(
+            f"pairs must be an integer tensor of shape (P, 2), got {pairs.dtype} of shape {tuple(pairs.shape)}; "
+            "sample_pairs makes one"
+        )
+    i, j = pairs.min(dim=1).values, pairs.max(dim=1).values
+    if pairs.device.type == "cpu":
+        wrong = (i < 0) | (j >= n) | (i == j)
+        if wrong.any():
+            row = int(torch.nonzero(wrong)[0, 0])
+            raise ValueError(
+                f"pair {row} is {tuple(pairs[row].tolist())}; both members must lie in 0 … {n - 1} and differ"
+            )
+    return i * n - i * (i + 1) // 2 + j - i - 1
+
+
+def stimuli_of(n_distances: int) -> int:
+    """Number of stimuli n of a condensed RDM with n(n-1)/2 distances; ValueError if there is none."""
+    n = (1 + isqrt(1 + 8 * n_distances)) // 2
+    if n_distances < 1 or n * (n - 1) // 2 != n_distances:
+        raise ValueError(
+            f"{n_distances} is not the length of a condensed RDM, which is n(n-1)/2 (1, 3, 6, 10, …); "
+            "give the upper triangle without the diagonal"
+        )
+    return n
+
+
+def check_metric(metric: str) -> None:
+    """Raise a ValueError that lists the known metrics, unless `metric` is one of them."""
+    if metric not in METRICS:
+        raise ValueError(f"unknown metric {metric!r}; computed from features are: {', '.join(METRICS)}")
+
+
+class _Distances(torch.autograd.Function):
+    """Condensed distances on the training path. The backward pass is one n × n by n × K product."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, metric: str, row_scale: Tensor | None) -> Tensor:
+        with full_precision(features.device):
+            square, norms = _square(features, _Patterns(features, metric, exact=False), metric)
+        ctx.metric = metric
+        ctx.save_for_backward(features, square, norms, row_scale)
+        return _condense(square).to(torch.promote_types(features.dtype, torch.float32))
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, condensed_gradient: Tensor) -> tuple[Tensor, None, None]:
+        features, square, norms, row_scale = ctx.saved_tensors
+        with full_precision(features.device):
+            # g_ij = ∂L/∂d_ij; row i holds what reaches stimulus i, which Eq. 4 scales by c_i
+            g = to_square(condensed_gradient.to(square.dtype))
+            if row_scale is not None:
+                g = g * row_scale.to(g.dtype)[:, None]
+            pull = _pull(g, square, norms, features.shape[1], ctx.metric)
+            gradient = torch.empty_like(features)
+            for units, block in _Patterns(features, ctx.metric, exact=False):
+                gradient[:, units] = (pull @ block).to(features.dtype)
+        return gradient, None, None
+
+
+def _pull(g: Tensor, square: Tensor, norms: Tensor, n_units: int, metric: str) -> Tensor:
+    """The n × n matrix M with Σ_j g_ij ∂d_ij/∂f_i = (M X)_i, X the (centred) patterns."""
+    if metric in ("correlation", "cosine"):
+        # ∂d_ij/∂f_i = −(u_j − s_ij u_i)/|f_i| with u = f/|f|, s = 1 − d; no direction, no gradient
+        inverse = torch.where(norms > 0, 1 / norms.clamp_min(torch.finfo(norms.dtype).tiny), 0.0)
+        g = g * (inverse > 0)[:, None] * (inverse > 0)[None, :]
+        toward_others = g * inverse[:, None] * inverse[None, :]
+        return torch.diag((g * (1 - square)).sum(dim=1) * inverse**2) - toward_others
+    if metric == "euclidean":
+        # ∂d_ij/∂f_i = (f_i − f_j)/d_ij, taken as 0 where the two patterns coincide
+        coefficient = torch.where(square > 0, g / square.clamp_min(torch.finfo(square.dtype).tiny), 0.0)
+    else:
+        # ∂d_ij/∂f_i = 2 (f_i − f_j), over K for the mean
+        coefficient = 2 * g / (n_units if metric == "mse" else 1)
+    return torch.diag(coefficient.sum(dim=1)) - coefficient
+
+
+@dataclass(frozen=True)
+class _Patterns:
+    """Blocks of units of the patterns, centred as the metric asks, in the precision it asks."""
+
+    features: Tensor
+    metric: str
+    exact: bool
+
+    def __iter__(self) -> Iterator[tuple[slice, Tensor]]:
+        angular = self.metric in ("correlation", "cosine")
+        n, n_units = self.features.shape
+        dtype = torch.float64 if angular or self.exact else torch.promote_types(self.features.dtype, torch.float32)
+        width = max(1, min(n_units, _BLOCK_ELEMENTS // n))
+        slices = [slice(start, min(start + width, n_units)) for start in range(0, n_units, width)]
+        mean: Tensor | None = None
+        if self.metric == "correlation":
+            # centred twice: the mean of a large offset is itself rounded
+            mean = torch.stack([self.features[:, s].to(dtype).sum(dim=1) for s in slices]).sum(dim=0)[:, None] / n_units
+            rest = torch.stack([(self.features[:, s].to(dtype) - mean).sum(dim=1) for s in slices]).sum(dim=0)
+            mean = mean + rest[:, None] / n_units
+        for units in slices:
+            block = self.features[:, units].to(dtype)
+            if mean is not None:
+                block = block - mean
+            elif not angular:
+                block = block - block.mean(dim=0)  # a common offset cancels in every difference
+            yield units, block
+
+
+def _square(features: Tensor, patterns: _Patterns, metric: str) -> tuple[Tensor, Tensor]:
+    """Square distances from the Gram matrix, and the patterns' norms (angular metrics) or squared norms."""
+    gram = reduce(torch.add, (block @ block.T for _, block in patterns))
+    squared_norms = gram.diagonal().clone()
+    if metric in ("correlation", "cosine"):
+        norms = torch.where(_undefined(features, metric), 0.0, squared_norms.sqrt())
+        outer = norms[:, None] * norms[None, :]
+        cosine = torch.where(outer > 0, gram / outer.clamp_min(torch.finfo(gram.dtype).tiny), 0.0)
+        square = (1 - cosine).clamp_(0, 2)
+        return _symmetric(square), norms
+    # |f_i − f_j|² = |f_i|² + |f_j|² − 2 f_i·f_j
+    square = (squared_norms[:, None] + squared_norms[None, :]).sub_(gram, alpha=2).clamp_(min=0)
+    return _symmetric(_from_squared(square, metric, features.shape[1])), squared_norms
+
+
+def _from_squared(squared: Tensor, metric: str, n_units: int) -> Tensor:
+    if metric == "euclidean":
+        return squared.sqrt()
+    return squared / n_units if metric == "mse" else squared
+
+
+def _symmetric(square: Tensor) -> Tensor:
+    """The upper triangle on both sides, the diagonal 0: no BLAS promises either."""
+    upper = square.triu_(1)
+    return upper + upper.T
+
+
+def _exact_square(features: Tensor, metric: str) -> Tensor:
+    """Distances in float64, those of close pairs from the differences of their patterns."""
+    angular = metric in ("correlation", "cosine")
+    kind = metric if angular else "sqeuclidean"
+    patterns = _Patterns(features, kind, exact=True)
+    square, norms = _square(features, patterns, kind)
+    # distances between unit vectors are 1 − cos = |u_i − u_j|²/2, with squared norms adding up to 2
+    reference = (norms[:, None] * norms[None, :] > 0) * 1.0 if angular else norms[:, None] + norms[None, :]
+    i, j = torch.nonzero((square < _TOO_CLOSE * reference).triu_(1), as_tuple=True)
+    if len(i):
+        close = torch.zeros(len(i), dtype=square.dtype, device=square.device)
+        for units, block in patterns:
+            if angular:
+                block = block / norms.clamp_min(torch.finfo(norms.dtype).tiny)[:, None]
+            else:
+                block = features[:, units].to(block.dtype)
+            step = max(1, _BLOCK_ELEMENTS // block.shape[1])
+            for start in range(0, len(i), step):
+                chosen = slice(start, start + step)
+                close[chosen] += (block[i[chosen]] - block[j[chosen]]).square_().sum(dim=1)
+        square[i, j] = square[j, i] = close / 2 if angular else close
+    return square if angular else _from_squared(square, metric, features.shape[1])
+
+
+def _undefined(features: Tensor, metric: str) -> Tensor:
+    if metric == "correlation":
+        return features.amax(dim=1) == features.amin(dim=1)
+    if metric == "cosine":
+        return (features == 0).all(dim=1)
+    return torch.zeros(len(features), dtype=torch.bool, device=features.device)
+
+
+def _condense(square: Tensor) -> Tensor:
+    n = square.shape[-1]
+    i, j = torch.triu_indices(n, n, 1, device=square.device)
+    return square[..., i, j]
+
+
+def _flat(features: Tensor) -> Tensor:
+    if features.ndim < 2 or features.shape[0] < 2 or features[0].numel() == 0:
+        raise ValueError(
+            f"features must have shape (stimuli, units, …) with at least 2 stimuli and 1 unit, got "
+            f"{tuple(features.shape)}"
+        )
+    if features.is_complex():
+        raise ValueError(f"features must be real, got {features.dtype}; take the magnitude or stack both parts")
+    return features.flatten(1)
+
+
+def _some(rows: list[int]) -> str:
+    return ", ".join(map(str, rows[:5])) + (f" and {len(rows) - 5} more" if len(rows) > 5 else "")
+
+
+@contextmanager
+def full_precision(device: torch.device) -> Iterator[None]:
+    """Neither autocast nor TF32 (or bf16 on the CPU) within, whatever holds outside."""
+    backend: Any = torch.backends.cuda.matmul if device.type == "cuda" else torch.backends.mkldnn.matmul
+    before = backend.fp32_precision
+    with torch.autocast(device.type, enabled=False):
+        backend.fp32_precision = "ieee"
+        try:
+            yield
+        finally:
+            backend.fp32_precision = before

@@ -1,0 +1,284 @@
+"""Features: what named layers answer to a batch of stimuli."""
+
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+_WRAPPERS = ("module", "_orig_mod", "_forward_module", "_original_module")
+
+Selector = int | str | Callable[[Any], Tensor]
+
+
+def list_layers(model: nn.Module) -> list[str]:
+    """List the names of a model's layers, in the order in which they are registered.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Any module, bare or wrapped (DistributedDataParallel, ``torch.compile``, Lightning Fabric).
+
+    Returns
+    -------
+    list of str
+        Dotted names as ``model.named_modules()`` gives them, without a wrapper's prefix. A module registered under
+        two names is listed under both.
+
+    Examples
+    --------
+    >>> import brainrdl as rdl
+    >>> from torch import nn
+    >>> rdl.list_layers(nn.Sequential(nn.Linear(2, 3), nn.ReLU()))
+    ['0', '1']
+    """
+    return list(_named_layers(model))
+
+
+def capture(
+    model: nn.Module,
+    layers: Iterable[str],
+    x: Any,
+    *,
+    select: Mapping[str, Selector] | None = None,
+    flatten: bool = True,
+) -> tuple[Any, dict[str, Tensor]]:
+    """Run a model once and keep what the named layers answered.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The model; its mode (train or eval) is left as it is.
+    layers : iterable of str
+        Names as in `list_layers`.
+    x : Tensor (n, ...) or whatever the model takes
+        The input, handed on as it is.
+    select : dict, optional
+        For layers whose output is a tuple or dict: layer → index, key or function that picks the tensor.
+    flatten : bool
+        Whether features become ``(n, units)``; otherwise they keep the layer's own shape.
+
+    Returns
+    -------
+    output : object
+        What the model returned.
+    features : dict of Tensor (n, units)
+        One entry per layer, differentiable.
+
+    Raises
+    ------
+    ValueError, RuntimeError, TypeError
+        As `Recorder`.
+
+    Examples
+    --------
+    >>> import torch, brainrdl as rdl
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(inplace=True))
+    >>> output, features = rdl.capture(model, ["0"], torch.zeros(2, 1, 5, 5))
+    >>> features["0"].shape
+    torch.Size([2, 36])
+    """
+    with Recorder(model, layers, select=select, flatten=flatten) as recorder:
+        output = model(x)
+        features = recorder.features()
+    if isinstance(x, Tensor) and x.ndim:
+        for layer, value in features.items():
+            if value.shape[0] != x.shape[0]:
+                raise ValueError(
+                    f"layer {layer!r} answered with {value.shape[0]} rows to {x.shape[0]} stimuli; its first dimension "
+                    "must be the stimuli: give select={layer: function} to move it there"
+                )
+    return output, features
+
+
+class Recorder:
+    """Keep what named layers answer, at every forward pass of a model.
+
+    The hooks are installed once, at construction: before the model is compiled and before Fabric wraps it. They are
+    removed at the end of the ``with`` block, or by `remove`.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The model that will be called; whole forward passes only.
+    layers : iterable of str
+        Names as in `list_layers`; a wrapper's prefix (``module.``, ``_orig_mod.``, ``_forward_module.``) may stand
+        before them.
+    select : dict, optional
+        For layers whose output is a tuple or dict: layer → index, key or function that picks the tensor.
+    flatten : bool
+        Whether features become ``(n, units)``.
+
+    Raises
+    ------
+    ValueError
+        If a layer is not in the model (with near matches) or named twice, or the model is already compiled.
+    RuntimeError
+        From `features`: if a layer did not run, or ran more than once, in the last forward pass.
+    TypeError
+        From the forward pass: if a layer's output is not a tensor and `select` does not say which part is meant.
+
+    Examples
+    --------
+    >>> import torch, brainrdl as rdl
+    >>> from torch import nn
+    >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(inplace=True))
+    >>> with rdl.Recorder(model, ["0"]) as recorder:
+    ...     output = model(torch.ones(5, 2))
+    ...     recorder.features()["0"].shape
+    torch.Size([5, 3])
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: Iterable[str],
+        *,
+        select: Mapping[str, Selector] | None = None,
+        flatten: bool = True,
+    ) -> None:
+        self.layers = tuple(layers)
+        self._select = dict(select or {})
+        self._flatten = flatten
+        self._recording = False
+        self._features: dict[str, Tensor] = {}
+        self._runs: dict[str, int] = {}
+        self._handles: list[Any] = []
+        if isinstance(layers, str):
+            raise ValueError(f"layers must be a list of names, got the single string {layers!r}; write [{layers!r}]")
+        for name, values in (("layers", self.layers), ("select", tuple(self._select))):
+            if len(set(values)) != len(values):
+                raise ValueError(f"{name} names a layer twice: {', '.join(map(repr, values))}")
+        unknown = [name for name in self._select if name not in self.layers]
+        if unknown:
+            raise ValueError(f"select names {unknown[0]!r}, which is not among the layers {list(self.layers)}")
+        _refuse_compiled(model)
+        modules = [(name, _find(model, name)) for name in self.layers]
+        self._handles.append(model.register_forward_pre_hook(self._begin, prepend=True))
+        for name, module in modules:
+            self._handles.append(module.register_forward_hook(self._keep(name)))
+        self._handles.append(model.register_forward_hook(self._end, always_call=True))
+
+    def features(self) -> dict[str, Tensor]:
+        """Hand over the features of the last forward pass and forget them.
+
+        Returns
+        -------
+        dict of Tensor (n, units)
+            One entry per layer, in the order of `layers`.
+
+        Raises
+        ------
+        RuntimeError
+            If there was no forward pass since the last call, or a layer did not run in it or ran more than once.
+        """
+        features, self._features = self._features, {}
+        runs, self._runs = self._runs, {}
+        if not runs and self.layers:
+            raise RuntimeError(
+                f"none of the layers {list(self.layers)} has run since features were last taken; call the model (the "
+                "very one that the Recorder was given, or its wrapper) before features()"
+            )
+        for layer in self.layers:
+            if runs.get(layer, 0) == 0:
+                raise RuntimeError(
+                    f"layer {layer!r} did not run in the last forward pass; name a layer that the model's forward calls"
+                )
+            if runs[layer] > 1:
+                raise RuntimeError(
+                    f"layer {layer!r} ran {runs[layer]} times in one forward pass, so that its features are ambiguous; "
+                    "give each use a module of its own, or name a layer behind it"
+                )
+        return {layer: features[layer] for layer in self.layers}
+
+    def remove(self) -> None:
+        """Take the hooks off the model."""
+        for handle in self._handles:
+            handle.remove()
+        self._handles.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.remove()
+
+    def _begin(self, module: nn.Module, args: Any) -> None:
+        self._recording, self._features, self._runs = True, {}, {}
+
+    def _end(self, module: nn.Module, args: Any, output: Any) -> None:
+        # activation checkpointing runs layers again during backward: those runs are not ours
+        self._recording = False
+
+    def _keep(self, layer: str) -> Callable[[nn.Module, Any, Any], None]:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            if not self._recording:
+                return
+            self._runs[layer] = self._runs.get(layer, 0) + 1
+            value = _tensor_of(output, layer, self._select.get(layer))
+            # a copy: an in-place operation behind the layer would change what it answered
+            value = value.clone()
+            self._features[layer] = value.flatten(1) if self._flatten else value
+
+        return hook
+
+
+def _tensor_of(output: Any, layer: str, selector: Selector | None) -> Tensor:
+    value = output
+    if selector is not None:
+        try:
+            value = selector(output) if callable(selector) else output[selector]
+        except (KeyError, IndexError, TypeError) as error:
+            parts = list(output) if isinstance(output, Mapping) else f"a {type(output).__name__}"
+            raise TypeError(f"select[{layer!r}] = {selector!r} finds nothing in the layer's output: {parts}") from error
+    if not isinstance(value, Tensor):
+        parts = f"keys {list(value)}" if isinstance(value, Mapping) else f"a {type(value).__name__}"
+        raise TypeError(
+            f"layer {layer!r} answers with {parts}, not a tensor; say which part is meant: "
+            f"select={{{layer!r}: index, key or function}}"
+        )
+    if value.ndim == 0:
+        raise TypeError(f"layer {layer!r} answers with a single number; features need shape (stimuli, …)")
+    return value if value.ndim > 1 else value[:, None]
+
+
+def _strip(name: str) -> str:
+    parts = name.split(".")
+    while parts and parts[0] in _WRAPPERS:
+        parts = parts[1:]
+    return ".".join(parts)
+
+
+def _named_layers(model: nn.Module) -> dict[str, nn.Module]:
+    # shared modules count under each of their names
+    named = dict(model.named_modules(remove_duplicate=False))
+    layers: dict[str, nn.Module] = {}
+    for name, module in named.items():
+        layers.setdefault(_strip(name), module)
+    layers.pop("", None)
+    return layers
+
+
+def _find(model: nn.Module, name: str) -> nn.Module:
+    layers = _named_layers(model)
+    module = layers.get(name, layers.get(_strip(name)))
+    if module is None:
+        near = get_close_matches(_strip(name), layers, n=3, cutoff=0.5)
+        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "list_layers(model) lists them all"
+        raise ValueError(f"{type(model).__name__} has no layer {name!r}; {hint}")
+    return module
+
+
+def _refuse_compiled(model: nn.Module) -> None:
+    for name, module in model.named_modules():
+        if isinstance(module, torch._dynamo.OptimizedModule) or module._compiled_call_impl is not None:
+            where = f"its layer {name!r}" if name else "the model"
+            raise ValueError(
+                f"{where} is already compiled, and hooks added now would never fire; record first, compile afterwards "
+                "(brainrdl.Recorder(model, …), then torch.compile(model))"
+            )

@@ -1,0 +1,181 @@
+"""The RDL loss: how far a layer's representational geometry is from its target (Eqs. 2 to 4)."""
+
+import torch
+from torch import Tensor, nn
+
+from brainrdl.distances import check_metric, condensed_index, sample_pairs, training_rdm
+from brainrdl.similarity import check_compare, dissimilarity
+
+GRADIENTS = ("auto", "per-stimulus", "mean")
+
+
+def rdl_loss(
+    features: Tensor,
+    target: Tensor,
+    *,
+    metric: str = "mse",
+    compare: str = "mse",
+    pairs: Tensor | None = None,
+    weights: Tensor | None = None,
+    gradient: str = "auto",
+) -> Tensor:
+    """Compare a layer's RDM with a target RDM, as an auxiliary error to train with.
+
+    Parameters
+    ----------
+    features : Tensor (n, ...)
+        The layer's activation patterns, flattened to K units; carries the gradient.
+    target : Tensor (n(n-1)/2,)
+        The condensed target RDM of the same stimuli in the same order. NaN marks a pair that was not measured: it
+        leaves before anything is counted. No gradient reaches the target.
+    metric : str
+        Distance between the student's patterns, see `rdm`.
+    compare : {"mse", "corr", "cosine"}
+        ``mse`` is E_aux of Eq. 2 with weights, ``Σ w (D − T)² / Σ w``; ``corr`` and ``cosine`` are 1 minus the
+        (weighted) Pearson correlation or cosine of the two RDMs, which ignore the target's scale.
+    pairs : Tensor (P, 2), optional
+        The pairs to compare (the random subset P of Eq. 4), all if absent.
+    weights : Tensor (n(n-1)/2,), optional
+        Weights w ≥ 0 of the pairs, condensed like the target.
+    gradient : {"auto", "per-stimulus", "mean"}
+        ``per-stimulus`` is Eq. 4: the subset mean's gradient at stimulus i times ``c_i = 2W/(|X_P| W_i)``, W the sum
+        of the pairs' weights, W_i that of the pairs that hold i, |X_P| the number of stimuli in any pair. ``mean`` is
+        the derivative of the value. ``auto``: ``per-stimulus`` for ``mse`` on a subset of pairs without weights or
+        missing pairs, ``mean`` otherwise. The value is the same.
+
+    Returns
+    -------
+    Tensor ()
+        The loss. If no pair counts, 0 for ``mse`` (1 for the others) with zero gradient.
+
+    Raises
+    ------
+    ValueError
+        For unknown names, wrong lengths, negative or missing weights, and ``per-stimulus`` with another comparison
+        than ``mse``.
+
+    References
+    ----------
+    McClure & Kriegeskorte (2016), Representational Distance Learning for Deep Neural Networks.
+
+    Examples
+    --------
+    >>> import torch, brainrdl as rdl
+    >>> student = torch.tensor([[0.0], [1.0], [3.0]], requires_grad=True)
+    >>> loss = rdl.rdl_loss(student, torch.tensor([1.0, 9.0, 1.0]))  # distances 1, 9, 4
+    >>> loss.item()
+    3.0
+    """
+    check_metric(metric)
+    check_compare(compare)
+    if gradient not in GRADIENTS:
+        raise ValueError(f"unknown gradient {gradient!r}; known are: {', '.join(GRADIENTS)}")
+    if gradient == "per-stimulus" and compare != "mse":
+        raise ValueError(f"gradient='per-stimulus' is Eq. 4 and exists for compare='mse' only, not {compare!r}")
+    n = features.shape[0] if features.ndim else 0
+    _check_length(target, n, "target")
+    index = None if pairs is None else condensed_index(n, pairs).to(target.device)
+    target = target.detach() if index is None else target.detach()[index]
+    measured = ~target.isnan()
+    w = measured.to(features.dtype if features.dtype == torch.float64 else torch.float32)
+    if weights is not None:
+        _check_length(weights, n, "weights")
+        weights = weights.detach()
+        if not (weights >= 0).all():
+            raise ValueError("weights must be 0 or larger and not NaN; a pair that does not count has weight 0")
+        # 0 where unmeasured, not 0 · w: the weight of an unmeasured pair may be anything, infinity among it
+        w = torch.where(measured, (weights if index is None else weights[index]).to(w.dtype), 0.0)
+    row_scale = None
+    if gradient == "per-stimulus" or (gradient == "auto" and compare == "mse" and pairs is not None and weights is None):
+        row_scale = _per_stimulus_scale(n, pairs, w)
+        if gradient == "auto":  # decided on the device: reading it here would make the host wait
+            row_scale = torch.where(measured.all(), row_scale, 1.0)
+    distances = training_rdm(features, metric, row_scale)
+    if index is not None:
+        distances = distances[index]
+    return dissimilarity(distances, torch.where(measured, target, 0.0).to(distances.dtype), compare, w)
+
+
+class RDLoss(nn.Module):
+    """`rdl_loss` with its options held, and a fresh random subset of the pairs drawn at each call.
+
+    Parameters
+    ----------
+    metric : str, optional
+        Distance between the student's patterns. Absent: ``mse`` in a loop of one's own; inside a term, what the
+        teacher's metric asks for.
+    compare : str, optional
+        Comparison of the two RDMs. Absent: ``mse`` in a loop of one's own; inside a term, what the teacher asks for.
+    n_pairs : int, optional
+        Number of pairs drawn for each update, all if absent.
+    gradient : {"auto", "per-stimulus", "mean"}
+        See `rdl_loss`.
+
+    References
+    ----------
+    McClure & Kriegeskorte (2016), Eqs. 2 to 4.
+
+    Examples
+    --------
+    >>> import torch, brainrdl as rdl
+    >>> loss = rdl.RDLoss(compare="corr")
+    >>> features = torch.eye(4, requires_grad=True)
+    >>> loss(features, rdl.rdm(torch.arange(4.0)[:, None])).item()  # equal distances correlate with nothing
+    1.0
+    """
+
+    def __init__(
+        self,
+        metric: str | None = None,
+        compare: str | None = None,
+        n_pairs: int | None = None,
+        gradient: str = "auto",
+    ) -> None:
+        super().__init__()
+        if metric is not None:
+            check_metric(metric)
+        if compare is not None:
+            check_compare(compare)
+        if gradient not in GRADIENTS:
+            raise ValueError(f"unknown gradient {gradient!r}; known are: {', '.join(GRADIENTS)}")
+        self.metric = metric
+        self.compare = compare
+        self.n_pairs = n_pairs
+        self.gradient = gradient
+
+    def forward(
+        self, features: Tensor, target: Tensor, *, pairs: Tensor | None = None, weights: Tensor | None = None
+    ) -> Tensor:
+        """Compare ``features`` (n, ...) with the condensed ``target``; draws pairs unless they are given."""
+        if pairs is None and self.n_pairs is not None:
+            pairs = sample_pairs(features.shape[0], self.n_pairs)
+        return rdl_loss(
+            features,
+            target,
+            metric=self.metric or "mse",
+            compare=self.compare or "mse",
+            pairs=pairs,
+            weights=weights,
+            gradient=self.gradient,
+        )
+
+
+def _per_stimulus_scale(n: int, pairs: Tensor | None, weights: Tensor) -> Tensor:
+    """c_i = 2W/(|X_P| W_i), 0 for a stimulus in no pair."""
+    if pairs is None:
+        i, j = torch.triu_indices(n, n, 1, device=weights.device)
+    else:
+        i, j = pairs.to(weights.device).unbind(dim=1)
+    per_stimulus = weights.new_zeros(n).index_add(0, i, weights).index_add(0, j, weights)
+    occurring = (per_stimulus > 0).sum()
+    scale = 2 * weights.sum() / (occurring.clamp_min(1) * torch.where(per_stimulus > 0, per_stimulus, 1.0))
+    return torch.where(per_stimulus > 0, scale, 0.0)
+
+
+def _check_length(values: Tensor, n: int, what: str) -> None:
+    expected = n * (n - 1) // 2
+    if values.shape != (expected,):
+        raise ValueError(
+            f"{what} has shape {tuple(values.shape)}, but the condensed RDM of {n} stimuli has {expected} distances; "
+            "a square RDM is condensed by to_condensed, and with pairs it is still given whole"
+        )

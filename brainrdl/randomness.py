@@ -1,0 +1,94 @@
+"""One source of randomness per purpose, so that an added term shifts none of the others.
+
+``nn.Dropout`` and most loaders draw from torch's global generators and take no other. Hence each purpose owns a saved
+state of the global generators, which is swapped in around that purpose and out again behind it.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import sha256
+from typing import Any
+
+import torch
+from torch import Tensor
+
+PURPOSES = ("task order", "task forward", "stimulus order", "stimulus forward", "heads")
+
+
+def derive_seed(seed: int, *key: object) -> int:
+    """Derive the seed of a purpose: a hash, so that neighbouring seeds share nothing.
+
+    Parameters
+    ----------
+    seed : int
+        The run's seed.
+    *key : object
+        What it is for; told apart by ``str``.
+
+    Returns
+    -------
+    int
+        In 0 … 2⁶³ − 1.
+    """
+    text = "/".join(map(str, (seed, *key)))
+    return int.from_bytes(sha256(text.encode()).digest()[:8], "big") >> 1
+
+
+class RandomStates:
+    """Saved states of torch's global generators, one per purpose, and the generator of the pair draws.
+
+    Parameters
+    ----------
+    seed : int
+        The run's seed.
+    device : torch.device
+        The device whose generator belongs to the state, beside the CPU's.
+    """
+
+    def __init__(self, seed: int, device: torch.device) -> None:
+        self._seed = seed
+        self._device = device
+        self._states: dict[str, list[Tensor]] = {}
+        for purpose in PURPOSES:
+            self.reseed(purpose)
+        self.pairs = torch.Generator().manual_seed(derive_seed(seed, "pairs"))
+
+    def reseed(self, purpose: str, *key: object) -> int:
+        """Start a purpose anew from (seed, purpose, key), and return that seed."""
+        derived = derive_seed(self._seed, purpose, *key)
+        before = self._read()
+        torch.manual_seed(derived)
+        self._states[purpose] = self._read()
+        self._write(before)
+        return derived
+
+    @contextmanager
+    def use(self, purpose: str) -> Iterator[None]:
+        """Draw from the purpose's own state within; outside, the global state is as it was."""
+        before = self._read()
+        self._write(self._states[purpose])
+        try:
+            yield
+        finally:
+            self._states[purpose] = self._read()
+            self._write(before)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All states, for a checkpoint."""
+        return {"purposes": dict(self._states), "pairs": self.pairs.get_state()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from a checkpoint."""
+        self._states = {
+            purpose: [part.cpu() for part in parts] for purpose, parts in state["purposes"].items()
+        }
+        self.pairs.set_state(state["pairs"].cpu())
+
+    def _read(self) -> list[Tensor]:
+        on_gpu = [torch.cuda.get_rng_state(self._device)] if self._device.type == "cuda" else []
+        return [torch.get_rng_state(), *on_gpu]
+
+    def _write(self, state: list[Tensor]) -> None:
+        torch.set_rng_state(state[0])
+        if self._device.type == "cuda" and len(state) > 1:
+            torch.cuda.set_rng_state(state[1], self._device)

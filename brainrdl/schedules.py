@@ -1,0 +1,168 @@
+"""How α falls over the epochs. A schedule is called with (epoch, epochs) and answers a number or a per-layer dict."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from math import cos, pi
+
+Alpha = float | Mapping[str, float]
+Schedule = Callable[[int, int], Alpha]
+
+
+@dataclass(frozen=True)
+class _Scaled:
+    """α₀ times a factor of (epoch, epochs)."""
+
+    alpha0: Alpha
+    factor: Callable[[int, int], float]
+
+    def __call__(self, epoch: int, epochs: int) -> Alpha:
+        factor = self.factor(epoch, epochs)
+        if isinstance(self.alpha0, Mapping):
+            return {layer: alpha0 * factor for layer, alpha0 in self.alpha0.items()}
+        return self.alpha0 * factor
+
+
+def linear_decay(alpha0: Alpha) -> Schedule:
+    """Decay α linearly, the paper's schedule: ``α_t = α_0 (1 − t/t_max)``, t = 0 … t_max − 1.
+
+    Parameters
+    ----------
+    alpha0 : float or dict of float
+        α of the first epoch, for all layers or for each.
+
+    Returns
+    -------
+    callable (epoch, epochs) -> float or dict of float
+
+    Examples
+    --------
+    >>> import brainrdl as rdl
+    >>> [rdl.linear_decay(2.0)(epoch, 4) for epoch in range(4)]
+    [2.0, 1.5, 1.0, 0.5]
+    """
+    return _Scaled(_checked(alpha0), lambda epoch, epochs: 1 - epoch / epochs)
+
+
+def constant(alpha0: Alpha) -> Schedule:
+    """Keep α at α_0.
+
+    Parameters
+    ----------
+    alpha0 : float or dict of float
+        α of every epoch, for all layers or for each.
+
+    Returns
+    -------
+    callable (epoch, epochs) -> float or dict of float
+
+    Examples
+    --------
+    >>> import brainrdl as rdl
+    >>> rdl.constant({"fc": 0.5})(3, 4)
+    {'fc': 0.5}
+    """
+    return _Scaled(_checked(alpha0), lambda epoch, epochs: 1.0)
+
+
+def cosine_decay(alpha0: Alpha) -> Schedule:
+    """Decay α along half a cosine: ``α_t = α_0 (1 + cos(π t/t_max))/2``.
+
+    Parameters
+    ----------
+    alpha0 : float or dict of float
+        α of the first epoch, for all layers or for each.
+
+    Returns
+    -------
+    callable (epoch, epochs) -> float or dict of float
+
+    Examples
+    --------
+    >>> import brainrdl as rdl
+    >>> [round(rdl.cosine_decay(1.0)(epoch, 4), 3) for epoch in range(4)]
+    [1.0, 0.854, 0.5, 0.146]
+    """
+    return _Scaled(_checked(alpha0), lambda epoch, epochs: (1 + cos(pi * epoch / epochs)) / 2)
+
+
+def step_decay(alpha0: Alpha, *, factor: float = 0.1, every: int = 10) -> Schedule:
+    """Multiply α by a factor every so many epochs: ``α_t = α_0 · factor^⌊t/every⌋``.
+
+    Parameters
+    ----------
+    alpha0 : float or dict of float
+        α of the first epoch, for all layers or for each.
+    factor : float
+        What α is multiplied by.
+    every : int
+        Number of epochs between two steps, at least 1.
+
+    Returns
+    -------
+    callable (epoch, epochs) -> float or dict of float
+
+    Examples
+    --------
+    >>> import brainrdl as rdl
+    >>> [rdl.step_decay(1.0, factor=0.5, every=2)(epoch, 4) for epoch in range(4)]
+    [1.0, 1.0, 0.5, 0.5]
+    """
+    if every < 1:
+        raise ValueError(f"every must be at least 1 epoch, got {every}")
+    return _Scaled(_checked(alpha0), lambda epoch, epochs: factor ** (epoch // every))
+
+
+def deep_supervision_decay(alpha0: Alpha) -> Schedule:
+    """Decay α as deeply supervised networks do: ``α_{t+1} = α_t · 0.1 · (1 − t/t_max)``; gone after three epochs.
+
+    Parameters
+    ----------
+    alpha0 : float or dict of float
+        α of the first epoch, for all layers or for each.
+
+    Returns
+    -------
+    callable (epoch, epochs) -> float or dict of float
+
+    References
+    ----------
+    Lee et al. (2014), Deeply-supervised nets, as McClure & Kriegeskorte (2016) use it.
+
+    Examples
+    --------
+    >>> import brainrdl as rdl
+    >>> [round(rdl.deep_supervision_decay(1.0)(epoch, 4), 6) for epoch in range(4)]
+    [1.0, 0.1, 0.0075, 0.000375]
+    """
+
+    def factor(epoch: int, epochs: int) -> float:
+        product = 1.0
+        for t in range(epoch):
+            product *= 0.1 * (1 - t / epochs)
+        return product
+
+    return _Scaled(_checked(alpha0), factor)
+
+
+def alpha_of(alpha: Alpha | Schedule, layer: str, epoch: int, epochs: int) -> float:
+    """The value of an α (a number, a per-layer dict or a schedule of either) for one layer in one epoch.
+
+    Raises
+    ------
+    ValueError
+        If a per-layer dict lacks the layer.
+    """
+    value = alpha(epoch, epochs) if callable(alpha) else alpha
+    if isinstance(value, Mapping):
+        if layer not in value:
+            raise ValueError(f"alpha has no value for layer {layer!r}; it has: {', '.join(map(repr, value))}")
+        return float(value[layer])
+    return float(value)
+
+
+def _checked(alpha0: Alpha) -> Alpha:
+    values = alpha0.values() if isinstance(alpha0, Mapping) else [alpha0]
+    for value in values:
+        if not 0 <= value < float("inf"):
+            raise ValueError(f"alpha must be a finite number of at least 0, got {value!r}")
+    return dict(alpha0) if isinstance(alpha0, Mapping) else alpha0

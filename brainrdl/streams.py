@@ -1,0 +1,212 @@
+"""The two streams of batches: task images, and stimuli whose geometry is known."""
+
+from collections.abc import Iterable, Iterator, Sequence, Sized
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from brainrdl.randomness import RandomStates
+from brainrdl.stimuli import StimulusSet
+
+
+class Repeated:
+    """A loader whose pass has a given number of batches; made by `repeat`."""
+
+    def __init__(self, loader: Iterable[Any], steps: int) -> None:
+        if steps < 1:
+            raise ValueError(f"steps must be at least 1, got {steps}")
+        self.loader = loader
+        self.steps = steps
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[Any]:
+        given = 0
+        while given < self.steps:
+            before = given
+            for batch in self.loader:
+                yield batch
+                given += 1
+                if given == self.steps:
+                    return
+            if given == before:
+                raise ValueError("the loader to repeat is empty")
+
+
+def repeat(loader: Iterable[Any], steps: int) -> Repeated:
+    """Make a loader whose pass has `steps` batches: cycling where the loader is shorter, cut where it is longer.
+
+    Parameters
+    ----------
+    loader : iterable of batches
+        For example a DataLoader; each new pass over it is shuffled anew if it shuffles.
+    steps : int
+        Number of batches, at least 1.
+
+    Returns
+    -------
+    iterable of batches, with a length
+
+    Raises
+    ------
+    ValueError
+        If `steps` is below 1, or (when read) the loader is empty.
+
+    Examples
+    --------
+    >>> import brainrdl as rdl
+    >>> list(rdl.repeat([1, 2], 5))
+    [1, 2, 1, 2, 1]
+    """
+    return Repeated(loader, steps)
+
+
+class StimulusStream:
+    """How stimuli are shown beside the task: how many per update, and how often.
+
+    Parameters
+    ----------
+    stimuli : StimulusSet
+        Images and ids.
+    batch_size : int, optional
+        Stimuli per update, drawn without replacement in shuffled passes; all of them if absent.
+    every : int
+        The stimulus batch comes with every n-th update.
+
+    Raises
+    ------
+    ValueError
+        If `batch_size` is below 2 or above the number of stimuli, or `every` below 1.
+
+    Examples
+    --------
+    >>> import torch, brainrdl as rdl
+    >>> stimuli = rdl.StimulusSet.from_arrays(torch.zeros(5, 3, 8, 8), list("abcde"))
+    >>> len(rdl.StimulusStream(stimuli, batch_size=2))
+    2
+    """
+
+    def __init__(self, stimuli: StimulusSet, *, batch_size: int | None = None, every: int = 1) -> None:
+        n = len(stimuli)
+        size = n if batch_size is None else batch_size
+        if not 2 <= size <= n:
+            raise ValueError(f"batch_size must lie in 2 … {n} (the number of stimuli), got {size}")
+        if every < 1:
+            raise ValueError(f"every must be at least 1 update, got {every}")
+        self.stimuli = stimuli
+        self.batch_size = size
+        self.every = every
+        self._whole: tuple[Tensor, tuple[str, ...]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.stimuli) // self.batch_size
+
+    def __iter__(self) -> Iterator[tuple[Tensor, tuple[str, ...]]]:
+        if self.batch_size == len(self.stimuli):
+            if self._whole is None:
+                self._whole = self.stimuli.batch()
+            yield self._whole
+            return
+        order = torch.randperm(len(self.stimuli)).tolist()
+        for start in range(0, len(self) * self.batch_size, self.batch_size):
+            yield self.stimuli.batch(order[start : start + self.batch_size])
+
+
+class Passes:
+    """Seeded passes over a loader: one per epoch, or cycling, at a position that a checkpoint can hold.
+
+    Every pass is reseeded from (seed, purpose, pass), so that a pass is the same wherever a run goes on.
+    """
+
+    def __init__(self, loader: Iterable[Any], states: RandomStates, purpose: str) -> None:
+        self._loader = loader
+        self._states = states
+        self._purpose = purpose
+        self._pass = 0
+        self._position = 0
+        self._batches: Iterator[Any] | None = None
+
+    def one_pass(self, number: int) -> Iterator[Any]:
+        """Yield the batches of one pass."""
+        seed = self._states.reseed(self._purpose, number)
+        generator = getattr(self._loader, "generator", None)
+        if isinstance(generator, torch.Generator):
+            generator.manual_seed(seed)
+        with self._states.use(self._purpose):
+            batches = iter(self._loader)
+        while True:
+            with self._states.use(self._purpose):
+                try:
+                    batch = next(batches)
+                except StopIteration:
+                    return
+            yield batch
+
+    def next(self) -> Any:
+        """Yield the next batch, starting a new pass where one ends."""
+        if self._batches is None:
+            self._batches = self.one_pass(self._pass)
+            for _ in range(self._position):
+                next(self._batches)
+        try:
+            batch = next(self._batches)
+        except StopIteration:
+            if self._position == 0:
+                raise ValueError("the loader of the stimuli is empty") from None
+            self._pass, self._position, self._batches = self._pass + 1, 0, None
+            return self.next()
+        self._position += 1
+        return batch
+
+    def state_dict(self) -> dict[str, int]:
+        """The position of a cycling stream."""
+        return {"pass": self._pass, "position": self._position}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on at a position; the batches before it are read and let go."""
+        self._pass, self._position, self._batches = state["pass"], state["position"], None
+
+
+def length(loader: Iterable[Any], what: str) -> int:
+    """The number of batches of a loader.
+
+    Raises
+    ------
+    ValueError
+        If it has none, or does not know.
+    """
+    if not isinstance(loader, Sized):
+        raise ValueError(f"{what} has no length; repeat(loader, steps) gives it one")
+    if len(loader) == 0:
+        raise ValueError(f"{what} has no batches; give it at least one (a batch size above the data's, drop_last?)")
+    return len(loader)
+
+
+def task_batch(batch: Any) -> tuple[Tensor, Tensor, tuple[str, ...] | None]:
+    """Take a task loader's batch apart: (image, label) or (image, label, id)."""
+    if not isinstance(batch, Sequence) or len(batch) not in (2, 3):
+        raise ValueError(f"a task loader yields (image, label) or (image, label, id), got {_what(batch)}")
+    return batch[0], batch[1], None if len(batch) == 2 else _ids(batch[2], len(batch[0]))
+
+
+def stimulus_batch(batch: Any) -> tuple[Tensor, tuple[str, ...]]:
+    """Take a stimulus loader's batch apart: (image, id)."""
+    if not isinstance(batch, Sequence) or len(batch) != 2:
+        raise ValueError(f"a stimulus loader yields (image, id), got {_what(batch)}")
+    return batch[0], _ids(batch[1], len(batch[0]))
+
+
+def _ids(ids: Any, n: int) -> tuple[str, ...]:
+    if isinstance(ids, str) or not isinstance(ids, Sequence) or not all(isinstance(i, str) for i in ids):
+        raise ValueError(f"stimulus ids must be strings, one per image, got {_what(ids)}")
+    if len(ids) != n:
+        raise ValueError(f"a batch has {n} images and {len(ids)} ids")
+    return tuple(ids)
+
+
+def _what(value: Any) -> str:
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return f"a {type(value).__name__} of {len(value)}: " + ", ".join(type(part).__name__ for part in value[:4])
+    return f"a {type(value).__name__}"

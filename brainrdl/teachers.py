@@ -1,0 +1,437 @@
+"""RDM teachers: whatever can answer "how far apart are these stimuli?"."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import deepcopy
+from difflib import get_close_matches
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor, nn
+
+from brainrdl.distances import METRICS, check_metric, rdm, training_rdm
+from brainrdl.features import Recorder
+from brainrdl.labelled import average_rdms, check_rdms
+
+# zero means something in these: a cosine between two such RDMs does too
+_RATIO_SCALE = ("crossnobis", "mse", "sqeuclidean", "euclidean", "mahalanobis")
+
+
+class RDMTeacher(nn.Module, ABC):
+    """Anything that answers stimuli with target RDMs. Subclass it to teach with something new.
+
+    A subclass gives `names`, `metric` and ``forward(images, ids)``; the rest has defaults.
+
+    Examples
+    --------
+    >>> import torch, brainrdl as rdl
+    >>> class IdLength(rdl.RDMTeacher):
+    ...     names, metric = ("length",), "undeclared"
+    ...     def forward(self, images, ids):
+    ...         return {"length": rdl.rdm(torch.tensor([[float(len(i))] for i in ids]))}
+    >>> IdLength()(None, ["a", "bb", "dddd"])["length"]
+    tensor([1., 9., 4.], dtype=torch.float64)
+    """
+
+    @property
+    @abstractmethod
+    def names(self) -> tuple[str, ...]:
+        """The names it can answer by: layers, regions, RDM labels."""
+
+    @property
+    @abstractmethod
+    def metric(self) -> str:
+        """The metric of its distances."""
+
+    @abstractmethod
+    def forward(self, images: Tensor | None, ids: Sequence[str] | None) -> dict[str, Tensor]:
+        """Answer a batch.
+
+        Parameters
+        ----------
+        images : Tensor (n, ...) or None
+            The very batch that the student sees.
+        ids : sequence of str or None
+            Stimulus ids of the batch, None where the stream has none.
+
+        Returns
+        -------
+        dict of Tensor (n(n-1)/2,)
+            Name → condensed RDM in the batch's order; NaN where a pair was not measured.
+        """
+
+    @property
+    def compare(self) -> str:
+        """The comparison to train with by default: ``cosine`` for a metric whose zero means something, else ``corr``."""
+        return "cosine" if self.metric in _RATIO_SCALE else "corr"
+
+    def weights(self, ids: Sequence[str] | None) -> dict[str, Tensor] | None:
+        """Weights of the pairs of a batch: name → condensed (n(n-1)/2,), or None for equal ones."""
+        return None
+
+    def draw(self, generator: torch.Generator) -> None:
+        """Draw what is random about the teacher; called once before every update."""
+
+    def observe(self, images: Tensor | None, ids: Sequence[str] | None, names: Sequence[str]) -> dict[str, Tensor]:
+        """Make one pass over a batch: what `distances` is computed from, here the RDMs themselves."""
+        answer = self(images, ids)
+        missing = [name for name in names if name not in answer]
+        if missing:
+            raise ValueError(
+                f"{type(self).__name__} answered with {list(answer)}, but {missing[0]!r} was asked for; "
+                "forward must return every name in names"
+            )
+        return {name: answer[name] for name in names}
+
+    def distances(self, observed: Tensor) -> Tensor:
+        """The condensed RDM of what `observe` returned under one name."""
+        return observed
+
+
+class NetworkTeacher(RDMTeacher):
+    """A network that never changes: its layers' RDMs for whatever batch the student sees.
+
+    It holds a deep copy of the model in eval mode, without gradients; neither ``.train()`` nor an optimiser reaches
+    it, so that its parameters and BatchNorm statistics stay bitwise what they were.
+
+    Parameters
+    ----------
+    model : nn.Module
+        The trained network.
+    layers : list of str
+        The layers to answer by, named as in `list_layers`.
+    metric : str
+        Distance between its patterns, see `rdm`.
+    preprocess : callable, optional
+        Maps the student's batch to the teacher's input (size, normalisation). Without it the teacher gets the very
+        tensor that the student gets.
+
+    Raises
+    ------
+    ValueError
+        For an unknown metric or layer.
+
+    Examples
+    --------
+    >>> import torch, brainrdl as rdl
+    >>> teacher = rdl.NetworkTeacher(torch.nn.Sequential(torch.nn.Linear(4, 3)), ["0"])
+    >>> teacher(torch.eye(4), None)["0"].shape
+    torch.Size([6])
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        layers: Iterable[str],
+        metric: str = "mse",
+        *,
+        preprocess: Callable[[Tensor], Tensor] | None = None,
+    ) -> None:
+        super().__init__()
+        check_metric(metric)
+        self._metric = metric
+        self._preprocess = preprocess
+        self._model = deepcopy(model).eval().requires_grad_(False)
+        self._recorder = Recorder(self._model, layers, flatten=False)
+        self._names = self._recorder.layers
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The layers it answers by."""
+        return self._names
+
+    @property
+    def metric(self) -> str:
+        """The metric of its distances."""
+        return self._metric
+
+    @property
+    def compare(self) -> str:
+        """Raw ``mse``, the paper's: both sides have a scale that means the same."""
+        return "mse"
+
+    def train(self, mode: bool = True) -> "NetworkTeacher":
+        """Stay in eval mode, whatever is asked."""
+        return self
+
+    def forward(self, images: Tensor | None, ids: Sequence[str] | None = None) -> dict[str, Tensor]:
+        """Answer a batch of images with the condensed RDM of each layer; ids are ignored."""
+        observed = self.observe(images, ids, self.names)
+        return {name: self.distances(observed[name]) for name in self.names}
+
+    def observe(self, images: Tensor | None, ids: Sequence[str] | None, names: Sequence[str]) -> dict[str, Tensor]:
+        """Make one forward pass: the features of the named layers, see `features`."""
+        if images is None:
+            raise ValueError("a NetworkTeacher answers images, and this batch has none")
+        return self.features(images, names)
+
+    def distances(self, observed: Tensor) -> Tensor:
+        """The condensed RDM of features, computed as the student's is."""
+        with torch.no_grad():
+            return training_rdm(observed, self.metric)
+
+    @torch.no_grad()
+    def features(self, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
+        """Answer a batch with features.
+
+        Parameters
+        ----------
+        images : Tensor (n, ...)
+            The student's batch; `preprocess` is applied.
+        layers : list of str
+            Layers of the teacher, not only those it answers by; ``"output"`` is the network's output.
+
+        Returns
+        -------
+        dict of Tensor (n, ...)
+            Features in each layer's own shape, without gradient.
+        """
+        recorded = set(self._recorder.layers)
+        wanted = [layer for layer in layers if layer != "output"]
+        if not recorded.issuperset(wanted):
+            extended = Recorder(self._model, dict.fromkeys([*self._recorder.layers, *wanted]), flatten=False)
+            self._recorder.remove()
+            self._recorder = extended
+        output = self._model(images if self._preprocess is None else self._preprocess(images))
+        features = self._recorder.features() if self._recorder.layers else {}
+        return {layer: output if layer == "output" else features[layer] for layer in layers}
+
+
+class MeasuredTeacher(RDMTeacher):
+    """Stored RDMs as a teacher: brain measurements, behaviour, a model's exported layers. Joined on stimulus ids.
+
+    Parameters
+    ----------
+    rdms : DataArray ("rdm", "stimulus", "stimulus_")
+        Labelled RDMs, see `label_rdms`. It answers by the ``roi`` coordinate where there is one, else by the ``rdm``
+        labels. NaN marks an unmeasured pair, which no loss counts.
+    subjects : "mean", "draw" or str
+        With a ``subject`` coordinate: ``"mean"`` teaches the subjects' average (sessions averaged within a subject
+        first; each RDM z-scored before where the comparison is ``corr``, unit-normed where it is ``cosine``);
+        ``"draw"`` one subject drawn for every update; an id that subject alone.
+    weights : None, "standard_error" or DataArray
+        Weights of the pairs: equal, ``1/SE²`` from the ``standard_error`` coordinate, or labelled RDMs of weights
+        with the same labels and stimuli as what is taught.
+
+    Raises
+    ------
+    ValueError
+        For RDMs that `check_rdms` refuses, unknown subjects, several RDMs under one name without a ``subject``
+        coordinate, weights that are missing, negative or of other labels.
+
+    Examples
+    --------
+    >>> import brainrdl as rdl
+    >>> rdms = rdl.label_rdms([[1.0, 2.0, 3.0]], ["cat", "dog", "cup"], ["IT"], "correlation")
+    >>> teacher = rdl.MeasuredTeacher(rdms)
+    >>> teacher(None, ["cup", "cat"])["IT"]
+    tensor([2.], dtype=torch.float64)
+    """
+
+    def __init__(
+        self, rdms: xr.DataArray, *, subjects: str = "mean", weights: str | xr.DataArray | None = None
+    ) -> None:
+        super().__init__()
+        rdms = check_rdms(rdms)
+        self._metric = str(rdms.attrs["metric"])
+        self._stimuli = [str(stimulus) for stimulus in rdms["stimulus"].values]
+        self._row = {stimulus: row for row, stimulus in enumerate(self._stimuli)}
+        taught = _by_subject(rdms, subjects, self.compare)
+        answer_by = "roi" if "roi" in taught.coords else "rdm"
+        labels = [str(label) for label in taught[answer_by].values]
+        self._names = tuple(dict.fromkeys(labels))
+        self._choices = {name: [i for i, label in enumerate(labels) if label == name] for name in self._names}
+        several = [name for name, rows in self._choices.items() if len(rows) > 1]
+        if several and subjects != "draw":
+            raise ValueError(
+                f"{len(self._choices[several[0]])} RDMs answer by {several[0]!r} and no subject coordinate tells them "
+                "apart; add one, average them (average_rdms) or select one"
+            )
+        self._drawn = [str(subject) for subject in dict.fromkeys(taught["subject"].values)] if several else []
+        self._subject_of = [str(s) for s in taught["subject"].values] if several else []
+        for name, rows in self._choices.items():
+            if several and sorted(self._subject_of[i] for i in rows) != sorted(self._drawn):
+                raise ValueError(
+                    f"{name!r} was not measured exactly once in every subject ({', '.join(self._drawn)}), so that no "
+                    "subject can be drawn for all regions; average the sessions and drop incomplete subjects first"
+                )
+        self._now = 0
+        self._square: Tensor
+        self._weight: Tensor | None
+        self.register_buffer("_square", torch.from_numpy(taught.values.copy()), persistent=False)
+        weight = _pair_weights(taught, weights)
+        self.register_buffer("_weight", None if weight is None else torch.from_numpy(weight), persistent=False)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The regions (``roi``) or RDM labels it answers by."""
+        return self._names
+
+    @property
+    def metric(self) -> str:
+        """The metric of the RDMs."""
+        return self._metric
+
+    def draw(self, generator: torch.Generator) -> None:
+        """Draw the subject of this update, where ``subjects="draw"``."""
+        if self._drawn:
+            self._now = int(torch.randint(len(self._drawn), (), generator=generator))
+
+    def forward(self, images: Tensor | None, ids: Sequence[str] | None) -> dict[str, Tensor]:
+        """Look up the distances of a batch by its ids; images are ignored. The same id twice has distance 0."""
+        return self._look_up(self._square, ids)
+
+    def weights(self, ids: Sequence[str] | None) -> dict[str, Tensor] | None:
+        """The weights of a batch's pairs, None where they are equal."""
+        return None if self._weight is None else self._look_up(self._weight, ids)
+
+    def _look_up(self, squares: Tensor, ids: Sequence[str] | None) -> dict[str, Tensor]:
+        rows = torch.tensor(self._rows(ids), device=squares.device)
+        i, j = torch.triu_indices(len(rows), len(rows), 1, device=squares.device)
+        return {name: squares[self._rdm_of(name), rows[i], rows[j]] for name in self._names}
+
+    def _rdm_of(self, name: str) -> int:
+        choices = self._choices[name]
+        if not self._drawn:
+            return choices[0]
+        return next(i for i in choices if self._subject_of[i] == self._drawn[self._now])
+
+    def _rows(self, ids: Sequence[str] | None) -> list[int]:
+        if ids is None:
+            raise ValueError(
+                "a MeasuredTeacher finds its rows by stimulus id, and this batch has no ids; let the loader yield "
+                "(image, label, id), or give the stimuli as a StimulusSet"
+            )
+        missing = [str(stimulus) for stimulus in ids if stimulus not in self._row]
+        if missing:
+            near = get_close_matches(missing[0], self._stimuli, n=1, cutoff=0.5)
+            raise ValueError(
+                f"no RDM row for {len(missing)} of {len(ids)} stimuli, the first {missing[0]!r}"
+                + (f" (did you mean {near[0]!r}?)" if near else "")
+                + "; leave them out of the stimuli (StimulusSet.select)"
+            )
+        return [self._row[stimulus] for stimulus in ids]
+
+
+def relative_alpha(
+    alpha0: float, teacher: NetworkTeacher, images: Tensor, layers: Mapping[str, str]
+) -> dict[str, float]:
+    """Make α comparable between layers: ``α_m = α_0/s_m²``, s_m the teacher's mean distance in layer m.
+
+    The same as dividing both RDMs of each layer by s_m in the loss.
+
+    Parameters
+    ----------
+    alpha0 : float
+        The relative α, one for all layers.
+    teacher : NetworkTeacher
+        Its metric decides the distances.
+    images : Tensor (n, ...)
+        A sample of training images, a few hundred are enough.
+    layers : dict of str
+        Student layer → teacher layer, as for `RDLTerm`.
+
+    Returns
+    -------
+    dict of float
+        Student layer → α.
+
+    Raises
+    ------
+    ValueError
+        If all images are alike to the teacher in a layer.
+
+    Examples
+    --------
+    >>> import torch, brainrdl as rdl
+    >>> teacher = rdl.NetworkTeacher(torch.nn.Sequential(torch.nn.Identity()), ["0"])
+    >>> rdl.relative_alpha(1.0, teacher, torch.tensor([[0.0], [2.0]]), {"fc": "0"})
+    {'fc': 0.0625}
+    """
+    features = teacher.features(images, list(dict.fromkeys(layers.values())))
+    alphas = {}
+    for student_layer, teacher_layer in layers.items():
+        mean = rdm(features[teacher_layer], teacher.metric).mean().item()
+        if mean == 0:
+            raise ValueError(
+                f"the teacher's layer {teacher_layer!r} answers alike to all {len(images)} images, so that its mean "
+                "distance is 0; give other images, or leave the layer out"
+            )
+        alphas[student_layer] = alpha0 / mean**2
+    return alphas
+
+
+def student_metric(metric: str) -> str:
+    """The metric a student's features are measured by, to meet a teacher's metric.
+
+    Raises
+    ------
+    ValueError
+        For a measured metric without a counterpart: it has to be declared.
+    """
+    if metric in METRICS:
+        return metric
+    if metric == "crossnobis":
+        return "mse"
+    raise ValueError(
+        f"no student metric follows from the teacher's metric {metric!r}; declare one: loss=RDLoss(metric=…), "
+        f"one of {', '.join(METRICS)}"
+    )
+
+
+def _by_subject(rdms: xr.DataArray, subjects: str, compare: str) -> xr.DataArray:
+    if "subject" not in rdms.coords:
+        if subjects != "mean":
+            raise ValueError(
+                f"subjects={subjects!r} needs a subject coordinate along rdm, and the RDMs have only: "
+                f"{', '.join(sorted(str(c) for c in rdms.coords))}"
+            )
+        return rdms
+    labels = rdms["subject"].values.astype(str)
+    known = list(dict.fromkeys(labels.tolist()))
+    normalize = "zscore" if compare == "corr" else "unit"
+    if subjects == "mean":
+        return average_rdms(rdms, over="subject", normalize=normalize)
+    if subjects != "draw":
+        if subjects not in known:
+            raise ValueError(f"no subject {subjects!r}; the RDMs have: {', '.join(known)}, or take 'mean' or 'draw'")
+        rdms = rdms.isel(rdm=np.flatnonzero(labels == subjects))
+    if "session" in rdms.coords:
+        rdms = average_rdms(rdms, over="session", normalize=normalize)
+    return rdms
+
+
+def _pair_weights(rdms: xr.DataArray, weights: str | xr.DataArray | None) -> np.ndarray | None:
+    if weights is None:
+        return None
+    if isinstance(weights, xr.DataArray):
+        for dim in ("rdm", "stimulus"):
+            if dim not in weights.coords or list(weights[dim].values) != list(rdms[dim].values):
+                raise ValueError(
+                    f"the weights' {dim} labels differ from those of what is taught; label and order them like it"
+                )
+        values = np.asarray(weights.values, dtype=float)
+    elif weights == "standard_error":
+        if "standard_error" not in rdms.coords:
+            raise ValueError(
+                "weights='standard_error' needs a standard_error coordinate, and the RDMs have none; "
+                "give it to label_rdms in coords, or leave weights out"
+            )
+        error = np.asarray(rdms["standard_error"].values, dtype=float)
+        zero = (error <= 0) & ~np.isnan(rdms.values) & ~np.eye(error.shape[-1], dtype=bool)
+        if zero.any():
+            r, i, j = (int(k) for k in np.argwhere(zero)[0])
+            pair = (str(rdms["stimulus"].values[i]), str(rdms["stimulus"].values[j]))
+            raise ValueError(
+                f"the standard error of pair {pair} in {str(rdms['rdm'].values[r])!r} is {error[r, i, j]:g}; "
+                "1/SE² needs it above 0"
+            )
+        with np.errstate(divide="ignore"):
+            values = np.where(np.eye(error.shape[-1], dtype=bool), 0.0, 1 / error**2)
+    else:
+        raise ValueError(f"unknown weights {weights!r}; give None, 'standard_error' or labelled RDMs of weights")
+    unweighted = np.isnan(values) & ~np.isnan(rdms.values)
+    if unweighted.any() or (values < 0).any() or np.isinf(values).any():
+        raise ValueError("weights must be finite and 0 or larger for every measured pair")
+    return np.nan_to_num(values, nan=0.0)

@@ -1,0 +1,217 @@
+"""The trainer: a plain loop over task loss + Σ α · term (Eq. 5), on Lightning Fabric."""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from tqdm.auto import tqdm
+
+from brainrdl._run import MakeOptimizer, Run, Task, TaskLoss, is_classification
+from brainrdl.stimuli import StimulusSet
+from brainrdl.streams import StimulusStream, task_batch
+from brainrdl.terms import Term
+
+
+class Trainer:
+    """Train a student on a task and toward a teacher's geometry.
+
+    Each update minimises ``task_loss + Σ α · term`` (Eq. 5) over a task batch, a stimulus batch, or both.
+
+    Parameters
+    ----------
+    student : nn.Module
+        The network to train, in place.
+    terms : sequence of Term
+        What is added to the task loss.
+    task_loss : callable or None
+        ``task_loss(output, label)`` → scalar mean over the batch; None trains on the terms alone.
+    optimizer : callable, optional
+        ``parameters → Optimizer`` or ``→ (Optimizer, LRScheduler)``; called once per fit with the student's and all
+        heads' parameters that require a gradient. The scheduler steps once per epoch. Absent: SGD with learning
+        rate .05 and momentum .9.
+    fabric : lightning.fabric.Fabric, optional
+        Device, precision, loggers; the best single device in full precision if absent.
+
+    Raises
+    ------
+    ValueError
+        If `fabric` stands for more than one device.
+
+    Examples
+    --------
+    >>> import torch, brainrdl as rdl
+    >>> student = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
+    >>> loader = [(torch.randn(8, 1, 2, 2), torch.randint(2, (8,)))]
+    >>> history = rdl.Trainer(student).fit(loader, epochs=2)
+    >>> list(history["epoch"])
+    [0, 1]
+    """
+
+    def __init__(
+        self,
+        student: nn.Module,
+        terms: Sequence[Term] = (),
+        *,
+        task_loss: TaskLoss | None = cross_entropy,
+        optimizer: MakeOptimizer | None = None,
+        fabric: Fabric | None = None,
+    ) -> None:
+        self.student = student
+        self.terms = tuple(terms)
+        self._task_loss = task_loss
+        self._make_optimizer = optimizer or _default_optimizer
+        self._fabric = fabric or Fabric(accelerator="auto", devices=1)
+        if self._fabric.world_size > 1:
+            raise ValueError(
+                f"the Fabric stands for {self._fabric.world_size} devices, and training runs on one: the pairs of a "
+                "batch must be together; give Fabric(devices=1)"
+            )
+
+    def fit(
+        self,
+        task_loader: Iterable[Any] | None,
+        *,
+        epochs: int,
+        stimuli: StimulusSet | StimulusStream | Iterable[Any] | None = None,
+        validation: Iterable[Any] | None = None,
+        checkpoint: str | Path | None = None,
+        seed: int = 0,
+        log_every: int = 50,
+    ) -> pd.DataFrame:
+        """Train.
+
+        Parameters
+        ----------
+        task_loader : iterable of (image, label) or (image, label, id), or None
+            Task batches, with a length. An epoch is one pass over it, or over `stimuli` where there is none.
+        epochs : int
+            Number of epochs.
+        stimuli : StimulusSet, StimulusStream or iterable of (image, id), optional
+            The stimulus stream, for terms with ``stream="stimuli"``. A StimulusSet is shown whole at every update;
+            any other cycles.
+        validation : iterable of (image, label), optional
+            Evaluated after each epoch.
+        checkpoint : path, optional
+            Written after each epoch, atomically. If it exists, the run goes on from it and ends as it would have
+            without the break: on the CPU bitwise, given the same number of threads. A finished run's checkpoint
+            restores the student and returns the history.
+        seed : int
+            Of data order, forward passes (dropout), heads and pair draws, each from a generator of its own.
+        log_every : int
+            Updates between two read-outs of the losses.
+
+        Returns
+        -------
+        pandas.DataFrame
+            One row per epoch: ``epoch, task_loss, task_error, <term>/<layer>, alpha/<layer>, lr, validation_loss,
+            validation_error, seconds``; losses are means over updates, errors are in percent, ``task_error`` that of
+            the training batches as they were seen. ``history.attrs["configuration"]`` holds what was run, the
+            comparison each term chose among it.
+
+        Raises
+        ------
+        ValueError
+            For streams, terms and checkpoints that do not fit together.
+        FloatingPointError
+            If a loss is not finite; it names the layer and the update, which is not applied.
+        """
+        _check_request(task_loader, stimuli, self.terms, self._task_loss, epochs, log_every)
+        what = Task(self.student, self.terms, self._task_loss, self._make_optimizer, self._fabric)
+        run = Run(what, task_loader, stimuli, epochs, seed)
+        with run.recorder:
+            run.prepare()
+            rows = run.restore(checkpoint)
+            was_training = self.student.training
+            # initial: a resumed run's bar starts where the run does
+            with tqdm(total=epochs * run.steps, initial=len(rows) * run.steps, disable=None, unit="update") as bar:
+                for epoch in range(len(rows), epochs):
+                    start = time.perf_counter()
+                    self.student.train()
+                    row = run.epoch(epoch, log_every, bar)
+                    if validation is not None:
+                        row |= {f"validation_{key}": value for key, value in self.evaluate(validation).items()}
+                    row["seconds"] = time.perf_counter() - start
+                    rows.append(row)
+                    if self._fabric.loggers:
+                        self._fabric.log_dict(row, step=(epoch + 1) * run.steps)
+                    if checkpoint is not None:
+                        run.save(checkpoint, rows)
+            self.student.train(was_training)
+        history = pd.DataFrame(rows)
+        history.attrs["configuration"] = run.configuration
+        return history
+
+    @torch.no_grad()
+    def evaluate(self, loader: Iterable[Any]) -> dict[str, float]:
+        """Score the student in eval mode.
+
+        Parameters
+        ----------
+        loader : iterable of (image, label) or (image, label, id)
+            The data.
+
+        Returns
+        -------
+        dict of float
+            ``loss`` (mean over images of the task loss, where there is one) and, for class labels, ``error`` in
+            percent.
+
+        Raises
+        ------
+        ValueError
+            If the loader has no batches.
+        """
+        was_training = self.student.training
+        self.student.eval()
+        device = next(self.student.parameters()).device
+        loss = wrong = torch.zeros((), device=device, dtype=torch.float64)
+        n, classified = 0, False
+        # a loader may draw from the global generators: what it draws must not shift the training
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            for batch in loader:
+                images, labels, _ = task_batch(batch)
+                images, labels = images.to(device), labels.to(device)
+                with self._fabric.autocast():
+                    output = self.student(images)
+                    if self._task_loss is not None:
+                        loss = loss + self._task_loss(output, labels).double() * len(labels)
+                classified = is_classification(output, labels)
+                if classified:
+                    wrong = wrong + (output.argmax(dim=1) != labels).sum()
+                n += len(labels)
+        self.student.train(was_training)
+        if n == 0:
+            raise ValueError("the loader to evaluate has no batches")
+        scores = {} if self._task_loss is None else {"loss": loss.item() / n}
+        return scores | ({"error": 100 * wrong.item() / n} if classified else {})
+
+
+def _check_request(
+    task_loader: Any, stimuli: Any, terms: Sequence[Term], task_loss: TaskLoss | None, epochs: int, log_every: int
+) -> None:
+    on = {stream: [term.name for term in terms if term.stream == stream] for stream in ("task", "stimuli")}
+    if epochs < 1 or log_every < 1:
+        raise ValueError(f"epochs and log_every must be at least 1, got {epochs} and {log_every}")
+    if task_loader is None and stimuli is None:
+        raise ValueError("there is nothing to train on: give a task loader, stimuli, or both")
+    if task_loader is None and on["task"]:
+        raise ValueError(
+            f"{', '.join(on['task'])} is computed on the task stream, and there is no task loader; "
+            "give one, or the term stream='stimuli'"
+        )
+    if stimuli is None and on["stimuli"]:
+        raise ValueError(f"{', '.join(on['stimuli'])} is computed on the stimulus stream: give fit(…, stimuli=…)")
+    if stimuli is not None and not on["stimuli"]:
+        raise ValueError("stimuli are given, but no term has stream='stimuli'")
+    if task_loader is not None and task_loss is None and not on["task"]:
+        raise ValueError("task_loss=None and no term on the task stream: the task loader would serve nothing")
+
+
+def _default_optimizer(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    return torch.optim.SGD(parameters, lr=0.05, momentum=0.9)
