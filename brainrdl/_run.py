@@ -1,7 +1,7 @@
 """One fit: its streams, optimiser, random states and what a checkpoint holds."""
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -65,6 +65,7 @@ class Run:
         self.states = RandomStates(seed, self.device)
         stream = StimulusStream(stimuli) if isinstance(stimuli, StimulusSet) else stimuli
         self.every = stream.every if isinstance(stream, StimulusStream) else 1
+        self.stimuli_per_update = stream.batch_size if isinstance(stream, StimulusStream) else None
         self.task = None if task_loader is None else Passes(task_loader, self.states, "task order")
         self.stimuli = None if stream is None else Passes(stream, self.states, "stimulus order")
         self.steps = length(
@@ -93,13 +94,14 @@ class Run:
         if not parameters:
             raise ValueError("no parameter of the student or of a head requires a gradient: there is nothing to train")
         made = self.what.make_optimizer(parameters)
-        optimizer, self.scheduler = made if isinstance(made, tuple) else (made, None)
+        optimizer, scheduler = made if isinstance(made, tuple) else (made, None)
         if not isinstance(optimizer, torch.optim.Optimizer):
             raise ValueError(
                 f"optimizer must be a function parameters -> Optimizer or (Optimizer, LRScheduler), and it returned a "
                 f"{type(optimizer).__name__}"
             )
         self.parameters = parameters
+        self.scheduler: LRScheduler | None = scheduler
         self.configuration = self._describe(optimizer)
         self.model, self.optimizer = self.fabric.setup(student, optimizer)
 
@@ -142,9 +144,8 @@ class Run:
         counts: dict[str, int] = {}
         alphas: dict[str, float] = {}
         health = _Health(self, log_every)
-        lr = self.optimizer.param_groups[0]["lr"]
-        batches = [None] * self.steps if self.task is None else self.task.one_pass(epoch)
-        for step, batch in enumerate(batches):
+        lr = float(self.optimizer.param_groups[0]["lr"])
+        for step, batch in self._updates(epoch):
             values, extra = self._forward(epoch, step, batch)
             self._apply(values, health, epoch, step)
             for column, value in chain(((v.column, v.value.detach()) for v in values), extra.items()):
@@ -160,7 +161,25 @@ class Run:
         health.check()
         if self.scheduler is not None:
             self.scheduler.step()
-        return {"epoch": epoch, **means, **self._alpha_columns(alphas), "lr": lr}
+        task = {column: means.pop(column) for column in ("task_loss", "task_error") if column in means}
+        return {"epoch": epoch, **task, **means, **self._alpha_columns(alphas), "lr": lr}
+
+    def _updates(self, epoch: int) -> Iterator[tuple[int, Any]]:
+        """Number the epoch's task batches (None where there is no task), as many as the loader's length says."""
+        if self.task is None:
+            yield from ((step, None) for step in range(self.steps))
+            return
+        given = 0
+        for batch in self.task.one_pass(epoch):
+            given += 1
+            if given > self.steps:
+                break
+            yield given - 1, batch
+        if given != self.steps:
+            raise ValueError(
+                f"the task loader has a length of {self.steps}, but a pass over it gave "
+                f"{'more' if given > self.steps else given} batches; repeat(loader, steps) gives it as many as it says"
+            )
 
     def _forward(self, epoch: int, step: int, batch: Any) -> tuple[list[_Value], dict[str, Tensor]]:
         """All parts of the loss of one update, and the share of wrong answers on the task batch in percent."""
@@ -175,14 +194,15 @@ class Run:
                 seen = self._see("task", images, labels, ids)
                 if self.what.loss is not None:
                     values.append(_Value("task_loss", self.what.loss(seen[0].output, labels), 1.0))
-                values += self._terms("task", *seen, epoch)
+            values += self._terms("task", *seen, epoch)
             if is_classification(seen[0].output, labels):
                 extra["task_error"] = 100 * (seen[0].output.detach().argmax(dim=1) != labels).float().mean()
         if self.stimuli is not None and (epoch * self.steps + step) % self.every == 0:
             images, ids = stimulus_batch(self.stimuli.next())
             images = self.fabric.to_device(images)
             with self.states.use("stimulus forward"), self.fabric.autocast():
-                values += self._terms("stimuli", *self._see("stimuli", images, None, ids), epoch)
+                seen = self._see("stimuli", images, None, ids)
+            values += self._terms("stimuli", *seen, epoch)
         return values, extra
 
     def _see(
@@ -194,11 +214,13 @@ class Run:
 
     def _terms(self, stream: str, batch: Batch, features: dict[str, Tensor], epoch: int) -> list[_Value]:
         values = []
-        for term, name in zip(self.what.terms, self.names, strict=True):
-            if term.stream == stream:
-                for layer, value in term(features, batch, self.states.pairs).items():
-                    alpha = alpha_of(term.alpha, layer, epoch, self.epochs)
-                    values.append(_Value(f"{name}/{layer}", value, alpha))
+        # what a term draws (a dropout in its head) must not shift the forward passes
+        with self.states.use("heads"), self.fabric.autocast():
+            for term, name in zip(self.what.terms, self.names, strict=True):
+                if term.stream == stream:
+                    for layer, value in term(features, batch, self.states.pairs).items():
+                        alpha = alpha_of(term.alpha, layer, epoch, self.epochs)
+                        values.append(_Value(f"{name}/{layer}", value, alpha))
         return values
 
     def _apply(self, values: list[_Value], health: "_Health", epoch: int, step: int) -> None:
@@ -233,10 +255,12 @@ class Run:
                 term.setup(features, batch, self.states.pairs)
 
     def _alpha_columns(self, alphas: dict[str, float]) -> dict[str, float]:
+        # declared layers too, so that a term that this epoch left out does not change another's column
+        declared = [layer for term in self.what.terms for layer in term.layers or ("output",)]
         layers = [column.split("/", 1)[1] for column in alphas]
         return {
-            f"alpha/{layer}" if layers.count(layer) == 1 else f"alpha/{column}": alphas[column]
-            for column, layer in zip(alphas, layers, strict=True)
+            f"alpha/{layer}" if max(layers.count(layer), declared.count(layer)) == 1 else f"alpha/{column}": alpha
+            for (column, alpha), layer in zip(alphas.items(), layers, strict=True)
         }
 
     def _describe(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
@@ -258,12 +282,14 @@ class Run:
             "trained": [n for n, p in self.what.student.named_parameters() if p.requires_grad],
             "task_loss": None if loss is None else getattr(loss, "__qualname__", type(loss).__name__),
             "terms": terms,
-            "optimizer": {"name": type(optimizer).__name__}
-            | {key: value for key, value in optimizer.defaults.items() if isinstance(value, int | float | str | bool)},
-            "scheduler": None if self.scheduler is None else type(self.scheduler).__name__,
+            "optimizer": {"name": type(optimizer).__name__, "groups": [_settings(g) for g in optimizer.param_groups]},
+            "scheduler": None
+            if self.scheduler is None
+            else {"name": type(self.scheduler).__name__} | _settings(self.scheduler.state_dict()),
             "epochs": self.epochs,
             "updates_per_epoch": self.steps,
             "stimuli_every": self.every,
+            "stimuli_per_update": self.stimuli_per_update,
             "seed": self.seed,
             "precision": str(self.fabric._precision.precision),
         }
@@ -313,6 +339,16 @@ class _Health:
                     f"{others}. That update was not applied, and training stopped. Lower the learning rate or α, or "
                     "look for images or targets with values that are not finite"
                 )
+
+
+def _settings(state: Mapping[str, Any]) -> dict[str, Any]:
+    """The numbers, names and switches among the settings of an optimiser's group or a scheduler."""
+    simple = (int, float, str)
+    return {
+        key: value
+        for key, value in state.items()
+        if isinstance(value, simple) or (isinstance(value, list | tuple) and all(isinstance(v, simple) for v in value))
+    }
 
 
 def is_classification(output: Any, labels: Tensor) -> bool:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_model as load_tensors
@@ -42,7 +43,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 def save_checkpoint(state: Mapping[str, Any], path: str | Path) -> None:
     """Write a run's state: tensors, numbers, strings, lists and dicts only."""
     with atomic_path(path) as temporary:
-        torch.save(dict(state), temporary)
+        torch.save(_plain(dict(state)), temporary)
 
 
 def load_checkpoint(path: str | Path, configuration: Mapping[str, Any]) -> dict[str, Any]:
@@ -82,6 +83,15 @@ def load_checkpoint(path: str | Path, configuration: Mapping[str, Any]) -> dict[
     return state
 
 
+def _plain(value: Any) -> Any:
+    """NumPy's numbers as Python's: a schedule computes them, and a file without code cannot hold them."""
+    if isinstance(value, np.generic):
+        return value.item()
+    if type(value) is dict:
+        return {key: _plain(part) for key, part in value.items()}
+    return type(value)(map(_plain, value)) if type(value) in (list, tuple) else value
+
+
 def differences(there: Any, here: Any, field: str = "") -> list[str]:
     """Name the fields in which two configurations differ, as ``field: this there, that here``."""
     if isinstance(there, Mapping) and isinstance(here, Mapping):
@@ -93,9 +103,7 @@ def differences(there: Any, here: Any, field: str = "") -> list[str]:
         ]
     if isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
         return [
-            line
-            for i, (a, b) in enumerate(zip(there, here, strict=True))
-            for line in differences(a, b, f"{field}.{i}")
+            line for i, (a, b) in enumerate(zip(there, here, strict=True)) for line in differences(a, b, f"{field}.{i}")
         ]
     return [] if there == here else [f"{field} is {there!r} there and {here!r} here"]
 

@@ -450,4 +450,7 @@ def full_precision(device: torch.device) -> Iterator[None]:
         try:
             yield
         finally:
-            backend.fp32_precision = before
+            # a value written back would no longer follow the parent setting it was inherited from
+            backend.fp32_precision = "none"
+            if backend.fp32_precision != before:
+                backend.fp32_precision = before

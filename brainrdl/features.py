@@ -149,9 +149,8 @@ class Recorder:
         self._handles: list[Any] = []
         if isinstance(layers, str):
             raise ValueError(f"layers must be a list of names, got the single string {layers!r}; write [{layers!r}]")
-        for name, values in (("layers", self.layers), ("select", tuple(self._select))):
-            if len(set(values)) != len(values):
-                raise ValueError(f"{name} names a layer twice: {', '.join(map(repr, values))}")
+        if len(set(self.layers)) != len(self.layers):
+            raise ValueError(f"layers names a layer twice: {', '.join(map(repr, self.layers))}")
         unknown = [name for name in self._select if name not in self.layers]
         if unknown:
             raise ValueError(f"select names {unknown[0]!r}, which is not among the layers {list(self.layers)}")
@@ -255,11 +254,11 @@ def _strip(name: str) -> str:
 
 
 def _named_layers(model: nn.Module) -> dict[str, nn.Module]:
+    # a wrapper has no other child: a network of its own with a child `module` among others is none
+    while (children := dict(model.named_children())) and set(children) <= set(_WRAPPERS):
+        model = next(iter(children.values()))
     # shared modules count under each of their names
-    named = dict(model.named_modules(remove_duplicate=False))
-    layers: dict[str, nn.Module] = {}
-    for name, module in named.items():
-        layers.setdefault(_strip(name), module)
+    layers = dict(model.named_modules(remove_duplicate=False))
     layers.pop("", None)
     return layers
 

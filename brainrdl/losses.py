@@ -86,7 +86,9 @@ def rdl_loss(
         # 0 where unmeasured, not 0 · w: the weight of an unmeasured pair may be anything, infinity among it
         w = torch.where(measured, (weights if index is None else weights[index]).to(w.dtype), 0.0)
     row_scale = None
-    if gradient == "per-stimulus" or (gradient == "auto" and compare == "mse" and pairs is not None and weights is None):
+    if gradient == "per-stimulus" or (
+        gradient == "auto" and compare == "mse" and pairs is not None and weights is None
+    ):
         row_scale = _per_stimulus_scale(n, pairs, w)
         if gradient == "auto":  # decided on the device: reading it here would make the host wait
             row_scale = torch.where(measured.all(), row_scale, 1.0)

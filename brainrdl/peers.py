@@ -40,9 +40,7 @@ class DeepSupervision(Term):
 
     name = "deep_supervision"
 
-    def __init__(
-        self, layers: Sequence[str], n_classes: int, *, alpha: Alpha | Schedule | None = None
-    ) -> None:
+    def __init__(self, layers: Sequence[str], n_classes: int, *, alpha: Alpha | Schedule | None = None) -> None:
         super().__init__(layers, alpha=deep_supervision_decay(1.0) if alpha is None else alpha)
         self.n_classes = n_classes
 
@@ -51,9 +49,7 @@ class DeepSupervision(Term):
         for layer in self.layers:
             self.heads[_key(layer)] = nn.Linear(features[layer][0].numel(), self.n_classes)
 
-    def __call__(
-        self, features: Mapping[str, Tensor], batch: Batch, generator: torch.Generator
-    ) -> dict[str, Tensor]:
+    def __call__(self, features: Mapping[str, Tensor], batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Cross-entropy of each layer's classifier."""
         if batch.labels is None:
             raise ValueError("deep supervision needs labels, and this stream has none")
@@ -79,16 +75,15 @@ class _FromNetwork(Term):
         stream: str = "task",
     ) -> None:
         super().__init__(tuple(layers), alpha=alpha, stream=stream)
-        if not isinstance(teacher, NetworkTeacher):
-            raise TypeError(
-                f"{type(self).__name__} needs a NetworkTeacher, whose features it reads; got {type(teacher).__name__}"
-            )
+        _need_network(self, teacher)
         self.teacher = teacher
         self.targets = dict(layers)
 
-    def __call__(
-        self, features: Mapping[str, Tensor], batch: Batch, generator: torch.Generator
-    ) -> dict[str, Tensor]:
+    def setup(self, features: Mapping[str, Tensor], batch: Batch, generator: torch.Generator) -> None:
+        """Ask the teacher once, so that it knows what the updates will ask for."""
+        batch.ask(self.teacher, self.targets.values())
+
+    def __call__(self, features: Mapping[str, Tensor], batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """The relation of each pair of layers."""
         answers = batch.ask(self.teacher, self.targets.values())
         return {layer: self.relate(layer, features[layer], answers[name]) for layer, name in self.targets.items()}
@@ -136,9 +131,7 @@ class Hint(_FromNetwork):
 
     name = "hint"
 
-    def __init__(
-        self, teacher: NetworkTeacher, layers: Mapping[str, str], *, alpha: Alpha | Schedule = 1.0
-    ) -> None:
+    def __init__(self, teacher: NetworkTeacher, layers: Mapping[str, str], *, alpha: Alpha | Schedule = 1.0) -> None:
         super().__init__(teacher, layers, alpha=alpha)
 
     def setup(self, features: Mapping[str, Tensor], batch: Batch, generator: torch.Generator) -> None:
@@ -312,6 +305,7 @@ class KD(Term):
         stream: str = "task",
     ) -> None:
         super().__init__(() if head is None else (head,), alpha=alpha, stream=stream)
+        _need_network(self, teacher)
         if not temperature > 0:
             raise ValueError(f"temperature must be above 0, got {temperature}")
         self.teacher = teacher
@@ -329,9 +323,7 @@ class KD(Term):
                 f"{tuple(logits.shape[1:])}; for other classes name a student layer to put a head on: KD(…, head=layer)"
             )
 
-    def __call__(
-        self, features: Mapping[str, Tensor], batch: Batch, generator: torch.Generator
-    ) -> dict[str, Tensor]:
+    def __call__(self, features: Mapping[str, Tensor], batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """T² KL(softmax(teacher/T) ‖ softmax(student/T)), mean over the batch."""
         wanted = batch.ask(self.teacher, ["output"])["output"].float()
         logits = batch.output if self.head is None else self.heads[_key(self.head)](features[self.head].flatten(1))
@@ -352,8 +344,16 @@ class KD(Term):
         return super().describe() | {"temperature": self.temperature, "head": self.head}
 
 
+def _need_network(term: Term, teacher: RDMTeacher) -> None:
+    if not isinstance(teacher, NetworkTeacher):
+        raise TypeError(
+            f"{type(term).__name__} needs a NetworkTeacher, whose features it reads; got {type(teacher).__name__}"
+        )
+
+
 def _key(layer: str) -> str:
-    return layer.replace(".", "/")  # a module's name may hold no dot
+    # a head's name may hold no dot, nor be an attribute of ModuleDict's ("values", "type")
+    return layer.replace(".", "/") + "/"
 
 
 def _relative_distances(features: Tensor) -> Tensor:

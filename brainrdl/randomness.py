@@ -79,9 +79,7 @@ class RandomStates:
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint."""
-        self._states = {
-            purpose: [part.cpu() for part in parts] for purpose, parts in state["purposes"].items()
-        }
+        self._states = {purpose: [part.cpu() for part in parts] for purpose, parts in state["purposes"].items()}
         self.pairs.set_state(state["pairs"].cpu())
 
     def _read(self) -> list[Tensor]:

@@ -24,7 +24,7 @@ def dissimilarity(distances: Tensor, target: Tensor, compare: str, weights: Tens
     -------
     Tensor ()
         The loss. Where nothing can be compared it is constant, with zero gradient: 0 for ``mse`` where no pair
-        counts, 1 for ``corr`` and ``cosine`` where either side has no variance (no length).
+        counts, 1 for ``corr`` and ``cosine`` where either side has no variance beyond rounding (no length).
 
     Raises
     ------
@@ -39,15 +39,22 @@ def dissimilarity(distances: Tensor, target: Tensor, compare: str, weights: Tens
     # sums of many products of nearly equal numbers: in float64 they are worth their digits
     d, t, w = distances.double(), target.double(), weights.double()
     if compare == "corr":
-        total = torch.where(w.sum() > 0, w.sum(), 1.0)
-        d = d - (w * d).sum() / total
-        t = t - (w * t).sum() / total
+        rounding = 8 * torch.finfo(distances.dtype).eps
+        d, t = _deviations(d, w, rounding), _deviations(t, w, rounding)
     product, d_length, t_length = (w * d * t).sum(), (w * d * d).sum(), (w * t * t).sum()
     lengths = d_length * t_length
     comparable = lengths > 0
     # `where` twice: the root's gradient at 0 would be NaN even in the branch not taken
     similarity = torch.where(comparable, product / torch.where(comparable, lengths, 1.0).sqrt(), 0.0)
     return (1 - similarity).to(distances.dtype)
+
+
+def _deviations(values: Tensor, weights: Tensor, rounding: float) -> Tensor:
+    """Deviations from the weighted mean. Equal values differ by their rounding, which has no direction: 0 then."""
+    total = weights.sum()
+    deviations = values - (weights * values).sum() / torch.where(total > 0, total, 1.0)
+    spread, size = (weights * deviations.square()).sum(), (weights * values.square()).sum()
+    return torch.where(spread > rounding**2 * size, deviations, 0.0)
 
 
 def check_compare(compare: str) -> None:

@@ -107,7 +107,8 @@ class StimulusStream:
         if self.batch_size == len(self.stimuli):
             if self._whole is None:
                 self._whole = self.stimuli.batch()
-            yield self._whole
+            images, ids = self._whole
+            yield images.clone(), ids  # a network that writes to its input leaves the stimuli as they are
             return
         order = torch.randperm(len(self.stimuli)).tolist()
         for start in range(0, len(self) * self.batch_size, self.batch_size):
@@ -131,8 +132,7 @@ class Passes:
     def one_pass(self, number: int) -> Iterator[Any]:
         """Yield the batches of one pass."""
         seed = self._states.reseed(self._purpose, number)
-        generator = getattr(self._loader, "generator", None)
-        if isinstance(generator, torch.Generator):
+        for generator in _generators(self._loader):
             generator.manual_seed(seed)
         with self._states.use(self._purpose):
             batches = iter(self._loader)
@@ -167,6 +167,15 @@ class Passes:
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on at a position; the batches before it are read and let go."""
         self._pass, self._position, self._batches = state["pass"], state["position"], None
+
+
+def _generators(loader: Any) -> Iterator[torch.Generator]:
+    """The generators of a loader's own, of its samplers and of what it repeats."""
+    if isinstance(generator := getattr(loader, "generator", None), torch.Generator):
+        yield generator
+    for part in ("loader", "sampler", "batch_sampler"):
+        if (inner := getattr(loader, part, None)) is not None:
+            yield from _generators(inner)
 
 
 def length(loader: Iterable[Any], what: str) -> int:

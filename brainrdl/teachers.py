@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from brainrdl.distances import METRICS, check_metric, rdm, training_rdm
 from brainrdl.features import Recorder
-from brainrdl.labelled import average_rdms, check_rdms
+from brainrdl.labelled import Normalization, average_rdms, check_rdms
 
 # zero means something in these: a cosine between two such RDMs does too
 _RATIO_SCALE = ("crossnobis", "mse", "sqeuclidean", "euclidean", "mahalanobis")
@@ -30,8 +30,8 @@ class RDMTeacher(nn.Module, ABC):
     ...     names, metric = ("length",), "undeclared"
     ...     def forward(self, images, ids):
     ...         return {"length": rdl.rdm(torch.tensor([[float(len(i))] for i in ids]))}
-    >>> IdLength()(None, ["a", "bb", "dddd"])["length"]
-    tensor([1., 9., 4.], dtype=torch.float64)
+    >>> IdLength()(None, ["a", "bbb", "ddddd"])["length"]
+    tensor([ 4., 16.,  4.], dtype=torch.float64)
     """
 
     @property
@@ -100,7 +100,7 @@ class NetworkTeacher(RDMTeacher):
     model : nn.Module
         The trained network.
     layers : list of str
-        The layers to answer by, named as in `list_layers`.
+        The layers to answer by, named as in `list_layers`; ``"output"`` is the network's output.
     metric : str
         Distance between its patterns, see `rdm`.
     preprocess : callable, optional
@@ -133,8 +133,10 @@ class NetworkTeacher(RDMTeacher):
         self._metric = metric
         self._preprocess = preprocess
         self._model = deepcopy(model).eval().requires_grad_(False)
-        self._recorder = Recorder(self._model, layers, flatten=False)
-        self._names = self._recorder.layers
+        if isinstance(layers, str):
+            raise ValueError(f"layers must be a list of names, got the single string {layers!r}; write [{layers!r}]")
+        self._names = tuple(layers)
+        self._recorder = Recorder(self._model, [name for name in self._names if name != "output"], flatten=False)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -390,7 +392,12 @@ def _by_subject(rdms: xr.DataArray, subjects: str, compare: str) -> xr.DataArray
         return rdms
     labels = rdms["subject"].values.astype(str)
     known = list(dict.fromkeys(labels.tolist()))
-    normalize = "zscore" if compare == "corr" else "unit"
+    if subjects == "draw" and len(known) > 1 and "roi" not in rdms.coords:
+        raise ValueError(
+            "subjects='draw' needs a roi coordinate along rdm, under which the subjects' RDMs share a name: "
+            "rdms.assign_coords(roi=('rdm', [...]))"
+        )
+    normalize: Normalization = "zscore" if compare == "corr" else "unit"
     if subjects == "mean":
         return average_rdms(rdms, over="subject", normalize=normalize)
     if subjects != "draw":
@@ -406,8 +413,8 @@ def _pair_weights(rdms: xr.DataArray, weights: str | xr.DataArray | None) -> np.
     if weights is None:
         return None
     if isinstance(weights, xr.DataArray):
-        for dim in ("rdm", "stimulus"):
-            if dim not in weights.coords or list(weights[dim].values) != list(rdms[dim].values):
+        for dim in rdms.dims:
+            if weights.dims != rdms.dims or list(weights[dim].values) != list(rdms[dim].values):
                 raise ValueError(
                     f"the weights' {dim} labels differ from those of what is taught; label and order them like it"
                 )
@@ -431,7 +438,8 @@ def _pair_weights(rdms: xr.DataArray, weights: str | xr.DataArray | None) -> np.
             values = np.where(np.eye(error.shape[-1], dtype=bool), 0.0, 1 / error**2)
     else:
         raise ValueError(f"unknown weights {weights!r}; give None, 'standard_error' or labelled RDMs of weights")
-    unweighted = np.isnan(values) & ~np.isnan(rdms.values)
-    if unweighted.any() or (values < 0).any() or np.isinf(values).any():
-        raise ValueError("weights must be finite and 0 or larger for every measured pair")
-    return np.nan_to_num(values, nan=0.0)
+    measured = ~np.isnan(rdms.values) & ~np.eye(values.shape[-1], dtype=bool)
+    usable = np.isfinite(values) & (values >= 0) & (values == values.swapaxes(1, 2))
+    if (measured & ~usable).any():
+        raise ValueError("weights must be symmetric, finite and 0 or larger for every measured pair")
+    return np.where(measured, values, 0.0)

@@ -34,8 +34,8 @@ class Batch:
     generator : torch.Generator
         Source of the pair draws.
     asked : dict
-        Teacher → names asked for so far, shared by the batches of a stream, so that from the second update on one
-        forward pass serves all terms.
+        Teacher → names asked for so far, shared by the batches of a stream: a term that asks in its `setup` already
+        lets the first question of every update fetch its answers too.
 
     Examples
     --------
@@ -140,9 +140,7 @@ class Term(ABC):
         self.heads = nn.ModuleDict()
 
     @abstractmethod
-    def __call__(
-        self, features: Mapping[str, Tensor], batch: Batch, generator: torch.Generator
-    ) -> dict[str, Tensor]:
+    def __call__(self, features: Mapping[str, Tensor], batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Compute the term.
 
         Parameters
@@ -235,7 +233,8 @@ class RDLTerm(Term):
             if name not in teacher.names:
                 near = get_close_matches(name, teacher.names, n=1, cutoff=0.5)
                 raise ValueError(
-                    f"the teacher has no {name!r}" + (f" (did you mean {near[0]!r}?)" if near else "")
+                    f"the teacher has no {name!r}"
+                    + (f" (did you mean {near[0]!r}?)" if near else "")
                     + f"; it answers by: {', '.join(teacher.names)}"
                 )
         if n_pairs is not None and loss.n_pairs not in (None, n_pairs):
@@ -258,9 +257,11 @@ class RDLTerm(Term):
                 "fits units, not geometry; use one metric, or loss=RDLoss(compare='cosine') or 'corr'"
             )
 
-    def __call__(
-        self, features: Mapping[str, Tensor], batch: Batch, generator: torch.Generator
-    ) -> dict[str, Tensor]:
+    def setup(self, features: Mapping[str, Tensor], batch: Batch, generator: torch.Generator) -> None:
+        """Ask the teacher once, so that it knows what the updates will ask for."""
+        batch.ask(self.teacher, self.targets.values())
+
+    def __call__(self, features: Mapping[str, Tensor], batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """E_aux of each layer (Eq. 2 over the pairs drawn), or 1 − similarity."""
         if len(batch) < 2:
             raise ValueError(

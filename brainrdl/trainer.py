@@ -1,14 +1,14 @@
 """The trainer: a plain loop over task loss + Σ α · term (Eq. 5), on Lightning Fabric."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import torch
 from lightning.fabric import Fabric
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 
@@ -209,6 +209,11 @@ def _check_request(
         raise ValueError(f"{', '.join(on['stimuli'])} is computed on the stimulus stream: give fit(…, stimuli=…)")
     if stimuli is not None and not on["stimuli"]:
         raise ValueError("stimuli are given, but no term has stream='stimuli'")
+    if task_loader is None and isinstance(stimuli, StimulusStream) and stimuli.every > 1:
+        raise ValueError(
+            f"every={stimuli.every} leaves updates without stimuli, and there is no task loader to fill them; "
+            "give one, or every=1"
+        )
     if task_loader is not None and task_loss is None and not on["task"]:
         raise ValueError("task_loss=None and no term on the task stream: the task loader would serve nothing")
 

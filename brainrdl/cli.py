@@ -1,0 +1,137 @@
+"""The command line: one thin command per use."""
+
+import argparse
+import shlex
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from brainrdl.experiments.digits import digits_study
+from brainrdl.experiments.mnist import mnist_study
+from brainrdl.experiments.recipe import override
+from brainrdl.experiments.reproduce import replay, reproduce
+from brainrdl.experiments.study import Request, Study
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``brainrdl``; the exit status."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    options = _parser().parse_args(arguments)
+    study: Study = options.study()
+    try:
+        if options.replay is not None:
+            source, _, row = options.replay.rpartition(":")
+            if not source:
+                raise ValueError(f"--replay takes results.json:ROW, got {options.replay!r}")
+            out = options.out or Path(tempfile.mkdtemp(prefix="brainrdl-replay-"))
+            return 0 if replay(study, Path(source), row, replace(_request(options), out=out)) else 1
+        if options.out is None:
+            raise ValueError("--out is needed: the folder in which everything is left")
+        recipe = override(study.recipe, _settings(options))
+        command = shlex.join(["brainrdl", *arguments])
+        report = reproduce(study, _request(options), recipe, command=command)
+    except (ValueError, OSError, RuntimeError) as error:
+        print(f"brainrdl: {error}", file=sys.stderr)
+        return 2
+    print(f"report: {report}")
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="brainrdl", description="Fit neural networks to brains, and to each other, by representational geometry."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    reproduce_parser = commands.add_parser("reproduce", help="run one of the reference studies")
+    studies = reproduce_parser.add_subparsers(dest="which", required=True)
+    for make, text in (
+        (digits_study, "scikit-learn's digits: minutes, no download"),
+        (mnist_study, "the paper's MNIST study"),
+    ):
+        study = make()
+        one = studies.add_parser(study.name, help=text, description=text)
+        one.set_defaults(study=make)
+        _add_options(one, study)
+    return parser
+
+
+def _add_options(parser: argparse.ArgumentParser, study: Study) -> None:
+    add = parser.add_argument
+    add("--out", type=Path, metavar="DIR", help="where everything is left; a study found there is gone on with")
+    add("--data-dir", type=Path, metavar="DIR", help="folder with the data (default: $BRAINRDL_DATA)")
+    add("--download", action="store_true", help="fetch missing data files")
+    add("--seeds", type=int, default=3, metavar="N", help="seeds 0 … N−1 (default: 3)")
+    add("--epochs", type=int, metavar="E", help=f"of students (default: {study.recipe.epochs})")
+    add("--teacher-epochs", type=int, metavar="E", help=f"of teachers (default: {study.recipe.teacher_epochs})")
+    add("--arms", type=_names, default=(), metavar="A,B", help=f"of: {', '.join(arm.name for arm in study.arms)}")
+    add(
+        "--teacher",
+        type=_names,
+        default=(),
+        metavar="K,L",
+        help=f"kinds of teacher, of: paper, clean, labels (default: {','.join(study.teachers)})",
+    )
+    add("--one-teacher", action="store_true", help="the first seed's teacher serves all seeds")
+    add("--limit-train", type=int, metavar="N", help="training images of the student (default: all)")
+    add("--limit-teacher", type=int, metavar="N", help=f"of the teacher (default: {study.teacher_size})")
+    add(
+        "--labels",
+        type=_numbers,
+        default=(),
+        metavar="N,M",
+        help="runs with only N of the training images labelled, the teacher's terms on the rest",
+    )
+    add("--tries", type=int, metavar="N", help="settings tried per arm on validation (default: 4)")
+    add("--alphas", type=_decimals, default=(), metavar="A,B", help="α₀ to try for rdl and rdl_corr")
+    add("--set", action="append", default=[], metavar="FIELD=VALUE", help="change a field of the recipe")
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    add("--replay", metavar="RESULTS.JSON:ROW", help="repeat one row of a results.json and compare")
+
+
+def _request(options: argparse.Namespace) -> Request:
+    tries = options.tries
+    if options.alphas and tries not in (None, len(options.alphas)):
+        raise ValueError(
+            f"--alphas gives {len(options.alphas)} values and --tries {tries}: every arm gets as many tries, "
+            "so give as many values"
+        )
+    if tries is None:
+        tries = len(options.alphas) or 4
+    for name in ("limit_train", "limit_teacher"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+    return Request(
+        out=options.out or Path(),
+        data_dir=options.data_dir,
+        seeds=options.seeds,
+        arms=options.arms,
+        teachers=options.teacher,
+        labels=options.labels,
+        limit_train=options.limit_train,
+        limit_teacher=options.limit_teacher,
+        one_teacher=options.one_teacher,
+        tries=tries,
+        alphas=options.alphas,
+        device=options.device,
+        download=options.download,
+    )
+
+
+def _settings(options: argparse.Namespace) -> list[str]:
+    named = {"epochs": options.epochs, "teacher_epochs": options.teacher_epochs}
+    return [*options.set, *(f"{field}={value}" for field, value in named.items() if value is not None)]
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _numbers(text: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in _names(text))
+
+
+def _decimals(text: str) -> tuple[float, ...]:
+    return tuple(float(part) for part in _names(text))

@@ -1,0 +1,1 @@
+"""The paper's studies: one recipe each, and the harness and report they share."""

@@ -1,0 +1,285 @@
+"""The arms of a study: which terms a student is trained with, and what is done to it before."""
+
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from math import ceil
+from pathlib import Path
+
+import pandas as pd
+import torch
+from lightning.fabric import Fabric
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
+
+from brainrdl.data import LabelledImages, TensorLoader, to_float
+from brainrdl.experiments.recipe import Recipe
+from brainrdl.losses import RDLoss
+from brainrdl.peers import CKA, KD, RKD, SP, DeepSupervision, Hint
+from brainrdl.randomness import derive_seed
+from brainrdl.schedules import Alpha, Schedule, constant, cosine_decay, deep_supervision_decay, linear_decay
+from brainrdl.streams import repeat
+from brainrdl.teachers import NetworkTeacher, relative_alpha
+from brainrdl.terms import RDLTerm, Term
+from brainrdl.trainer import Trainer
+
+Setting = Mapping[str, float]
+"""The knobs of one arm: ``learning_rate``, ``weight_decay``, ``learning_rate_factor``, ``alpha0``."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """What one training has to work with.
+
+    Attributes
+    ----------
+    recipe : Recipe
+        How to train.
+    model : callable
+        Makes an untrained network.
+    training, validation : LabelledImages
+        Labelled images to train on and to look at after each epoch.
+    unlabelled : LabelledImages or None
+        Images whose labels nobody may see; with them the teacher's terms run on the stimulus stream.
+    teacher : nn.Module or None
+        The teacher network.
+    fabric : Fabric
+        Device and precision.
+    seed : int
+        Of initialisation, data order, dropout, pairs and heads, each derived from it for itself.
+    """
+
+    recipe: Recipe
+    model: Callable[[], nn.Sequential]
+    training: LabelledImages
+    validation: LabelledImages
+    unlabelled: LabelledImages | None
+    teacher: nn.Module | None
+    fabric: Fabric
+    seed: int
+
+    @property
+    def stream(self) -> str:
+        """Where a teacher's terms run."""
+        return "task" if self.unlabelled is None else "stimuli"
+
+    def ask(self, metric: str = "mse", layers: Iterable[str] = ()) -> NetworkTeacher:
+        """The teacher, answering by `layers` in `metric`."""
+        if self.teacher is None:
+            raise ValueError("this arm needs a teacher")
+        return NetworkTeacher(self.teacher, tuple(layers) or self.recipe.layers, metric)
+
+
+Terms = Callable[[Context, Setting], list[Term]]
+Prepare = Callable[[nn.Sequential, Context, Setting, Path], pd.DataFrame | None]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One row of the paper's tables.
+
+    Attributes
+    ----------
+    name : str
+        As in ``results.csv``.
+    terms : callable
+        (context, setting) → terms beside the task loss.
+    candidates : tuple of dict
+        Settings to choose from on validation, the default first.
+    taught : bool
+        Whether it needs a teacher.
+    prepare : callable or None
+        What is done to the student before the task: (student, context, setting, folder) → history of a stage of
+        its own, whose epochs count, or None.
+    """
+
+    name: str
+    terms: Terms
+    candidates: tuple[Setting, ...]
+    taught: bool = True
+    prepare: Prepare | None = None
+
+
+def train(arm: Arm, context: Context, setting: Setting, folder: Path) -> tuple[nn.Module, pd.DataFrame]:
+    """Train one student, going on where an earlier attempt in `folder` was broken off.
+
+    Parameters
+    ----------
+    arm : Arm
+        What it is trained with.
+    context : Context
+        Data, teacher, recipe, seed.
+    setting : dict
+        The arm's knobs.
+    folder : path
+        For the checkpoints.
+
+    Returns
+    -------
+    student : nn.Module
+        Trained, in eval mode.
+    history : DataFrame
+        One row per epoch of all stages, which share the recipe's epochs.
+    """
+    student = initialised(context.model, context.seed)
+    before = None if arm.prepare is None else arm.prepare(student, context, setting, folder)
+    recipe = context.recipe
+    epochs = recipe.epochs - (0 if before is None else len(before))
+    trainer = Trainer(
+        student, arm.terms(context, setting), optimizer=_sgd(recipe, setting, epochs), fabric=context.fabric
+    )
+    loader: Iterable[object] = TensorLoader(context.training, batch_size=recipe.batch_size, shuffle=True)
+    unlabelled = None
+    if context.unlabelled is not None:
+        loader = repeat(loader, ceil(recipe.updates / epochs))
+        unlabelled = TensorLoader(
+            context.unlabelled, batch_size=recipe.batch_size, shuffle=True, drop_last=True, labelled=False
+        )
+    history = trainer.fit(
+        loader,
+        epochs=epochs,
+        stimuli=unlabelled if any(term.stream == "stimuli" for term in trainer.terms) else None,
+        validation=TensorLoader(context.validation, batch_size=500),
+        checkpoint=folder / "checkpoint.pt",
+        seed=derive_seed(context.seed, "training"),
+    )
+    if before is not None:
+        history = pd.concat([before, history.assign(epoch=history["epoch"] + len(before))], ignore_index=True)
+    return student.eval(), history
+
+
+def initialised(model: Callable[[], nn.Sequential], seed: int) -> nn.Sequential:
+    """An untrained network whose weights depend on the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(derive_seed(seed, "initialisation"))
+        return model()
+
+
+def paper_arms() -> tuple[Arm, ...]:
+    """The arms of the MNIST study, ``plain`` first: the paper's, ours, and the methods compared with."""
+    rates: tuple[Setting, ...] = (
+        {},
+        {"learning_rate": 0.1},
+        {"weight_decay": 5e-4},
+        {"learning_rate": 0.1, "weight_decay": 5e-4},
+    )
+    return (
+        Arm("plain", _nothing, rates, taught=False),
+        Arm("teacher", _nothing, rates, taught=False),
+        Arm("finetuning", _nothing, _each("learning_rate_factor", 1.0, 0.3, 0.1, 3.0), prepare=_copy_teacher),
+        Arm("deep_supervision", _deep_supervision, _each("alpha0", 1.0, 0.3, 3.0, 0.1), taught=False),
+        Arm("hints", _nothing, _each("alpha0", 1.0, 3.0, 0.3, 10.0), prepare=_hint_stage),
+        Arm("rdl", _rdl, _each("alpha0", 2.0, 1.0, 0.3, 4.0)),
+        Arm("rdl_corr", _rdl_corr, _each("alpha0", 3.0, 1.0, 5.0, 0.3)),
+        Arm("kd", _kd, _each("alpha0", 0.1, 0.3, 0.03, 1.0)),
+        Arm("rkd", _relational(RKD), _each("alpha0", 10.0, 3.0, 30.0, 1.0)),
+        Arm("sp", _relational(SP), _each("alpha0", 300.0, 100.0, 1000.0, 30.0)),
+        Arm("cka", _relational(CKA), _each("alpha0", 1.0, 0.3, 3.0, 10.0)),
+    )
+
+
+def _each(knob: str, *values: float) -> tuple[Setting, ...]:
+    return tuple({knob: value} for value in values)
+
+
+def _nothing(context: Context, setting: Setting) -> list[Term]:
+    return []
+
+
+def _deep_supervision(context: Context, setting: Setting) -> list[Term]:
+    recipe = context.recipe
+    decay = deep_supervision_decay if recipe.supervision_schedule == "paper" else linear_decay
+    n_classes = len(context.training.classes)
+    return [DeepSupervision(recipe.supervised_layers, n_classes, alpha=decay(setting["alpha0"]))]
+
+
+def _rdl(context: Context, setting: Setting) -> list[Term]:
+    recipe = context.recipe
+    teacher = context.ask(recipe.metric)
+    layers = {layer: layer for layer in recipe.layers}
+    alpha0: Alpha = setting["alpha0"]
+    if recipe.relative:
+        # the mean distances of a few hundred images are the mean distances
+        images = (context.training if context.unlabelled is None else context.unlabelled).images[:500]
+        sample = to_float(images, context.training.top)
+        teacher.to(sample.device)
+        alpha0 = relative_alpha(setting["alpha0"], teacher, sample, layers)
+    loss = RDLoss(metric=recipe.metric, compare="mse", gradient=recipe.gradient)
+    alpha = _schedule(recipe, alpha0)
+    return [RDLTerm(teacher, layers, loss=loss, n_pairs=recipe.n_pairs, alpha=alpha, stream=context.stream)]
+
+
+def _rdl_corr(context: Context, setting: Setting) -> list[Term]:
+    recipe = context.recipe
+    loss = RDLoss(metric=recipe.corr_metric, compare="corr")
+    layers = {layer: layer for layer in recipe.layers}
+    teacher, alpha = context.ask(recipe.corr_metric), _schedule(recipe, setting["alpha0"])
+    return [RDLTerm(teacher, layers, loss=loss, n_pairs=recipe.corr_pairs, alpha=alpha, stream=context.stream)]
+
+
+def _kd(context: Context, setting: Setting) -> list[Term]:
+    alpha = constant(setting["alpha0"])
+    return [KD(context.ask(), temperature=context.recipe.temperature, alpha=alpha, stream=context.stream)]
+
+
+def _relational(kind: type[RKD] | type[SP] | type[CKA]) -> Terms:
+    def terms(context: Context, setting: Setting) -> list[Term]:
+        layers = {layer: layer for layer in context.recipe.layers}
+        alpha = _schedule(context.recipe, setting["alpha0"])
+        return [kind(context.ask(), layers, alpha=alpha, stream=context.stream)]
+
+    return terms
+
+
+def _copy_teacher(student: nn.Sequential, context: Context, setting: Setting, folder: Path) -> None:
+    """Fine-tuning: the student starts with the teacher's weights."""
+    if context.teacher is None:
+        raise ValueError("fine-tuning needs a teacher")
+    student.load_state_dict(context.teacher.state_dict())
+
+
+def _hint_stage(student: nn.Sequential, context: Context, setting: Setting, folder: Path) -> pd.DataFrame:
+    """Stage 1 of hints: the student up to the hint layer learns to predict the teacher's, by a map then discarded."""
+    recipe = context.recipe
+    names = list(dict(student.named_children()))
+    if recipe.hint_layer not in names:
+        raise ValueError(f"the student has no child {recipe.hint_layer!r} to hint at; it has: {', '.join(names)}")
+    until = names[: names.index(recipe.hint_layer) + 1]
+    # the same modules, so that the student itself is trained; what lies behind them is not run at all
+    front = nn.Sequential(OrderedDict((name, getattr(student, name)) for name in until))
+    hint = Hint(
+        context.ask(layers=[recipe.hint_layer]),
+        {recipe.hint_layer: recipe.hint_layer},
+        alpha=constant(setting["alpha0"]),
+    )
+    if recipe.epochs < 2:
+        raise ValueError("hints take two stages, and so at least 2 epochs")
+    epochs = max(1, round(recipe.hint_share * recipe.epochs))
+    trainer = Trainer(front, [hint], task_loss=None, optimizer=_sgd(recipe, setting, epochs), fabric=context.fabric)
+    loader: Iterable[object] = TensorLoader(context.training, batch_size=recipe.batch_size, shuffle=True)
+    if context.unlabelled is not None:
+        loader = repeat(loader, ceil(recipe.updates / recipe.epochs))
+    return trainer.fit(
+        loader, epochs=epochs, checkpoint=folder / "hint.pt", seed=derive_seed(context.seed, "hint stage")
+    )
+
+
+def _schedule(recipe: Recipe, alpha0: Alpha) -> Schedule:
+    return {"linear": linear_decay, "constant": constant, "cosine": cosine_decay}[recipe.schedule](alpha0)
+
+
+def _sgd(
+    recipe: Recipe, setting: Setting, epochs: int
+) -> Callable[[Iterable[nn.Parameter]], tuple[torch.optim.Optimizer, LRScheduler]]:
+    """SGD with momentum, its learning rate falling as lr (1 − t/epochs)."""
+
+    def make(parameters: Iterable[nn.Parameter]) -> tuple[torch.optim.Optimizer, LRScheduler]:
+        optimizer = torch.optim.SGD(
+            parameters,
+            lr=setting.get("learning_rate", recipe.learning_rate) * setting.get("learning_rate_factor", 1.0),
+            momentum=recipe.momentum,
+            weight_decay=setting.get("weight_decay", recipe.weight_decay),
+        )
+        return optimizer, LambdaLR(optimizer, lambda epoch: 1 - epoch / epochs)
+
+    return make

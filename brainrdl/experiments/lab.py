@@ -1,0 +1,325 @@
+"""Where runs are made: teachers, validation trials and students, each kept in a folder of its own once it is done.
+
+Whatever is found done is not done again; whatever was broken off goes on at its last epoch. So a study that is killed
+anywhere is resumed by the same command.
+"""
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from lightning.fabric import Fabric
+from torch import nn
+
+from brainrdl.checkpoint import atomic_path, load_model, save_model
+from brainrdl.data import LabelledImages
+from brainrdl.experiments.arms import Arm, Context, Setting, train
+from brainrdl.experiments.recipe import Recipe
+from brainrdl.experiments.study import Request, Row, Splits, Study, labelled_subset
+from brainrdl.randomness import derive_seed
+
+_CHOICE_SEED = -1  # trials share no seed with the runs they choose for
+_LABELS_FOR_CHOICE = 1_000
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its network (None if it died), its history and the record of what was run."""
+
+    model: nn.Module | None
+    history: pd.DataFrame
+    record: dict[str, Any]
+
+    @property
+    def validation(self) -> tuple[float, float]:
+        """Error in percent and loss after the last epoch, infinite for a run that died."""
+        if self.record["died"]:
+            return inf, inf
+        last = self.history.iloc[-1]
+        return float(last["validation_error"]), float(last["validation_loss"])
+
+
+class Lab:
+    """Makes the runs of one study in one folder.
+
+    Parameters
+    ----------
+    study : Study
+        The study.
+    recipe : Recipe
+        Its recipe, with what the user changed.
+    splits : Splits
+        Its data, on the device.
+    request : Request
+        What was asked for.
+    fabric : Fabric
+        Device and precision.
+    say : callable
+        Told what is going on, a line at a time.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        recipe: Recipe,
+        splits: Splits,
+        request: Request,
+        fabric: Fabric,
+        *,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        self.study = study
+        self.recipe = recipe
+        self.splits = splits
+        self.request = request
+        self.fabric = fabric
+        make = study.model(splits)
+        # pooling and convolutions are faster with channels last, on CPUs and GPUs alike
+        self.make = lambda: make().to(memory_format=torch.channels_last)
+        self._say = say
+        self._teacher_images: dict[tuple[str, int | None], tuple[LabelledImages, LabelledImages]] = {}
+
+    def run(self, row: Row) -> Run:
+        """Make one run, or read it where it is done."""
+        if row.arm == "teacher":
+            return self.teacher(row.teacher, row.seed, row.labels)
+        arm = self.study.arm(row.arm)
+        setting = self.choose(arm, row.labels)
+
+        def context() -> Context:
+            teacher = self.teacher(row.teacher, self.teacher_seed(row.seed), row.labels).model if row.teacher else None
+            return self._context(row.labels, row.seed, teacher)
+
+        return self._make(row, arm, context, setting, self.request.out / "runs" / row.name)
+
+    def teacher(self, kind: str, seed: int, labels: int | None = None) -> Run:
+        """Train a teacher, or read it where it is done.
+
+        Raises
+        ------
+        RuntimeError
+            If its training died.
+        """
+        row = Row("teacher", seed, kind, labels if kind == "labels" else None)
+        arm = self.study.arm("teacher")
+        setting = self._choose(arm, kind, row.labels, lambda: self._teacher_context(row, _CHOICE_SEED))
+        folder = self.request.out / "runs" / row.name
+        run = self._make(row, arm, lambda: self._teacher_context(row, seed), setting, folder)
+        if run.model is None:
+            raise RuntimeError(
+                f"{row.name} died in training ({run.record['died']}), and nothing can be learned from it; lower its "
+                f"learning rate (--set learning_rate=…) in another --out, or remove {folder}"
+            )
+        return run
+
+    def teacher_seed(self, seed: int) -> int:
+        """The seed of the teacher that serves a student's seed."""
+        return 0 if self.request.one_teacher else seed
+
+    def choose(self, arm: Arm, labels: int | None) -> Setting:
+        """Choose an arm's setting on validation, with the clean teacher; plain's own serves every arm besides."""
+        at = None if labels is None else self._labels_for_choice()
+
+        def context() -> Context:
+            teacher = self.teacher("clean", 0).model if arm.taught else None
+            return self._context(at, _CHOICE_SEED, teacher)
+
+        own = self._choose(arm, "clean" if arm.taught else "", at, context)
+        return own if arm.name == "plain" else {**self.choose(self.study.arm("plain"), labels), **own}
+
+    def tries(self) -> pd.DataFrame:
+        """Every setting considered so far in this folder, what it gave on validation, and which were chosen."""
+        rows = [
+            row
+            for path in sorted((self.request.out / "tries").glob("*/choice.json"))
+            for row in json.loads(path.read_text())
+        ]
+        return pd.DataFrame(rows)
+
+    def _choose(self, arm: Arm, kind: str, labels: int | None, context: Callable[[], Context]) -> Setting:
+        candidates = self._candidates(arm)
+        row = Row(arm.name, _CHOICE_SEED, kind, labels)
+        folder = self.request.out / "tries" / row.name.removesuffix(f"-seed{_CHOICE_SEED}")
+        note = folder / "choice.json"
+        if note.exists():
+            return next(entry["setting"] for entry in json.loads(note.read_text()) if entry["chosen"])
+        inherited = {} if arm.name in ("plain", "teacher") or len(candidates) == 1 else self._plain_setting(labels)
+
+        def trial() -> Context:
+            full = context()
+            epochs = min(full.recipe.epochs, self.recipe.choice_epochs or full.recipe.epochs)
+            return dataclasses.replace(full, recipe=dataclasses.replace(full.recipe, epochs=epochs))
+
+        runs = [
+            self._make(row, arm, trial, {**inherited, **candidate}, folder / str(number))
+            for number, candidate in enumerate(candidates)
+            if len(candidates) > 1  # of one there is nothing to choose
+        ]
+        best = min(range(len(candidates)), key=lambda number: runs[number].validation) if runs else 0
+        entries = [
+            {
+                "arm": arm.name,
+                "labels": labels,
+                "teacher": kind,
+                "try": number,
+                "setting": candidate,
+                "validation_error": runs[number].validation[0] if runs and runs[number].model else None,
+                "validation_loss": runs[number].validation[1] if runs and runs[number].model else None,
+                "chosen": number == best,
+                "seconds": runs[number].record["seconds"] if runs else 0.0,
+                "died": runs[number].record["died"] if runs else "",
+            }
+            for number, candidate in enumerate(candidates)
+        ]
+        if runs and all(run.model is None for run in runs):
+            raise RuntimeError(f"all {len(runs)} settings tried for {arm.name!r} died in training; see {folder}")
+        _write_json(entries, note)
+        for number in range(len(runs)):
+            (folder / str(number) / "model.safetensors").unlink(missing_ok=True)
+        return candidates[best]
+
+    def _plain_setting(self, labels: int | None) -> Setting:
+        plain = self.study.arm("plain")
+        return self._choose(plain, "", labels, lambda: self._context(labels, _CHOICE_SEED, None))
+
+    def _candidates(self, arm: Arm) -> list[Setting]:
+        if arm.name in ("rdl", "rdl_corr") and self.request.alphas:
+            return [{"alpha0": alpha0} for alpha0 in self.request.alphas]
+        if self.request.tries > len(arm.candidates):
+            raise ValueError(
+                f"--tries is {self.request.tries}, but there are {len(arm.candidates)} settings to try for "
+                f"{arm.name!r}; ask for at most that many"
+            )
+        return list(arm.candidates[: self.request.tries])
+
+    def _labels_for_choice(self) -> int:
+        counts = self.request.labels
+        return _LABELS_FOR_CHOICE if _LABELS_FOR_CHOICE in counts else max(counts)
+
+    def _context(self, labels: int | None, seed: int, teacher: nn.Module | None) -> Context:
+        training, unlabelled = self.splits.training, None
+        if labels is not None:
+            training, unlabelled = labelled_subset(self.splits.training, labels)
+        return Context(self.recipe, self.make, training, self.splits.validation, unlabelled, teacher, self.fabric, seed)
+
+    def _teacher_context(self, row: Row, seed: int) -> Context:
+        training, validation = self._images_of_teacher(row.teacher, row.labels)
+        recipe = dataclasses.replace(self.recipe, epochs=self.recipe.teacher_epochs)
+        # another initialisation and order than the student of the same seed
+        seed = derive_seed(seed, "teacher", row.teacher)
+        return Context(recipe, self.make, training, validation, None, None, self.fabric, seed)
+
+    def _images_of_teacher(self, kind: str, labels: int | None) -> tuple[LabelledImages, LabelledImages]:
+        if (kind, labels) not in self._teacher_images:
+            labelled = self.splits.training if labels is None else labelled_subset(self.splits.training, labels)[0]
+            size = self.request.limit_teacher or self.study.teacher_size
+            training, validation = self.splits.teacher(kind, size, labelled)
+            device = self.fabric.device
+            self._teacher_images = {(kind, labels): (training.to(device), validation.to(device))}
+        return self._teacher_images[(kind, labels)]
+
+    def _make(self, row: Row, arm: Arm, context: Callable[[], Context], setting: Setting, folder: Path) -> Run:
+        """Read a run where it is done; otherwise make it, or go on with it."""
+        done = read_run(folder, self.make)
+        if done is not None:
+            return done
+        here = context()
+        self._say(f"{folder.relative_to(self.request.out)}: {here.recipe.epochs} epochs, {_told(setting)}")
+        died = ""
+        try:
+            model, history = train(arm, here, setting, folder)
+        except FloatingPointError as error:
+            died, model, history = str(error), here.model(), pd.DataFrame()
+        taught = arm.taught and row.teacher
+        steps = -(-len(here.training) // here.recipe.batch_size)
+        updates = here.recipe.updates if here.unlabelled is not None else here.recipe.epochs * steps
+        record = {
+            "arm": row.arm,
+            "seed": row.seed,
+            "labels": row.labels,
+            "teacher": row.teacher,
+            "teacher_seed": self.teacher_seed(row.seed) if taught else (row.seed if row.arm == "teacher" else None),
+            "teacher_size": (self.request.limit_teacher or self.study.teacher_size) if row.teacher else None,
+            "train_size": len(here.training),
+            "setting": dict(setting),
+            "epochs": here.recipe.epochs,
+            "updates": updates,
+            "device": _device_name(self.fabric.device),
+            "threads": torch.get_num_threads(),
+            "precision": str(self.fabric._precision.precision),
+            "seconds": 0.0 if died else float(history["seconds"].sum()),
+            "weights": _digest(model),
+            "died": died,
+        }
+        if not died:
+            save_model(model, folder / "model.safetensors", record)
+        with atomic_path(folder / "history.csv") as temporary:
+            history.to_csv(temporary, index=False)
+        _write_json(record, folder / "run.json")  # last: its presence says that the run is done
+        for leftover in ("checkpoint.pt", "hint.pt"):
+            (folder / leftover).unlink(missing_ok=True)
+        # read back, not handed on: a run must not depend on whether it was just made or made before
+        run = read_run(folder, self.make)
+        if run is None:
+            raise RuntimeError(f"{folder} vanished while it was written")
+        error = f"died: {died}" if died else f"validation error {run.validation[0]:.2f} %"
+        self._say(f"{folder.relative_to(self.request.out)}: {error} ({record['seconds']:.0f} s)")
+        return run
+
+
+def read_run(folder: Path, make: Callable[[], nn.Module]) -> Run | None:
+    """Read a finished run, None where there is none.
+
+    Raises
+    ------
+    ValueError
+        If a file of it is damaged.
+    """
+    if not (folder / "run.json").exists():
+        return None
+    try:
+        record = json.loads((folder / "run.json").read_text())
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"{folder / 'run.json'} is damaged ({error}); remove {folder} to make the run again"
+        ) from error
+    if record["died"]:
+        return Run(None, pd.DataFrame(), record)
+    weights = folder / "model.safetensors"
+    model = load_model(weights, make) if weights.exists() else None
+    return Run(model, pd.read_csv(folder / "history.csv"), record)
+
+
+def clear(folder: Path) -> None:
+    """Remove a run, finished or not."""
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _digest(model: nn.Module) -> str:
+    """SHA-256 of all parameters and buffers, in the order of their names."""
+    digest = sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _device_name(device: torch.device) -> str:
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def _told(setting: Setting) -> str:
+    return ", ".join(f"{knob} {value:g}" for knob, value in setting.items()) or "default settings"
+
+
+def _write_json(value: Any, path: Path) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n")

@@ -1,0 +1,144 @@
+"""The recipe of a study: everything that can be set and that changes a result."""
+
+import dataclasses
+import types
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any, get_args, get_origin, get_type_hints
+
+SCHEDULES = ("linear", "constant", "cosine")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How students and teachers are trained.
+
+    Attributes
+    ----------
+    epochs, teacher_epochs : int
+        Lengths of a student's and a teacher's training.
+    choice_epochs : int or None
+        Length of a validation trial, where it is to be shorter.
+    updates : int
+        Updates of a run with few labels, where an epoch is a share of them.
+    batch_size : int
+        Images per update, of the task and of the unlabelled stream alike.
+    learning_rate, momentum, weight_decay : float
+        Of SGD; the learning rate falls linearly, ``lr (1 − t/epochs)`` in epoch t.
+    layers : tuple of str
+        Layers that RDL and its kin compare.
+    metric, gradient, n_pairs
+        RDL's distance, gradient and pairs per update (None: all).
+    relative : bool
+        Whether α₀ is divided by the teacher's squared mean distance in each layer.
+    schedule : {"linear", "constant", "cosine"}
+        α over the epochs of RDL, ``rdl_corr``, ``rkd``, ``sp`` and ``cka``.
+    corr_metric : str
+        Distance that ``rdl_corr`` correlates.
+    corr_pairs : int or None
+        Its pairs per update (None: all).
+    supervised_layers : tuple of str
+        Layers with classifiers of their own in deep supervision.
+    supervision_schedule : {"paper", "linear"}
+        Their α: the paper's, gone after three epochs, or linear.
+    hint_layer : str
+        Student's and teacher's layer of the hint.
+    hint_share : float
+        Share of the epochs that the hint's stage takes.
+    temperature : float
+        Of knowledge distillation.
+    """
+
+    epochs: int = 20
+    teacher_epochs: int = 20
+    choice_epochs: int | None = None
+    updates: int = 2_000
+    batch_size: int = 100
+    learning_rate: float = 0.05
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    layers: tuple[str, ...] = ("pool1", "pool2", "fc")
+    metric: str = "mse"
+    gradient: str = "auto"
+    n_pairs: int | None = 500
+    relative: bool = True
+    schedule: str = "linear"
+    corr_metric: str = "euclidean"
+    corr_pairs: int | None = None
+    supervised_layers: tuple[str, ...] = ("pool1", "pool2")
+    supervision_schedule: str = "paper"
+    hint_layer: str = "pool2"
+    hint_share: float = 0.2
+    temperature: float = 4.0
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "teacher_epochs", "updates", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.batch_size < 2:
+            raise ValueError(f"batch_size must be at least 2, for distances, got {self.batch_size}")
+        if self.choice_epochs is not None and self.choice_epochs < 1:
+            raise ValueError(f"choice_epochs must be at least 1 or none, got {self.choice_epochs}")
+        if not 0 < self.learning_rate < float("inf"):
+            raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
+        if not 0 < self.hint_share < 1:
+            raise ValueError(f"hint_share must lie between 0 and 1, got {self.hint_share}")
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"unknown schedule {self.schedule!r}; known are: {', '.join(SCHEDULES)}")
+        if self.supervision_schedule not in ("paper", "linear"):
+            raise ValueError(f"unknown supervision_schedule {self.supervision_schedule!r}; known are: paper, linear")
+
+
+def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
+    """Change fields of a recipe, as ``--set FIELD=VALUE`` does.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        The recipe to start from.
+    settings : sequence of str
+        ``FIELD=VALUE`` each; lists are separated by commas, ``none`` is None.
+
+    Returns
+    -------
+    Recipe
+
+    Raises
+    ------
+    ValueError
+        For an unknown field (with near matches) or a value that is not of its type.
+
+    Examples
+    --------
+    >>> from brainrdl.experiments.recipe import Recipe, override
+    >>> override(Recipe(), ["n_pairs=none", "layers=pool2,fc"]).layers
+    ('pool2', 'fc')
+    """
+    hints = get_type_hints(Recipe)
+    changes: dict[str, Any] = {}
+    for setting in settings:
+        field, separator, text = setting.partition("=")
+        if not separator or field not in hints:
+            near = get_close_matches(field, hints, n=1, cutoff=0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"fields are: {', '.join(hints)}"
+            raise ValueError(f"--set takes FIELD=VALUE with a field of the recipe, got {setting!r}; {hint}")
+        changes[field] = _parse(field, text, hints[field])
+    return dataclasses.replace(recipe, **changes)
+
+
+def _parse(field: str, text: str, kind: Any) -> Any:
+    if get_origin(kind) is types.UnionType:
+        if text.lower() == "none":
+            return None
+        kind = next(part for part in get_args(kind) if part is not type(None))
+    if get_origin(kind) is tuple:
+        return tuple(part for part in text.split(",") if part)
+    if kind is bool:
+        if text.lower() not in ("true", "false"):
+            raise ValueError(f"{field} is true or false, got {text!r}")
+        return text.lower() == "true"
+    try:
+        return kind(text)
+    except ValueError:
+        raise ValueError(f"{field} is of type {kind.__name__}, got {text!r}") from None

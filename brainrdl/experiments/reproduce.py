@@ -1,0 +1,243 @@
+"""One study from data to report, resumable; and one committed row again."""
+
+import dataclasses
+import json
+import platform
+import sys
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric import Fabric
+
+from brainrdl.checkpoint import atomic_path, differences
+from brainrdl.experiments.lab import Lab
+from brainrdl.experiments.recipe import Recipe
+from brainrdl.experiments.report import write_report
+from brainrdl.experiments.score import write_geometry, write_mds, write_rdms, write_results
+from brainrdl.experiments.study import Request, Row, Splits, Study, frozen, plan
+from brainrdl.inference import binomial_standard_error
+
+_PACKAGES = ("brainrdl", "torch", "torchvision", "lightning", "numpy", "scipy", "scikit-learn", "xarray", "pandas")
+
+
+def reproduce(
+    study: Study, request: Request, recipe: Recipe, *, command: str = "", say: Callable[[str], None] = print
+) -> Path:
+    """Run a study, or go on with it, and write its report.
+
+    Teachers, then choices on validation, then the runs; the test set is opened when all of them are done.
+
+    Parameters
+    ----------
+    study : Study
+        The study.
+    request : Request
+        What is asked of it.
+    recipe : Recipe
+        Its recipe, with what the user changed.
+    command : str
+        The command line, for the manifest.
+    say : callable
+        Told what is going on, a line at a time.
+
+    Returns
+    -------
+    Path
+        The report.
+
+    Raises
+    ------
+    ValueError
+        For a request that cannot be met, or an output folder of another configuration.
+    """
+    start = time.perf_counter()
+    rows = plan(study, request)
+    request = dataclasses.replace(request, out=request.out.resolve())
+    splits = study.load(request.data_dir, request.limit_train, request.download)
+    _claim(request.out, frozen(study, recipe, request, splits))
+    lab = Lab(study, recipe, _on(splits, request.device), request, _fabric(request.device), say=say)
+    for number, row in enumerate(rows):
+        say(f"[{number + 1}/{len(rows)}] {row.name}")
+        lab.run(row)
+    rows = _all_rows(study, request, rows)
+    say("all runs are done: scoring them on the test set")
+    write_results(lab, rows)
+    write_geometry(lab, rows)
+    write_rdms(lab, rows)
+    write_mds(lab, rows)
+    _write_manifest(lab, command, time.perf_counter() - start)
+    return write_report(request.out)
+
+
+def replay(study: Study, source: Path, row_name: str, request: Request, *, say: Callable[[str], None] = print) -> bool:
+    """Repeat one row of a ``results.json`` from scratch and compare.
+
+    Parameters
+    ----------
+    study : Study
+        The study that the file is of.
+    source : path
+        The ``results.json``.
+    row_name : str
+        The row's name.
+    request : Request
+        Where the data is and where to work; the rest comes from the file.
+    say : callable
+        Told what is going on, a line at a time.
+
+    Returns
+    -------
+    bool
+        Whether the row came out again: bitwise the same weights, or a test error within 3 binomial standard errors.
+
+    Raises
+    ------
+    ValueError
+        If the file is of another study, has no such row, or was made from other data.
+    """
+    recorded = json.loads(source.read_text())
+    if recorded.get("study") != study.name:
+        raise ValueError(f"{source} is of the {recorded.get('study')!r} study, not of {study.name!r}")
+    by_name = {line["row"]: line for line in recorded["rows"]}
+    if row_name not in by_name:
+        raise ValueError(f"{source} has no row {row_name!r}; it has: {', '.join(by_name)}")
+    line = by_name[row_name]
+    recipe = Recipe(**{key: tuple(v) if isinstance(v, list) else v for key, v in recorded["recipe"].items()})
+    asked = recorded["request"]
+    request = dataclasses.replace(
+        request,
+        out=request.out.resolve(),
+        labels=tuple(asked["labels"]),
+        limit_train=asked["limit_train"],
+        limit_teacher=asked["limit_teacher"],
+        one_teacher=asked["one_teacher"],
+        tries=asked["tries"],
+        alphas=tuple(asked["alphas"]),
+    )
+    splits = study.load(request.data_dir, request.limit_train, request.download)
+    if splits.checksums != recorded["data"]:
+        raise ValueError(
+            f"{source} was made from other data: {'; '.join(differences(recorded['data'], splits.checksums))}"
+        )
+    _claim(request.out, frozen(study, recipe, request, splits))
+    for name, entries in recorded["choices"].items():
+        with atomic_path(request.out / "tries" / name / "choice.json") as temporary:
+            temporary.write_text(json.dumps(entries))
+    lab = Lab(study, recipe, _on(splits, request.device), request, _fabric(request.device), say=say)
+    row = Row(line["arm"], line["seed"], line["teacher"] or "", line["labels"])
+    run = lab.run(row)
+    again = write_results(lab, [row]).iloc[0]
+    same = run.record["weights"] == line["weights"]
+    error = binomial_standard_error(line["test_error"], len(splits.test()))
+    near = abs(again["test_error"] - line["test_error"]) <= 3 * error
+    say(f"{row_name}: test error {line['test_error']:.2f} % recorded, {again['test_error']:.2f} % now")
+    say(
+        "bitwise the same weights"
+        if same
+        else f"other weights (recorded on {line['device']} with {line['threads']} threads); test errors "
+        + ("agree" if near else "differ by more than")
+        + (f" within 3 binomial standard errors ({3 * error:.2f} points)" if near else f" {3 * error:.2f} points")
+    )
+    return same or near
+
+
+def _claim(folder: Path, configuration: dict[str, Any]) -> None:
+    """Take a folder for a configuration, or go on in it if it is the same."""
+    path = folder / "study.json"
+    if not path.exists():
+        if folder.exists() and any(folder.iterdir()):
+            raise ValueError(f"{folder} is not empty and holds no study; name a new folder with --out")
+        with atomic_path(path) as temporary:
+            temporary.write_text(json.dumps(configuration, indent=1) + "\n")
+        return
+    differing = differences(json.loads(path.read_text()), json.loads(json.dumps(configuration)))
+    if differing:
+        raise ValueError(
+            f"{folder} holds a study with another configuration: {'; '.join(differing)}. Ask for the same to go on "
+            "with it, or name a new folder with --out"
+        )
+
+
+def _all_rows(study: Study, request: Request, asked: list[Row]) -> list[Row]:
+    """The rows asked for, and those found done from earlier invocations, in the study's order."""
+    found = []
+    for path in (request.out / "runs").glob("*/run.json"):
+        record = json.loads(path.read_text())
+        found.append(Row(record["arm"], record["seed"], record["teacher"], record["labels"]))
+    asked_teachers = any(row.arm == "teacher" for row in asked)
+    rows = set(asked) | {row for row in found if row.arm != "teacher" or asked_teachers}
+    order = [arm.name for arm in study.arms]
+    return sorted(rows, key=lambda row: (row.labels or 0, order.index(row.arm), row.teacher, row.seed))
+
+
+def _fabric(device: str) -> Fabric:
+    accelerator = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
+    if accelerator == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda: torch finds no CUDA device here; take --device cpu or auto")
+    return Fabric(accelerator=accelerator, devices=1, precision="32-true")
+
+
+def _on(splits: Splits, device: str) -> Splits:
+    here = _fabric(device).device
+    return dataclasses.replace(
+        splits,
+        training=splits.training.to(here),
+        validation=splits.validation.to(here),
+        test=lambda: splits.test().to(here),
+    )
+
+
+def _write_manifest(lab: Lab, command: str, seconds: float) -> None:
+    device = lab.fabric.device
+    notes = []
+    if lab.request.one_teacher:
+        notes.append("One teacher of each kind serves all seeds: intervals over seeds are conditional on it.")
+    dead = [
+        path.parent.name
+        for path in sorted((lab.request.out / "runs").glob("*/run.json"))
+        if json.loads(path.read_text())["died"]
+    ]
+    if dead:
+        notes.append(f"Runs that died in training (a loss was not finite): {', '.join(dead)}.")
+    manifest = {
+        "study": lab.study.name,
+        "title": lab.study.title,
+        "command": command,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "duration_seconds": round(seconds, 1),
+        "seconds_of_all_runs": round(_seconds(lab.request.out), 1),
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
+        "hardware": {
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+            "processor": _processor(),
+            "threads": torch.get_num_threads(),
+            "system": f"{platform.system()} {platform.machine()}",
+        },
+        "configuration": json.loads((lab.request.out / "study.json").read_text()),
+        "teacher_images": lab.splits.notes,
+        "data": lab.splits.checksums,
+        "one_teacher": lab.request.one_teacher,
+        "classes": list(lab.splits.training.classes),
+        "notes": notes,
+    }
+    with atomic_path(lab.request.out / "manifest.json") as temporary:
+        temporary.write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+
+
+def _seconds(folder: Path) -> float:
+    return sum(json.loads(path.read_text())["seconds"] for path in folder.glob("*/*/run.json")) + sum(
+        json.loads(path.read_text())["seconds"] for path in folder.glob("tries/*/*/run.json")
+    )
+
+
+def _processor() -> str:
+    if sys.platform == "linux":
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor()

@@ -1,0 +1,276 @@
+"""Opens the test set, once per run and after all training, and writes the study's files."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+import xarray as xr
+from torch import Tensor, nn
+
+from brainrdl.checkpoint import atomic_path
+from brainrdl.data import LabelledImages, TensorLoader, to_float
+from brainrdl.distances import rdm
+from brainrdl.experiments.lab import Lab, Run
+from brainrdl.experiments.study import Row
+from brainrdl.features import capture
+from brainrdl.labelled import label_rdms
+from brainrdl.randomness import derive_seed
+from brainrdl.trainer import Trainer
+
+COLUMNS = (
+    "row",
+    "arm",
+    "seed",
+    "dataset",
+    "train_size",
+    "labels",
+    "teacher",
+    "teacher_size",
+    "teacher_seed",
+    "validation_error",
+    "test_error",
+    "alpha0",
+    "epochs",
+    "updates",
+    "device",
+    "precision",
+    "seconds",
+)
+_GEOMETRY_IMAGES = 1_000
+_PER_CLASS = 10
+
+
+@dataclass(frozen=True)
+class _Network:
+    """A trained network with its method's name, as figures call it."""
+
+    label: str
+    model: nn.Module
+
+
+def write_results(lab: Lab, rows: list[Row]) -> pd.DataFrame:
+    """Score all runs and write ``results.csv``, ``results.json``, ``correctness.npz`` and ``histories.csv``.
+
+    A run's answers to the test set are computed once and kept beside it.
+
+    Returns
+    -------
+    DataFrame
+        What ``results.csv`` holds.
+    """
+    folder = lab.request.out
+    test = lab.splits.test()
+    runs = {row: lab.run(row) for row in rows}
+    correctness: dict[str, np.ndarray] = {"ids": np.array(test.ids)}
+    table, records, histories = [], [], []
+    for row, run in runs.items():
+        line = _line(lab, row, run)
+        if run.model is not None:
+            correct = _correct(lab, row, run.model, test)
+            correctness[row.name] = correct
+            line["test_error"] = 100 * float((~correct).mean())
+            histories.append(_history(row, run))
+        table.append(line)
+        records.append(
+            {**line, "setting": run.record["setting"], "weights": run.record["weights"]}
+            | {key: run.record[key] for key in ("threads", "died")}
+        )
+    results = pd.DataFrame(table, columns=list(COLUMNS))
+    for column in ("labels", "teacher_size", "teacher_seed"):
+        results[column] = results[column].astype("Int64")
+    with atomic_path(folder / "results.csv") as temporary:
+        results.to_csv(temporary, index=False)
+    with atomic_path(folder / "results.json") as temporary:
+        rerun = {
+            "study": lab.study.name,
+            "recipe": asdict(lab.recipe),
+            "request": {
+                key: str(value) if isinstance(value, Path) else value for key, value in asdict(lab.request).items()
+            },
+            "choices": {
+                path.parent.name: json.loads(path.read_text())
+                for path in sorted((folder / "tries").glob("*/choice.json"))
+            },
+            "data": lab.splits.checksums,
+            "rows": records,
+        }
+        temporary.write_text(json.dumps(rerun, indent=1, ensure_ascii=False) + "\n")
+    with atomic_path(folder / "correctness.npz") as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, **correctness)
+    with atomic_path(folder / "histories.csv") as temporary:
+        pd.concat(histories, ignore_index=True).to_csv(temporary, index=False)
+    with atomic_path(folder / "tries.csv") as temporary:
+        tries = lab.tries()
+        tries["setting"] = [json.dumps(setting, sort_keys=True) for setting in tries["setting"]]
+        tries["labels"] = tries["labels"].astype("Int64")
+        tries.to_csv(temporary, index=False)
+    return results
+
+
+def write_geometry(lab: Lab, rows: list[Row]) -> pd.DataFrame:
+    """Measure how far each run's geometry is from its teacher's, on validation images: ``geometry.csv``.
+
+    E_aux (Eq. 2) over all pairs of 1,000 images, raw ``mse`` distances, and the correlation of the two RDMs. A run
+    without a teacher is measured against each kind of teacher of its seed.
+    """
+    images = lab.splits.validation.images[:_GEOMETRY_IMAGES]
+    sample = to_float(images, lab.splits.validation.top)
+    layers = list(lab.recipe.layers)
+    kinds = list(dict.fromkeys(row.teacher for row in rows if row.teacher))
+    of_teacher: dict[str, dict[str, Tensor]] = {}
+    lines = []
+    for row in rows:
+        run = lab.run(row)
+        if row.arm == "teacher" or run.model is None:
+            continue
+        distances = _rdms(run.model, layers, sample, "mse")
+        for kind in [row.teacher] if row.teacher else kinds:
+            if kind == "labels" and row.labels is None:
+                continue
+            taught_by = lab.teacher(kind, lab.teacher_seed(row.seed), row.labels)
+            name = f"{kind}-{taught_by.record['labels']}-{taught_by.record['seed']}"
+            if name not in of_teacher and taught_by.model is not None:
+                of_teacher[name] = _rdms(taught_by.model, layers, sample, "mse")
+            for layer in layers:
+                d, t = distances[layer], of_teacher[name][layer]
+                lines.append(
+                    {
+                        "row": row.name,
+                        "arm": row.arm,
+                        "labels": row.labels,
+                        "seed": row.seed,
+                        "teacher": kind,
+                        "layer": layer,
+                        "e_aux": (d - t).square().mean().item(),
+                        "correlation": torch.corrcoef(torch.stack((d, t)))[0, 1].item(),
+                    }
+                )
+    geometry = pd.DataFrame(lines, columns=["row", "arm", "labels", "seed", "teacher", "layer", "e_aux", "correlation"])
+    geometry["labels"] = geometry["labels"].astype("Int64")
+    with atomic_path(lab.request.out / "geometry.csv") as temporary:
+        geometry.to_csv(temporary, index=False)
+    return geometry
+
+
+def write_rdms(lab: Lab, rows: list[Row]) -> None:
+    """Write Figure 3's RDMs: 10 test images a class, euclidean, every layer of the first seed's networks (rdms.nc)."""
+    test = lab.splits.test()
+    chosen = _of_each_class(test.labels.cpu(), _PER_CLASS)
+    shown = test.take(chosen)
+    sample = to_float(shown.images, shown.top)
+    one_hot = torch.nn.functional.one_hot(shown.labels, len(shown.classes)).double()
+    fixed = {"pixels": rdm(sample, "euclidean"), "labels": rdm(one_hot, "euclidean")}
+    rdms, models, layers = [], [], []
+    for network in _networks(lab, rows):
+        inside = _rdms(network.model, [*lab.recipe.layers, "softmax"], sample, "euclidean")
+        for layer, distances in {"pixels": fixed["pixels"], **inside, "labels": fixed["labels"]}.items():
+            rdms.append(distances.cpu().numpy())
+            models.append(network.label)
+            layers.append(layer)
+    names = [f"{model}/{layer}" for model, layer in zip(models, layers, strict=True)]
+    labelled = label_rdms(np.stack(rdms), list(shown.ids), names, "euclidean", {"model": models, "layer": layers})
+    classes = [shown.classes[int(label)] for label in shown.labels]
+    labelled.attrs["provenance"] = json.dumps({"classes": classes, "study": lab.study.name, "seed": 0})
+    with atomic_path(lab.request.out / "rdms.nc") as temporary:
+        labelled.to_netcdf(temporary, engine="h5netcdf")
+
+
+def write_mds(lab: Lab, rows: list[Row], *, n_samples: int = 20, n_images: int = 100) -> None:
+    """Write Figure 4's distances: 1 − Pearson between RDMs, averaged over samples of distinct test images (mds.nc)."""
+    test = lab.splits.test()
+    networks = _networks(lab, rows)
+    layers = [*lab.recipe.layers, "softmax"]
+    points = [("pixels", "pixels"), *((n.label, layer) for n in networks for layer in layers), ("labels", "labels")]
+    generator = torch.Generator().manual_seed(derive_seed(0, "mds samples"))
+    total = np.zeros((len(points), len(points)))
+    for _ in range(n_samples):
+        images = test.take(torch.randperm(len(test), generator=generator)[:n_images])
+        sample = to_float(images.images, images.top)
+        one_hot = torch.nn.functional.one_hot(images.labels, len(images.classes)).double()
+        rdms = [rdm(sample, "euclidean")]
+        for network in networks:
+            rdms += list(_rdms(network.model, layers, sample, "euclidean").values())
+        rdms.append(rdm(one_hot, "euclidean"))
+        total += 1 - np.corrcoef(torch.stack([distances.cpu() for distances in rdms]).numpy())
+    distance = xr.DataArray(
+        total / n_samples,
+        dims=("point", "point_"),
+        coords={"model": ("point", [m for m, _ in points]), "layer": ("point", [layer for _, layer in points])},
+        name="distance",
+        attrs={"n_samples": n_samples, "n_images": n_images, "metric": "euclidean", "comparison": "1 - pearson"},
+    )
+    with atomic_path(lab.request.out / "mds.nc") as temporary:
+        distance.to_netcdf(temporary, engine="h5netcdf")
+
+
+def _line(lab: Lab, row: Row, run: Run) -> dict[str, Any]:
+    record = run.record
+    validation = None
+    if run.model is not None:
+        # a teacher's own validation images may be others: the column means the same in every row
+        loader = TensorLoader(lab.splits.validation, batch_size=500)
+        validation = Trainer(run.model, fabric=lab.fabric).evaluate(loader)["error"]
+    shared = ("arm", "seed", "train_size", "labels", "teacher", "teacher_size", "teacher_seed")
+    return {
+        "row": row.name,
+        "dataset": lab.study.name,
+        **{key: record[key] for key in shared},
+        "validation_error": validation,
+        "test_error": None,
+        "alpha0": record["setting"].get("alpha0"),
+        **{key: record[key] for key in ("epochs", "updates", "device", "precision", "seconds")},
+    }
+
+
+def _history(row: Row, run: Run) -> pd.DataFrame:
+    identity = {"row": row.name, "arm": row.arm, "teacher": row.teacher, "labels": row.labels, "seed": row.seed}
+    history = run.history.copy()
+    for place, (column, value) in enumerate(identity.items()):
+        history.insert(place, column, value)
+    return history
+
+
+@torch.no_grad()
+def _correct(lab: Lab, row: Row, model: nn.Module, test: LabelledImages) -> np.ndarray:
+    path = lab.request.out / "runs" / row.name / "test.npz"
+    if path.exists():
+        with np.load(path, allow_pickle=False) as kept:
+            return np.asarray(kept["correct"])
+    model.to(lab.fabric.device).eval()
+    answers = [model(images).argmax(dim=1) == labels for images, labels in TensorLoader(test, batch_size=500)]
+    correct = torch.cat(answers).cpu().numpy()
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez_compressed(file, correct=correct)
+    return correct
+
+
+@torch.no_grad()
+def _rdms(model: nn.Module, layers: list[str], images: Tensor, metric: str) -> dict[str, Tensor]:
+    """Condensed RDMs of layers, ``softmax`` among them, of a network in eval mode."""
+    model.to(images.device).eval()
+    output, features = capture(model, [layer for layer in layers if layer != "softmax"], images)
+    features["softmax"] = output.double().softmax(dim=1)
+    return {layer: rdm(features[layer], metric) for layer in layers}
+
+
+def _networks(lab: Lab, rows: list[Row]) -> list[_Network]:
+    """The first seed's networks of all arms, with all labels where there are such runs."""
+    first = min(row.seed for row in rows)
+    all_labels = [row for row in rows if row.labels is None and row.arm != "teacher"]
+    shown = [row for row in rows if row.seed == first and (row.labels is None or not all_labels)]
+    networks = []
+    for row in shown:
+        model = lab.run(row).model
+        if model is not None:
+            labels = "" if row.labels is None else f" {row.labels} labels"
+            networks.append(_Network(row.arm + (f" ({row.teacher})" if row.teacher else "") + labels, model))
+    return networks
+
+
+def _of_each_class(labels: Tensor, n: int) -> Tensor:
+    """The first n images of each class, class by class."""
+    return torch.cat([torch.nonzero(labels == label).flatten()[:n] for label in labels.unique()])

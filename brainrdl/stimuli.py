@@ -1,0 +1,545 @@
+"""Stimuli: images that carry an id, and the rules an id obeys.
+
+The id is the only key on which images, RDM rows and patterns are joined, so every module checks ids with
+`check_ids` and finds them with `find_ids`.
+"""
+
+import os
+import warnings
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Sequence
+from difflib import get_close_matches
+from operator import index
+from pathlib import Path
+from typing import Any, Protocol, Self, final
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+
+IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+"""What the name of an image file ends with, in small or capital letters."""
+
+_WIDE_MODES = ("I", "F")
+
+
+class _Images(Protocol):
+    """Where images come from: the i-th as a tensor, in memory that the source does not share."""
+
+    def __getitem__(self, position: int, /) -> Any: ...
+
+
+@final
+class StimulusSet(Dataset[tuple[Tensor, str]]):
+    """Images with ids, in a fixed order.
+
+    A map-style dataset of ``(image, id)``. Made by `from_folder`, `from_arrays` or `from_dataset`; images are
+    loaded when they are asked for.
+
+    Parameters
+    ----------
+    images : object with ``images[position] -> Tensor``
+        The source. The class methods make it.
+    ids : sequence of str
+        One unique id per image.
+
+    Attributes
+    ----------
+    ids : tuple of str
+        The ids, in order.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the ids are not unique, non-empty strings, or there are none.
+
+    Examples
+    --------
+    >>> import torch, brainrdl as rdl
+    >>> stimuli = rdl.StimulusSet.from_arrays(torch.rand(3, 1, 28, 28), ["face", "house", "shoe"])
+    >>> image, stimulus = stimuli[1]
+    >>> image.shape, stimulus
+    (torch.Size([1, 28, 28]), 'house')
+    >>> images, ids = stimuli.select(["shoe", "face"]).batch()
+    >>> images.shape, ids
+    (torch.Size([2, 1, 28, 28]), ('shoe', 'face'))
+    """
+
+    def __init__(self, images: _Images, ids: Iterable[str]) -> None:
+        self.ids = check_ids(ids, "ids")
+        if not self.ids:
+            raise ValueError("ids is empty; a StimulusSet needs at least one stimulus")
+        self._images = images
+        self._positions: tuple[int, ...] = tuple(range(len(self.ids)))
+
+    @classmethod
+    def from_folder(
+        cls, path: str | os.PathLike[str], transform: Callable[[Image.Image], Tensor] | None = None
+    ) -> Self:
+        """Take the images in a folder and in the folders below it.
+
+        Parameters
+        ----------
+        path : path of a folder
+            Files and folders whose name begins with a dot are hidden and not looked at. Files that do not end
+            as images do (`IMAGE_SUFFIXES`) are left out with a warning that names them.
+        transform : callable, optional
+            Turns a PIL image in RGB into a tensor. By default floats in [0, 1], shape (3, height, width).
+
+        Returns
+        -------
+        StimulusSet
+            Sorted by id. The id is the path below `path`, with ``/`` between its parts and without the
+            suffix: ``faces/anna.png`` is ``faces/anna``.
+
+        Raises
+        ------
+        NotADirectoryError
+            If `path` is no folder.
+        ValueError
+            If there is no image in it, or two images share an id (``a.png`` and ``a.jpg``). When an image is
+            asked for: if it holds transparent pixels, several frames or more than 8 bits per channel, none of
+            which RGB can hold.
+        OSError
+            When an image is asked for: if its file cannot be read.
+        TypeError
+            When an image is asked for: if `transform` does not return a tensor.
+
+        Examples
+        --------
+        >>> import tempfile, PIL.Image, brainrdl as rdl
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     PIL.Image.new("RGB", (8, 6)).save(f"{folder}/grey.png")
+        ...     stimuli = rdl.StimulusSet.from_folder(folder)
+        ...     stimuli.ids, stimuli[0][0].shape
+        (('grey',), torch.Size([3, 6, 8]))
+        """
+        root = Path(path)
+        if not root.is_dir():
+            raise NotADirectoryError(f"{root} is not a folder; from_folder needs the folder that holds the images")
+        files: dict[str, Path] = {}
+        others = []
+        for file in _visible_files(root):
+            if file.suffix.lower() not in IMAGE_SUFFIXES:
+                others.append(file.relative_to(root).as_posix())
+                continue
+            stimulus = file.relative_to(root).with_suffix("").as_posix()
+            if stimulus in files:
+                raise ValueError(
+                    f"{files[stimulus]} and {file} would both be stimulus {stimulus!r}, since an id is a "
+                    "path without its suffix; rename one of them or take it out of the folder"
+                )
+            files[stimulus] = file
+        if not files:
+            raise ValueError(f"no images in {root}; expected files that end in {', '.join(IMAGE_SUFFIXES)}")
+        if others:
+            warnings.warn(
+                f"left out of the stimuli in {root}, as they do not end as images do: {name_some(sorted(others))}",
+                stacklevel=2,
+            )
+        ids = sorted(files)
+        return cls(_Files(tuple(files[stimulus] for stimulus in ids), transform or _to_float), ids)
+
+    @classmethod
+    def from_arrays(cls, images: Tensor | np.ndarray, ids: Iterable[str]) -> Self:
+        """Give ids to the images of an array.
+
+        Parameters
+        ----------
+        images : Tensor or ndarray (n, ...)
+            Floating point or uint8, which stays as it is. The array is not copied, so that one mapped from
+            disk stays there; the image that is handed out is a copy.
+        ids : sequence of str (n,)
+            One unique id per image, in the array's order.
+
+        Returns
+        -------
+        StimulusSet
+
+        Raises
+        ------
+        TypeError
+            If `images` is neither a tensor nor an array, or of another data type.
+        ValueError
+            If it is no stack of images, or there are more or fewer ids than images.
+
+        Examples
+        --------
+        >>> import numpy as np, brainrdl as rdl
+        >>> rdl.StimulusSet.from_arrays(np.zeros((2, 3, 8, 8), dtype="uint8"), ["left", "right"])
+        StimulusSet(2 stimuli: 'left', 'right')
+        """
+        if not isinstance(images, Tensor | np.ndarray):
+            raise TypeError(f"images is a {type(images).__name__}; expected a Tensor or ndarray of shape (n, ...)")
+        is_float = images.is_floating_point() if isinstance(images, Tensor) else images.dtype.kind == "f"
+        if not is_float and images.dtype not in (torch.uint8, np.uint8):
+            raise TypeError(f"images is of type {images.dtype}; convert it to uint8 or to floating point")
+        if images.ndim < 2:
+            raise ValueError(
+                f"images has shape {tuple(images.shape)}, expected (n, ...); for a single image add the "
+                "first axis: images[None]"
+            )
+        checked = check_ids(ids, "ids")
+        _same_length(len(checked), len(images), "images")
+        return cls(_Rows(images), checked)
+
+    @classmethod
+    def from_dataset(cls, dataset: Dataset[Any], ids: Iterable[str]) -> Self:
+        """Give ids to the images of a dataset.
+
+        Parameters
+        ----------
+        dataset : map-style Dataset
+            Yields the image, or a tuple whose first element is the image, as a tensor.
+        ids : sequence of str
+            One unique id per item, in the dataset's order.
+
+        Returns
+        -------
+        StimulusSet
+
+        Raises
+        ------
+        TypeError
+            If `dataset` has no length or cannot be indexed. When an image is asked for: if it is not a
+            tensor.
+        ValueError
+            If there are more or fewer ids than items.
+
+        Examples
+        --------
+        >>> import torch, brainrdl as rdl
+        >>> labelled = torch.utils.data.TensorDataset(torch.rand(2, 1, 8, 8), torch.tensor([7, 3]))
+        >>> rdl.StimulusSet.from_dataset(labelled, ["seven", "three"])
+        StimulusSet(2 stimuli: 'seven', 'three')
+        """
+        if not (hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")):
+            raise TypeError(
+                f"dataset is a {type(dataset).__name__} without a length or without indexing; expected a "
+                "map-style dataset, with __len__ and __getitem__"
+            )
+        checked = check_ids(ids, "ids")
+        _same_length(len(checked), len(dataset), "items in the dataset")
+        return cls(_FirstOfItem(dataset), checked)
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, position: int) -> tuple[Tensor, str]:
+        try:
+            wanted = index(position)
+        except TypeError:
+            raise TypeError(
+                f"a StimulusSet is indexed by one integer, not {position!r}; select(ids) takes stimuli by "
+                "id, batch(indices) several by position"
+            ) from None
+        if not -len(self) <= wanted < len(self):
+            raise IndexError(f"position {wanted} is outside a StimulusSet of {len(self)} stimuli")
+        stimulus = self.ids[wanted]
+        image = self._images[self._positions[wanted]]
+        if not isinstance(image, Tensor):
+            raise TypeError(
+                f"the image of stimulus {stimulus!r} is a {type(image).__name__}, expected a Tensor; let the "
+                "transform return one"
+            )
+        return image, stimulus
+
+    def __repr__(self) -> str:
+        return f"StimulusSet({len(self)} stimuli: {name_some(self.ids)})"
+
+    def select(self, ids: Iterable[str]) -> "StimulusSet":
+        """Take some of the stimuli, in the order given.
+
+        Parameters
+        ----------
+        ids : sequence of str
+            Which stimuli.
+
+        Returns
+        -------
+        StimulusSet
+
+        Raises
+        ------
+        TypeError, ValueError
+            If an id is unknown or occurs twice, or there are none.
+
+        Examples
+        --------
+        >>> import torch, brainrdl as rdl
+        >>> rdl.StimulusSet.from_arrays(torch.rand(3, 8), ["a", "b", "c"]).select(["c", "a"]).ids
+        ('c', 'a')
+        """
+        chosen = check_ids(ids, "ids")
+        positions = find_ids(chosen, self.ids, "the StimulusSet")
+        selected = StimulusSet(self._images, chosen)
+        selected._positions = tuple(self._positions[position] for position in positions)
+        return selected
+
+    def batch(self, indices: Iterable[int] | None = None) -> tuple[Tensor, tuple[str, ...]]:
+        """Stack images.
+
+        Parameters
+        ----------
+        indices : sequence of int, optional
+            Positions in the set, in the order wanted; all stimuli when absent.
+
+        Returns
+        -------
+        images : Tensor (n, ...)
+        ids : tuple of str (n,)
+
+        Raises
+        ------
+        ValueError
+            If the images differ in shape or type, or `indices` is empty.
+        IndexError
+            If a position is outside the set.
+
+        Examples
+        --------
+        >>> import torch, brainrdl as rdl
+        >>> images, ids = rdl.StimulusSet.from_arrays(torch.rand(3, 8), ["a", "b", "c"]).batch([2, 0])
+        >>> images.shape, ids
+        (torch.Size([2, 8]), ('c', 'a'))
+        """
+        items = [self[i] for i in (range(len(self)) if indices is None else indices)]
+        if not items:
+            raise ValueError("indices is empty; a batch needs at least one stimulus")
+        first, first_id = items[0]
+        for image, stimulus in items:
+            if (image.shape, image.dtype) != (first.shape, first.dtype):
+                raise ValueError(
+                    f"stimulus {first_id!r} is {tuple(first.shape)} of {first.dtype}, but stimulus "
+                    f"{stimulus!r} is {tuple(image.shape)} of {image.dtype}; give a transform that makes all "
+                    "images alike (such as torchvision.transforms.v2.Resize)"
+                )
+        return torch.stack([image for image, _ in items]), tuple(stimulus for _, stimulus in items)
+
+
+def check_ids(ids: Iterable[str], field: str) -> tuple[str, ...]:
+    """Return ids (or other labels) as a tuple, after checking that they can serve as a key.
+
+    Parameters
+    ----------
+    ids : sequence of str
+        Labels, in an order that means something.
+    field : str
+        What to call them in an error.
+
+    Returns
+    -------
+    tuple of str
+
+    Raises
+    ------
+    TypeError
+        If `ids` is a single string, has no order (a set), or holds anything but strings.
+    ValueError
+        If one is empty, holds a character that files cannot store (NUL, lone surrogates), or occurs twice.
+
+    Examples
+    --------
+    >>> check_ids(["face", "house"], "stimuli")
+    ('face', 'house')
+    """
+    if isinstance(ids, str):
+        raise TypeError(f"{field} is one string, {ids!r}; expected a sequence of strings: [{ids!r}]")
+    if isinstance(ids, set | frozenset):
+        raise TypeError(f"{field} is a set, which has no order; expected a list or tuple of strings")
+    checked = []
+    for position, value in enumerate(np.asarray(ids).tolist() if hasattr(ids, "__array__") else ids):
+        if not isinstance(value, str):
+            raise TypeError(
+                f"{field}[{position}] is {value!r}, of type {type(value).__name__}; expected a string, so "
+                f"convert it to the one that the other data carry"
+            )
+        if not value:
+            raise ValueError(f"{field}[{position}] is an empty string; expected a name for each")
+        if "\0" in value or not _is_unicode(value):
+            raise ValueError(
+                f"{field}[{position}] is {value!r}, with a character that files cannot store (NUL or a lone "
+                "surrogate); rename it"
+            )
+        checked.append(str(value))
+    copies = [value for value, count in Counter(checked).items() if count > 1]
+    if copies:
+        raise ValueError(f"{field} must be unique, but these occur more than once: {name_some(copies)}")
+    return tuple(checked)
+
+
+def find_ids(ids: Sequence[str], known: Sequence[str], place: str) -> list[int]:
+    """Find ids by name.
+
+    Parameters
+    ----------
+    ids : sequence of str
+        What to find.
+    known : sequence of str
+        Where to find it.
+    place : str
+        What to call `known` in an error.
+
+    Returns
+    -------
+    list of int
+        The position in `known` of each of `ids`.
+
+    Raises
+    ------
+    ValueError
+        If an id is not there; names such ids and those most like the first.
+
+    Examples
+    --------
+    >>> find_ids(["c", "a"], ["a", "b", "c"], "the alphabet")
+    [2, 0]
+    """
+    positions = {stimulus: position for position, stimulus in enumerate(known)}
+    unknown = [stimulus for stimulus in ids if stimulus not in positions]
+    if unknown:
+        hint = did_you_mean(unknown[0], known) or f"; there are {name_some(known)}"
+        raise ValueError(f"not among the {len(known)} stimuli of {place}: {name_some(unknown)}{hint}")
+    return [positions[stimulus] for stimulus in ids]
+
+
+def name_some(values: Collection[Any], limit: int = 5) -> str:
+    """Write out the first few values for a message.
+
+    Parameters
+    ----------
+    values : collection
+        What to name.
+    limit : int
+        How many at most.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> name_some(["a", "b", "c"], limit=2)
+    "'a', 'b' and 1 more"
+    """
+    shown = ", ".join(repr(value) for value, _ in zip(values, range(limit), strict=False))
+    return shown if len(values) <= limit else f"{shown} and {len(values) - limit} more"
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Write the end of a message that suggests the known names most like an unknown one.
+
+    Parameters
+    ----------
+    name : str
+        The unknown name.
+    known : iterable of str
+        The known ones.
+
+    Returns
+    -------
+    str
+        Empty if none is alike.
+
+    Examples
+    --------
+    >>> did_you_mean("hose", ["face", "house"])
+    "; did you mean 'house'?"
+    """
+    near = get_close_matches(name, list(known), n=3)
+    return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+
+
+class _Files:
+    """Images of files, through a transform."""
+
+    def __init__(self, paths: tuple[Path, ...], transform: Callable[[Image.Image], Tensor]) -> None:
+        self._paths = paths
+        self._transform = transform
+
+    def __getitem__(self, position: int) -> Any:
+        return self._transform(_read_rgb(self._paths[position]))
+
+
+class _Rows:
+    """The rows of an array, copied so that a consumer who writes to an image leaves the stimulus as it is."""
+
+    def __init__(self, images: Tensor | np.ndarray) -> None:
+        self._images = images
+
+    def __getitem__(self, position: int) -> Tensor:
+        if isinstance(self._images, Tensor):
+            return self._images[position].detach().clone()
+        # files hold either byte order, torch only the machine's own
+        return torch.from_numpy(np.array(self._images[position], dtype=self._images.dtype.newbyteorder("=")))
+
+
+class _FirstOfItem:
+    """The first element of each item of a dataset."""
+
+    def __init__(self, dataset: Dataset[Any]) -> None:
+        self._dataset = dataset
+
+    def __getitem__(self, position: int) -> Any:
+        item = self._dataset[position]
+        return item[0] if isinstance(item, tuple | list) else item
+
+
+def _visible_files(root: Path) -> list[Path]:
+    # os.walk and not Path.rglob, which does not enter linked folders
+    found = []
+    for folder, folders, names in os.walk(root, followlinks=True):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        found += [Path(folder, name) for name in sorted(names) if not name.startswith(".")]
+    return found
+
+
+def _read_rgb(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as file:
+            file.load()
+            # some cameras store previews as further frames (MPO); the first is the picture
+            several = getattr(file, "n_frames", 1) > 1 and file.format != "MPO"
+    except (OSError, SyntaxError, ValueError) as error:
+        raise OSError(
+            f"{path} cannot be read as an image ({error}); replace the file or take it out of the folder"
+        ) from error
+    image: Image.Image = file
+    if several:
+        raise ValueError(f"{path} holds several frames; a stimulus is one image, so save the frame that was shown")
+    if image.mode.split(";")[0] in _WIDE_MODES:
+        raise ValueError(
+            f"{path} has more than 8 bits per channel (mode {image.mode}), which RGB would cut off; save it "
+            "with 8 bits, scaled as it was shown"
+        )
+    if "A" in image.getbands() or "transparency" in image.info:
+        image = image.convert("RGBA")
+        if image.getchannel("A").getextrema() != (255, 255):
+            raise ValueError(
+                f"{path} has transparent pixels, whose colour depends on the background; save it on the "
+                "background that was shown"
+            )
+    return image.convert("RGB")
+
+
+def _to_float(image: Image.Image) -> Tensor:
+    # imported here: it takes as long as torch itself, and only folders need it
+    from torchvision.transforms.v2 import functional
+
+    tensor: Tensor = functional.to_dtype(functional.pil_to_tensor(image), torch.float32, scale=True)
+    return tensor
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _same_length(n_ids: int, n_images: int, what: str) -> None:
+    if n_ids != n_images:
+        raise ValueError(f"{n_ids} ids for {n_images} {what}; expected one id each, in the same order")
