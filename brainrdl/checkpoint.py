@@ -2,12 +2,11 @@
 
 import json
 import os
-import pickle
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -67,10 +66,15 @@ def load_checkpoint(path: str | Path, configuration: Mapping[str, Any]) -> dict[
         If the file is no checkpoint, or its configuration differs; the differences are named.
     """
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, BadZipFile, EOFError, KeyError) as error:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's thoughts on a file that is refused anyway
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError:
+        raise
+    except Exception as error:  # a foreign file can make the reader fail in any way
         raise ValueError(
-            f"{path} is not a checkpoint of this trainer, or is damaged ({type(error).__name__}); remove it to start over"
+            f"{path} is not a checkpoint of this trainer, or is damaged ({type(error).__name__}); "
+            "remove it to start over"
         ) from error
     if not isinstance(state, dict) or "configuration" not in state:
         raise ValueError(f"{path} is not a checkpoint of this trainer; name another path, or remove it to start over")

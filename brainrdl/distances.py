@@ -72,7 +72,9 @@ def rdm(features: Tensor, metric: str = "mse") -> Tensor:
         return _condense(_exact_square(flat, metric))
 
 
-def training_rdm(features: Tensor, metric: str = "mse", row_scale: Tensor | None = None) -> Tensor:
+def training_rdm(
+    features: Tensor, metric: str = "mse", row_scale: Tensor | None = None, *, pairs: Tensor | None = None
+) -> Tensor:
     """Compute the distances as they are computed during training.
 
     Parameters
@@ -84,14 +86,16 @@ def training_rdm(features: Tensor, metric: str = "mse", row_scale: Tensor | None
     row_scale : Tensor (n,), optional
         Factors c_i on the gradient that reaches stimulus i (not on the value): with them the gradient is
         ``c_i Σ_j g_ij ∂d_ij/∂f_i``, the form of Eq. 4.
+    pairs : Tensor (P, 2), optional
+        The pairs whose distances are wanted, all of a condensed RDM if absent.
 
     Returns
     -------
-    Tensor (n(n-1)/2,)
+    Tensor (n(n-1)/2,) or (P,)
         Distances in the features' precision, at least float32.
     """
     check_metric(metric)
-    distances: Tensor = _Distances.apply(_flat(features), metric, row_scale)  # type: ignore[no-untyped-call]
+    distances: Tensor = _Distances.apply(_flat(features), metric, row_scale, pairs)  # type: ignore[no-untyped-call, unused-ignore]
     return distances
 
 
@@ -178,7 +182,7 @@ def to_condensed(square: Tensor) -> Tensor:
     mirrored = square.transpose(-1, -2)
     alike = (square == mirrored) | (square.isnan() & mirrored.isnan())
     if not alike.all():
-        largest = (square - mirrored).abs().nan_to_num(torch.inf).max().item()
+        largest = (square - mirrored).abs()[~alike].nan_to_num(torch.inf, torch.inf).max().item()
         raise ValueError(
             f"the RDM is not symmetric (largest difference {largest:.3g}); average it with its transpose, or find out "
             "why the two directions differ"
@@ -288,30 +292,38 @@ def check_metric(metric: str) -> None:
 
 
 class _Distances(torch.autograd.Function):
-    """Condensed distances on the training path. The backward pass is one n × n by n × K product."""
+    """Distances of pairs on the training path. The backward pass is one n × n by n × K product."""
 
     @staticmethod
-    def forward(ctx: Any, features: Tensor, metric: str, row_scale: Tensor | None) -> Tensor:
+    def forward(ctx: Any, features: Tensor, metric: str, row_scale: Tensor | None, pairs: Tensor | None) -> Tensor:
+        n = len(features)
+        i, j = torch.triu_indices(n, n, 1, device=features.device) if pairs is None else pairs.to(features.device).T
+        position = i * n + j
         with full_precision(features.device):
             square, norms = _square(features, _Patterns(features, metric, exact=False), metric)
         ctx.metric = metric
-        ctx.save_for_backward(features, square, norms, row_scale)
-        return _condense(square).to(torch.promote_types(features.dtype, torch.float32))
+        ctx.save_for_backward(features, square, norms, row_scale, position)
+        return square.flatten()[position].to(torch.promote_types(features.dtype, torch.float32))
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, condensed_gradient: Tensor) -> tuple[Tensor, None, None]:
-        features, square, norms, row_scale = ctx.saved_tensors
+    def backward(ctx: Any, gradient_of_pairs: Tensor) -> tuple[Tensor, None, None, None]:
+        features, square, norms, row_scale, position = ctx.saved_tensors
         with full_precision(features.device):
             # g_ij = ∂L/∂d_ij; row i holds what reaches stimulus i, which Eq. 4 scales by c_i
-            g = to_square(condensed_gradient.to(square.dtype))
+            one_sided = square.new_zeros(square.numel()).index_add_(0, position, gradient_of_pairs.to(square.dtype))
+            g = one_sided.view_as(square) + one_sided.view_as(square).T
             if row_scale is not None:
                 g = g * row_scale.to(g.dtype)[:, None]
             pull = _pull(g, square, norms, features.shape[1], ctx.metric)
-            gradient = torch.empty_like(features)
-            for units, block in _Patterns(features, ctx.metric, exact=False):
-                gradient[:, units] = (pull @ block).to(features.dtype)
-        return gradient, None, None
+            blocks = _Patterns(features, ctx.metric, exact=False)
+            if blocks.width == features.shape[1]:
+                (gradient,) = ((pull @ block).to(features.dtype) for _, block in blocks)
+            else:
+                gradient = torch.empty_like(features)
+                for units, block in blocks:
+                    gradient[:, units] = (pull @ block).to(features.dtype)
+        return gradient, None, None, None
 
 
 def _pull(g: Tensor, square: Tensor, norms: Tensor, n_units: int, metric: str) -> Tensor:
@@ -339,12 +351,17 @@ class _Patterns:
     metric: str
     exact: bool
 
+    @property
+    def width(self) -> int:
+        """Units a block."""
+        n, n_units = self.features.shape
+        return max(1, min(n_units, _BLOCK_ELEMENTS // n))
+
     def __iter__(self) -> Iterator[tuple[slice, Tensor]]:
         angular = self.metric in ("correlation", "cosine")
-        n, n_units = self.features.shape
+        n_units = self.features.shape[1]
         dtype = torch.float64 if angular or self.exact else torch.promote_types(self.features.dtype, torch.float32)
-        width = max(1, min(n_units, _BLOCK_ELEMENTS // n))
-        slices = [slice(start, min(start + width, n_units)) for start in range(0, n_units, width)]
+        slices = [slice(start, min(start + self.width, n_units)) for start in range(0, n_units, self.width)]
         mean: Tensor | None = None
         if self.metric == "correlation":
             # centred twice: the mean of a large offset is itself rounded
@@ -433,6 +450,9 @@ def _flat(features: Tensor) -> Tensor:
         )
     if features.is_complex():
         raise ValueError(f"features must be real, got {features.dtype}; take the magnitude or stack both parts")
+    if features.ndim == 4 and features.is_contiguous(memory_format=torch.channels_last):
+        # the order of units means nothing to a distance, and this one needs no copy
+        return features.permute(0, 2, 3, 1).flatten(1)
     return features.flatten(1)
 
 
@@ -443,7 +463,8 @@ def _some(rows: list[int]) -> str:
 @contextmanager
 def full_precision(device: torch.device) -> Iterator[None]:
     """Neither autocast nor TF32 (or bf16 on the CPU) within, whatever holds outside."""
-    backend: Any = torch.backends.cuda.matmul if device.type == "cuda" else torch.backends.mkldnn.matmul
+    backends: Any = torch.backends
+    backend = (backends.cuda if device.type == "cuda" else backends.mkldnn).matmul
     before = backend.fp32_precision
     with torch.autocast(device.type, enabled=False):
         backend.fp32_precision = "ieee"

@@ -47,7 +47,7 @@ def classical_mds(distances: ArrayLike, *, n_components: int = 2) -> NDArray[np.
     centred = squared - squared.mean(axis=0) - squared.mean(axis=1, keepdims=True) + squared.mean()
     n = len(square)
     values, vectors = eigh(-0.5 * centred, subset_by_index=[n - n_components, n - 1])
-    points = (vectors * np.sqrt(np.clip(values, 0, None)))[:, ::-1]
+    points: NDArray[np.float64] = (vectors * np.sqrt(np.clip(values, 0, None)))[:, ::-1]
     largest = points[np.abs(points).argmax(axis=0), np.arange(n_components)]
     return points * np.where(largest < 0, -1.0, 1.0)
 

@@ -92,9 +92,7 @@ def rdl_loss(
         row_scale = _per_stimulus_scale(n, pairs, w)
         if gradient == "auto":  # decided on the device: reading it here would make the host wait
             row_scale = torch.where(measured.all(), row_scale, 1.0)
-    distances = training_rdm(features, metric, row_scale)
-    if index is not None:
-        distances = distances[index]
+    distances = training_rdm(features, metric, row_scale, pairs=pairs)
     return dissimilarity(distances, torch.where(measured, target, 0.0).to(distances.dtype), compare, w)
 
 

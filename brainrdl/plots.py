@@ -163,7 +163,7 @@ def plot_rdms(rdms: DataArray, *, groups: Groups | None = None, scale: Literal["
     """
     rdms = check_rdms(rdms)
     _check_choice("scale", scale, ("panel", "all"))
-    names = [str(name) for name in rdms["rdm"].values]
+    names = [str(name) for name in rdms["rdm"].to_numpy()]
     n_columns = min(4, len(names))
     n_rows = -(-len(names) // n_columns)
     grid = np.full((n_rows, n_columns), -1)
@@ -226,7 +226,7 @@ def rdm_grid(
     for k, (row, column) in enumerate(zip(row_values, column_values, strict=True)):
         cell = row_names.index(row), column_names.index(column)
         if grid[cell] >= 0:
-            both = [rdms["rdm"].values[i] for i in (grid[cell], k)]
+            both = [rdms["rdm"].to_numpy()[i] for i in (grid[cell], k)]
             raise ValueError(
                 f"RDMs {_quoted(both)} both have {rows} {row!r} and {columns} {column!r}; select one of "
                 "them, or average them first"
@@ -259,10 +259,10 @@ def error_curves(
     columns : sequence of str
         One panel each, with a vertical axis of its own: logarithmic where the panel's errors span a factor of
         five, and then linear from the smallest positive error down to zero, if zero occurs.
-
     palette : sequence of str, optional
-        Names of all methods of a set of figures. Each takes the style of its place there, so that figures which show
-        different methods agree; by default, of its place in this figure. At most 21.
+        Names of all methods of a set of figures, at most 21. Each takes the style of its place there, so that
+        figures which show different methods agree; by default, of its place in this figure.
+
     Returns
     -------
     Figure
@@ -271,8 +271,8 @@ def error_curves(
     Raises
     ------
     ValueError
-        If there is nothing to draw, a column is missing, an epoch occurs twice in a DataFrame, or there are
-        too many methods to tell apart.
+        If there is nothing to draw, a column is missing, an epoch occurs twice in a DataFrame, there are too
+        many methods to tell apart, or `palette` lacks one.
 
     Examples
     --------
@@ -349,12 +349,12 @@ def mds_map(
         Labels in the order in which a line runs through each group's points, such as ``["pixels", "pool1",
         "pool2", "fc", "softmax"]``. A label that a group lacks is nobody's point of that label, or skipped
         where there is none.
+    palette : sequence of str, optional
+        Names of all methods of a set of figures, at most 21. Each takes the style of its place there, so that
+        figures which show different methods agree; by default, of its place in this figure.
     seed : int
         See `brainrdl.embedding.mds`.
 
-    palette : sequence of str, optional
-        Names of all methods of a set of figures. Each takes the style of its place there, so that figures which show
-        different methods agree; by default, of its place in this figure. At most 21.
     Returns
     -------
     figure : Figure
@@ -365,7 +365,8 @@ def mds_map(
     ------
     ValueError
         If the lengths differ, a name in `paths` is no label, two points share label and group, there are more
-        groups or shapes than can be told apart, or `distances` is refused by `brainrdl.embedding.mds`.
+        groups or shapes than can be told apart, `palette` lacks a group, or `distances` is refused by
+        `brainrdl.embedding.mds`.
 
     Examples
     --------
@@ -459,10 +460,10 @@ def label_curve(results: pd.DataFrame, *, level: float = 0.95, palette: Sequence
         (percent), ``seed``.
     level : float
         Coverage of Student's t interval over seeds.
-
     palette : sequence of str, optional
-        Names of all methods of a set of figures. Each takes the style of its place there, so that figures which show
-        different methods agree; by default, of its place in this figure. At most 21.
+        Names of all methods of a set of figures, at most 21. Each takes the style of its place there, so that
+        figures which show different methods agree; by default, of its place in this figure.
+
     Returns
     -------
     Figure
@@ -473,7 +474,8 @@ def label_curve(results: pd.DataFrame, *, level: float = 0.95, palette: Sequence
     Raises
     ------
     ValueError
-        If a column is missing, empty or not finite, a count is not positive, or a training occurs twice.
+        If a column is missing, empty or not finite, a count is not positive, a training occurs twice, or
+        `palette` lacks an arm.
 
     Examples
     --------
@@ -557,7 +559,7 @@ def error_dots(results: pd.DataFrame, *, paper: Mapping[str, float] | None = Non
         raise ValueError(f"paper names {_quoted(strangers)}, but the arms in results are {_quoted(arms)}")
     figure = Figure(figsize=(5.2, 0.75 + 0.3 * len(arms)), layout="constrained")
     ax = figure.subplots()
-    color = _COLORS[0]
+    color = "0.15"  # none of the methods' colours: each row bears its name
     published = _marker("black", "D", "none") | {"markersize": 5.5, "linestyle": "none"}
     for row, arm in enumerate(arms):
         errors = results.loc[results["arm"] == arm, "test_error"].to_numpy(float)
@@ -583,10 +585,11 @@ def error_dots(results: pd.DataFrame, *, paper: Mapping[str, float] | None = Non
     _style_axes(ax)
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
+    several = bool(results["arm"].duplicated().any())
     key = {
-        f"mean, {100 * level:g} % interval": {
+        f"mean, {100 * level:g} % interval" if several else "mean": {
             **_marker(color, "o"),
-            "linewidth": 1.4,
+            "linewidth": 1.4 if several else 0,
         },
         "one seed": _seed_dots(color),
     }
@@ -680,7 +683,7 @@ def _panels(
 
     Laid out in inches: of so many axes, none needs to be measured.
     """
-    squares = np.asarray(rdms.values, dtype=np.float64)
+    squares = rdms.to_numpy()
     stretches = _stretches(groups, squares.shape[1], rdms)
     n_rows, n_columns = grid.shape
 
@@ -856,7 +859,7 @@ def _colormap() -> Colormap:
 
 
 def _style_bar(bar: Colorbar) -> None:
-    bar.outline.set_linewidth(0.4)  # type: ignore[operator]
+    bar.outline.set_linewidth(0.4)
     bar.ax.tick_params(labelsize=_FONT - 2, length=1.5, width=0.4, pad=1.5)
 
 
@@ -872,7 +875,7 @@ def _square(rdm: ArrayLike | DataArray) -> NDArray[np.float64]:
 
 def _coord(rdms: DataArray, name: str, along: str) -> list[Any]:
     if name in rdms.coords and rdms[name].dims == (along,):
-        return list(rdms[name].values.tolist())
+        return list(rdms[name].to_numpy().tolist())
     there = [coord for coord in rdms.coords if rdms[coord].dims == (along,)]
     raise ValueError(f"the RDMs have no coordinate {name!r} along {along!r}; there is {_quoted(there) or 'none'}")
 
@@ -894,7 +897,7 @@ def _write_beside(ax: Axes, points: NDArray[np.float64], names: Sequence[str | N
             (min(box[2], other[2]) - max(box[0], other[0]), min(box[3], other[3]) - max(box[1], other[1]))
             for other in taken
         ]
-        return sum(w * h for w, h in sides if w > 0 and h > 0)
+        return float(sum(w * h for w, h in sides if w > 0 and h > 0))
 
     for point, name in zip(points, names, strict=True):
         if name is None:

@@ -130,8 +130,8 @@ def deep_supervision_decay(alpha0: Alpha) -> Schedule:
 
     Examples
     --------
-    >>> import brainrdl as rdl
-    >>> [round(rdl.deep_supervision_decay(1.0)(epoch, 4), 6) for epoch in range(4)]
+    >>> from brainrdl.schedules import deep_supervision_decay
+    >>> [round(deep_supervision_decay(1.0)(epoch, 4), 6) for epoch in range(4)]
     [1.0, 0.1, 0.0075, 0.000375]
     """
 

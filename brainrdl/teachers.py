@@ -63,7 +63,7 @@ class RDMTeacher(nn.Module, ABC):
 
     @property
     def compare(self) -> str:
-        """The comparison to train with by default: ``cosine`` for a metric whose zero means something, else ``corr``."""
+        """The comparison to train with by default: ``cosine`` where zero distance means something, else ``corr``."""
         return "cosine" if self.metric in _RATIO_SCALE else "corr"
 
     def weights(self, ids: Sequence[str] | None) -> dict[str, Tensor] | None:

@@ -158,8 +158,8 @@ class Term(ABC):
             Student layer (``"output"`` for its output) → value, before α.
         """
 
-    def setup(self, features: Mapping[str, Tensor], batch: Batch, generator: torch.Generator) -> None:
-        """Build heads for features of this shape; called once, before the optimiser exists.
+    def setup(self, features: Mapping[str, Tensor], batch: Batch, generator: torch.Generator) -> None:  # noqa: B027
+        """Build heads for features of this shape, none by default; called once, before the optimiser exists.
 
         torch's global generator is set for the purpose, so that heads do not shift any other random draw.
         """
@@ -253,8 +253,8 @@ class RDLTerm(Term):
             )
         if self.compare == "mse" and self.metric != teacher.metric:
             raise ValueError(
-                f"raw mse between RDMs of different metrics ({self.metric!r} here, {teacher.metric!r} from the teacher) "
-                "fits units, not geometry; use one metric, or loss=RDLoss(compare='cosine') or 'corr'"
+                f"raw mse between RDMs of different metrics ({self.metric!r} here, {teacher.metric!r} from the "
+                "teacher) fits units, not geometry; use one metric, or loss=RDLoss(compare='cosine') or 'corr'"
             )
 
     def setup(self, features: Mapping[str, Tensor], batch: Batch, generator: torch.Generator) -> None:

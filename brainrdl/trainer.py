@@ -99,7 +99,8 @@ class Trainer:
             Evaluated after each epoch.
         checkpoint : path, optional
             Written after each epoch, atomically. If it exists, the run goes on from it and ends as it would have
-            without the break: on the CPU bitwise, given the same number of threads. A finished run's checkpoint
+            without the break: on the CPU bitwise, given the same number of threads, and no loader whose workers
+            persist (``persistent_workers``: they hold random states that no file can). A finished run's checkpoint
             restores the student and returns the history.
         seed : int
             Of data order, forward passes (dropout), heads and pair draws, each from a generator of its own.

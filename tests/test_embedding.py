@@ -119,8 +119,7 @@ class TestRefuses:
 
     def test_gaps(self, scale):
         with raises(
-            "distances must be finite, but that of points 0 and 1 is nan; leave out the points that were not "
-            "compared"
+            "distances must be finite, but that of points 0 and 1 is nan; leave out the points that were not compared"
         ):
             scale([[0, np.nan, 1], [np.nan, 0, 1], [1, 1, 0]])
 
@@ -129,9 +128,7 @@ class TestRefuses:
             scale([[0, 1, 3], [1, 0, 1], [1, 1, 0]])
 
     def test_similarities(self, scale):
-        with raises(
-            "the distance of a point to itself must be 0, but [0, 0] is 1; of a similarity r, pass 1 - r"
-        ):
+        with raises("the distance of a point to itself must be 0, but [0, 0] is 1; of a similarity r, pass 1 - r"):
             scale([[1, 0.5], [0.5, 1]])
 
     def test_negative_distances(self, scale):

@@ -1,4 +1,5 @@
 import re
+import weakref
 from collections import OrderedDict
 
 import pytest
@@ -346,7 +347,8 @@ def test_features_are_handed_over_once():
         with raises(RuntimeError, NOT_RUN):
             recorder.features()
         model(images())
-        recorder.features()
+        held = weakref.ref(recorder.features()["conv"])
+        assert held() is None
         with raises(RuntimeError, NOT_RUN):
             recorder.features()
 
@@ -435,6 +437,7 @@ def test_after_a_forward_pass_that_raised_the_next_one_is_recorded():
         with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
             model(torch.zeros(2, 1, 9, 9))
         model.conv(images())  # not recorded: the pass that raised is over
+        assert recorder.features()["conv"].shape == (2, 3, 7, 7)
         model(images())
         assert torch.equal(recorder.features()["conv"], model.conv(images()))
 

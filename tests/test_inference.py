@@ -79,9 +79,7 @@ class TestMcNemar:
 
     def test_refuses_what_is_no_pair_of_scores(self):
         right = [True, False, True]
-        with raises(
-            "correct_a has shape (3,), but correct_b has shape (2,); score both networks on the same images"
-        ):
+        with raises("correct_a has shape (3,), but correct_b has shape (2,); score both networks on the same images"):
             mcnemar(right, [True, False])
         with raises(
             "correct_b must hold booleans (or 0 and 1), but 2 of 3 values are neither (the first is 7); pass "
@@ -89,8 +87,8 @@ class TestMcNemar:
         ):
             mcnemar(right, [1, 7, 3])
         with raises(
-            "correct_a must hold booleans (or 0 and 1), but 1 of 2 values are neither (the first is nan); pass "
-            "predictions == labels"
+            "correct_a must hold booleans (or 0 and 1), but 1 of 2 values are neither (the first is nan); "
+            "pass predictions == labels"
         ):
             mcnemar([1, np.nan], [1, 0])
         with raises("correct_a is empty (shape (0,)); give at least one of each of (images,)"):
@@ -176,13 +174,11 @@ class TestTInterval:
         with raises("values must have shape (seeds,) with at least one seed, but its shape is (1, 2)"):
             t_interval([[1.0, 2.0]])
         with raises(
-            "b holds 1 value(s) that are not finite (the first, nan, at position 1); leave out the failed seeds, "
-            "and say so"
+            "b holds 1 value(s) that are not finite (the first, nan, at position 1); leave out the failed "
+            "seeds, and say so"
         ):
             paired_t_interval([1, 2, 3], [1, np.nan, 3])
-        with raises(
-            "a has shape (2,), but b has shape (3,); give both for the same seeds, in the same order"
-        ):
+        with raises("a has shape (2,), but b has shape (3,); give both for the same seeds, in the same order"):
             paired_t_interval([1, 2], [1, 2, 3])
         with raises("level must lie between 0 and 1, such as 0.95, but is 95"):
             t_interval([1, 2], level=95)
@@ -250,8 +246,8 @@ class TestCrossedBootstrap:
     def test_refuses_what_is_no_pair_of_scores(self):
         right = np.ones((2, 3), dtype=bool)
         with raises(
-            "correct_a has shape (2, 3), but correct_b has shape (2, 2); score both methods with the same seeds on "
-            "the same images"
+            "correct_a has shape (2, 3), but correct_b has shape (2, 2); score both methods with the same "
+            "seeds on the same images"
         ):
             crossed_bootstrap(right, right[:, :2])
         with raises("correct_a must have shape (seeds, images), but its shape is (3,)"):
@@ -259,8 +255,8 @@ class TestCrossedBootstrap:
         with raises("correct_b is empty (shape (0, 3)); give at least one of each of (seeds, images)"):
             crossed_bootstrap(right, right[:0])
         with raises(
-            "correct_b must hold booleans (or 0 and 1), but 6 of 6 values are neither (the first is 0.5); pass "
-            "predictions == labels"
+            "correct_b must hold booleans (or 0 and 1), but 6 of 6 values are neither (the first is 0.5); "
+            "pass predictions == labels"
         ):
             crossed_bootstrap(right, right * 0.5)
         with raises("n_resamples must be at least 1, but is 0"):

@@ -1,4 +1,5 @@
 import re
+from itertools import pairwise
 
 import matplotlib
 import numpy as np
@@ -35,9 +36,7 @@ def raises(message, error=ValueError):
 
 def table(cells, *, metric="euclidean", seed=0, **coords):
     """Labelled RDMs of the given (model, layer) cells, each with a scale of its own."""
-    values = (
-        np.random.default_rng(seed).uniform(1, 2, (len(cells), 15)) * np.arange(1, len(cells) + 1)[:, None]
-    )
+    values = np.random.default_rng(seed).uniform(1, 2, (len(cells), 15)) * np.arange(1, len(cells) + 1)[:, None]
     names = [f"{model}/{layer}" for model, layer in cells]
     models, layers = ([str(cell[k]) for cell in cells] for k in (0, 1))
     rdms = label_rdms(values, IDS, names, metric, {"model": models, "layer": layers})
@@ -49,7 +48,7 @@ def full_table():
 
 
 def off_diagonal(rdms):
-    return rdms.values[..., ~np.eye(rdms.shape[-1], dtype=bool)]
+    return rdms.to_numpy()[..., ~np.eye(rdms.shape[-1], dtype=bool)]
 
 
 def panels(figure):
@@ -154,20 +153,19 @@ class TestRDMPanel:
         with raises("groups has 5 entries, but the RDM has 6 stimuli; give one per stimulus"):
             rdm_panel(rdm, groups=DIGITS[:5])
         with raises(
-            "the stimuli of group '0' do not stand together (row 2 begins another stretch of it); order the RDM "
-            "by group first, with select_stimuli"
+            "the stimuli of group '0' do not stand together (row 2 begins another stretch of it); order the "
+            "RDM by group first, with select_stimuli"
         ):
             rdm_panel(rdm, groups=[0, 1, 0, 0, 1, 1])
         with raises(
-            "groups has no entry for 4 of 6 stimuli: 'digit-2', 'digit-3', 'digit-4', 'digit-5'; name a group for "
-            "each"
+            "groups has no entry for 4 of 6 stimuli: 'digit-2', 'digit-3', 'digit-4', 'digit-5'; name a group for each"
         ):
             rdm_panel(rdm, groups={"digit-0": 0, "digit-1": 0, "digit-9": 9})
         with raises("the RDMs have no coordinate 'class' along 'stimulus'; there is 'stimulus'"):
             rdm_panel(rdm, groups="class")
         with raises(
-            "a bare array has no stimulus ids or coordinates to look groups up by; give a list of groups in the "
-            "order of its rows, or a labelled RDM"
+            "a bare array has no stimulus ids or coordinates to look groups up by; give a list of groups in "
+            "the order of its rows, or a labelled RDM"
         ):
             rdm_panel(rdm.values, groups="class")
 
@@ -208,7 +206,7 @@ class TestPlotRDMs:
         figure = plot_rdms(table(cells))
         drawn(figure)
         boxes = [ax.title.get_window_extent() for ax in panels(figure)]
-        assert all(a.x1 < b.x0 for a, b in zip(boxes, boxes[1:], strict=False))
+        assert all(a.x1 < b.x0 for a, b in pairwise(boxes))
         assert boxes[0].x0 > 0
         assert boxes[-1].x1 < figure.bbox.x1
 
@@ -269,7 +267,7 @@ class TestRDMGrid:
         boxes += [text.get_window_extent() for text in figure.texts]
         assert all(figure.bbox.fully_containsx(x) for box in boxes for x in (box.x0, box.x1))
         assert all(figure.bbox.fully_containsy(y) for box in boxes for y in (box.y0, box.y1))
-        edges = np.array([box.extents for box in boxes]) + [1, 1, -1, -1]
+        edges = np.array([box.extents for box in boxes]) + np.array([1, 1, -1, -1])
         x = np.minimum.outer(edges[:, 2], edges[:, 2]) - np.maximum.outer(edges[:, 0], edges[:, 0])
         y = np.minimum.outer(edges[:, 3], edges[:, 3]) - np.maximum.outer(edges[:, 1], edges[:, 1])
         overlap = (x > 0) & (y > 0) & ~np.eye(len(boxes), dtype=bool)
@@ -279,8 +277,8 @@ class TestRDMGrid:
         rdms = table([("plain", "fc"), ("RDL", "fc"), ("plain", "pool")])
         rdms = rdms.assign_coords(layer=("rdm", ["fc", "fc", "fc"]))
         with raises(
-            "RDMs 'plain/fc', 'plain/pool' both have model 'plain' and layer 'fc'; select one of them, or average "
-            "them first"
+            "RDMs 'plain/fc', 'plain/pool' both have model 'plain' and layer 'fc'; select one of them, or "
+            "average them first"
         ):
             rdm_grid(rdms, rows="model", columns="layer")
 
@@ -366,13 +364,11 @@ class TestErrorCurves:
             error_curves({})
         with raises("histories['RDL'] is an empty list; give one DataFrame per seed"):
             error_curves({"RDL": []})
-        with raises(
-            "histories['RDL'] lacks the column(s) 'validation_error'; it has 'epoch', 'task_error', 'error'"
-        ):
+        with raises("histories['RDL'] lacks the column(s) 'validation_error'; it has 'epoch', 'task_error', 'error'"):
             error_curves({"RDL": [history(1.0), history(1.0, column="error")]})
         with raises(
-            "histories['RDL'] holds epoch 1 more than once; give the history of one training per DataFrame, and "
-            "several seeds as a list"
+            "histories['RDL'] holds epoch 1 more than once; give the history of one training per DataFrame, "
+            "and several seeds as a list"
         ):
             error_curves({"RDL": pd.concat([history(1.0), history(2.0)])})
 
@@ -393,9 +389,7 @@ class TestMDSMap:
         figure, stress = network_map(paths=None)
         (ax,) = figure.axes
         found = np.concatenate([line.get_xydata() for line in ax.lines])
-        np.testing.assert_allclose(
-            pdist(found), pdist([[0, 0], [1, 1], [2, 1], [1, -1], [2, -1], [3, 0]]), atol=1e-6
-        )
+        np.testing.assert_allclose(pdist(found), pdist([[0, 0], [1, 1], [2, 1], [1, -1], [2, -1], [3, 0]]), atol=1e-6)
         assert ax.get_aspect() == 1
         assert stress < 1e-6
         assert ax.get_xlabel() == "metric MDS, stress-1 = 0.000"
@@ -469,12 +463,8 @@ class TestMDSMap:
         labels = ["pixels", *layers * 14, "labels"]
         groups = [None, *np.repeat([f"network {k}" for k in range(14)], 4).tolist(), None]
         points = rng.normal(size=(len(labels), 5))
-        figure, _ = mds_map(
-            squareform(pdist(points)), labels=labels, groups=groups, paths=["pixels", *layers]
-        )
-        looks = {
-            (h.get_color(), h.get_markerfacecolor(), h.get_marker()) for h in figure.legends[0].legend_handles
-        }
+        figure, _ = mds_map(squareform(pdist(points)), labels=labels, groups=groups, paths=["pixels", *layers])
+        looks = {(h.get_color(), h.get_markerfacecolor(), h.get_marker()) for h in figure.legends[0].legend_handles}
         assert len(looks) == 14 + 1 + 4
         drawn(figure)
         box = figure.legends[0].get_window_extent()
@@ -503,8 +493,7 @@ class TestMDSMap:
         with raises("22 methods cannot be told apart by colour and dash; draw at most 21 at a time"):
             mds_map(1 - np.eye(22), labels=["fc"] * 22, groups=[str(k) for k in range(22)])
         with raises(
-            "11 labels are shared by several points, but only 10 marker shapes can be told apart; show fewer of "
-            "them"
+            "11 labels are shared by several points, but only 10 marker shapes can be told apart; show fewer of them"
         ):
             labels = [str(k) for k in range(11)] * 2
             mds_map(1 - np.eye(22), labels=labels, groups=["a"] * 11 + ["b"] * 11)
@@ -570,13 +559,12 @@ class TestLabelCurve:
         with raises("results has no rows; give one per training"):
             label_curve(results[:0])
         with raises(
-            "labels must be positive counts, the axis being logarithmic, but one is 0; leave out the rows without "
-            "labels"
+            "labels must be positive counts, the axis being logarithmic, but one is 0; leave out the rows "
+            "without labels"
         ):
             label_curve(results.replace({"labels": {100: 0}}))
         with raises(
-            "results has more than one row for arm plain, labels 100, seed 0; select the rows to draw, one per "
-            "training"
+            "results has more than one row for arm plain, labels 100, seed 0; select the rows to draw, one per training"
         ):
             label_curve(pd.concat([results, results]))
         results.loc[7, "test_error"] = np.nan
@@ -630,15 +618,35 @@ class TestErrorDots:
         results = trainings(counts=(100,))
         with raises("paper names 'hints', but the arms in results are 'plain', 'RDL'"):
             error_dots(results, paper={"hints": 0.56, "RDL": 0.49})
-        with raises(
-            "results has more than one row for arm plain, seed 0; select the rows to draw, one per training"
-        ):
+        with raises("results has more than one row for arm plain, seed 0; select the rows to draw, one per training"):
             error_dots(trainings())
 
 
-def test_colours_are_named_once():
-    figure = error_curves({str(k): history(k + 1.0) for k in range(7)})
-    assert len({to_hex(line.get_color()) for line in figure.axes[0].lines}) == 7
+class TestPalette:
+    def looks(self, handles):
+        return [(handle.get_color(), handle.get_linestyle()) for handle in handles]
+
+    def test_first_seven_differ_in_colour(self):
+        figure = error_curves({str(k): history(k + 1.0) for k in range(7)})
+        assert len({to_hex(line.get_color()) for line in figure.axes[0].lines}) == 7
+
+    def test_figures_agree_on_a_method(self):
+        palette = [f"method {k}" for k in range(9)]
+        shown = {"RDL": palette[8], "plain": palette[2]}
+        curves = error_curves({shown["RDL"]: history(2.0), shown["plain"]: history(1.0)}, palette=palette)
+        labels = label_curve(trainings(arms=[shown["RDL"], shown["plain"]]), palette=palette)
+        groups = [None, shown["plain"], shown["plain"], shown["RDL"], shown["RDL"], None]
+        figure, _ = network_map(groups=groups, palette=palette)
+        rdl, plain = self.looks(curves.legends[0].legend_handles)
+        assert (rdl, plain) == tuple(self.looks(labels.legends[0].legend_handles))
+        colours = [handle.get_color() for handle in figure.legends[0].legend_handles[:2]]
+        assert colours == [plain[0], rdl[0]]
+        everyone = error_curves({name: history(9.0 - k) for k, name in enumerate(palette)})
+        assert [rdl, plain] == [self.looks(everyone.legends[0].legend_handles)[k] for k in (8, 2)]
+
+    def test_must_hold_every_method(self):
+        with raises("palette lacks 'RDL'; it has 'plain', 'KD'"):
+            error_curves({"plain": history(1.0), "RDL": history(2.0)}, palette=["plain", "KD"])
 
 
 def test_pyplot_and_settings_stay_untouched():

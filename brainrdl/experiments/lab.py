@@ -270,8 +270,8 @@ class Lab:
         run = read_run(folder, self.make)
         if run is None:
             raise RuntimeError(f"{folder} vanished while it was written")
-        error = f"died: {died}" if died else f"validation error {run.validation[0]:.2f} %"
-        self._say(f"{folder.relative_to(self.request.out)}: {error} ({record['seconds']:.0f} s)")
+        outcome = f"died: {died}" if died else f"validation error {run.validation[0]:.2f} %"
+        self._say(f"{folder.relative_to(self.request.out)}: {outcome} ({record['seconds']:.0f} s)")
         return run
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 import types
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any, get_args, get_origin, get_type_hints
@@ -125,6 +125,21 @@ def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
             raise ValueError(f"--set takes FIELD=VALUE with a field of the recipe, got {setting!r}; {hint}")
         changes[field] = _parse(field, text, hints[field])
     return dataclasses.replace(recipe, **changes)
+
+
+def recipe_from(fields: Mapping[str, Any]) -> Recipe:
+    """Rebuild a recipe from JSON.
+
+    Raises
+    ------
+    ValueError
+        If a field is unknown or missing.
+    """
+    expected = {field.name for field in dataclasses.fields(Recipe)}
+    if set(fields) != expected:
+        raise ValueError(f"the recipe's fields differ in {', '.join(sorted(set(fields) ^ expected))}; another version?")
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
+    return Recipe(**values)
 
 
 def _parse(field: str, text: str, kind: Any) -> Any:

@@ -16,7 +16,7 @@ from lightning.fabric import Fabric
 
 from brainrdl.checkpoint import atomic_path, differences
 from brainrdl.experiments.lab import Lab
-from brainrdl.experiments.recipe import Recipe
+from brainrdl.experiments.recipe import Recipe, recipe_from
 from brainrdl.experiments.report import write_report
 from brainrdl.experiments.score import write_geometry, write_mds, write_rdms, write_results
 from brainrdl.experiments.study import Request, Row, Splits, Study, frozen, plan
@@ -107,7 +107,7 @@ def replay(study: Study, source: Path, row_name: str, request: Request, *, say: 
     if row_name not in by_name:
         raise ValueError(f"{source} has no row {row_name!r}; it has: {', '.join(by_name)}")
     line = by_name[row_name]
-    recipe = Recipe(**{key: tuple(v) if isinstance(v, list) else v for key, v in recorded["recipe"].items()})
+    recipe = recipe_from(recorded["recipe"])
     asked = recorded["request"]
     request = dataclasses.replace(
         request,
@@ -143,7 +143,7 @@ def replay(study: Study, source: Path, row_name: str, request: Request, *, say: 
         + ("agree" if near else "differ by more than")
         + (f" within 3 binomial standard errors ({3 * error:.2f} points)" if near else f" {3 * error:.2f} points")
     )
-    return same or near
+    return bool(same or near)
 
 
 def _claim(folder: Path, configuration: dict[str, Any]) -> None:
@@ -230,9 +230,7 @@ def _write_manifest(lab: Lab, command: str, seconds: float) -> None:
 
 
 def _seconds(folder: Path) -> float:
-    return sum(json.loads(path.read_text())["seconds"] for path in folder.glob("*/*/run.json")) + sum(
-        json.loads(path.read_text())["seconds"] for path in folder.glob("tries/*/*/run.json")
-    )
+    return sum(float(json.loads(path.read_text())["seconds"]) for path in folder.rglob("run.json"))
 
 
 def _processor() -> str:

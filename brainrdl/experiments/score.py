@@ -99,8 +99,13 @@ def write_results(lab: Lab, rows: list[Row]) -> pd.DataFrame:
             "rows": records,
         }
         temporary.write_text(json.dumps(rerun, indent=1, ensure_ascii=False) + "\n")
+    if not histories:
+        raise RuntimeError(
+            f"every run died in training ({folder / 'results.json'} says of what); lower the learning rate or α₀ "
+            "(--set learning_rate=…, --alphas …) in another --out"
+        )
     with atomic_path(folder / "correctness.npz") as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, **correctness)
+        np.savez_compressed(file, allow_pickle=False, **correctness)
     with atomic_path(folder / "histories.csv") as temporary:
         pd.concat(histories, ignore_index=True).to_csv(temporary, index=False)
     with atomic_path(folder / "tries.csv") as temporary:
@@ -159,7 +164,7 @@ def write_geometry(lab: Lab, rows: list[Row]) -> pd.DataFrame:
 def write_rdms(lab: Lab, rows: list[Row]) -> None:
     """Write Figure 3's RDMs: 10 test images a class, euclidean, every layer of the first seed's networks (rdms.nc)."""
     test = lab.splits.test()
-    chosen = _of_each_class(test.labels.cpu(), _PER_CLASS)
+    chosen = _of_each_class(test.labels.cpu(), len(test.classes), _PER_CLASS)
     shown = test.take(chosen)
     sample = to_float(shown.images, shown.top)
     one_hot = torch.nn.functional.one_hot(shown.labels, len(shown.classes)).double()
@@ -271,6 +276,6 @@ def _networks(lab: Lab, rows: list[Row]) -> list[_Network]:
     return networks
 
 
-def _of_each_class(labels: Tensor, n: int) -> Tensor:
+def _of_each_class(labels: Tensor, n_classes: int, n: int) -> Tensor:
     """The first n images of each class, class by class."""
-    return torch.cat([torch.nonzero(labels == label).flatten()[:n] for label in labels.unique()])
+    return torch.cat([torch.nonzero(labels == label).flatten()[:n] for label in range(n_classes)])

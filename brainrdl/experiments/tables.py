@@ -58,8 +58,10 @@ class Difference(NamedTuple):
     ----------
     n_seeds : int
         Seeds that both have.
+    first, second : float
+        Mean test error of each over those seeds, in percent; NaN without any.
     estimate : float
-        Mean over those seeds; NaN without any.
+        Their difference.
     low, high : float
         95 % crossed bootstrap over seeds and images; NaN below two seeds.
     paired_low, paired_high : float
@@ -67,11 +69,16 @@ class Difference(NamedTuple):
     """
 
     n_seeds: int
+    first: float
+    second: float
     estimate: float
     low: float
     high: float
     paired_low: float
     paired_high: float
+
+
+_NO_DIFFERENCE = Difference(0, *[np.nan] * 7)
 
 
 def arm_name(arm: str) -> str:
@@ -142,11 +149,17 @@ def check_results(results: pd.DataFrame, correctness: Correctness) -> None:
     Traceback (most recent call last):
     ValueError: the test error of 'plain-seed0' is 25 % in the results, but 50 % by its correctness; score it again
     """
-    for columns in (["row"], ["arm", "teacher", "labels", "seed"]):
-        twice = results[results.duplicated(columns)]
-        if len(twice):
-            what = ", ".join(f"{column} {twice.iloc[0][column]}" for column in columns)
-            raise ValueError(f"the results hold more than one run with {what}; keep one of them")
+    twice = results[results.duplicated("row")]
+    if len(twice):
+        raise ValueError(f"the results hold more than one row {twice['row'].iloc[0]!r}; keep one of them")
+    twice = results[results.duplicated([*METHOD, "labels", "seed"])]
+    if len(twice):
+        run = twice.iloc[0]
+        labels = "" if pd.isna(run["labels"]) else f"{run['labels']:.0f} labels and "
+        raise ValueError(
+            f"the results hold more than one run of {method_name(run['arm'], run['teacher'])} with {labels}seed "
+            f"{run['seed']}; keep one of them"
+        )
     scored = results[results["test_error"].notna()]
     lacking = [row for row in scored["row"] if row not in correctness]
     if lacking:
@@ -258,19 +271,21 @@ def difference(
     >>> from brainrdl.experiments.tables import difference
     >>> runs = pd.DataFrame({"row": ["a", "b"], "arm": ["rdl", "plain"], "teacher": ["clean", ""], "seed": [0, 0]})
     >>> correctness = {"a": np.array([True, True]), "b": np.array([True, False])}
-    >>> difference(runs, correctness, ("rdl", "clean"), ("plain", ""))[:3]
-    (1, -50.0, nan)
+    >>> difference(runs, correctness, ("rdl", "clean"), ("plain", ""))[:5]
+    (1, 0.0, 50.0, -50.0, nan)
     """
     rows = [_by_seed(results, method) for method in (first, second)]
     seeds = sorted(rows[0].keys() & rows[1].keys())
     if not seeds:
-        return Difference(0, *[np.nan] * 5)
+        return _NO_DIFFERENCE
     a, b = (np.stack([correctness[names[seed]] for seed in seeds]) for names in rows)
-    estimate, paired_low, paired_high = paired_t_interval(100 * (1 - a.mean(axis=1)), 100 * (1 - b.mean(axis=1)))
-    if len(seeds) == 1:
-        return Difference(1, estimate, *[np.nan] * 4)
-    _, low, high = crossed_bootstrap(a, b, n_resamples=n_resamples)
-    return Difference(len(seeds), estimate, low, high, paired_low, paired_high)
+    errors_a, errors_b = (100 * (1 - right.mean(axis=1)) for right in (a, b))
+    estimate, paired_low, paired_high = paired_t_interval(errors_a, errors_b)
+    low = high = np.nan
+    if len(seeds) > 1:  # of one seed, the bootstrap would speak of images only
+        _, low, high = crossed_bootstrap(a, b, n_resamples=n_resamples)
+    means = float(errors_a.mean()), float(errors_b.mean())
+    return Difference(len(seeds), *means, estimate, low, high, paired_low, paired_high)
 
 
 def error_table(
@@ -319,7 +334,7 @@ def error_table(
     for (arm, teacher), runs in in_order(results).groupby(list(METHOD), sort=False):
         method = (str(arm), str(teacher))
         mean, low, high = t_interval(runs["test_error"].to_numpy(float))
-        compared = Difference(0, *[np.nan] * 5)
+        compared = _NO_DIFFERENCE
         if method != control:
             compared = difference(results, correctness, method, control, n_resamples=n_resamples)
         lines.append(
@@ -376,9 +391,10 @@ def labels_table(results: pd.DataFrame, correctness: Correctness, *, n_resamples
     [[9, 'plain', nan, nan, nan], [9, 'RDL (clean)', 1.0, 1.0, 0.0]]
     """
     parts = []
-    for labels, runs in results[results["labels"].notna()].groupby("labels"):
+    for labels in sorted(results["labels"].dropna().unique()):
+        runs = results[results["labels"] == labels]
         part = error_table(runs, correctness, n_resamples=n_resamples).drop(columns="paper")
-        part.insert(0, "labels", int(str(labels).removesuffix(".0")))
+        part.insert(0, "labels", int(labels))
         tests = mcnemar_table(runs, correctness)
         tests = tests[tests["first"] == method_name("plain", "")].rename(columns={"second": "method"})
         # as printed there, b counts the images that only the control gets right
@@ -469,11 +485,11 @@ def geometry_table(geometry: pd.DataFrame) -> pd.DataFrame:
     [['plain', 1.0, 0, False], ['RDL', 0.25, 1, True]]
     """
     lines = []
-    ordered = in_order(geometry)
+    ordered = in_order(geometry.assign(labels=geometry["labels"].astype(float)))
     for (labels, arm, teacher, layer), runs in ordered.groupby(
         ["labels", "arm", "teacher", "layer"], sort=False, dropna=False
     ):
-        same = ordered["labels"].isna() if pd.isna(labels) else ordered["labels"] == labels
+        same = ordered["labels"].isin([labels])
         plain = ordered[
             same & (ordered["arm"] == "plain") & (ordered["teacher"] == teacher) & (ordered["layer"] == layer)
         ]

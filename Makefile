@@ -1,0 +1,28 @@
+# `make demo`: install and run the digits study. `make test`: install and run every check. Nothing else is needed
+# but Python 3.11 or newer; PYTHON=… names another one.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+BIN := .venv/bin
+DEMO := demo
+
+.PHONY: demo test lint clean
+
+demo: .venv/installed
+	$(BIN)/brainrdl reproduce digits --out $(DEMO) --seeds 3 --tries 2
+
+test: .venv/installed lint
+	$(BIN)/python -m pytest
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.venv/installed: pyproject.toml
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "brainrdl needs Python 3.11 or newer, this is " + sys.version'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf .venv $(DEMO)

@@ -1,0 +1,254 @@
+import os
+import pickle
+import re
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+import brainrdl as rdl
+from brainrdl.checkpoint import atomic_path, differences, load_checkpoint, read_manifest, save_checkpoint
+
+
+def raises(error, message):
+    return pytest.raises(error, match=f"^{re.escape(message)}$")
+
+
+CONFIGURATION = {"seed": 0, "student": {"weight": [2, 1]}, "terms": [{"name": "rdl", "alpha": [1.0, 0.5]}]}
+
+
+# atomic writing
+
+
+def test_the_old_file_stays_until_the_new_one_is_complete(tmp_path):
+    path = tmp_path / "deep" / "file"
+    with atomic_path(path) as temporary:
+        assert temporary.parent == path.parent
+        temporary.write_text("old")
+        assert not path.exists()
+    assert path.read_text() == "old"
+    with atomic_path(path) as temporary:
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_writer_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(KeyError), atomic_path(str(path)) as temporary:
+        temporary.write_text("half")
+        raise KeyError
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_the_content_is_on_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    order = []
+    fsync, replace = os.fsync, os.replace
+    monkeypatch.setattr(os, "fsync", lambda fd: (order.append("fsync"), fsync(fd)))
+    monkeypatch.setattr(os, "replace", lambda a, b: (order.append("replace"), replace(a, b)))
+    with atomic_path(tmp_path / "file") as temporary:
+        temporary.write_text("x")
+    assert order == ["fsync", "replace", "fsync"]
+
+
+# a run's state
+
+
+def test_a_state_comes_back_as_it_was(tmp_path):
+    state = {
+        "configuration": CONFIGURATION,
+        "student": OrderedDict(w=torch.randn(2, 3), n=torch.tensor(4)),
+        "optimizer": {"state": {0: {"momentum": torch.ones(2)}}, "param_groups": [{"lr": 0.1, "betas": (0.9, 0.99)}]},
+        "history": [{"epoch": 0, "task_loss": 0.5}],
+        "scheduler": None,
+    }
+    save_checkpoint(state, tmp_path / "run")
+    loaded = load_checkpoint(tmp_path / "run", CONFIGURATION)
+    assert loaded.keys() == state.keys()
+    assert torch.equal(loaded["student"]["w"], state["student"]["w"])
+    assert isinstance(loaded["student"], OrderedDict)
+    assert loaded["optimizer"]["param_groups"] == state["optimizer"]["param_groups"]
+    assert torch.equal(loaded["optimizer"]["state"][0]["momentum"], torch.ones(2))
+    assert (loaded["history"], loaded["scheduler"]) == (state["history"], None)
+
+
+def test_numbers_that_a_schedule_computed_with_numpy(tmp_path):
+    state = {
+        "configuration": CONFIGURATION,
+        "optimizer": [{"lr": np.float64(0.25), "step": np.int64(3), "betas": (np.float32(0.5), 1)}],
+    }
+    save_checkpoint(state, tmp_path / "run")
+    group = load_checkpoint(tmp_path / "run", CONFIGURATION)["optimizer"][0]
+    assert group == {"lr": 0.25, "step": 3, "betas": (0.5, 1)}
+    assert [type(group[key]) for key in ("lr", "step")] == [float, int]
+
+
+def foreign(kind):
+    if kind == "empty":
+        return b""
+    if kind == "text":
+        return b"epoch,task_loss\n0,1.5\n"
+    if kind == "image":
+        return b"\x89PNG\r\n\x1a\n" + bytes(range(256))
+    return pickle.dumps({"configuration": CONFIGURATION}) if kind == "plain pickle" else os.urandom(400)
+
+
+@pytest.mark.parametrize("kind", ["empty", "text", "image", "plain pickle", "noise"])
+def test_a_foreign_file_is_refused(tmp_path, kind):
+    path = tmp_path / "run"
+    path.write_bytes(foreign(kind))
+    message = f"^{re.escape(str(path))} is not a checkpoint of this trainer(, or is damaged \\(\\w+\\); remove it to "
+    with pytest.raises(ValueError, match=message + "start over$|; name another path, or remove it to start over$)"):
+        load_checkpoint(path, CONFIGURATION)
+    assert path.exists()
+
+
+def test_a_damaged_checkpoint_is_refused(tmp_path):
+    path = tmp_path / "run"
+    save_checkpoint({"configuration": CONFIGURATION, "student": {"w": torch.randn(500)}}, path)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    with raises(
+        ValueError,
+        f"{path} is not a checkpoint of this trainer, or is damaged (RuntimeError); remove it to start over",
+    ):
+        load_checkpoint(path, CONFIGURATION)
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"student": {}}, torch.zeros(2)])
+def test_another_torch_file_is_refused(tmp_path, content):
+    path = tmp_path / "run"
+    torch.save(content, path)
+    with raises(
+        ValueError, f"{path} is not a checkpoint of this trainer; name another path, or remove it to start over"
+    ):
+        load_checkpoint(path, CONFIGURATION)
+
+
+class Bomb:
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_code_in_a_file_is_not_executed(tmp_path, zipped):
+    path, mark = tmp_path / "run", tmp_path / "mark"
+    state = {"configuration": CONFIGURATION, "history": Bomb(mark)}
+    if zipped:
+        torch.save(state, path)
+    else:
+        path.write_bytes(pickle.dumps(state))
+    mark.unlink(missing_ok=True)
+    with raises(
+        ValueError,
+        f"{path} is not a checkpoint of this trainer, or is damaged (UnpicklingError); remove it to start over",
+    ):
+        load_checkpoint(path, CONFIGURATION)
+    assert not mark.exists()
+
+
+def test_another_configuration_is_refused_by_its_differences(tmp_path):
+    path = tmp_path / "run"
+    save_checkpoint({"configuration": CONFIGURATION}, path)
+    here = {
+        "seed": 1,
+        "student": {"weight": [2, 1], "bias": [1]},
+        "terms": [{"name": "rdl", "alpha": [1.0, 0.25]}],
+    }
+    with raises(
+        ValueError,
+        f"{path} belongs to a run with another configuration: seed is 0 there and 1 here; student.bias is None there "
+        "and [1] here; terms.0.alpha.1 is 0.5 there and 0.25 here. Restore the setting to go on with it, or name "
+        "another path to start over",
+    ):
+        load_checkpoint(path, here)
+    assert load_checkpoint(path, CONFIGURATION) == {"configuration": CONFIGURATION}
+
+
+def test_differences():
+    assert differences(CONFIGURATION, CONFIGURATION) == []
+    assert differences({"a": [1, 2]}, {"a": [1]}) == ["a is [1, 2] there and [1] here"]
+    assert differences({"a": {"b": 1}}, {"a": None}) == ["a is {'b': 1} there and None here"]
+    assert differences({"a": {"b": {"c": "x"}}}, {"a": {"b": {"c": "y"}}}) == ["a.b.c is 'x' there and 'y' here"]
+    assert differences({"x": 1}, {"y": 1}) == ["x is 1 there and None here", "y is None there and 1 here"]
+
+
+# models
+
+
+def model(seed=0, width=3):
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Linear(2, width), nn.BatchNorm1d(width), nn.Linear(width, 1))
+
+
+def test_a_model_comes_back_with_its_buffers_and_manifest(tmp_path):
+    saved = model()
+    saved(torch.randn(5, 2))
+    rdl.save_model(saved.train(), tmp_path / "new" / "m.safetensors", {"task": "digits", "ü": [1, None]})
+    loaded = rdl.load_model(tmp_path / "new" / "m.safetensors", lambda: model(1))
+    assert not any(m.training for m in loaded.modules())
+    assert loaded.state_dict().keys() == saved.state_dict().keys()
+    for name, value in saved.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], value)
+    assert read_manifest(tmp_path / "new" / "m.safetensors") == {"task": "digits", "ü": [1, None]}
+    assert os.listdir(tmp_path / "new") == ["m.safetensors"]
+
+
+def test_a_model_without_a_manifest(tmp_path):
+    rdl.save_model(model(), str(tmp_path / "m"))
+    assert read_manifest(tmp_path / "m") == {}
+    save_file({"a": torch.zeros(2)}, tmp_path / "n")
+    assert read_manifest(tmp_path / "n") == {}
+
+
+def test_a_model_with_shared_parameters(tmp_path):
+    def tied():
+        made = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+        made[1].weight = made[0].weight
+        return made
+
+    saved = tied()
+    rdl.save_model(saved, tmp_path / "m")
+    loaded = rdl.load_model(tmp_path / "m", tied)
+    assert loaded[0].weight is loaded[1].weight
+    assert torch.equal(loaded[0].weight, saved[0].weight)
+
+
+def test_a_manifest_must_fit_json(tmp_path):
+    with raises(TypeError, "Object of type set is not JSON serializable"):
+        rdl.save_model(model(), tmp_path / "m", {"layers": {"a"}})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_that_is_not_there(tmp_path):
+    with raises(FileNotFoundError, f"no model at {tmp_path / 'm'}; save_model writes one"):
+        rdl.load_model(tmp_path / "m", model)
+
+
+def test_a_damaged_model(tmp_path):
+    path = tmp_path / "m"
+    rdl.save_model(model(), path)
+    path.write_bytes(path.read_bytes()[:-3])
+    with pytest.raises(ValueError, match=f"^{re.escape(str(path))} is not a safetensors file, or is damaged: .+"):
+        rdl.load_model(path, model)
+    path.write_bytes(pickle.dumps({"a": 1}))
+    with pytest.raises(ValueError, match=f"^{re.escape(str(path))} is not a safetensors file, or is damaged: .+"):
+        rdl.load_model(path, model)
+
+
+@pytest.mark.parametrize("factory", [lambda: model(width=4), lambda: nn.Linear(2, 1)])
+def test_a_model_of_another_architecture(tmp_path, factory):
+    path = tmp_path / "m"
+    rdl.save_model(model(), path)
+    kind = type(factory()).__name__
+    with pytest.raises(ValueError, match=f"^{re.escape(str(path))} holds another architecture than {kind}: (.|\n)+"):
+        rdl.load_model(path, factory)

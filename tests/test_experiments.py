@@ -1,0 +1,439 @@
+"""The harness of the studies, on the digits study in miniature."""
+
+import dataclasses
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import xarray as xr
+from lightning.fabric import Fabric
+
+from brainrdl import cli
+from brainrdl.data import load_digits
+from brainrdl.experiments.arms import Arm, Context, initialised, paper_arms, train
+from brainrdl.experiments.digits import digits_study
+from brainrdl.experiments.lab import Lab
+from brainrdl.experiments.mnist import mnist_study
+from brainrdl.experiments.recipe import Recipe, override, recipe_from
+from brainrdl.experiments.reproduce import replay, reproduce
+from brainrdl.experiments.study import Request, Row, labelled_subset, plan
+from brainrdl.labelled import check_rdms
+from brainrdl.models import mnist_cnn
+
+RECIPE = dataclasses.replace(digits_study().recipe, epochs=3, teacher_epochs=3, batch_size=10)
+
+
+def quiet(line: str) -> None:
+    """Say nothing."""
+
+
+def request(out: Path, **changes: object) -> Request:
+    small = Request(out, limit_train=150, limit_teacher=200, tries=1, alphas=(0.1,), device="cpu")
+    return dataclasses.replace(small, **changes)  # type: ignore[arg-type]
+
+
+def comparable(folder: Path) -> pd.DataFrame:
+    return pd.read_csv(folder / "results.csv").drop(columns="seconds")
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A miniature study of all arms and two seeds."""
+    torch.set_num_threads(1)
+    out = tmp_path_factory.mktemp("digits") / "out"
+    reproduce(digits_study(), request(out, seeds=2), RECIPE, say=quiet)
+    return out
+
+
+def test_every_arm_and_seed_has_a_row_with_all_columns(finished: Path) -> None:
+    results = pd.read_csv(finished / "results.csv")
+    assert list(results.columns) == (
+        "row arm seed dataset train_size labels teacher teacher_size teacher_seed validation_error test_error alpha0 "
+        "epochs updates device precision seconds"
+    ).split()
+    assert list(results["row"].str.rsplit("-", n=1).str[0].unique()) == (
+        "plain teacher-clean finetuning-clean deep_supervision hints-clean rdl-clean rdl_corr-clean kd-clean rkd-clean "
+        "sp-clean cka-clean"
+    ).split()
+    assert (results.groupby("arm")["seed"].apply(list).apply(lambda seeds: seeds == [0, 1])).all()
+    assert results["labels"].isna().all()
+    taught = results["teacher"].notna()
+    assert (results.loc[taught, "teacher_seed"] == results.loc[taught, "seed"]).all()
+    assert results.loc[~taught, ["teacher_size", "teacher_seed"]].isna().all(axis=None)
+    assert (results.loc[results["arm"] != "teacher", "updates"] == 3 * 15).all()
+    assert (results["test_error"].between(0, 100) & results["validation_error"].between(0, 100)).all()
+
+
+def test_files_agree_with_each_other(finished: Path) -> None:
+    results = pd.read_csv(finished / "results.csv").set_index("row")
+    with np.load(finished / "correctness.npz", allow_pickle=False) as correct:
+        assert set(correct.files) == {"ids", *results.index}
+        assert len(set(correct["ids"])) == 500
+        for row in results.index:
+            assert results.loc[row, "test_error"] == pytest.approx(100 * (1 - correct[row].mean()), abs=1e-12)
+    recorded = json.loads((finished / "results.json").read_text())
+    assert [line["row"] for line in recorded["rows"]] == list(results.index)
+    assert recipe_from(recorded["recipe"]) == RECIPE
+    histories = pd.read_csv(finished / "histories.csv")
+    assert set(histories["row"]) == set(results.index)
+    last = histories.groupby("row").last()["validation_error"]
+    assert np.allclose(last[results.index], results["validation_error"])
+    hints = histories[histories["row"] == "hints-clean-seed0"]
+    assert list(hints["epoch"]) == [0, 1, 2]
+    assert hints["hint/pool2"].notna().tolist() == [True, False, False]
+    assert "report.html" in {path.name for path in finished.iterdir()}
+
+
+def test_geometry_is_measured_against_the_seeds_own_teacher(finished: Path) -> None:
+    from brainrdl.data import to_float
+    from brainrdl.experiments.lab import read_run
+    from brainrdl.features import capture
+
+    geometry = pd.read_csv(finished / "geometry.csv").set_index(["row", "layer"])
+    _, validation, _ = load_digits()
+    images = to_float(validation.images, validation.top)
+    seen = {}
+    for row in ("plain-seed1", "teacher-clean-seed1"):
+        run = read_run(finished / "runs" / row, lambda: mnist_cnn(10, image_size=8))
+        assert run is not None
+        assert run.model is not None
+        seen[row] = capture(run.model, ["fc"], images)[1]["fc"].detach().double()
+    pairs = [torch.pdist(features).square() / features.shape[1] for features in seen.values()]
+    assert geometry.loc[("plain-seed1", "fc"), "e_aux"] == pytest.approx(
+        (pairs[0] - pairs[1]).square().mean().item(), rel=1e-5
+    )
+
+
+def test_figure_rdms_are_labelled_and_complete(finished: Path) -> None:
+    rdms = check_rdms(xr.load_dataarray(finished / "rdms.nc", engine="h5netcdf"))
+    assert rdms.attrs["metric"] == "euclidean"
+    assert rdms.sizes["stimulus"] == 100
+    classes = json.loads(rdms.attrs["provenance"])["classes"]
+    assert classes == [str(digit) for digit in range(10) for _ in range(10)]
+    target = rdms.isel(rdm=(rdms["layer"] == "labels").values.argmax())
+    assert target.values[0, 9] == 0
+    assert target.values[0, 10] == pytest.approx(np.sqrt(2))
+    assert set(rdms["layer"].values) == {"pixels", "pool1", "pool2", "fc", "softmax", "labels"}
+
+
+def test_a_second_call_trains_nothing_and_changes_nothing(finished: Path) -> None:
+    before = {path: path.stat().st_mtime_ns for path in finished.glob("runs/*/*")}
+    results = (finished / "results.csv").read_text()
+    reproduce(digits_study(), request(finished, seeds=2), RECIPE, say=quiet)
+    assert {path: path.stat().st_mtime_ns for path in finished.glob("runs/*/*")} == before
+    assert (finished / "results.csv").read_text() == results
+
+
+def test_another_configuration_is_refused_in_the_same_folder(finished: Path) -> None:
+    with pytest.raises(ValueError) as error:
+        reproduce(digits_study(), request(finished, seeds=2), dataclasses.replace(RECIPE, epochs=4), say=quiet)
+    assert str(error.value) == (
+        f"{finished} holds a study with another configuration: recipe.epochs is 3 there and 4 here. Ask for the same "
+        "to go on with it, or name a new folder with --out"
+    )
+
+
+def test_replay_gives_the_row_bitwise(finished: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    same = replay(
+        digits_study(), finished / "results.json", "rdl-clean-seed1", request(tmp_path / "again"), say=said.append
+    )
+    assert same
+    assert said[-1] == "bitwise the same weights"
+
+
+def test_replay_notices_another_result(finished: Path, tmp_path: Path) -> None:
+    recorded = json.loads((finished / "results.json").read_text())
+    for line in recorded["rows"]:
+        line["weights"], line["test_error"] = "0", 0.2
+    (tmp_path / "results.json").write_text(json.dumps(recorded))
+    again = replay(digits_study(), tmp_path / "results.json", "plain-seed0", request(tmp_path / "again"), say=quiet)
+    assert not again
+
+
+def test_killed_inside_an_epoch_it_resumes_to_the_same_results(tmp_path: Path) -> None:
+    arguments = "reproduce digits --limit-train 150 --limit-teacher 200 --alphas 0.1 --seeds 1 --epochs 150".split()
+    arguments += "--teacher-epochs 1 --arms plain,rdl --device cpu --set batch_size=50 --out".split()
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "brainrdl", *arguments]
+    killed, whole = tmp_path / "killed", tmp_path / "whole"
+    process = subprocess.Popen([*command, str(killed)], env=environment, stdout=subprocess.DEVNULL)
+    checkpoint = killed / "runs" / "rdl-clean-seed0" / "checkpoint.pt"
+    deadline = time.monotonic() + 120
+    while not checkpoint.exists():
+        assert process.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline, "the run never came to its second arm"
+        time.sleep(0.005)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert not (killed / "results.csv").exists()
+    assert checkpoint.exists(), "the arm was already finished"
+    for out in (killed, whole):
+        subprocess.run([*command, str(out)], env=environment, check=True, stdout=subprocess.DEVNULL)
+    pd.testing.assert_frame_equal(comparable(killed), comparable(whole))
+    weights = [json.loads((out / "results.json").read_text())["rows"][1]["weights"] for out in (killed, whole)]
+    assert weights[0] == weights[1]
+
+
+def test_the_test_set_is_opened_after_all_training(tmp_path: Path) -> None:
+    study = digits_study()
+    order: list[str] = []
+
+    def load(data_dir: Path | None, limit: int | None, download: bool) -> object:
+        splits = study.load(data_dir, limit, download)
+
+        def test() -> object:
+            order.append("test")
+            return splits.test()
+
+        return dataclasses.replace(splits, test=test)
+
+    watched = dataclasses.replace(study, load=load)  # type: ignore[arg-type]
+    reproduce(watched, request(tmp_path / "out", arms=("plain", "rdl")), RECIPE, say=order.append)
+    trained = [i for i, line in enumerate(order) if "validation error" in line]
+    assert len(trained) == 3
+    assert max(trained) < order.index("test")
+
+
+def test_choices_are_made_on_validation_and_the_best_is_taken(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    reproduce(digits_study(), request(out, tries=2, alphas=(0.1, 0.03), arms=("plain", "rdl")), RECIPE, say=quiet)
+    tries = pd.read_csv(out / "tries.csv")
+    assert set(tries["arm"]) == {"plain", "teacher", "rdl"}
+    for _, group in tries.groupby("arm"):
+        assert len(group) == 2
+        assert group["chosen"].sum() == 1
+        ordered = group.sort_values(["validation_error", "validation_loss"])
+        assert ordered.iloc[0]["chosen"]
+    setting = json.loads(tries[(tries["arm"] == "rdl") & tries["chosen"]]["setting"].item())
+    recorded = {line["row"]: line["setting"] for line in json.loads((out / "results.json").read_text())["rows"]}
+    plain = json.loads(tries[(tries["arm"] == "plain") & tries["chosen"]]["setting"].item())
+    assert recorded["rdl-clean-seed0"] == {**plain, **setting}
+
+
+def test_label_runs_use_no_hidden_label(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    asked = request(out, labels=(20, 40), teachers=("clean", "labels"), arms=("plain", "teacher", "rdl", "kd"))
+    reproduce(digits_study(), asked, dataclasses.replace(RECIPE, updates=6), say=quiet)
+    results = pd.read_csv(out / "results.csv").set_index("row")
+    assert list(results.index) == [
+        "teacher-clean-seed0",
+        *(
+            f"{arm}labels{n}-seed0"
+            for n in (20, 40)
+            for arm in ("plain-", "teacher-labels-", "rdl-clean-", "rdl-labels-", "kd-clean-", "kd-labels-")
+        ),
+    ]
+    assert results.loc["rdl-labels-labels20-seed0", ["train_size", "labels", "updates"]].tolist() == [20, 20, 6]
+    training, _, _ = load_digits()
+    labelled, rest = labelled_subset(training, 40)
+    assert not set(labelled.ids) & set(rest.ids)
+    assert set(labelled.ids) | set(rest.ids) == set(training.ids)
+    assert torch.bincount(labelled.labels).tolist() == [4] * 10
+    fewer, _ = labelled_subset(training, 20)
+    assert torch.bincount(fewer.labels).tolist() == [2] * 10
+
+
+def test_hidden_labels_do_not_reach_a_label_run(tmp_path: Path) -> None:
+    """Shuffling the labels that should be hidden changes nothing in the trained student."""
+    training, validation, _ = load_digits()
+    labelled, rest = labelled_subset(training.take(range(200)), 50)
+    arm = next(arm for arm in paper_arms() if arm.name == "rdl")
+    weights = []
+    for hidden in (rest, dataclasses.replace(rest, labels=rest.labels.flip(0))):
+        context = Context(
+            dataclasses.replace(RECIPE, updates=6),
+            lambda: mnist_cnn(10, image_size=8),
+            labelled,
+            validation,
+            hidden,
+            initialised(lambda: mnist_cnn(10, image_size=8), 7),
+            Fabric(accelerator="cpu", devices=1),
+            0,
+        )
+        student, _ = train(arm, context, {"alpha0": 1.0}, tmp_path / str(len(weights)))
+        weights.append(torch.cat([p.flatten() for p in student.parameters()]))
+    assert torch.equal(*weights)
+
+
+@pytest.fixture
+def context() -> Context:
+    training, validation, _ = load_digits()
+    make = lambda: mnist_cnn(10, image_size=8)  # noqa: E731
+    fabric = Fabric(accelerator="cpu", devices=1)
+    return Context(RECIPE, make, training.take(range(150)), validation, None, initialised(make, 5), fabric, 0)
+
+
+def arm_named(name: str) -> Arm:
+    return next(arm for arm in paper_arms() if arm.name == name)
+
+
+def test_finetuning_starts_with_the_teachers_weights(context: Context, tmp_path: Path) -> None:
+    arm = arm_named("finetuning")
+    student = context.model()
+    assert context.teacher is not None
+    assert arm.prepare is not None
+    assert arm.prepare(student, context, {"learning_rate_factor": 1.0}, tmp_path) is None
+    for name, value in student.state_dict().items():
+        assert torch.equal(value, context.teacher.state_dict()[name])
+
+
+def test_hint_stage_trains_only_what_lies_up_to_the_hint(context: Context, tmp_path: Path) -> None:
+    arm = arm_named("hints")
+    student = initialised(context.model, 0)
+    before = {name: value.clone() for name, value in student.state_dict().items()}
+    assert arm.prepare is not None
+    history = arm.prepare(student, context, {"alpha0": 1.0}, tmp_path)
+    assert history is not None
+    assert list(history.columns[:2]) == ["epoch", "hint/pool2"]
+    changed = {name for name, value in student.state_dict().items() if not torch.equal(value, before[name])}
+    assert changed == {"conv1.0.weight", "conv1.0.bias", "conv2.0.weight", "conv2.0.bias"}
+
+
+def test_paired_arms_share_initialisation_and_data_order(context: Context) -> None:
+    first, second = initialised(context.model, 3), initialised(context.model, 3)
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), second.parameters(), strict=True))
+    other = initialised(context.model, 4)
+    assert not torch.equal(next(iter(first.parameters())), next(iter(other.parameters())))
+
+
+def test_a_run_that_dies_is_recorded_and_the_study_goes_on(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    recipe = dataclasses.replace(RECIPE, relative=False)
+    reproduce(digits_study(), request(out, arms=("plain", "rdl"), alphas=(1e30,)), recipe, say=quiet)
+    results = pd.read_csv(out / "results.csv").set_index("row")
+    assert np.isnan(results.loc["rdl-clean-seed0", "test_error"])
+    assert results.loc["plain-seed0", "test_error"] >= 0
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["notes"] == ["Runs that died in training (a loss was not finite): rdl-clean-seed0."]
+
+
+def test_one_teacher_serves_all_seeds(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    asked = request(out, arms=("rdl",), seeds=2, one_teacher=True)
+    reproduce(digits_study(), asked, RECIPE, say=quiet)
+    results = pd.read_csv(out / "results.csv")
+    assert results["teacher_seed"].tolist() == [0, 0]
+    assert not (out / "runs" / "teacher-clean-seed1").exists()
+    assert json.loads((out / "manifest.json").read_text())["notes"] == [
+        "One teacher of each kind serves all seeds: intervals over seeds are conditional on it."
+    ]
+
+
+def test_more_tries_than_candidates_are_refused(tmp_path: Path) -> None:
+    study, asked = digits_study(), request(tmp_path, tries=5)
+    splits = study.load(None, 150, False)
+    lab = Lab(study, RECIPE, splits, asked, Fabric(accelerator="cpu", devices=1), say=quiet)
+    with pytest.raises(ValueError, match=r"^--tries is 5, but there are 4 settings to try for 'plain'; ask for at "):
+        lab.choose(study.arm("plain"), None)
+
+
+def test_rows_are_planned_in_order_and_once() -> None:
+    rows = plan(mnist_study(), Request(Path(), seeds=2, arms=("plain", "teacher", "rdl"), labels=(100, 300)))
+    assert [row.name for row in rows][:6] == [
+        "plain-labels100-seed0",
+        "plain-labels100-seed1",
+        "teacher-paper-seed0",
+        "teacher-paper-seed1",
+        "teacher-clean-seed0",
+        "teacher-clean-seed1",
+    ]
+    assert len(rows) == len(set(rows)) == 2 * 2 + 2 * 2 + 2 * 2 * 2
+    assert Row("rdl", 0, "clean", 1000).name == "rdl-clean-labels1000-seed0"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"arms": ("rdll",)}, "the digits study has no arm 'rdll'; did you mean 'rdl'?"),
+        ({"teachers": ("paper",)}, "the digits study has no teacher 'paper'; it has: clean, labels"),
+        (
+            {"teachers": ("labels",)},
+            "the 'labels' teacher is trained on the labelled images alone: say how many with --labels",
+        ),
+        ({"seeds": 0}, "--seeds must be at least 1, got 0"),
+        ({"tries": 0}, "--tries must be at least 1, got 0"),
+    ],
+)
+def test_impossible_requests_are_refused(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        plan(digits_study(), request(Path(), **changes))
+
+
+@pytest.mark.parametrize("n", [9, 200])
+def test_impossible_numbers_of_labels_are_refused(n: int) -> None:
+    training, _, _ = load_digits()
+    with pytest.raises(ValueError) as error:
+        labelled_subset(training.take(range(200)), n)
+    assert str(error.value) == (
+        "--labels must lie between the number of classes (10) and the number of training images less one (199), "
+        f"got {n}"
+    )
+
+
+def test_recipe_fields_are_set_by_their_type() -> None:
+    recipe = override(Recipe(), ["n_pairs=none", "layers=pool2,fc", "relative=false", "learning_rate=1e-2", "epochs=7"])
+    assert (recipe.n_pairs, recipe.layers, recipe.relative, recipe.learning_rate, recipe.epochs) == (
+        None,
+        ("pool2", "fc"),
+        False,
+        0.01,
+        7,
+    )
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ("npairs=3", "--set takes FIELD=VALUE with a field of the recipe, got 'npairs=3'; did you mean 'n_pairs'?"),
+        ("epochs=many", "epochs is of type int, got 'many'"),
+        ("relative=1", "relative is true or false, got '1'"),
+        ("epochs=0", "epochs must be at least 1, got 0"),
+        ("batch_size=1", "batch_size must be at least 2, for distances, got 1"),
+        ("choice_epochs=0", "choice_epochs must be at least 1 or none, got 0"),
+        ("learning_rate=-1", "learning_rate must be above 0, got -1.0"),
+        ("hint_share=1", "hint_share must lie between 0 and 1, got 1.0"),
+        ("schedule=fast", "unknown schedule 'fast'; known are: linear, constant, cosine"),
+        ("supervision_schedule=x", "unknown supervision_schedule 'x'; known are: paper, linear"),
+    ],
+)
+def test_impossible_recipes_are_refused(setting: str, message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        override(Recipe(), [setting])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--seeds", "1"], "--out is needed: the folder in which everything is left"),
+        (["--out", "x", "--limit-train", "0"], "--limit-train must be at least 1, got 0"),
+        (
+            ["--out", "x", "--alphas", "1,2", "--tries", "3"],
+            "--alphas gives 2 values and --tries 3: every arm gets as many tries, so give as many values",
+        ),
+        (["--replay", "row"], "--replay takes results.json:ROW, got 'row'"),
+        (["--replay", "nowhere.json:row"], "[Errno 2] No such file or directory: 'nowhere.json'"),
+    ],
+)
+def test_command_line_says_what_is_wrong(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["reproduce", "digits", *arguments]) == 2
+    assert capsys.readouterr().err == f"brainrdl: {message}\n"
+
+
+def test_a_foreign_folder_is_not_written_into(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(ValueError) as error:
+        reproduce(digits_study(), request(tmp_path, arms=("plain",)), RECIPE, say=quiet)
+    assert str(error.value) == f"{tmp_path} is not empty and holds no study; name a new folder with --out"

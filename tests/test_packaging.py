@@ -1,0 +1,78 @@
+"""What a user installs and imports."""
+
+import inspect
+import pkgutil
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import brainrdl
+
+ROOT = Path(__file__).parent.parent
+
+
+def test_plain_import_loads_no_imaging_package() -> None:
+    code = "import sys, brainrdl; print([m for m in ('nilearn', 'nibabel', 'matplotlib.pyplot') if m in sys.modules])"
+    loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.strip()
+    assert "nilearn" not in loaded
+    assert "nibabel" not in loaded
+
+
+def test_no_module_bears_the_name_of_a_public_function() -> None:
+    modules = {module.name for module in pkgutil.iter_modules(brainrdl.__path__)}
+    assert not modules & set(brainrdl.__all__)
+
+
+@pytest.mark.parametrize("name", brainrdl.__all__)
+def test_every_public_name_has_an_example(name: str) -> None:
+    documented = inspect.getdoc(getattr(brainrdl, name)) or ""
+    assert "Examples\n--------" in documented
+
+
+def test_the_datasets_folder_is_no_package() -> None:
+    assert (ROOT / "datasets").is_dir()
+    assert not list((ROOT / "datasets").rglob("__init__.py"))
+
+
+def test_the_wheel_holds_the_package_and_nothing_else(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        metadata = archive.read(next(name for name in names if name.endswith("METADATA"))).decode()
+    assert {name.split("/")[0] for name in names} == {"brainrdl", next(iter(names[-1:])).split("/")[0]}
+    assert "brainrdl/experiments/report.html.jinja" in names
+    assert not [name for name in names if name.startswith("brainrdl/") and name.endswith((".pyc", ".pt"))]
+    assert "Requires-Dist: torch>=2.10" in metadata
+    # whatever the package needs is installed from the wheel alone, in a place without the checkout
+    target = tmp_path / "site"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(target)
+    code = "import brainrdl, brainrdl.cli; print(brainrdl.__file__)"
+    found = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env={"PYTHONPATH": str(target)}, check=True, capture_output=True
+    ).stdout.decode()
+    assert Path(found.strip()).is_relative_to(target)
+
+
+def test_the_readmes_code_runs() -> None:
+    text = (ROOT / "README.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    assert len(block.strip().splitlines()) <= 12
+    scope: dict[str, object] = {}
+    exec(compile(block, "README.md", "exec"), scope)
+    history = scope["history"]
+    assert history["validation_error"].iloc[-1] < 20  # type: ignore[index]
+
+
+def test_the_readmes_commands_are_the_makefiles() -> None:
+    text = (ROOT / "README.md").read_text()
+    makefile = (ROOT / "Makefile").read_text()
+    for command in ("demo", "test"):
+        assert f"make {command}" in text
+        assert f"\n{command}:" in makefile

@@ -1,0 +1,810 @@
+"""The report, made from a synthetic study whose files are laid out as a real one's."""
+
+import base64
+import io
+import json
+import re
+from html.parser import HTMLParser
+from xml.etree import ElementTree
+
+import numpy as np
+import pandas as pd
+import pytest
+import xarray as xr
+from PIL import Image
+from scipy import stats
+
+from brainrdl.experiments.report import read_study, write_report
+from brainrdl.inference import crossed_bootstrap
+from brainrdl.labelled import label_rdms
+
+# error of one network in percent, and how near its geometry is to the teacher's (1: as far as plain's)
+ARMS = {
+    "plain": (3.4, 1.0),
+    "teacher": (2.6, 0.0),
+    "finetuning": (2.5, 0.5),
+    "deep_supervision": (3.1, 1.2),
+    "hints": (3.0, 0.9),
+    "rdl": (2.4, 0.2),
+    "rdl_corr": (2.2, 0.6),
+    "kd": (2.8, 0.9),
+    "rkd": (2.9, 0.7),
+    "sp": (3.0, 0.8),
+    "cka": (2.9, 0.8),
+}
+UNTAUGHT = ("plain", "deep_supervision")
+LAYERS = ("pool1", "pool2", "fc")
+
+
+def methods(arms, teachers):
+    return [(arm, teacher) for arm in arms for teacher in (("",) if arm in UNTAUGHT else teachers)]
+
+
+def make_study(
+    folder,
+    *,
+    study="mnist",
+    seeds=3,
+    arms=tuple(ARMS),
+    teachers=("paper", "clean"),
+    labels=(100, 1000),
+    n_images=2000,
+    one_teacher=False,
+    rdms=True,
+    notes=(),
+):
+    """Write every file that a study leaves behind."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    hardness = rng.standard_normal(n_images)
+    results, histories, geometry = [], [], []
+    correctness = {"ids": np.array([f"test/{i:05d}" for i in range(n_images)])}
+    for count in (None, *labels):
+        few = ("plain", "rdl", "kd") if count else arms
+        for arm, teacher in methods([arm for arm in few if arm in arms], teachers):
+            for seed in range(seeds):
+                row = "-".join(filter(None, (arm, teacher, f"labels{count}" if count else "", f"seed{seed}")))
+                percent = ARMS[arm][0] * (12 / np.sqrt(count) if count else 1) + rng.normal(0, 0.1)
+                score = hardness + rng.normal(0, 0.3, n_images)
+                correctness[row] = score < np.quantile(score, 1 - percent / 100)
+                validation = percent + rng.normal(0, 0.1)
+                identity = {"row": row, "arm": arm, "teacher": teacher, "labels": count, "seed": seed}
+                results.append(
+                    identity
+                    | {
+                        "dataset": study,
+                        "train_size": 120_000 if arm == "teacher" else count or 50_000,
+                        "teacher_size": 120_000 if teacher else None,
+                        "teacher_seed": (0 if one_teacher else seed) if teacher else None,
+                        "validation_error": validation,
+                        "test_error": 100 * float((~correctness[row]).mean()),
+                        "alpha0": 2.0 if arm == "rdl" else None,
+                        "epochs": 20,
+                        "updates": 10_000,
+                        "device": "cpu",
+                        "precision": "32-true",
+                        "seconds": 61.0,
+                    }
+                )
+                histories.append(history(identity, validation, rng))
+                if arm != "teacher":
+                    geometry += distances(identity, teacher, teachers, rng)
+    pd.DataFrame(results).to_csv(folder / "results.csv", index=False)
+    np.savez_compressed(folder / "correctness.npz", **correctness)
+    pd.concat(histories).to_csv(folder / "histories.csv", index=False)
+    pd.DataFrame(geometry).to_csv(folder / "geometry.csv", index=False)
+    tries(arms, rng).to_csv(folder / "tries.csv", index=False)
+    if rdms:
+        write_rdms(folder, methods(arms, teachers), rng)
+    manifest = {
+        "study": study,
+        "title": f"Representational distance learning on {study.upper()}",
+        "command": f"brainrdl reproduce {study} --seeds {seeds} --out {folder.name}",
+        "created": "2026-11-22T18:00:00+00:00",
+        "duration_seconds": 5400.0,
+        "versions": {"python": "3.11.7", "torch": "2.10.0"},
+        "hardware": {"device": "cpu", "processor": "a processor", "threads": 2},
+        "configuration": {"recipe": {"epochs": 20, "layers": list(LAYERS), "n_pairs": 500}},
+        "data": {"train-images-idx3-ubyte.gz": "sha256:440fcabf"},
+        "notes": list(notes),
+        "one_teacher": one_teacher,
+        "classes": [str(digit) for digit in range(10)],
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    return folder
+
+
+def history(identity, end, rng, epochs=20):
+    epoch = np.arange(epochs)
+    fall = np.exp(-epoch / 4)
+    frame = pd.DataFrame(
+        {
+            "epoch": epoch,
+            "task_loss": 0.01 + fall,
+            "task_error": 0.3 + 12 * fall * rng.uniform(0.9, 1.1, epochs),
+            "lr": 0.05 * (1 - epoch / epochs),
+            "validation_loss": 0.02 + fall,
+            "validation_error": end + 8 * fall * rng.uniform(0.9, 1.1, epochs),
+            "seconds": 3.0,
+        }
+    )
+    if identity["arm"] == "hints":  # a stage without a task
+        frame.loc[:3, ["task_loss", "task_error", "validation_loss", "validation_error"]] = np.nan
+    for place, (name, value) in enumerate(identity.items()):
+        frame.insert(place, name, value)
+    return frame
+
+
+def distances(identity, teacher, teachers, rng):
+    return [
+        {
+            **{name: identity[name] for name in ("row", "arm", "labels", "seed")},
+            "teacher": kind,
+            "layer": layer,
+            "e_aux": scale * ARMS[identity["arm"]][1] * rng.uniform(0.95, 1.05),
+            "correlation": 1 - 0.3 * ARMS[identity["arm"]][1] * rng.uniform(0.9, 1.1),
+        }
+        for kind in ([teacher] if teacher else teachers)
+        for layer, scale in zip(LAYERS, (0.004, 0.03, 2.5), strict=True)
+    ]
+
+
+def tries(arms, rng):
+    lines = []
+    for arm in arms:
+        n = 1 if arm == "kd" else 3
+        for number in range(n):
+            failed = arm == "rdl" and number == 2
+            lines.append(
+                {
+                    "arm": arm,
+                    "labels": None,
+                    "teacher": "" if arm in UNTAUGHT else "clean",
+                    "try": number,
+                    "setting": json.dumps({"alpha0": [2.0, 1.0, 300.0][number]} if arm != "plain" else {}),
+                    "validation_error": None if n == 1 or failed else 3 + 0.1 * number,
+                    "validation_loss": None if n == 1 or failed else 0.1 + 0.01 * number,
+                    "chosen": number == 0,
+                    "seconds": None if n == 1 else 130.0,
+                }
+            )
+    return pd.DataFrame(lines)
+
+
+def write_rdms(folder, named, rng, per_class=10):
+    classes = np.repeat(np.arange(10), per_class)
+    n = len(classes)
+    centres, own = rng.standard_normal((10, 20)), rng.standard_normal((n, 20))
+
+    def patterns(depth, twist):
+        return depth * centres[classes] + (1 - depth) * own + 0.15 * twist
+
+    def euclidean(x):
+        square = ((x[:, None] - x[None]) ** 2).sum(axis=-1) ** 0.5
+        return square[np.triu_indices(n, 1)]
+
+    layers = ("pixels", *LAYERS, "softmax", "labels")
+    vectors, models, where = [], [], []
+    twists = {"pixels": 0.0, "labels": 0.0}
+    for arm, teacher in named:
+        model = f"{arm} ({teacher})" if teacher else arm
+        for depth, layer in zip(np.linspace(0.1, 1, len(layers)), layers, strict=True):
+            twist = twists[layer] if layer in twists else rng.standard_normal((n, 20))
+            vectors.append(euclidean(patterns(depth, twist)))
+            models.append(model)
+            where.append(layer)
+    order = rng.permutation(n)  # classes stand together only once the report has sorted them
+    names = [f"{model}/{layer}" for model, layer in zip(models, where, strict=True)]
+    rdms = label_rdms(
+        np.array(vectors), [f"test/{k:05d}" for k in range(n)], names, "euclidean", {"model": models, "layer": where}
+    )
+    rdms = rdms.isel(stimulus=order, stimulus_=order)
+    rdms.attrs["provenance"] = json.dumps({"classes": [str(classes[k]) for k in order]})
+    rdms.to_netcdf(folder / "rdms.nc", engine="h5netcdf")
+
+    kept = [k for k, layer in enumerate(where) if layer not in ("pixels", "labels")]
+    points = [where.index("pixels"), *kept, where.index("labels")]
+    coords = {
+        "model": ("point", ["pixels", *(models[k] for k in kept), "labels"]),
+        "layer": ("point", [where[k] for k in points]),
+    }
+    distance = 1 - np.corrcoef(np.array(vectors)[points])
+    attrs = {"n_samples": 20, "n_images": 100, "metric": "euclidean"}
+    xr.DataArray(distance, dims=("point", "point_"), coords=coords, name="distance", attrs=attrs).to_netcdf(
+        folder / "mds.nc", engine="h5netcdf"
+    )
+
+
+class Page(HTMLParser):
+    """A page's sections, tables and images; complains about tags that do not match."""
+
+    VOID = ("meta", "img", "br", "link")
+
+    def __init__(self, html):
+        super().__init__()
+        self.open, self.tables, self.images, self.links, self.ids = [], {}, {}, [], []
+        self.section, self.texts = "", {"": ""}
+        self.caption, self.cell, self.row = "", None, None
+        self.feed(html)
+        self.close()
+        assert not self.open
+
+    def handle_starttag(self, tag, attrs):
+        attrs = dict(attrs)
+        if tag not in self.VOID:
+            self.open.append((tag, attrs.get("class")))
+        if "id" in attrs:
+            self.ids.append(attrs["id"])
+        if tag == "section":
+            self.section = attrs["id"]
+            self.texts[self.section] = ""
+        if tag == "img":
+            self.images[self.ids[-1]] = attrs
+        if (tag, attrs.get("class")) == ("p", "caption") or tag == "summary":
+            self.caption = ""
+        if tag == "table":
+            self.tables[self.section, self.caption] = []
+        if tag == "tr":
+            self.row = []
+        if tag in ("td", "th"):
+            self.cell = []
+        if tag == "span" or tag == "th":
+            self.cell.append("")
+        self.links += [value for name, value in attrs.items() if name in ("href", "src", "action", "data", "srcset")]
+
+    def handle_endtag(self, tag):
+        assert self.open.pop()[0] == tag
+        if tag in ("td", "th"):
+            self.row.append(tuple(self.cell))
+        if tag == "tr":
+            self.tables[self.section, self.caption].append(self.row)
+
+    def handle_data(self, data):
+        inside = [tag for tag, _ in self.open]
+        if "style" in inside:
+            return
+        self.texts[self.section] += data.replace("\u00a0", " ")
+        if ("p", "caption") in self.open or "summary" in inside:
+            self.caption += data
+        if self.cell is not None and ("th" in inside or "span" in inside) and "table" in inside:
+            self.cell[-1] += data.replace("\u00a0", " ")
+
+    def table(self, section, caption=None):
+        """Rows by the name at their start, cells by the name at their head; of the first table without a caption."""
+        found = next(
+            rows for (where, what), rows in self.tables.items() if where == section and caption in (None, what)
+        )
+        head = [cell[0] for cell in found[0]]
+        return {row[0][0]: dict(zip(head, row, strict=True)) for row in found[1:]}
+
+
+def read(report):
+    return Page(report.read_text(encoding="utf-8"))
+
+
+def small(folder, **changes):
+    """Make a study of few arms, without pictures of RDMs."""
+    return make_study(
+        folder, **({"arms": ("plain", "rdl"), "teachers": ("clean",), "labels": (), "rdms": False} | changes)
+    )
+
+
+def edit(folder, **changes):
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | changes))
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory):
+    """All arms, two teachers, three seeds, few labels: the folder, its page, its results and its correctness."""
+    folder = make_study(tmp_path_factory.mktemp("study") / "full", n_images=1000)
+    page = read(write_report(folder))
+    with np.load(folder / "correctness.npz") as file:
+        correctness = {name: file[name] for name in file.files}
+    return folder, page, pd.read_csv(folder / "results.csv").fillna({"teacher": ""}), correctness
+
+
+def stack(correctness, name):
+    return np.stack([correctness[f"{name}-seed{seed}"] for seed in range(3)])
+
+
+def number(value):
+    return f"{value:.2f}".replace("-", "−")
+
+
+def signed(value):
+    text = f"{value:+.2f}".replace("-", "−")
+    return text[1:] if text[1:] == "0.00" else text
+
+
+def t_limits(values):
+    half = stats.t.ppf(0.975, len(values) - 1) * np.std(values, ddof=1) / np.sqrt(len(values))
+    return np.mean(values) - half, np.mean(values) + half
+
+
+class TestErrors:
+    CAPTION = "Test error of each method, all training images labelled"
+
+    def test_lists_every_method_in_order(self, full):
+        names = list(full[1].table("errors", self.CAPTION))
+        assert names[:4] == ["plain", "teacher (paper)", "teacher (clean)", "fine-tuning (paper)"]
+        assert len(names) == 20
+        assert names[-1] == "CKA (clean)"
+
+    @pytest.mark.parametrize(
+        ("name", "row"), [("plain", "plain"), ("RDL (paper)", "rdl-paper"), ("hints (clean)", "hints-clean")]
+    )
+    def test_errors_and_their_intervals(self, full, name, row):
+        _, page, results, correctness = full
+        line = page.table("errors", self.CAPTION)[name]
+        errors = 100 * (1 - stack(correctness, row).mean(axis=1))
+        low, high = t_limits(errors)
+        assert line["test error, %"] == (number(errors.mean()), f"[{number(low)}, {number(high)}]")
+        assert line["seeds"] == ("3",)
+        p = errors.mean() / 100
+        assert line["binomial SE"] == (number(100 * np.sqrt(p * (1 - p) / 1000)),)
+        validation = results.loc[results["row"].isin([f"{row}-seed{k}" for k in range(3)]), "validation_error"]
+        assert line["validation error, %"] == (number(validation.mean()),)
+
+    @pytest.mark.parametrize(("name", "row"), [("RDL (paper)", "rdl-paper"), ("KD (clean)", "kd-clean")])
+    def test_differences_to_plain(self, full, name, row):
+        _, page, _, correctness = full
+        line = page.table("errors", self.CAPTION)[name]
+        ours, plain = stack(correctness, row), stack(correctness, "plain")
+        each = 100 * (plain.mean(axis=1) - ours.mean(axis=1))
+        _, low, high = crossed_bootstrap(ours, plain)
+        assert line["difference to plain, points"] == (signed(each.mean()), f"[{signed(low)}, {signed(high)}]")
+        low, high = t_limits(each)
+        assert line["paired t over seeds"] == (f"[{signed(low)}, {signed(high)}]",)
+
+    def test_plain_is_not_compared_with_itself(self, full):
+        line = full[1].table("errors", self.CAPTION)["plain"]
+        assert line["difference to plain, points"] == line["paired t over seeds"] == ("",)
+
+    def test_the_papers_numbers_stand_beside_its_own_methods(self, full):
+        table = full[1].table("errors", self.CAPTION)
+        theirs = {name: line["paper, %"] for name, line in table.items() if line["paper, %"] != ("",)}
+        assert theirs == {
+            "plain": ("0.63",),
+            "teacher (paper)": ("0.56",),
+            "fine-tuning (paper)": ("0.48",),
+            "deep supervision": ("0.55",),
+            "hints (paper)": ("0.56",),
+            "RDL (paper)": ("0.49",),
+        }
+
+    def test_few_seeds_are_pointed_out(self, full):
+        assert "With fewer than 10 seeds the bootstrap comes out somewhat narrow" in full[1].texts["errors"]
+
+
+class TestSummary:
+    def test_says_what_was_run(self, full):
+        opening = full[1].texts[""]
+        assert (
+            "84 student networks (18 methods, 3 seeds), each trained on 50,000 MNIST images or on 100–1,000 labelled "
+            "MNIST images beside unlabelled ones for 20 epochs and scored once on 1,000 test images"
+        ) in opening
+        assert "the paper's teacher (120,000 images) and the clean teacher (120,000 images)" in opening
+        assert "yardstick" not in opening
+
+    def test_tells_the_difference_with_its_interval(self, full):
+        _, page, _, correctness = full
+        ours, plain = stack(correctness, "rdl-paper"), stack(correctness, "plain")
+        estimate, low, high = crossed_bootstrap(ours, plain)
+        assert (
+            f"RDL with the paper's teacher: test error {number(100 * (1 - ours.mean()))} % against "
+            f"{number(100 * (1 - plain.mean()))} % of plain, a difference of {signed(estimate)} points "
+            f"[{signed(low)}, {signed(high)}]."
+        ) in page.texts[""]
+        assert "The paper: 0.49 % against 0.63 %, −0.14 points." in page.texts[""]
+
+    def test_few_labels(self, full):
+        _, page, _, correctness = full
+        estimate, low, high = crossed_bootstrap(
+            stack(correctness, "rdl-clean-labels100"), stack(correctness, "plain-labels100")
+        )
+        assert (
+            f"With few labels, RDL with the clean teacher against plain: {signed(estimate)} points "
+            f"[{signed(low)}, {signed(high)}] with 100 labelled images; "
+        ) in page.texts[""]
+
+    def test_an_interval_that_holds_0_shows_no_difference(self, tmp_path, monkeypatch):
+        monkeypatch.setitem(ARMS, "rdl", (3.35, 0.2))
+        folder = small(tmp_path)
+        opening = read(write_report(folder)).texts[""]
+        with np.load(folder / "correctness.npz") as file:
+            _, low, high = crossed_bootstrap(stack(file, "rdl-clean"), stack(file, "plain"))
+        assert low < 0 < high
+        assert (
+            f"The interval holds 0: no difference is shown, and none larger than {number(max(-low, high))} points."
+        ) in opening
+
+    def test_intervals_that_disagree(self, tmp_path):
+        """Where the seeds scatter widely, the bootstrap alone does not settle it."""
+        folder = small(tmp_path)
+        with np.load(folder / "correctness.npz") as file:
+            correctness = {name: file[name] for name in file.files}
+        results = pd.read_csv(folder / "results.csv")
+        for seed, percent in enumerate((0.2, 3.2, 0.3)):
+            right = np.arange(2000) >= percent * 20
+            correctness[f"rdl-clean-seed{seed}"] = right
+            results.loc[results["row"] == f"rdl-clean-seed{seed}", "test_error"] = 100 * (1 - right.mean())
+        np.savez(folder / "correctness.npz", **correctness)
+        results.to_csv(folder / "results.csv", index=False)
+        opening = read(write_report(folder)).texts[""]
+        assert "RDL errs less than plain. But the paired t interval over the 3 seeds, [" in opening
+        assert "holds 0: these seeds do not settle the matter." in opening
+
+
+class TestMcNemar:
+    def test_above_the_diagonal_is_ours_and_below_the_papers(self, full):
+        _, page, _, correctness = full
+        arms = ["plain", "teacher", "finetuning", "deep_supervision", "hints", "rdl"]
+        names = ["plain", "teacher", "fine-tuning", "deep supervision", "hints", "RDL"]
+        rows = [f"{arm}-seed0" if arm in UNTAUGHT else f"{arm}-paper-seed0" for arm in arms]
+        table = page.table("tests", "The paper's methods, taught by the paper's teacher: networks of seed 0, 15 tests")
+        assert list(table) == names
+        pairs = [(i, j) for i in range(6) for j in range(i + 1, 6)]
+        counts = {
+            (i, j): (
+                int((correctness[rows[i]] & ~correctness[rows[j]]).sum()),
+                int((correctness[rows[j]] & ~correctness[rows[i]]).sum()),
+            )
+            for i, j in pairs
+        }
+        p = {pair: stats.binomtest(b, b + c).pvalue if b + c else 1.0 for pair, (b, c) in counts.items()}
+        adjusted, highest = {}, 0.0
+        for rank, pair in enumerate(sorted(p, key=p.__getitem__)):
+            highest = max(highest, min(1.0, (15 - rank) * p[pair]))
+            adjusted[pair] = highest
+        arrows = 0
+        for i, j in pairs:
+            value, holm, split = table[names[i]][names[j]]
+            b, c = counts[i, j]
+            arrow = "" if p[i, j] >= 0.05 else " ←" if b > c else " ↑"
+            arrows += bool(arrow)
+            assert value == (f"{p[i, j]:.3f}".removeprefix("0") if p[i, j] >= 0.001 else "<.001") + arrow
+            assert holm == "Holm " + (f"{adjusted[i, j]:.3f}".removeprefix("0") if adjusted[i, j] >= 0.001 else "<.001")
+            assert split == f"{b} : {c}"
+        assert arrows
+        assert table["RDL"]["plain"] == (".01 ←",)
+        assert table["hints"]["fine-tuning"] == (".04 ↑",)
+        assert table["hints"]["teacher"] == (".89",)
+        assert table["hints"]["hints"] == ("–",)
+
+    def test_other_tables_have_no_published_p(self, full):
+        caption = "RDL and further methods, taught by the clean teacher: networks of seed 0, 21 tests"
+        table = full[1].table("tests", caption)
+        assert list(table) == ["plain", "RDL", "scale-free RDL", "KD", "RKD", "SP", "CKA"]
+        assert table["RDL"]["plain"] == ("",)
+
+    def test_a_study_of_the_other_paper_table(self, tmp_path):
+        folder = small(tmp_path, study="cifar100", teachers=("paper",), seeds=2)
+        page = read(write_report(folder))
+        assert "the paper's Table 5" in page.texts["tests"]
+        assert "the paper's Figure 5" in page.texts["curves"]
+        table = page.table("tests")
+        assert table["RDL"]["plain"] == (".00 ←",)
+        assert page.table("errors")["plain"]["paper, %"] == ("30.68",)
+
+
+class TestFewLabels:
+    def test_each_number_of_labels_has_a_table(self, full):
+        _, page, _, correctness = full
+        for labels, caption in ((100, "100 labelled images"), (1000, "1,000 labelled images")):
+            line = page.table("labels", caption)["KD (paper)"]
+            ours, plain = (stack(correctness, f"{name}-labels{labels}") for name in ("kd-paper", "plain"))
+            estimate, low, high = crossed_bootstrap(ours, plain)
+            assert line["difference to plain, points"] == (signed(estimate), f"[{signed(low)}, {signed(high)}]")
+            b, c = int((ours[0] & ~plain[0]).sum()), int((plain[0] & ~ours[0]).sum())
+            p = stats.binomtest(b, b + c).pvalue
+            assert line["McNemar p"] == (f"{p:.3f}".removeprefix("0") if p >= 0.001 else "<.001", f"{b} : {c}")
+        assert {"labels-paper", "labels-clean"} <= set(page.images)
+
+    def test_a_study_of_few_labels_only(self, tmp_path):
+        folder = make_study(tmp_path, arms=("plain", "rdl", "kd", "teacher"), labels=(100, 1000), rdms=False, seeds=2)
+        results = pd.read_csv(folder / "results.csv")
+        results[results["labels"].notna() | (results["arm"] == "teacher")].to_csv(folder / "results.csv", index=False)
+        page = read(write_report(folder))
+        assert list(page.table("errors")) == ["teacher (paper)", "teacher (clean)"]
+        assert "students with 1,000 labelled images: networks of seed 0, 3 tests" in page.texts["tests"]
+        assert "With few labels, RDL with the clean teacher against plain: " in page.texts[""]
+        assert "Scored, but not among the results and not used: kd-clean-seed0" in page.texts[""]
+
+    def test_a_study_of_all_labels_has_no_such_section(self, tmp_path):
+        assert "labels" not in read(write_report(small(tmp_path))).texts
+
+
+class TestGeometry:
+    def test_means_and_flags(self, full):
+        folder, page, _, _ = full
+        geometry = pd.read_csv(folder / "geometry.csv").fillna({"teacher": ""})
+        geometry = geometry[(geometry["teacher"] == "clean") & geometry["labels"].isna() & (geometry["layer"] == "fc")]
+        table = page.table("geometry", "The clean teacher")
+        ours, plain, worse = (geometry[geometry["arm"] == arm] for arm in ("rdl", "plain", "deep_supervision"))
+        share = 100 * ours["e_aux"].mean() / plain["e_aux"].mean()
+        assert table["RDL"]["fc"] == (
+            f"{ours['e_aux'].mean():#.3g} ▼",
+            f"{share:.0f} %, 3 of 3 seeds",
+            f"r {ours['correlation'].mean():.2f}",
+        )
+        assert table["plain"]["fc"] == (f"{plain['e_aux'].mean():#.3g}", f"r {plain['correlation'].mean():.2f}")
+        assert table["deep supervision"]["fc"][0] == f"{worse['e_aux'].mean():#.3g}"
+
+
+class TestTries:
+    def test_chosen_and_failed_and_untried(self, full):
+        page = full[1]
+        chosen = page.table("tries", "The setting that each method was given")
+        assert chosen["RDL (clean)"]["setting"] == ("α₀ 2",)
+        assert chosen["RDL (clean)"]["validation error, %"] == ("3.00",)
+        assert chosen["plain"]["setting"] == ("as in the recipe",)
+        assert chosen["KD (clean)"]["validation error, %"] == ("the only candidate, not tried",)
+        every = page.tables["tries", "All 31 candidates"]
+        (failed,) = [row for row in every if ("failed",) in row]
+        assert failed[:2] == [("RDL (clean)",), ("α₀ 300",)]
+
+
+class TestPage:
+    def test_needs_no_other_file(self, full):
+        folder, page, _, _ = full
+        assert page.links
+        for link in page.links:
+            assert link.startswith(("#", "data:image/svg+xml;base64,", "data:image/png;base64,"))
+        text = (folder / "report.html").read_text()
+        outside = re.sub(r"data:image/[^\"]+", "", text)
+        assert not re.search(r"https?:|url\(|@import|<script|<link|<iframe", outside)
+        assert "default-src 'none'" in outside
+
+    def test_links_lead_somewhere_and_ids_are_unique(self, full):
+        page = full[1]
+        assert len(set(page.ids)) == len(page.ids)
+        assert {link[1:] for link in page.links if link.startswith("#")} <= set(page.ids)
+
+    def test_images_decode_and_are_left_as_files(self, full):
+        folder, page, _, _ = full
+        for name, attrs in page.images.items():
+            head, _, body = attrs["src"].partition(",")
+            content = base64.b64decode(body, validate=True)
+            kind = "svg" if "svg" in head else "png"
+            assert (folder / "figures" / f"{name}.{kind}").read_bytes() == content
+            assert attrs["alt"]
+            if kind == "svg":
+                assert ElementTree.fromstring(content).tag == "{http://www.w3.org/2000/svg}svg"
+            else:
+                with Image.open(io.BytesIO(content)) as image:
+                    image.verify()
+                    assert image.width / 200 == pytest.approx(int(attrs["width"]) / 115, abs=0.02)
+        assert set(page.images) == {path.stem for path in (folder / "figures").iterdir()}
+
+    def test_has_every_figure_of_the_paper(self, full):
+        assert set(full[1].images) == {
+            "test-errors",
+            *(
+                f"{what}-{family}-{kind}"
+                for what in ("curves", "map")
+                for family in ("paper-methods", "further-methods")
+                for kind in ("paper", "clean")
+            ),
+            *(f"{what}-{kind}" for what in ("rdms", "labels") for kind in ("paper", "clean")),
+            "output-rdm",
+        }
+        assert "the paper's Figure 3" in full[1].texts["rdms"]
+        assert "errors on training and on validation images" in full[1].texts["curves"]
+        assert "averaged over 20 samples of 100 distinct test images" in full[1].texts["map"]
+
+    def test_manifest_is_spelled_out(self, full):
+        page = full[1]
+        manifest = page.table("manifest", "Manifest")
+        assert manifest["configuration.recipe.layers"]["value"] == ("pool1, pool2, fc",)
+        assert manifest["versions.torch"]["value"] == ("2.10.0",)
+        runs = page.table("manifest", f"All {len(full[2])} runs")
+        assert runs["rdl-clean-labels100-seed1"]["train size"] == ("100",)
+        assert runs["rdl-clean-labels100-seed1"]["time"] == ("61 s",)
+
+    def test_is_the_same_when_remade(self, tmp_path):
+        folder = small(tmp_path, seeds=2)
+        first = write_report(folder).read_bytes()
+        assert write_report(folder).read_bytes() == first
+        assert sorted(path.name for path in folder.iterdir() if path.name.startswith(".")) == []
+
+    def test_strange_names_stay_text(self, tmp_path):
+        hostile = "<script>alert('1 & 2')</script>"
+        folder = small(tmp_path, seeds=1, notes=(hostile,))
+        edit(folder, title=hostile, hardware={hostile: hostile})
+        page = read(write_report(folder))
+        text = (folder / "report.html").read_text()
+        assert "<script" not in text
+        assert "&lt;script&gt;alert(&#39;1 &amp; 2&#39;)&lt;/script&gt;" in text
+        assert hostile in page.texts["manifest"]
+        assert hostile in page.texts[""]
+
+    def test_a_strange_teacher_names_no_file_elsewhere(self, tmp_path):
+        folder = small(tmp_path / "study", seeds=1)
+        for name in ("results.csv", "histories.csv"):
+            text = (folder / name).read_text()
+            (folder / name).write_text(text.replace(",clean,", ",../../up,"))
+        page = read(write_report(folder))
+        assert "curves-paper-methods-up" in page.images
+        assert [path.name for path in tmp_path.iterdir()] == ["study"]
+
+
+class TestPartsOfAStudy:
+    def test_one_seed_has_no_interval(self, tmp_path):
+        page = read(write_report(small(tmp_path, seeds=1, labels=(100,))))
+        line = page.table("errors")["RDL (clean)"]
+        assert len(line["test error, %"]) == len(line["difference to plain, points"]) == 1
+        assert "paired t over seeds" not in line
+        for section in ("", "errors", "labels"):
+            assert "[" not in page.texts[section]
+        assert "There is one seed, hence no interval over trainings" in page.texts[""]
+        assert re.search(r"McNemar's exact test over images gives p [=<]", page.texts[""])
+        assert "(one seed) with 100 labelled images" in page.texts[""]
+        assert "From one seed there is no interval over trainings." in page.texts["errors"]
+
+    def test_a_study_that_is_not_in_the_paper(self, tmp_path):
+        page = read(write_report(small(tmp_path, study="digits", seeds=2, n_images=360)))
+        assert "paper, %" not in page.table("errors")["plain"]
+        assert "the paper's Table" not in page.texts["errors"]
+        assert "The paper:" not in page.texts[""]
+        assert "360 test images" in page.texts[""]
+
+    def test_one_teacher_conditions_every_claim(self, tmp_path):
+        folder = small(tmp_path, arms=("plain", "teacher", "rdl"), one_teacher=True)
+        results = pd.read_csv(folder / "results.csv")
+        with np.load(folder / "correctness.npz") as file:
+            correctness = {name: file[name] for name in file.files}
+        of_teacher = results["arm"] == "teacher"
+        results.loc[of_teacher, "test_error"] = results.loc[of_teacher, "test_error"].iloc[0]
+        for seed in (1, 2):
+            correctness[f"teacher-clean-seed{seed}"] = correctness["teacher-clean-seed0"]
+        results.to_csv(folder / "results.csv", index=False)
+        np.savez(folder / "correctness.npz", **correctness)
+        page = read(write_report(folder))
+        assert "every claim about a taught method is conditional on that one teacher" in page.texts[""]
+        assert "Conditional on one teacher of each kind." in page.texts["errors"]
+        assert "every interval over seeds is conditional on it" in page.texts["statistics"]
+        line = page.table("errors")["teacher (clean)"]
+        assert line["seeds"] == ("1",)
+        assert line["paired t over seeds"] == ("",)
+
+    def test_runs_that_died_are_named(self, tmp_path):
+        folder = small(tmp_path)
+        results = pd.read_csv(folder / "results.csv")
+        results.loc[results["row"] == "rdl-clean-seed1", ["test_error", "validation_error"]] = np.nan
+        results.to_csv(folder / "results.csv", index=False)
+        with np.load(folder / "correctness.npz") as file:
+            kept = {name: file[name] for name in file.files if name != "rdl-clean-seed1"}
+        np.savez(folder / "correctness.npz", **kept)
+        page = read(write_report(folder))
+        assert "1 run died in training and count nowhere: rdl-clean-seed1." in page.texts[""]
+        assert page.table("errors")["RDL (clean)"]["seeds"] == ("2",)
+
+    def test_methods_that_share_one_seed_only(self, tmp_path):
+        folder = small(tmp_path)
+        results = pd.read_csv(folder / "results.csv")
+        results[~results["row"].isin(["rdl-clean-seed0", "rdl-clean-seed1"])].to_csv(
+            folder / "results.csv", index=False
+        )
+        opening = read(write_report(folder)).texts[""]
+        assert "between two networks. There is one seed, hence no interval over trainings" in opening
+
+    def test_fewer_training_images_than_the_paper(self, tmp_path):
+        folder = small(tmp_path, seeds=1)
+        results = pd.read_csv(folder / "results.csv").assign(train_size=5000)
+        results.to_csv(folder / "results.csv", index=False)
+        assert "The paper's students had 50,000 training images" in read(write_report(folder)).texts[""]
+
+    def test_missing_pieces_are_told_in_a_sentence(self, tmp_path):
+        folder = small(tmp_path, seeds=1)
+        for name in ("histories", "geometry", "tries"):
+            (folder / f"{name}.csv").unlink()
+        page = read(write_report(folder))
+        assert "The study left no histories.csv, so there are no curves." in page.texts["curves"]
+        assert "The study left no rdms.nc, so there are no RDMs to show." in page.texts["rdms"]
+        assert "The study left no mds.nc, so there is no map." in page.texts["map"]
+        assert "The study left no geometry.csv" in page.texts["geometry"]
+        assert "The study left no tries.csv" in page.texts["tries"]
+        assert set(page.images) == {"test-errors"}
+
+    def test_plain_alone(self, tmp_path):
+        page = read(write_report(small(tmp_path, arms=("plain",))))
+        assert "There is no pair of RDL and plain runs to compare." in page.texts[""]
+        assert "There is only one method." in page.texts["tests"]
+
+
+class TestRefusals:
+    def test_missing_files_are_named(self, tmp_path):
+        folder = small(tmp_path / "study", seeds=1)
+        (folder / "manifest.json").unlink()
+        (folder / "results.csv").unlink()
+        with pytest.raises(FileNotFoundError) as caught:
+            write_report(folder)
+        assert str(caught.value) == (
+            f"{folder} lacks results.csv, manifest.json; a report is made from what a study leaves in its folder: name "
+            "the folder given to brainrdl reproduce as --out"
+        )
+
+    def test_a_missing_column(self, tmp_path):
+        folder = small(tmp_path, seeds=1)
+        geometry = pd.read_csv(folder / "geometry.csv").drop(columns=["e_aux", "seed"])
+        geometry.to_csv(folder / "geometry.csv", index=False)
+        with pytest.raises(ValueError, match="lacks") as caught:
+            write_report(folder)
+        assert str(caught.value) == (
+            f"{folder / 'geometry.csv'} lacks the columns seed, e_aux; it has row, arm, labels, teacher, layer, "
+            "correlation"
+        )
+
+    def test_scores_of_other_networks(self, tmp_path):
+        folder = small(tmp_path, seeds=1)
+        results = pd.read_csv(folder / "results.csv").assign(test_error=50.0)
+        results.to_csv(folder / "results.csv", index=False)
+        with pytest.raises(ValueError, match="score it again") as caught:
+            write_report(folder)
+        with np.load(folder / "correctness.npz") as file:
+            error = 100 * (1 - file["plain-seed0"].mean())
+        assert str(caught.value) == (
+            f"{folder}: the test error of 'plain-seed0' is 50 % in the results, but {error:g} % by its correctness; "
+            "score it again"
+        )
+
+    def test_pickles_are_not_opened(self, tmp_path):
+        folder = small(tmp_path, seeds=1)
+        np.savez(folder / "correctness.npz", ids=np.array([{}], dtype=object))
+        with pytest.raises(ValueError, match="is no file of arrays, or is damaged: Object arrays cannot be loaded"):
+            write_report(folder)
+
+    def test_correctness_of_another_form(self, tmp_path):
+        folder = small(tmp_path, seeds=1)
+        path = folder / "correctness.npz"
+        np.savez(path, ids=np.array(["a", "b"]), plain=np.array([0.5, 1.0]))
+        with pytest.raises(ValueError, match="one per test image") as caught:
+            write_report(folder)
+        assert str(caught.value) == (
+            f"{path} holds float64 of shape (2,) for 'plain'; expected bool of shape (2,), one per test image"
+        )
+        np.savez(path, plain=np.array([True]))
+        with pytest.raises(ValueError, match="lacks") as caught:
+            write_report(folder)
+        assert str(caught.value) == f"{path} lacks 'ids', the test images' ids; score the runs again"
+
+    @pytest.mark.parametrize(
+        ("name", "content", "message"),
+        [
+            ("manifest.json", "{", "{path} is no JSON file, or is damaged: "),
+            ("manifest.json", "[]", "{path} names no study; expected an object with the key 'study'"),
+            ("results.csv", "", "{path} is no CSV file, or is damaged: "),
+            ("rdms.nc", "no", "{path} is no netCDF file with one array, or is damaged: "),
+        ],
+    )
+    def test_damaged_files(self, tmp_path, name, content, message):
+        folder = small(tmp_path, seeds=1)
+        (folder / name).write_text(content)
+        with pytest.raises(ValueError, match=re.escape(message.format(path=folder / name))):
+            write_report(folder)
+
+    def test_nothing_to_report(self, tmp_path):
+        folder = small(tmp_path, seeds=1)
+        results = pd.read_csv(folder / "results.csv").assign(test_error=np.nan)
+        results.to_csv(folder / "results.csv", index=False)
+        with pytest.raises(ValueError, match="nothing") as caught:
+            write_report(folder)
+        assert str(caught.value) == (
+            f"{folder / 'results.csv'} has no run with a test error; there is nothing to report"
+        )
+
+    def test_a_failure_leaves_the_old_report(self, tmp_path):
+        folder = small(tmp_path, seeds=1)
+        old = write_report(folder).read_bytes()
+        (folder / "tries.csv").write_text("arm\nplain\n")
+        with pytest.raises(ValueError, match="lacks the columns"):
+            write_report(folder)
+        assert (folder / "report.html").read_bytes() == old
+
+    def test_study_files_are_read_once_and_checked(self, tmp_path):
+        study = read_study(small(tmp_path, seeds=1, n_images=50))
+        assert study.n_images == 50
+        assert set(study.correctness) == {"plain-seed0", "rdl-clean-seed0"}
+        assert study.results["teacher"].tolist() == ["", "clean"]
+        assert study.rdms is None
