@@ -282,6 +282,7 @@ class Run:
             "trained": [n for n, p in self.what.student.named_parameters() if p.requires_grad],
             "task_loss": None if loss is None else getattr(loss, "__qualname__", type(loss).__name__),
             "terms": terms,
+            "teachers": [teacher.fingerprint() for teacher in self.teachers],
             "optimizer": {"name": type(optimizer).__name__, "groups": [_settings(g) for g in optimizer.param_groups]},
             "scheduler": None
             if self.scheduler is None

@@ -263,6 +263,7 @@ def condensed_index(n: int, pairs: Tensor) -> Tensor:
             f"pairs must be an integer tensor of shape (P, 2), got {pairs.dtype} of shape {tuple(pairs.shape)}; "
             "sample_pairs makes one"
         )
+    pairs = pairs.long()  # i · n does not fit a narrow type
     i, j = pairs.min(dim=1).values, pairs.max(dim=1).values
     if pairs.device.type == "cpu":
         wrong = (i < 0) | (j >= n) | (i == j)

@@ -154,7 +154,8 @@ class Recorder:
         unknown = [name for name in self._select if name not in self.layers]
         if unknown:
             raise ValueError(f"select names {unknown[0]!r}, which is not among the layers {list(self.layers)}")
-        _refuse_compiled(model)
+        if self.layers:
+            _refuse_compiled(model)
         modules = [(name, _find(model, name)) for name in self.layers]
         self._handles.append(model.register_forward_pre_hook(self._begin, prepend=True))
         for name, module in modules:

@@ -51,7 +51,7 @@ def rdl_loss(
     Raises
     ------
     ValueError
-        For unknown names, wrong lengths, negative or missing weights, and ``per-stimulus`` with another comparison
+        For unknown names, wrong lengths, negative, infinite or missing weights, and ``per-stimulus`` with another comparison
         than ``mse``.
 
     References
@@ -74,17 +74,22 @@ def rdl_loss(
         raise ValueError(f"gradient='per-stimulus' is Eq. 4 and exists for compare='mse' only, not {compare!r}")
     n = features.shape[0] if features.ndim else 0
     _check_length(target, n, "target")
-    index = None if pairs is None else condensed_index(n, pairs).to(target.device)
+    index = None
+    if pairs is not None:
+        index = condensed_index(n, pairs).to(target.device)
+        pairs = pairs.long()
     target = target.detach() if index is None else target.detach()[index]
     measured = ~target.isnan()
     w = measured.to(features.dtype if features.dtype == torch.float64 else torch.float32)
     if weights is not None:
         _check_length(weights, n, "weights")
         weights = weights.detach()
-        if not (weights >= 0).all():
-            raise ValueError("weights must be 0 or larger and not NaN; a pair that does not count has weight 0")
         # 0 where unmeasured, not 0 · w: the weight of an unmeasured pair may be anything, infinity among it
         w = torch.where(measured, (weights if index is None else weights[index]).to(w.dtype), 0.0)
+        if not ((w >= 0) & (w < torch.inf)).all():
+            raise ValueError(
+                "weights must be finite and 0 or larger for every measured pair; a pair that does not count has weight 0"
+            )
     row_scale = None
     if gradient == "per-stimulus" or (
         gradient == "auto" and compare == "mse" and pairs is not None and weights is None

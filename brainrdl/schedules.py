@@ -40,7 +40,7 @@ def linear_decay(alpha0: Alpha) -> Schedule:
     >>> [rdl.linear_decay(2.0)(epoch, 4) for epoch in range(4)]
     [2.0, 1.5, 1.0, 0.5]
     """
-    return _Scaled(_checked(alpha0), lambda epoch, epochs: 1 - epoch / epochs)
+    return _Scaled(check_alpha(alpha0), lambda epoch, epochs: 1 - epoch / epochs)
 
 
 def constant(alpha0: Alpha) -> Schedule:
@@ -61,7 +61,7 @@ def constant(alpha0: Alpha) -> Schedule:
     >>> rdl.constant({"fc": 0.5})(3, 4)
     {'fc': 0.5}
     """
-    return _Scaled(_checked(alpha0), lambda epoch, epochs: 1.0)
+    return _Scaled(check_alpha(alpha0), lambda epoch, epochs: 1.0)
 
 
 def cosine_decay(alpha0: Alpha) -> Schedule:
@@ -82,7 +82,7 @@ def cosine_decay(alpha0: Alpha) -> Schedule:
     >>> [round(rdl.cosine_decay(1.0)(epoch, 4), 3) for epoch in range(4)]
     [1.0, 0.854, 0.5, 0.146]
     """
-    return _Scaled(_checked(alpha0), lambda epoch, epochs: (1 + cos(pi * epoch / epochs)) / 2)
+    return _Scaled(check_alpha(alpha0), lambda epoch, epochs: (1 + cos(pi * epoch / epochs)) / 2)
 
 
 def step_decay(alpha0: Alpha, *, factor: float = 0.1, every: int = 10) -> Schedule:
@@ -109,7 +109,7 @@ def step_decay(alpha0: Alpha, *, factor: float = 0.1, every: int = 10) -> Schedu
     """
     if every < 1:
         raise ValueError(f"every must be at least 1 epoch, got {every}")
-    return _Scaled(_checked(alpha0), lambda epoch, epochs: factor ** (epoch // every))
+    return _Scaled(check_alpha(alpha0), lambda epoch, epochs: factor ** (epoch // every))
 
 
 def deep_supervision_decay(alpha0: Alpha) -> Schedule:
@@ -141,7 +141,7 @@ def deep_supervision_decay(alpha0: Alpha) -> Schedule:
             product *= 0.1 * (1 - t / epochs)
         return product
 
-    return _Scaled(_checked(alpha0), factor)
+    return _Scaled(check_alpha(alpha0), factor)
 
 
 def alpha_of(alpha: Alpha | Schedule, layer: str, epoch: int, epochs: int) -> float:
@@ -160,7 +160,8 @@ def alpha_of(alpha: Alpha | Schedule, layer: str, epoch: int, epochs: int) -> fl
     return float(value)
 
 
-def _checked(alpha0: Alpha) -> Alpha:
+def check_alpha(alpha0: Alpha) -> Alpha:
+    """Hand an α on, a dict as a copy; ValueError unless every value is finite and at least 0."""
     values = alpha0.values() if isinstance(alpha0, Mapping) else [alpha0]
     for value in values:
         if not 0 <= value < float("inf"):

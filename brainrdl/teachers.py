@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
 from difflib import get_close_matches
+from hashlib import sha256
 
 import numpy as np
 import torch
@@ -72,6 +73,14 @@ class RDMTeacher(nn.Module, ABC):
 
     def draw(self, generator: torch.Generator) -> None:
         """Draw what is random about the teacher; called once before every update."""
+
+    def fingerprint(self) -> str:
+        """SHA-256 of its parameters and buffers: a run is not gone on with under another teacher."""
+        digest = sha256()
+        for name, value in sorted((*self.named_parameters(), *self.named_buffers()), key=lambda item: item[0]):
+            digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+        return digest.hexdigest()
 
     def observe(self, images: Tensor | None, ids: Sequence[str] | None, names: Sequence[str]) -> dict[str, Tensor]:
         """Make one pass over a batch: what `distances` is computed from, here the RDMs themselves."""

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from brainrdl.distances import sample_pairs
 from brainrdl.losses import RDLoss, rdl_loss
-from brainrdl.schedules import Alpha, Schedule
+from brainrdl.schedules import Alpha, Schedule, check_alpha
 from brainrdl.teachers import RDMTeacher, student_metric
 
 STREAMS = ("task", "stimuli")
@@ -135,7 +135,7 @@ class Term(ABC):
         if isinstance(alpha, Mapping) and set(alpha) != set(layers):
             raise ValueError(f"alpha is given for {sorted(alpha)}, but the term's layers are {sorted(layers)}")
         self.layers = tuple(layers)
-        self.alpha = alpha
+        self.alpha = alpha if callable(alpha) else check_alpha(alpha)
         self.stream = stream
         self.heads = nn.ModuleDict()
 

@@ -51,6 +51,4 @@ def test_prepare_finds_its_readme_right(monkeypatch, capsys):
     runpy.run_path(str(PREPARE), run_name="__main__")
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 3
-    assert lines[2].startswith(
-        "test: 500 images, class counts 49 51 50 51 50 51 50 50 48 50, SHA-256 70e51c11"
-    )
+    assert lines[2].startswith("test: 500 images, class counts 49 51 50 51 50 51 50 50 48 50, SHA-256 70e51c11")

@@ -86,8 +86,7 @@ def test_bytes_behind_the_last_value(tmp_path, zipped):
     content = _content(2, values=b"abc")
     path.write_bytes(gzip.compress(content) if zipped else content)
     assert _error(path) == (
-        f"{path}: bytes follow the 2 that the header announces (shape (2,)); it is damaged or not IDX: "
-        "fetch it again"
+        f"{path}: bytes follow the 2 that the header announces (shape (2,)); it is damaged or not IDX: fetch it again"
     )
 
 
@@ -141,10 +140,7 @@ def test_missing_file(tmp_path):
 
 def test_what_idx_cannot_hold(tmp_path):
     path = tmp_path / "x"
-    message = (
-        f"{path}: IDX cannot hold int64; convert the array to one of uint8, int8, int16, int32, float32, "
-        "float64"
-    )
+    message = f"{path}: IDX cannot hold int64; convert the array to one of uint8, int8, int16, int32, float32, float64"
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         write_idx(np.zeros(3, dtype=np.int64), path)
     message = f"{path}: IDX cannot hold shape (); it takes 1 to 255 dimensions, each below 2³²"

@@ -68,10 +68,7 @@ class TestLabelledImages:
             (
                 {"labels": torch.zeros(10, dtype=torch.int64, device="meta")},
                 ValueError,
-                (
-                    "images are on cpu, labels on meta; build the data on one device and move it with "
-                    ".to(device)"
-                ),
+                ("images are on cpu, labels on meta; build the data on one device and move it with .to(device)"),
             ),
             ({"top": 0}, ValueError, "top is 0, expected 1 to 255: the pixel value that stands for white"),
             (
@@ -82,18 +79,12 @@ class TestLabelledImages:
             (
                 {"classes": ("a", "b")},
                 ValueError,
-                (
-                    "image 'image-2' has label 2, expected 0 to 1 (2 classes); correct the label or add the "
-                    "class"
-                ),
+                ("image 'image-2' has label 2, expected 0 to 1 (2 classes); correct the label or add the class"),
             ),
             (
                 {"labels": torch.tensor([0, 0, 0, 0, -1, 0, 0, 0, 0, 0])},
                 ValueError,
-                (
-                    "image 'image-4' has label -1, expected 0 to 2 (3 classes); correct the label or add the "
-                    "class"
-                ),
+                ("image 'image-4' has label -1, expected 0 to 2 (3 classes); correct the label or add the class"),
             ),
             (
                 {"images": torch.full((10, 1, 3, 4), 17, dtype=torch.uint8), "top": 16},
@@ -115,9 +106,7 @@ class TestLabelledImages:
         assert len(empty) == 0
         assert empty.images.shape == (0, 1, 3, 4)
 
-    @pytest.mark.parametrize(
-        "indices", [[7, 0, 3], torch.tensor([7, 0, 3]), torch.tensor([7, 0, 3]).to(torch.uint8)]
-    )
+    @pytest.mark.parametrize("indices", [[7, 0, 3], torch.tensor([7, 0, 3]), torch.tensor([7, 0, 3]).to(torch.uint8)])
     def test_take_keeps_the_order_asked_for(self, indices):
         data = _data()
         taken = data.take(indices)
@@ -145,10 +134,7 @@ class TestLabelledImages:
             (
                 [1, 2, 1],
                 ValueError,
-                (
-                    "id 'image-1' occurs more than once; ids join images with RDM rows, so give each "
-                    "image its own"
-                ),
+                ("id 'image-1' occurs more than once; ids join images with RDM rows, so give each image its own"),
             ),
         ],
     )
@@ -332,10 +318,7 @@ class TestTensorLoader:
             (
                 10,
                 {"batch_size": 11, "drop_last": True},
-                (
-                    "drop_last leaves no batch: 10 images do not fill one of 11; lower batch_size or "
-                    "keep the last batch"
-                ),
+                ("drop_last leaves no batch: 10 images do not fill one of 11; lower batch_size or keep the last batch"),
             ),
         ],
     )

@@ -119,9 +119,7 @@ class TestAgainstTheSlowReference:
         fields = generator._fields.numpy()
         for place, index in enumerate(INDICES):
             source = sources.images[(index - 10_000) % len(sources), 0].numpy()
-            np.testing.assert_array_equal(
-                generated.images[place, 0].numpy(), _slow(source, fields, index, top)
-            )
+            np.testing.assert_array_equal(generated.images[place, 0].numpy(), _slow(source, fields, index, top))
         inside = generated.images[:, :, 1:-1, 1:-1]
         assert bool((inside == 0).any())
         assert bool((inside == top).any())
@@ -186,8 +184,7 @@ class TestIndexing:
 
     def test_another_seed_gives_other_images(self):
         images = [
-            InfiMNIST(_sources(), deformation=Deformation(seed=seed)).generate([70_000]).images
-            for seed in (0, 1)
+            InfiMNIST(_sources(), deformation=Deformation(seed=seed)).generate([70_000]).images for seed in (0, 1)
         ]
         assert not torch.equal(*images)
 
@@ -195,9 +192,7 @@ class TestIndexing:
         grey = _sources()
         colour = replace(grey, images=grey.images.expand(-1, 3, -1, -1))
         generated = InfiMNIST(colour).generate(range(70_000, 70_020)).images
-        assert torch.equal(
-            generated, InfiMNIST(grey).generate(range(70_000, 70_020)).images.expand(-1, 3, -1, -1)
-        )
+        assert torch.equal(generated, InfiMNIST(grey).generate(range(70_000, 70_020)).images.expand(-1, 3, -1, -1))
 
     @pytest.mark.parametrize("index", [69_999, 10_000, 0, -1])
     def test_mnists_own_images_are_refused(self, index):
@@ -248,12 +243,8 @@ class TestShift:
 
     def test_can_be_left_out(self):
         sources = _sources()
-        still = InfiMNIST(sources, deformation=Deformation(field_scale=0, shift=False)).generate(
-            range(70_000, 70_007)
-        )
-        assert torch.equal(
-            still.images, sources.images[[(index - 10_000) % 7 for index in range(70_000, 70_007)]]
-        )
+        still = InfiMNIST(sources, deformation=Deformation(field_scale=0, shift=False)).generate(range(70_000, 70_007))
+        assert torch.equal(still.images, sources.images[[(index - 10_000) % 7 for index in range(70_000, 70_007)]])
 
 
 class TestFields:
@@ -334,8 +325,7 @@ class TestDescription:
 
     def test_fields_checksum_follows_the_seed(self):
         told = [
-            InfiMNIST(_sources(), deformation=Deformation(seed=seed)).describe()["fields_sha256"]
-            for seed in (0, 0, 1)
+            InfiMNIST(_sources(), deformation=Deformation(seed=seed)).describe()["fields_sha256"] for seed in (0, 0, 1)
         ]
         assert told[0] == told[1] != told[2]
 
@@ -374,8 +364,7 @@ class TestReadingTheOriginalsFiles:
 
     def test_mnists_own_images_are_refused(self, tmp_path):
         message = (
-            "first_index is 10000, expected 70000 or more: the images below are MNIST's own and load_mnist "
-            "reads them"
+            "first_index is 10000, expected 70000 or more: the images below are MNIST's own and load_mnist reads them"
         )
         with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
             read_infimnist_idx(tmp_path / "pat", tmp_path / "lab", first_index=10_000)
@@ -389,16 +378,12 @@ class TestRealImages:
         assert generated.top == 16
         assert generated.images.max() == 16
         assert torch.equal(generated.labels, training.labels)
-        alike = torch.corrcoef(torch.stack([generated.images.flatten(), training.images.flatten()]).double())[
-            0, 1
-        ]
+        alike = torch.corrcoef(torch.stack([generated.images.flatten(), training.images.flatten()]).double())[0, 1]
         assert 0.95 < alike < 0.999
 
     def test_the_papers_teacher_sees_every_training_image_twice(self):
         train, _ = load_mnist(data_dir(*MNIST_FILES))
-        middles = replace(
-            train, images=train.images[..., 12:16, 12:16].clone()
-        )  # only the labels matter here
+        middles = replace(train, images=train.images[..., 12:16, 12:16].clone())  # only the labels matter here
         generator = InfiMNIST(middles)
         teacher = generator.generate(range(80_000, 200_000))
         assert torch.equal(teacher.labels.bincount(), 2 * train.labels.bincount())
@@ -431,9 +416,7 @@ class TestRealImages:
         monkeypatch.setattr(sys, "argv", [str(PREPARE), *arguments])
         runpy.run_path(str(PREPARE), run_name="__main__")
         stem = tmp_path / "infimnist-80000-80019"
-        data = read_infimnist_idx(
-            f"{stem}-images-idx3-ubyte", f"{stem}-labels-idx1-ubyte", first_index=80_000
-        )
+        data = read_infimnist_idx(f"{stem}-images-idx3-ubyte", f"{stem}-labels-idx1-ubyte", first_index=80_000)
         told = json.loads(Path(f"{stem}-description.json").read_text(encoding="utf-8"))
         assert told["n_sources"] == (1_000 if clean else 60_000)
         if not clean:

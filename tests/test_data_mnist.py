@@ -99,9 +99,7 @@ class TestLoading:
 
     def test_another_data_set_under_mnists_names_is_refused(self, tmp_path):
         write_idx(np.zeros((60_000, 28, 28), dtype=np.uint8), tmp_path / "train-images-idx3-ubyte")
-        with pytest.raises(
-            ValueError, match=r"train-images-idx3-ubyte: its MD5 is \w+, expected 6bbc9ace898e44ae57da"
-        ):
+        with pytest.raises(ValueError, match=r"train-images-idx3-ubyte: its MD5 is \w+, expected 6bbc9ace898e44ae57da"):
             load_mnist(tmp_path)
 
     def test_a_missing_file_is_named(self, copied):
@@ -176,9 +174,7 @@ class TestSplit:
         assert checksum(training).startswith("9d91dd4025711da4")
 
     def test_refuses_what_is_not_mnists_training_set(self, blank):
-        message = (
-            "got 100 images, expected MNIST's 60,000 training images; pass the first part of load_mnist()"
-        )
+        message = "got 100 images, expected MNIST's 60,000 training images; pass the first part of load_mnist()"
         with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
             split_mnist(blank.take(range(100)))
 

@@ -30,15 +30,6 @@ from brainrdl.similarity import COMPARISONS
 ANGULAR = ("correlation", "cosine")
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """These tensors are tiny: on busy cores, waking a second thread takes longer than the sums."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def raises(error, message):
     return pytest.raises(error, match=f"^{re.escape(message)}$")
 
@@ -169,6 +160,20 @@ def test_row_scale_multiplies_the_gradient_of_a_stimulus_and_not_the_value(metri
     d.sum().backward()
     torch.testing.assert_close(d.detach(), training_rdm(x, metric), rtol=0, atol=0)
     torch.testing.assert_close(scaled.grad, scale[:, None] * gradient_of(x, metric))
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_training_path_of_chosen_pairs(metric):
+    x = data("random")
+    pairs = torch.tensor([(3, 7), (19, 0), (7, 3), (4, 5)])
+    pull = torch.tensor([0.3, -2.0, 1.1, 0.7], dtype=torch.float64)
+    index = condensed_index(len(x), pairs)
+    chosen, whole = x.clone().requires_grad_(), x.clone().requires_grad_()
+    d = training_rdm(chosen, metric, pairs=pairs)
+    torch.testing.assert_close(d, training_rdm(whole, metric)[index], rtol=0, atol=0)
+    d.backward(pull)
+    training_rdm(whole, metric)[index].backward(pull)
+    torch.testing.assert_close(chosen.grad, whole.grad)
 
 
 # properties
@@ -473,6 +478,13 @@ def test_no_pair_of_patterns_is_laid_side_by_side(metric, n, units, block, monke
         rdl.rdm(x, metric)
     assert n * n <= made.largest() <= bound
     assert made.largest(torch.float64) <= max(n * n, n * block)
+
+
+def test_channels_last_features_are_not_copied():
+    x = torch.randn(6, 4, 3, 3).to(memory_format=torch.channels_last)
+    for features in (x, x.contiguous()):
+        assert distances._flat(features).data_ptr() == features.data_ptr()
+    torch.testing.assert_close(rdl.rdm(x), rdl.rdm(x.contiguous()))
 
 
 # pairs

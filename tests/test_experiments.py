@@ -56,14 +56,20 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_arm_and_seed_has_a_row_with_all_columns(finished: Path) -> None:
     results = pd.read_csv(finished / "results.csv")
-    assert list(results.columns) == (
-        "row arm seed dataset train_size labels teacher teacher_size teacher_seed validation_error test_error alpha0 "
-        "epochs updates device precision seconds"
-    ).split()
-    assert list(results["row"].str.rsplit("-", n=1).str[0].unique()) == (
-        "plain teacher-clean finetuning-clean deep_supervision hints-clean rdl-clean rdl_corr-clean kd-clean rkd-clean "
-        "sp-clean cka-clean"
-    ).split()
+    assert (
+        list(results.columns)
+        == (
+            "row arm seed dataset train_size labels teacher teacher_size teacher_seed validation_error test_error alpha0 "
+            "epochs updates device precision seconds"
+        ).split()
+    )
+    assert (
+        list(results["row"].str.rsplit("-", n=1).str[0].unique())
+        == (
+            "plain teacher-clean finetuning-clean deep_supervision hints-clean rdl-clean rdl_corr-clean kd-clean rkd-clean "
+            "sp-clean cka-clean"
+        ).split()
+    )
     assert (results.groupby("arm")["seed"].apply(list).apply(lambda seeds: seeds == [0, 1])).all()
     assert results["labels"].isna().all()
     taught = results["teacher"].notna()
@@ -161,7 +167,7 @@ def test_replay_notices_another_result(finished: Path, tmp_path: Path) -> None:
 
 
 def test_killed_inside_an_epoch_it_resumes_to_the_same_results(tmp_path: Path) -> None:
-    arguments = "reproduce digits --limit-train 150 --limit-teacher 200 --alphas 0.1 --seeds 1 --epochs 150".split()
+    arguments = "reproduce digits --limit-train 150 --limit-teacher 200 --alphas 0.1 --seeds 1 --epochs 60".split()
     arguments += "--teacher-epochs 1 --arms plain,rdl --device cpu --set batch_size=50 --out".split()
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "brainrdl", *arguments]
@@ -319,14 +325,22 @@ def test_a_run_that_dies_is_recorded_and_the_study_goes_on(tmp_path: Path) -> No
 
 def test_one_teacher_serves_all_seeds(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    asked = request(out, arms=("rdl",), seeds=2, one_teacher=True)
+    asked = request(out, arms=("teacher", "rdl"), seeds=2, one_teacher=True)
     reproduce(digits_study(), asked, RECIPE, say=quiet)
     results = pd.read_csv(out / "results.csv")
-    assert results["teacher_seed"].tolist() == [0, 0]
+    assert results["row"].tolist() == ["teacher-clean-seed0", "rdl-clean-seed0", "rdl-clean-seed1"]
+    assert results["teacher_seed"].tolist() == [0, 0, 0]
     assert not (out / "runs" / "teacher-clean-seed1").exists()
     assert json.loads((out / "manifest.json").read_text())["notes"] == [
         "One teacher of each kind serves all seeds: intervals over seeds are conditional on it."
     ]
+
+
+def test_hints_in_one_epoch_are_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    with pytest.raises(ValueError) as error:
+        reproduce(digits_study(), request(tmp_path), dataclasses.replace(RECIPE, epochs=1), say=quiet)
+    assert str(error.value) == "hints take two stages, and so at least 2 epochs, got 1; ask for more, or leave it out"
+    assert not list(tmp_path.iterdir())
 
 
 def test_more_tries_than_candidates_are_refused(tmp_path: Path) -> None:
@@ -425,7 +439,11 @@ def test_impossible_recipes_are_refused(setting: str, message: str) -> None:
     ],
 )
 def test_command_line_says_what_is_wrong(
-    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    arguments: list[str],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert cli.main(["reproduce", "digits", *arguments]) == 2

@@ -458,6 +458,12 @@ COMPILED = (
 )
 
 
+def test_a_compiled_student_can_be_trained_where_nothing_is_recorded():
+    student = torch.compile(nn.Sequential(nn.Linear(3, 2)), backend="eager")
+    loader = [(torch.randn(4, 3), torch.tensor([0, 1, 0, 1]))]
+    assert len(rdl.Trainer(student).fit(loader, epochs=1)) == 1
+
+
 def test_a_compiled_model_is_refused():
     with raises(ValueError, COMPILED.format("the model")):
         rdl.Recorder(torch.compile(net(), backend="eager"), ["conv"])

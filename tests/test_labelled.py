@@ -139,10 +139,7 @@ def edited(i, j, value, *, both=True):
         ),
         (
             np.ones((1, 6)),
-            (
-                "dissimilarities has shape (1, 6), expected (rdms, 3) condensed or (rdms, 3, 3) square for 3 "
-                "stimuli"
-            ),
+            ("dissimilarities has shape (1, 6), expected (rdms, 3) condensed or (rdms, 3, 3) square for 3 stimuli"),
         ),
         (
             np.ones((4, 4)),
@@ -329,18 +326,12 @@ def test_an_array_without_rdms():
         (
             {"roi": [None]},
             TypeError,
-            (
-                "coordinate 'roi' holds None; expected strings, numbers or times throughout, which files can "
-                "store"
-            ),
+            ("coordinate 'roi' holds None; expected strings, numbers or times throughout, which files can store"),
         ),
         (
             {"standard_error": np.ones((1, 2))},
             ValueError,
-            (
-                "standard_error has shape (1, 2), expected (rdms, 3) condensed or (rdms, 3, 3) square for 3 "
-                "stimuli"
-            ),
+            ("standard_error has shape (1, 2), expected (rdms, 3) condensed or (rdms, 3, 3) square for 3 stimuli"),
         ),
         (
             {"standard_error": -np.ones((1, 3))},
@@ -545,9 +536,7 @@ def test_selecting_moves_both_axes_and_keeps_everything():
     chosen = select_stimuli(rdms, ["stimulus-4", "stimulus-0", "stimulus-2"])
     keep = [4, 0, 2]
     np.testing.assert_array_equal(chosen.values, rdms.values[:, keep][:, :, keep])
-    np.testing.assert_array_equal(
-        chosen["standard_error"], rdms["standard_error"].values[:, keep][:, :, keep]
-    )
+    np.testing.assert_array_equal(chosen["standard_error"], rdms["standard_error"].values[:, keep][:, :, keep])
     assert chosen["stimulus"].values.tolist() == ["stimulus-4", "stimulus-0", "stimulus-2"]
     assert chosen["roi"].values.tolist() == list("abcd")
     assert chosen["category"].values.tolist() == ["x", "x", "x"]
@@ -567,9 +556,7 @@ def test_permuting_and_selecting_commute(rdms, data):
     ids = rdms["stimulus"].values.tolist()
     order = data.draw(st.permutations(ids))
     chosen = data.draw(st.lists(st.sampled_from(ids), min_size=2, unique=True))
-    xr.testing.assert_identical(
-        select_stimuli(select_stimuli(rdms, order), chosen), select_stimuli(rdms, chosen)
-    )
+    xr.testing.assert_identical(select_stimuli(select_stimuli(rdms, order), chosen), select_stimuli(rdms, chosen))
 
 
 @pytest.mark.parametrize(
@@ -708,10 +695,7 @@ def test_provenances_that_differ_are_all_kept():
         (
             [one(kind="a"), named(one().assign_coords(kind=("stimulus", list("aba"))), "V1")],
             ValueError,
-            (
-                "coordinate 'kind' lies along ('rdm',) in rdms[0], but along ('stimulus',) in rdms[1]; make "
-                "them agree"
-            ),
+            ("coordinate 'kind' lies along ('rdm',) in rdms[0], but along ('stimulus',) in rdms[1]; make them agree"),
         ),
         (
             [

@@ -13,15 +13,6 @@ from brainrdl.similarity import COMPARISONS, dissimilarity
 N = 8
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """These tensors are tiny: on busy cores, waking a second thread takes longer than the sums."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def raises(error, message):
     return pytest.raises(error, match=f"^{re.escape(message)}$")
 
@@ -219,6 +210,39 @@ def test_autocast_does_not_change_the_loss(metric, compare):
     torch.testing.assert_close(actual[1], expected[1], rtol=0, atol=0)
 
 
+@pytest.mark.parametrize("compare", ["corr", "cosine"])
+def test_similarities_of_float32_distances_are_summed_in_float64(compare):
+    """Nearly equal distances, as of a network that has just been initialised."""
+    d, t, w = (1 + 0.01 * uniform(0)).float(), (1 + 0.01 * uniform(1)).float(), uniform(2).float()
+    expected = oracle(compare, *(values.double().numpy() for values in (d, t, w)))
+    loss = dissimilarity(d, t, compare, w)
+    assert loss.dtype == torch.float32
+    assert loss.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_pairs_of_any_integer_type_mean_the_same():
+    n = 120
+    x, t = patterns(n=n), uniform(1, n)
+    pairs = torch.tensor([(100, 119), (3, 90), (117, 118), (90, 100)])
+    for gradient in ("auto", "mean"):
+        loss, slope = value_and_gradient(x, t, pairs=pairs, gradient=gradient)
+        for dtype in (torch.int8, torch.uint8, torch.int16, torch.int32):
+            narrow, narrow_slope = value_and_gradient(x, t, pairs=pairs.to(dtype), gradient=gradient)
+            assert narrow == loss
+            assert torch.equal(narrow_slope, slope)
+
+
+def test_a_pair_given_thrice_counts_thrice():
+    x, t, w = patterns(), uniform(1), torch.zeros(28)
+    w[0], w[27] = 3, 1
+    thrice = torch.tensor([(0, 1), (6, 7), (1, 0), (0, 1)])
+    for compare in COMPARISONS:
+        loss, slope = value_and_gradient(x, t, pairs=thrice, compare=compare, gradient="mean")
+        expected, expected_slope = value_and_gradient(x, t, weights=w, compare=compare)
+        assert loss == pytest.approx(expected, rel=1e-12)
+        torch.testing.assert_close(slope, expected_slope)
+
+
 def test_no_gradient_reaches_target_and_weights():
     x, t, w = patterns().requires_grad_(), uniform(1).requires_grad_(), uniform(2).requires_grad_()
     for compare in COMPARISONS:
@@ -241,6 +265,17 @@ def test_inputs_stay_as_they_were():
 def test_features_of_any_shape_are_flattened():
     x = torch.randn(N, 2, 3, 4, generator=torch.Generator().manual_seed(0))
     torch.testing.assert_close(rdl.rdl_loss(x, uniform(1)), rdl.rdl_loss(x.flatten(1), uniform(1)))
+
+
+def test_channels_last_features_give_the_same():
+    x = torch.randn(N, 2, 3, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    for metric in METRICS:
+        loss, slope = value_and_gradient(x, uniform(1), metric=metric)
+        last = x.to(memory_format=torch.channels_last).requires_grad_()
+        last_loss = rdl.rdl_loss(last, uniform(1), metric=metric)
+        last_loss.backward()
+        assert last_loss.item() == pytest.approx(loss, rel=1e-12)
+        torch.testing.assert_close(last.grad, slope)
 
 
 # RDLoss
@@ -337,11 +372,11 @@ def test_target_and_weights_are_condensed_and_whole(features, shape, n, expected
             rdl.rdl_loss(features, torch.zeros(expected), weights=torch.zeros(shape))
 
 
-@pytest.mark.parametrize("wrong", [-1.0, -torch.inf, torch.nan])
+@pytest.mark.parametrize("wrong", [-1.0, -torch.inf, torch.inf, torch.nan])
 def test_weights_are_not_negative_and_not_missing(wrong):
     w = uniform(2)
     w[4] = wrong
-    message = "weights must be 0 or larger and not NaN; a pair that does not count has weight 0"
+    message = "weights must be finite and 0 or larger for every measured pair; a pair that does not count has weight 0"
     with raises(ValueError, message):
         rdl.rdl_loss(patterns(), uniform(1), weights=w)
 

@@ -20,15 +20,6 @@ PAIRS = [(0, 1), (0, 2), (0, 3), (0, 4), (1, 2), (3, 5)]
 ALL_PAIRS = [(i, j) for i in range(N) for j in range(i + 1, N)]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """These tensors are tiny: on busy cores, waking a second thread takes longer than the sums."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
-
 def patterns(seed=0, n=N, units=K):
     return torch.randn(n, units, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 

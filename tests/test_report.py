@@ -14,6 +14,7 @@ import xarray as xr
 from PIL import Image
 from scipy import stats
 
+from brainrdl.experiments.figures import Shown, curve_figure, map_figure
 from brainrdl.experiments.report import read_study, write_report
 from brainrdl.inference import crossed_bootstrap
 from brainrdl.labelled import label_rdms
@@ -95,7 +96,7 @@ def make_study(
     pd.DataFrame(geometry).to_csv(folder / "geometry.csv", index=False)
     tries(arms, rng).to_csv(folder / "tries.csv", index=False)
     if rdms:
-        write_rdms(folder, methods(arms, teachers), rng)
+        write_rdms(folder, methods([arm for arm in arms if arm not in ("rkd", "sp", "cka")], teachers), rng)
     manifest = {
         "study": study,
         "title": f"Representational distance learning on {study.upper()}",
@@ -629,6 +630,30 @@ class TestPage:
         assert [path.name for path in tmp_path.iterdir()] == ["study"]
 
 
+class TestFigures:
+    def test_a_method_has_one_colour_whatever_is_shown_beside_it(self, full):
+        histories = pd.read_csv(full[0] / "histories.csv").fillna({"teacher": ""})
+        distances = xr.load_dataarray(full[0] / "mds.nc", engine="h5netcdf")
+        styles = {}
+        for arms in (("plain", "rdl"), ("plain", "hints", "rdl", "kd"), ("rdl_corr", "rdl", "mine")):
+            shown = Shown(arms, "clean")
+            for figure in (curve_figure(histories, shown), map_figure(distances, shown)[0]):
+                for line, text in zip(figure.legends[0].legend_handles, figure.legends[0].texts, strict=True):
+                    if text.get_text() in ("plain", "RDL", "hints", "KD", "scale-free RDL"):
+                        styles.setdefault(text.get_text(), set()).add((line.get_color(), line.get_linestyle()))
+        assert all(len(seen) == 1 for seen in styles.values())
+        assert len({next(iter(seen)) for seen in styles.values()}) == len(styles) == 5
+
+    def test_few_labels_have_their_own_networks(self):
+        names = ["plain", "rdl (clean)", "teacher (clean)", "plain 100 labels", "rdl (clean) 100 labels", "pixels"]
+        assert Shown(("plain", "rdl", "teacher"), "clean", 100).models(names) == [
+            "plain 100 labels",
+            "teacher (clean)",
+            "rdl (clean) 100 labels",
+        ]
+        assert Shown(("plain", "rdl"), "clean").models(names) == ["plain", "rdl (clean)"]
+
+
 class TestPartsOfAStudy:
     def test_one_seed_has_no_interval(self, tmp_path):
         page = read(write_report(small(tmp_path, seeds=1, labels=(100,))))
@@ -656,6 +681,7 @@ class TestPartsOfAStudy:
             correctness = {name: file[name] for name in file.files}
         of_teacher = results["arm"] == "teacher"
         results.loc[of_teacher, "test_error"] = results.loc[of_teacher, "test_error"].iloc[0]
+        results.loc[of_teacher, "seed"] = 0  # the same network in the row of each seed
         for seed in (1, 2):
             correctness[f"teacher-clean-seed{seed}"] = correctness["teacher-clean-seed0"]
         results.to_csv(folder / "results.csv", index=False)

@@ -172,8 +172,7 @@ def test_several_frames_are_refused(tmp_path):
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
     with raises(
         ValueError,
-        f"{tmp_path / 'a.gif'} holds several frames; a stimulus is one image, so save the frame that was "
-        f"shown",
+        f"{tmp_path / 'a.gif'} holds several frames; a stimulus is one image, so save the frame that was shown",
     ):
         StimulusSet.from_folder(tmp_path)[0]
 
@@ -307,9 +306,7 @@ def test_a_dataset_of_another_length():
 
 def test_a_dataset_without_tensors():
     stimuli = StimulusSet.from_dataset(_Images([np.zeros(3)]), ["a"])
-    with raises(
-        TypeError, "the image of stimulus 'a' is a ndarray, expected a Tensor; let the transform return one"
-    ):
+    with raises(TypeError, "the image of stimulus 'a' is a ndarray, expected a Tensor; let the transform return one"):
         stimuli[0]
 
 
@@ -437,10 +434,7 @@ def test_ids_of_an_array_become_plain_strings():
         (
             ["a", 7],
             TypeError,
-            (
-                "stimuli[1] is 7, of type int; expected a string, so convert it to the one that the other "
-                "data carry"
-            ),
+            ("stimuli[1] is 7, of type int; expected a string, so convert it to the one that the other data carry"),
         ),
         (
             [["a"]],
@@ -454,18 +448,12 @@ def test_ids_of_an_array_become_plain_strings():
         (
             ["a\0"],
             ValueError,
-            (
-                "stimuli[0] is 'a\\x00', with a character that files cannot store (NUL or a lone surrogate); "
-                "rename it"
-            ),
+            ("stimuli[0] is 'a\\x00', with a character that files cannot store (NUL or a lone surrogate); rename it"),
         ),
         (
             ["\ud800"],
             ValueError,
-            (
-                "stimuli[0] is '\\ud800', with a character that files cannot store (NUL or a lone "
-                "surrogate); rename it"
-            ),
+            ("stimuli[0] is '\\ud800', with a character that files cannot store (NUL or a lone surrogate); rename it"),
         ),
         (
             list("abcabc"),
@@ -482,7 +470,5 @@ def test_what_is_no_key(ids, error, message):
 def test_messages_name_a_few_and_suggest_the_nearest():
     assert name_some(list("abcdef")) == "'a', 'b', 'c', 'd', 'e' and 1 more"
     assert did_you_mean("q", ["face"]) == ""
-    with raises(
-        ValueError, "not among the 2 stimuli of the study: 'hause', 'fase'; did you mean 'house' or 'mouse'?"
-    ):
+    with raises(ValueError, "not among the 2 stimuli of the study: 'hause', 'fase'; did you mean 'house' or 'mouse'?"):
         find_ids(["hause", "house", "fase"], ["house", "mouse"], "the study")

@@ -179,6 +179,14 @@ class TestCheckResults:
             "the test error of 'plain-seed1' is 3.6 % in the results, but 96.4 % by its correctness; score it again"
         )
 
+    def test_one_teacher_may_have_a_row_for_each_seed(self):
+        results, correctness = study({("teacher", "clean"): [2.0], ("plain", ""): [3.0]})
+        again = results[results["arm"] == "teacher"].assign(row="teacher-clean-seed1")
+        correctness["teacher-clean-seed1"] = correctness["teacher-clean-seed0"]
+        check_results(pd.concat([results, again]), correctness, one_teacher=True)
+        with pytest.raises(ValueError, match=r"more than one run of teacher \(clean\) with seed 0"):
+            check_results(pd.concat([results, again]), correctness)
+
     def test_repeated_rows(self):
         results, correctness = study({("plain", ""): [3.0]})
         with pytest.raises(ValueError, match="more than one") as caught:

@@ -187,6 +187,13 @@ def test_an_unknown_stream():
         Activity(["fc"], stream="brain")
 
 
+@pytest.mark.parametrize("alpha", [-1.0, float("nan"), float("inf"), {"a": 1.0, "b": -1.0}])
+def test_alpha_is_finite_and_not_negative(alpha):
+    value = alpha["b"] if isinstance(alpha, dict) else alpha
+    with raises(ValueError, f"alpha must be a finite number of at least 0, got {value!r}"):
+        Activity(["a", "b"], alpha=alpha)
+
+
 def test_alpha_for_other_layers():
     with raises(ValueError, "alpha is given for ['c'], but the term's layers are ['a', 'b']"):
         Activity(["b", "a"], alpha={"c": 1.0})

@@ -92,12 +92,13 @@ class Watch(rdl.Term):
     def __init__(self, layers=("two",), n_pairs=5, **options):
         super().__init__(layers, **options)
         self.n_pairs = n_pairs
-        self.batches, self.pairs, self.modes = [], [], []
+        self.batches, self.pairs, self.values = [], [], []
 
     def __call__(self, features, batch, generator):
         self.batches.append(batch)
         self.pairs.append([batch.pairs(self.n_pairs).tolist() for _ in self.layers])
-        return {layer: features[layer].square().mean() for layer in self.layers}
+        self.values.append({layer: features[layer].square().mean() for layer in self.layers})
+        return self.values[-1]
 
 
 # streams
@@ -279,14 +280,18 @@ def test_stimuli_with_every_third_update():
     history = rdl.Trainer(network(), [watch, task_watch]).fit(loader(), epochs=2, stimuli=stream)
     assert len(task_watch.batches) == 8
     assert len(watch.batches) == 3  # updates 0, 3 and 6
-    assert history["watch/two"].notna().all()
+    values = [value["two"].item() for value in watch.values]
+    np.testing.assert_allclose(history["watch/two"], [np.mean(values[:2]), values[2]], rtol=1e-6)
 
 
 def test_one_teacher_on_both_streams():
-    teacher = network_teacher()
+    teacher, asked = network_teacher(), []
+    observe = teacher.observe
+    teacher.observe = lambda images, ids, names: (asked.append((len(images), names)), observe(images, ids, names))[1]
     terms = [rdl.RDLTerm(teacher, {"two": "two"}), rdl.RDLTerm(teacher, {"one": "one"}, stream="stimuli")]
     history = rdl.Trainer(network(), terms).fit(loader(), epochs=2, stimuli=stimuli())
     assert history[["rdl/two", "rdl_2/one"]].notna().all().all()
+    assert asked == [(6, ("two",)), (8, ("one",))] * 9  # the set-up's and eight updates'
 
 
 def test_labels_need_not_be_classes():
@@ -682,9 +687,9 @@ def other_run(path, **changes):
     )
 
 
-def one_term(**changes):
+def one_term(teacher=None, **changes):
     options = {"n_pairs": 7, "alpha": rdl.linear_decay(1.0)} | changes
-    return {"terms": [rdl.RDLTerm(network_teacher(), {"two": "two"}, **options)]}
+    return {"terms": [rdl.RDLTerm(teacher or network_teacher(), {"two": "two"}, **options)]}
 
 
 def frozen():
@@ -721,6 +726,7 @@ CHANGES = {
     "alpha": (one_term(alpha=0.5), "terms.0.alpha.0.two is 1.0 there and 0.5 here"),
     "gradient": (one_term(loss=rdl.RDLoss(gradient="mean")), "terms.0.gradient is 'auto' there and 'mean' here"),
     "comparison": (one_term(loss=rdl.RDLoss(compare="corr")), "terms.0.compare is 'mse' there and 'corr' here"),
+    "teacher": (one_term(rdl.NetworkTeacher(network(8, dropout=0.0), ["one", "two"])), "teachers.0 is '"),
     "no term": ({"terms": []}, "terms is [{"),
     "learning rate": (sgd(lr=0.2), "optimizer.groups.0.lr is 0.1 there and 0.2 here"),
     "weight decay": (sgd(weight_decay=0.1), "optimizer.groups.0.weight_decay is 0 there and 0.1 here"),
@@ -908,6 +914,11 @@ def test_the_default_optimiser_and_a_scheduler():
     (group,) = history.attrs["configuration"]["optimizer"]["groups"]
     assert (group["lr"], group["momentum"], group["weight_decay"]) == (0.05, 0.9, 0)
     assert history.attrs["configuration"]["optimizer"]["name"] == "SGD"
+    history = rdl.Trainer(network(), optimizer=lambda p: torch.optim.SGD(p, lr=torch.tensor(0.25))).fit(
+        loader(), epochs=1
+    )
+    assert history["lr"].dtype == float
+    assert history["lr"][0] == 0.25
     history = rdl.Trainer(network(), optimizer=multi_step).fit(loader(), epochs=4)
     assert history["lr"].tolist() == [0.1, 0.05, 0.05, 0.025]
 
@@ -923,7 +934,13 @@ def test_heads_are_learned():
 
 def test_a_second_fit_starts_with_fresh_heads():
     hint = rdl.Hint(network_teacher(), {"act": "act"}, alpha=0.0)
-    student = network()
+    student, setup = network(), hint.setup
+
+    def setup_of_none(*args):
+        assert len(hint.heads) == 0
+        setup(*args)
+
+    hint.setup = setup_of_none
     trainer = rdl.Trainer(student, [hint])
     first = trainer.fit(loader(), epochs=1)
     heads = weights(hint.heads)
@@ -957,8 +974,11 @@ def hooks(model):
 
 @pytest.mark.parametrize("mode", [True, False])
 def test_the_student_keeps_its_mode_and_loses_its_hooks(mode):
-    student = network().train(mode)
-    rdl.Trainer(student, [Watch()]).fit(loader(), epochs=1, validation=loader(12))
+    student, modes = network().train(mode), []
+    student.drop.register_forward_hook(lambda module, *_: modes.append(module.training))
+    rdl.Trainer(student, [Watch()]).fit(loader(), epochs=2, validation=loader(12))
+    student.drop._forward_hooks.clear()
+    assert modes == [False] + ([True] * 4 + [False] * 2) * 2  # the set-up, then updates and validation
     assert [m.training for m in student.modules()] == [mode] * 6
     assert hooks(student) == 0
     with pytest.raises(FloatingPointError):
@@ -1188,6 +1208,14 @@ def test_a_loader_that_does_not_keep_its_length(length, batches, gave):
         "as many as it says",
     ):
         rdl.Trainer(network()).fit(Promises(length, batches), epochs=1)
+
+
+def test_an_endless_loader_is_not_trained_on_beyond_its_length():
+    student = network()
+    states = States(student)
+    with pytest.raises(ValueError, match="gave more batches"):
+        rdl.Trainer(student).fit(Promises(3, 5), epochs=1)
+    assert len(states.before) == 3
 
 
 def test_repeat_makes_a_loader_of_any_length():

@@ -252,8 +252,6 @@ def _hint_stage(student: nn.Sequential, context: Context, setting: Setting, fold
         {recipe.hint_layer: recipe.hint_layer},
         alpha=constant(setting["alpha0"]),
     )
-    if recipe.epochs < 2:
-        raise ValueError("hints take two stages, and so at least 2 epochs")
     epochs = max(1, round(recipe.hint_share * recipe.epochs))
     trainer = Trainer(front, [hint], task_loss=None, optimizer=_sgd(recipe, setting, epochs), fabric=context.fabric)
     loader: Iterable[object] = TensorLoader(context.training, batch_size=recipe.batch_size, shuffle=True)

@@ -200,6 +200,7 @@ def write_report(folder: Path) -> Path:
         findings=[_unbroken(finding) for finding in _findings(study, networks)],
         sections=_sections(study, networks),
         notes=[str(note) for note in study.manifest.get("notes", ())],
+        in_paper=_name(study) in paper.PAPER,
         one_teacher=_one_teacher(study),
         n_seeds=networks["seed"].nunique(),
         n_stimuli=0 if study.rdms is None else study.rdms.sizes["stimulus"],
@@ -248,15 +249,16 @@ def read_study(folder: Path) -> StudyFiles:
         )
     results = _read_table(folder / "results.csv")
     correctness, n_images = _read_correctness(folder / "correctness.npz")
+    manifest = _read_manifest(folder / "manifest.json")
     try:
-        tables.check_results(results, correctness)
+        tables.check_results(results, correctness, one_teacher=bool(manifest.get("one_teacher", False)))
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from error
     return StudyFiles(
         results=results,
         correctness=correctness,
         n_images=n_images,
-        manifest=_read_manifest(folder / "manifest.json"),
+        manifest=manifest,
         **{
             name: _read_table(folder / f"{name}.csv") if (folder / f"{name}.csv").is_file() else None
             for name in ("histories", "geometry", "tries")
@@ -645,14 +647,8 @@ def _curves(study: StudyFiles, shown: list[tuple[str, Shown]]) -> Iterator[_Pict
 
 def _output(study: StudyFiles) -> Iterator[_Picture]:
     if study.rdms is not None and (study.rdms["layer"] == "softmax").any():
-        yield _Picture(
-            "output-rdm",
-            example_rdm(study.rdms),
-            "Dissimilarities between a network's outputs for test images, ordered by class.",
-            f"Dissimilarities between a trained network's softmax outputs for {study.rdms.sizes['stimulus']} test "
-            "images, ordered by class.",
-            "png",
-        )
+        alt = "RDM of a network's outputs for test images, ordered by class."
+        yield _Picture("output-rdm", example_rdm(study.rdms), alt, "", "png")
 
 
 def _rdms(study: StudyFiles, shown: list[tuple[str, Shown]]) -> Iterator[_Picture]:

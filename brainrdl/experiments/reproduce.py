@@ -57,6 +57,11 @@ def reproduce(
     """
     start = time.perf_counter()
     rows = plan(study, request)
+    shortest = min(recipe.epochs, recipe.choice_epochs or recipe.epochs)
+    if shortest < 2 and any(row.arm == "hints" for row in rows):
+        raise ValueError(
+            f"hints take two stages, and so at least 2 epochs, got {shortest}; ask for more, or leave it out"
+        )
     request = dataclasses.replace(request, out=request.out.resolve())
     splits = study.load(request.data_dir, request.limit_train, request.download)
     _claim(request.out, frozen(study, recipe, request, splits))

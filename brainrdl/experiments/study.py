@@ -172,7 +172,7 @@ def plan(study: Study, request: Request) -> list[Row]:
         for labels in request.labels or (None,)
         for arm in arms
         for kind in (kinds if arm.taught or arm.name == "teacher" else ("",))
-        for seed in range(request.seeds)
+        for seed in range(1 if arm.name == "teacher" and request.one_teacher else request.seeds)
     ]
     return list(dict.fromkeys(rows))
 

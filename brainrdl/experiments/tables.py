@@ -123,7 +123,7 @@ def method_name(arm: str, teacher: str) -> str:
     return f"{arm_name(arm)} ({teacher})" if teacher else arm_name(arm)
 
 
-def check_results(results: pd.DataFrame, correctness: Correctness) -> None:
+def check_results(results: pd.DataFrame, correctness: Correctness, *, one_teacher: bool = False) -> None:
     """Check that results and correctness speak of the same networks.
 
     Parameters
@@ -133,12 +133,14 @@ def check_results(results: pd.DataFrame, correctness: Correctness) -> None:
         training.
     correctness : mapping of str to ndarray of bool, shape (test images,)
         By row.
+    one_teacher : bool
+        Whether one teacher serves all seeds, so that its row may be there for each of them.
 
     Raises
     ------
     ValueError
-        If a row occurs twice or has no correctness, if lengths differ, or if the error rate that the correctness says
-        is not that of the results.
+        If a row or a run occurs twice or has no correctness, if lengths differ, or if the correctness gives an error
+        rate other than that of the results.
 
     Examples
     --------
@@ -152,7 +154,8 @@ def check_results(results: pd.DataFrame, correctness: Correctness) -> None:
     twice = results[results.duplicated("row")]
     if len(twice):
         raise ValueError(f"the results hold more than one row {twice['row'].iloc[0]!r}; keep one of them")
-    twice = results[results.duplicated([*METHOD, "labels", "seed"])]
+    runs = results[results["arm"] != "teacher"] if one_teacher else results
+    twice = runs[runs.duplicated([*METHOD, "labels", "seed"])]
     if len(twice):
         run = twice.iloc[0]
         labels = "" if pd.isna(run["labels"]) else f"{run['labels']:.0f} labels and "

@@ -15,14 +15,10 @@ def main() -> None:
     parser.add_argument(
         "--data-dir", type=Path, help="where MNIST is (default: the environment variable BRAINRDL_DATA)"
     )
-    parser.add_argument(
-        "--first", type=int, default=80_000, help="first index, at least 70000 (default: %(default)s)"
-    )
+    parser.add_argument("--first", type=int, default=80_000, help="first index, at least 70000 (default: %(default)s)")
     parser.add_argument("--count", type=int, default=120_000, help="number of images (default: %(default)s)")
     parser.add_argument("--out", type=Path, required=True, help="the folder to write to")
-    parser.add_argument(
-        "--n-train", type=int, help="take only a student's training images as sources: split_mnist's N"
-    )
+    parser.add_argument("--n-train", type=int, help="take only a student's training images as sources: split_mnist's N")
     arguments = parser.parse_args()
     if arguments.count < 1:
         parser.error(f"--count is {arguments.count}, expected at least 1")
@@ -40,10 +36,7 @@ def main() -> None:
     write_idx(data.labels.numpy().astype(np.uint8), arguments.out / f"{stem}-labels-idx1-ubyte")
     description = arguments.out / f"{stem}-description.json"
     description.write_text(json.dumps(generator.describe(), indent=2) + "\n", encoding="utf-8")
-    print(
-        f"{len(data)} images in {arguments.out}: {stem}-images-idx3-ubyte, -labels-idx1-ubyte, "
-        "-description.json"
-    )
+    print(f"{len(data)} images in {arguments.out}: {stem}-images-idx3-ubyte, -labels-idx1-ubyte, -description.json")
 
 
 if __name__ == "__main__":

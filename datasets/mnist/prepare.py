@@ -9,9 +9,7 @@ from brainrdl.data import load_mnist, mnist_checksums
 def main() -> None:
     """Load (and thereby verify) the files; print their checksums and the class counts."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--data-dir", type=Path, help="the folder (default: the environment variable BRAINRDL_DATA)"
-    )
+    parser.add_argument("--data-dir", type=Path, help="the folder (default: the environment variable BRAINRDL_DATA)")
     parser.add_argument("--download", action="store_true", help="fetch missing files through torchvision")
     arguments = parser.parse_args()
     try:
