@@ -103,9 +103,8 @@ def time_steps(device: torch.device, rounds: int, per_round: int) -> None:
 def measure_memory() -> None:
     """Print the peak memory of the loss alone, forward and backward, beyond features and their gradient."""
     n, n_units = MEMORY_SHAPE
-    print(
-        f"\nmemory of the loss alone, {n} stimuli × {n_units:,} units, {PAIRS} pairs (features: {4e-6 * n * n_units:.0f} MB)"
-    )
+    print(f"\nmemory of the loss alone, {n} stimuli × {n_units:,} units, {PAIRS} pairs")
+    print(f"{'features':26}{4e-6 * n * n_units:12.0f} MB")
     for which in ("ours", "naive"):
         command = [sys.executable, __file__, "--memory-of", which]
         extra = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)

@@ -51,8 +51,8 @@ def rdl_loss(
     Raises
     ------
     ValueError
-        For unknown names, wrong lengths, negative, infinite or missing weights, and ``per-stimulus`` with another comparison
-        than ``mse``.
+        For unknown names, wrong lengths, negative, infinite or missing weights, and ``per-stimulus`` with another
+        comparison than ``mse``.
 
     References
     ----------
@@ -88,7 +88,8 @@ def rdl_loss(
         w = torch.where(measured, (weights if index is None else weights[index]).to(w.dtype), 0.0)
         if not ((w >= 0) & (w < torch.inf)).all():
             raise ValueError(
-                "weights must be finite and 0 or larger for every measured pair; a pair that does not count has weight 0"
+                "weights must be finite and 0 or larger for every measured pair; a pair that does not count has "
+                "weight 0"
             )
     row_scale = None
     if gradient == "per-stimulus" or (

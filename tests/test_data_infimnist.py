@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from real_data import data_dir
 
 from brainrdl.data import (
     Deformation,
@@ -24,6 +23,7 @@ from brainrdl.data import (
     read_infimnist_idx,
     write_idx,
 )
+from real_data import data_dir
 
 PREPARE = Path(__file__).parents[1] / "datasets" / "infimnist" / "prepare.py"
 MNIST_FILES = [

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from real_data import data_dir
 
 from brainrdl.data import LabelledImages, checksum, load_mnist, mnist_checksums, split_mnist, write_idx
+from real_data import data_dir
 
 MD5 = {
     "train-images-idx3-ubyte.gz": "f68b3c2dcbeaaa9fbdd348bbdeb94873",

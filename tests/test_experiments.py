@@ -59,15 +59,15 @@ def test_every_arm_and_seed_has_a_row_with_all_columns(finished: Path) -> None:
     assert (
         list(results.columns)
         == (
-            "row arm seed dataset train_size labels teacher teacher_size teacher_seed validation_error test_error alpha0 "
-            "epochs updates device precision seconds"
+            "row arm seed dataset train_size labels teacher teacher_size teacher_seed validation_error test_error "
+            "alpha0 epochs updates device precision seconds"
         ).split()
     )
     assert (
         list(results["row"].str.rsplit("-", n=1).str[0].unique())
         == (
-            "plain teacher-clean finetuning-clean deep_supervision hints-clean rdl-clean rdl_corr-clean kd-clean rkd-clean "
-            "sp-clean cka-clean"
+            "plain teacher-clean finetuning-clean deep_supervision hints-clean rdl-clean rdl_corr-clean kd-clean "
+            "rkd-clean sp-clean cka-clean"
         ).split()
     )
     assert (results.groupby("arm")["seed"].apply(list).apply(lambda seeds: seeds == [0, 1])).all()
