@@ -1,10 +1,11 @@
 """Fit neural networks to brains, and to each other, by representational geometry."""
 
 from brainrdl.checkpoint import load_model, save_model
+from brainrdl.combine import average_rdms, concat_rdms
 from brainrdl.distances import rdm, sample_pairs, to_condensed, to_square
 from brainrdl.features import Recorder, capture, list_layers
 from brainrdl.inference import mcnemar
-from brainrdl.labelled import average_rdms, concat_rdms, label_rdms, select_stimuli
+from brainrdl.labelled import label_rdms, select_stimuli
 from brainrdl.losses import RDLoss, rdl_loss
 from brainrdl.peers import CKA, KD, RKD, SP, DeepSupervision, Hint
 from brainrdl.schedules import constant, cosine_decay, linear_decay, step_decay

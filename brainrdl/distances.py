@@ -10,7 +10,7 @@ the squared norms) are recomputed from the differences of their patterns.
 float64. Half precision, autocast and TF32 never reach a distance, whatever is set outside.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
@@ -264,7 +264,7 @@ def condensed_index(n: int, pairs: Tensor) -> Tensor:
             "sample_pairs makes one"
         )
     pairs = pairs.long()  # i · n does not fit a narrow type
-    i, j = pairs.min(dim=1).values, pairs.max(dim=1).values
+    i, j = torch.minimum(*pairs.T), torch.maximum(*pairs.T)
     if pairs.device.type == "cpu":
         wrong = (i < 0) | (j >= n) | (i == j)
         if wrong.any():
@@ -300,30 +300,31 @@ class _Distances(torch.autograd.Function):
         n = len(features)
         i, j = torch.triu_indices(n, n, 1, device=features.device) if pairs is None else pairs.to(features.device).T
         position = i * n + j
+        patterns = _Patterns(features, metric, exact=False)
+        # patterns that fit one block are kept as they are used; wider ones are made again, block by block
+        whole = next(iter(patterns))[1] if patterns.width == features.shape[1] else None
         with full_precision(features.device):
-            square, norms = _square(features, _Patterns(features, metric, exact=False), metric)
-        ctx.metric = metric
-        ctx.save_for_backward(features, square, norms, row_scale, position)
+            square, norms = _square(features, patterns if whole is None else [(slice(None), whole)], metric)
+        ctx.metric, ctx.dtype = metric, features.dtype
+        ctx.save_for_backward(features if whole is None else None, whole, square, norms, row_scale, position)
         return square.flatten()[position].to(torch.promote_types(features.dtype, torch.float32))
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient_of_pairs: Tensor) -> tuple[Tensor, None, None, None]:
-        features, square, norms, row_scale, position = ctx.saved_tensors
-        with full_precision(features.device):
+        features, whole, square, norms, row_scale, position = ctx.saved_tensors
+        with full_precision(square.device):
             # g_ij = ∂L/∂d_ij; row i holds what reaches stimulus i, which Eq. 4 scales by c_i
             one_sided = square.new_zeros(square.numel()).index_add_(0, position, gradient_of_pairs.to(square.dtype))
             g = one_sided.view_as(square) + one_sided.view_as(square).T
             if row_scale is not None:
                 g = g * row_scale.to(g.dtype)[:, None]
-            pull = _pull(g, square, norms, features.shape[1], ctx.metric)
-            blocks = _Patterns(features, ctx.metric, exact=False)
-            if blocks.width == features.shape[1]:
-                (gradient,) = ((pull @ block).to(features.dtype) for _, block in blocks)
-            else:
-                gradient = torch.empty_like(features)
-                for units, block in blocks:
-                    gradient[:, units] = (pull @ block).to(features.dtype)
+            pull = _pull(g, square, norms, (features if whole is None else whole).shape[1], ctx.metric)
+            if whole is not None:
+                return (pull @ whole).to(ctx.dtype), None, None, None
+            gradient = torch.empty_like(features)
+            for units, block in _Patterns(features, ctx.metric, exact=False):
+                gradient[:, units] = (pull @ block).to(ctx.dtype)
         return gradient, None, None, None
 
 
@@ -378,7 +379,7 @@ class _Patterns:
             yield units, block
 
 
-def _square(features: Tensor, patterns: _Patterns, metric: str) -> tuple[Tensor, Tensor]:
+def _square(features: Tensor, patterns: Iterable[tuple[slice, Tensor]], metric: str) -> tuple[Tensor, Tensor]:
     """Square distances from the Gram matrix, and the patterns' norms (angular metrics) or squared norms."""
     gram = reduce(torch.add, (block @ block.T for _, block in patterns))
     squared_norms = gram.diagonal().clone()

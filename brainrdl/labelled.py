@@ -7,21 +7,21 @@ A labelled RDM is a square `xarray.DataArray` named ``dissimilarity``, float64, 
 all three dimensions. NaN is an unmeasured pair. ``attrs`` holds scalars and strings only: ``metric`` always,
 ``provenance`` as one JSON string.
 
-Selecting, concatenating and averaging go through the functions here, since xarray's own move one stimulus
-axis only, fill gaps with NaN or keep just the stimuli that two arrays share.
+Selecting goes through `select_stimuli`, concatenating and averaging through `brainrdl.combine`, since xarray's own
+move one stimulus axis only, fill gaps with NaN or keep just the stimuli that two arrays share.
 """
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
 import xarray as xr
-from scipy.stats import rankdata
 
+from brainrdl._triangles import condensed, laid_out
 from brainrdl.distances import METRICS as FEATURE_METRICS
-from brainrdl.stimuli import check_ids, did_you_mean, find_ids, name_some
+from brainrdl.ids import check_ids, did_you_mean, find_ids, name_some
 
 METRICS = (*FEATURE_METRICS, "mahalanobis", "crossnobis", "undeclared")
 """The metrics a labelled RDM may carry: computed from features, of measured patterns, and unknown."""
@@ -88,7 +88,7 @@ def label_rdms(
     (('rdm', 'stimulus', 'stimulus_'), 1.3)
     """
     _check_metric(metric)
-    ids = _check_stimuli(check_ids(stimuli, "stimuli"))
+    ids = _check_stimuli(stimuli, "stimuli")
     labels = check_ids(names, "names")
     values = _squares(dissimilarities, "dissimilarities", ids, labels)
     along: dict[str, tuple[Any, Any]] = {}
@@ -144,7 +144,7 @@ def check_rdms(rdms: xr.DataArray) -> xr.DataArray:
     _check_layout(rdms)
     signed = _check_attrs(rdms.attrs)
     labels = check_ids(rdms["rdm"], "coordinate 'rdm'")
-    ids = _check_stimuli(check_ids(rdms["stimulus"], "coordinate 'stimulus'"))
+    ids = _check_stimuli(rdms["stimulus"], "coordinate 'stimulus'")
     partners = check_ids(rdms["stimulus_"], "coordinate 'stimulus_'")
     if len(ids) != len(partners):
         raise ValueError(
@@ -209,7 +209,7 @@ def condense(rdms: xr.DataArray) -> np.ndarray:
     >>> condense(rdms)
     array([[0.2, 1.3, 1.1]])
     """
-    return _condensed(check_rdms(rdms).values)
+    return condensed(check_rdms(rdms).values)
 
 
 def select_stimuli(rdms: xr.DataArray, ids: Iterable[str]) -> xr.DataArray:
@@ -242,323 +242,11 @@ def select_stimuli(rdms: xr.DataArray, ids: Iterable[str]) -> xr.DataArray:
             [1.3, 0. ]]])
     """
     checked = check_rdms(rdms)
-    chosen = _check_stimuli(check_ids(ids, "ids"))
+    chosen = _check_stimuli(ids, "ids")
     positions = find_ids(chosen, checked["stimulus"].values.tolist(), "the RDMs")
     selected = checked.isel(stimulus=positions, stimulus_=positions)
     _check_measured(selected.values, selected["rdm"].values.tolist())
     return selected
-
-
-def concat_rdms(rdms: Iterable[xr.DataArray]) -> xr.DataArray:
-    """Put labelled RDMs of the same stimuli one behind the other.
-
-    RDMs are joined on the stimulus ids: where the order differs, all follow the first.
-
-    Parameters
-    ----------
-    rdms : sequence of DataArray (rdm, stimulus, stimulus_)
-        Labelled RDMs with the same stimuli, metric and coordinates.
-
-    Returns
-    -------
-    DataArray (rdm, stimulus, stimulus_)
-        In the order given. Where provenances differ, the result's is the JSON object ``{"concatenated":
-        [{"rdm": [labels], "provenance": …}, …]}``.
-
-    Raises
-    ------
-    TypeError
-        If `rdms` is a single DataArray, or holds anything but labelled RDMs.
-    ValueError
-        If there are none; if stimuli, metrics, coordinates or attributes differ, or a label occurs twice.
-
-    Examples
-    --------
-    >>> import numpy as np, brainrdl as rdl
-    >>> a = rdl.label_rdms(np.array([[0.2, 1.3, 1.1]]), ["face", "body", "house"], ["EVC"], "correlation")
-    >>> b = rdl.label_rdms(np.array([[0.9, 0.1, 0.7]]), ["house", "face", "body"], ["IT"], "correlation")
-    >>> rdl.concat_rdms([a, b]).sel(stimulus="face", stimulus_="body").to_series()
-    rdm
-    EVC    0.2
-    IT     0.7
-    Name: dissimilarity, dtype: float64
-    """
-    if isinstance(rdms, xr.DataArray):
-        raise TypeError("rdms is a single DataArray; expected a list of labelled RDMs: concat_rdms([a, b])")
-    parts = [check_rdms(part) for part in rdms]
-    if not parts:
-        raise ValueError("rdms is empty; expected at least one labelled RDM")
-    parts = [_in_order_of(parts[0], part, number) for number, part in enumerate(parts)]
-    labels = [label for part in parts for label in part["rdm"].values.tolist()]
-    if len(set(labels)) < len(labels):
-        copies = list(dict.fromkeys(label for label in labels if labels.count(label) > 1))
-        raise ValueError(
-            f"labels along 'rdm' must be unique, but these occur more than once: {name_some(copies)}; rename "
-            "them first: rdms.assign_coords(rdm=[...])"
-        )
-    _check_same_coords(parts)
-    attrs = _joined_attrs(parts)
-    joined = xr.concat(parts, dim="rdm", coords="minimal", compat="override", join="exact", combine_attrs="override")
-    return joined.assign_attrs(attrs)
-
-
-def average_rdms(rdms: xr.DataArray, over: str = "subject", *, normalize: Normalization | None = None) -> xr.DataArray:
-    """Average RDMs over subjects, or over another coordinate.
-
-    RDMs that agree in all other coordinates along ``rdm`` (``roi``, ``layer``, ``time``, …) form a group, and
-    each group gives one mean. Over subjects, sessions are averaged within a subject first, so that all
-    subjects count alike. A pair's mean is taken over the RDMs in which it was measured; where there is none
-    it stays NaN.
-
-    Parameters
-    ----------
-    rdms : DataArray (rdm, stimulus, stimulus_)
-        Labelled RDMs.
-    over : str
-        The coordinate along ``rdm`` to average over; ``"rdm"`` averages all that agree in every coordinate.
-    normalize : {"zscore", "unit", "rank"}, optional
-        What is done to each RDM before it enters a mean, over its measured pairs (i<j): ``zscore`` subtracts
-        the mean and divides by the standard deviation (without Bessel's correction), as suits comparison by
-        correlation; ``unit`` divides by the root of the mean square, as suits the cosine; ``rank`` ranks from
-        1, ties sharing their mean, as suits Spearman's correlation; the ranks of an incomplete RDM are
-        stretched to the range of a complete one. Subjects are normalised again after their sessions have been
-        averaged.
-
-    Returns
-    -------
-    DataArray (rdm, stimulus, stimulus_)
-        One RDM per group, in order of first occurrence, labelled by the group's coordinates joined with ``/``
-        (``mean`` if there are none). The averaged coordinate is gone; the others and the attributes are kept,
-        `normalize` among them. ``standard_error`` becomes that of the mean for these subjects, errors being
-        independent and the normalising factors fixed: ``sqrt(Σ (se/factor)²)/count``. It does not speak of
-        other subjects.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If there is no coordinate `over`, or nothing to average (each group holds one of its several values,
-        sessions excepted); if two RDMs of a subject differ in no coordinate; if an RDM is constant
-        (``zscore``) or zero (``unit``); if there are standard errors (``rank``); if the RDMs were already
-        normalised in another way; if `rdms` is no labelled RDM.
-
-    Examples
-    --------
-    >>> import numpy as np, brainrdl as rdl
-    >>> rdms = rdl.label_rdms(
-    ...     np.array([[0.2, 1.3, 1.1], [0.4, 0.9, 1.0]]),
-    ...     ["face", "body", "house"],
-    ...     ["sub-01/IT", "sub-02/IT"],
-    ...     "correlation",
-    ...     {"roi": "IT", "subject": ["sub-01", "sub-02"]},
-    ... )
-    >>> mean = rdl.average_rdms(rdms)
-    >>> mean["rdm"].values.tolist(), mean.sel(rdm="IT", stimulus="face").values.round(3).tolist()
-    (['IT'], [0.0, 0.3, 1.1])
-    """
-    checked = check_rdms(rdms)
-    _check_normalize(checked, normalize)
-    groups, gone = _groups(checked, over)
-    n = checked.sizes["stimulus"]
-    names = [f"RDM {label!r}" for label in checked["rdm"].values.tolist()]
-    values = _condensed(checked.values)
-    if "standard_error" in checked.coords:
-        errors = list(_condensed(checked["standard_error"].values))
-        checked = checked.drop_vars("standard_error")
-    else:
-        errors = [None] * len(names)
-    single = [_Condensed(*rdm) for rdm in zip(names, values, errors, strict=True)]
-    means = []
-    for members in groups.values():
-        units = [
-            single[rows[0]]
-            if len(rows) == 1
-            else _mean([single[row] for row in rows], normalize, f"the mean over the sessions of {over} {member!r}")
-            for member, rows in members.items()
-        ]
-        means.append(_mean(units, normalize, "the mean"))
-    firsts = [next(iter(members.values()))[0] for members in groups.values()]
-    averaged = checked.isel(rdm=firsts).drop_vars(gone).copy(data=_laid_out([mean.values for mean in means], n))
-    averaged = averaged.assign_coords(rdm=["/".join(key) or "mean" for key in groups])
-    mean_errors = [mean.errors for mean in means if mean.errors is not None]
-    if mean_errors:
-        averaged = averaged.assign_coords(standard_error=(DIMS, _laid_out(mean_errors, n)))
-    return check_rdms(averaged if normalize is None else averaged.assign_attrs(normalize=normalize))
-
-
-class _Condensed(NamedTuple):
-    """One condensed RDM, its standard errors, and what to call it in an error."""
-
-    name: str
-    values: np.ndarray
-    errors: np.ndarray | None
-
-
-def _mean(rdms: Sequence[_Condensed], normalize: Normalization | None, name: str) -> _Condensed:
-    scaled = [_normalized(rdm, normalize) for rdm in rdms]
-    values = np.stack([rdm.values for rdm in scaled])
-    measured = ~np.isnan(values)
-    count = measured.sum(axis=0)
-    count = np.where(count > 0, count, np.nan)
-    mean = np.where(measured, values, 0).sum(axis=0) / count
-    errors = [rdm.errors for rdm in scaled if rdm.errors is not None]
-    if not errors:
-        return _Condensed(name, mean, None)
-    # a measured pair without a standard error (NaN) leaves the mean without one
-    return _Condensed(name, mean, np.sqrt(np.where(measured, np.stack(errors) ** 2, 0).sum(axis=0)) / count)
-
-
-def _normalized(rdm: _Condensed, normalize: Normalization | None) -> _Condensed:
-    if normalize is None:
-        return rdm
-    measured = ~np.isnan(rdm.values)
-    values = rdm.values[measured]
-    if normalize == "rank":
-        ranks = np.full(rdm.values.shape, np.nan)
-        # ranks of m out of P pairs, stretched to the expected ranks among P; factor 1 for a complete RDM
-        ranks[measured] = rankdata(values) * (measured.size + 1) / (values.size + 1)
-        return rdm._replace(values=ranks)
-    if normalize == "zscore":
-        # what rounding leaves of a constant is not variation
-        if np.ptp(values) <= 1e-12 * np.abs(values).max():
-            raise ValueError(f"{rdm.name} is constant, so it cannot be z-scored; leave it out")
-        shift, scale = values.mean(), values.std()
-    else:
-        shift, scale = 0.0, np.sqrt(np.mean(values**2))
-        if scale == 0:
-            raise ValueError(f"{rdm.name} is zero for every pair, so it has no unit norm; leave it out")
-    return rdm._replace(values=(rdm.values - shift) / scale, errors=None if rdm.errors is None else rdm.errors / scale)
-
-
-def _groups(rdms: xr.DataArray, over: str) -> tuple[dict[tuple[str, ...], dict[str, list[int]]], list[str]]:
-    """Return {group: {value of `over`: rows}} and the coordinates that averaging removes."""
-    along = {str(name): coord.values for name, coord in rdms.coords.items() if coord.dims == ("rdm",)}
-    if over not in along:
-        there = ", ".join(repr(name) for name in along)
-        raise ValueError(f"no coordinate {over!r} along 'rdm' to average over; there are: {there}")
-    gone = [over] if over != "rdm" else []
-    if over == "subject" and "session" in along:
-        gone.append("session")
-    kept = [name for name in along if name not in ("rdm", *gone)]
-    seen: dict[tuple[str, ...], int] = {}
-    groups: dict[tuple[str, ...], dict[str, list[int]]] = {}
-    for row, label in enumerate(along["rdm"]):
-        # str and not the value, since NaN is not equal to itself
-        group = tuple(str(along[name][row]) for name in kept)
-        member = str(along[over][row])
-        key = (*group, *(str(along[name][row]) for name in (gone or ["rdm"])))
-        if key in seen:
-            coordinates = ", ".join(repr(name) for name in along if name != "rdm")
-            raise ValueError(
-                f"RDMs {str(along['rdm'][seen[key]])!r} and {str(label)!r} agree in every coordinate along "
-                f"'rdm' ({coordinates}); add the one that sets them apart, such as 'session', or leave one "
-                "of them out"
-            )
-        seen[key] = row
-        groups.setdefault(group, {}).setdefault(member, []).append(row)
-    several = len({member for members in groups.values() for member in members}) > 1
-    # sessions lie within subjects: that each group has one of its own is no sign of a stray coordinate
-    if over != "session" and several and all(len(members) == 1 for members in groups.values()):
-        raise ValueError(
-            f"no two RDMs that differ in {over!r} agree in all of {', '.join(map(repr, kept))}, so there is "
-            "nothing to average; remove the coordinate that sets them apart: rdms.drop_vars(name)"
-        )
-    return groups, gone
-
-
-def _check_normalize(rdms: xr.DataArray, normalize: str | None) -> None:
-    if normalize is None:
-        return
-    known = get_args(Normalization)
-    if normalize not in known:
-        raise ValueError(
-            f"unknown normalize {normalize!r}; known are {', '.join(known)} and None"
-            f"{did_you_mean(str(normalize), known)}"
-        )
-    before = rdms.attrs.get("normalize", normalize)
-    if before != normalize:
-        raise ValueError(
-            f"normalize={normalize!r}, but these RDMs are already normalised as {before!r}; start from the RDMs before"
-        )
-    if normalize == "rank" and "standard_error" in rdms.coords:
-        raise ValueError(
-            "ranks have no standard errors that follow from those of the distances; leave them out: "
-            "rdms.drop_vars('standard_error')"
-        )
-
-
-def _in_order_of(first: xr.DataArray, part: xr.DataArray, number: int) -> xr.DataArray:
-    ids, others = first["stimulus"].values.tolist(), part["stimulus"].values.tolist()
-    if ids == others:
-        return part
-    here, there = set(others), set(ids)
-    missing = [stimulus for stimulus in ids if stimulus not in here]
-    extra = [stimulus for stimulus in others if stimulus not in there]
-    faults = [f"lacks {name_some(missing)}"] * bool(missing) + [f"adds {name_some(extra)}"] * bool(extra)
-    if faults:
-        raise ValueError(
-            f"rdms[{number}] has other stimuli than rdms[0]: it {' and '.join(faults)}; take the common ones "
-            "of both with select_stimuli"
-        )
-    return select_stimuli(part, ids)
-
-
-def _check_same_coords(parts: Sequence[xr.DataArray]) -> None:
-    first = parts[0]
-    for number, part in enumerate(parts):
-        for a, there, b, lacking in ((first, 0, part, number), (part, number, first, 0)):
-            only = [str(name) for name in a.coords if name not in b.coords]
-            if only:
-                raise ValueError(
-                    f"rdms[{lacking}] lacks the coordinates of rdms[{there}] {name_some(only)}; add them to "
-                    "the one or remove them from the other with drop_vars, as nothing is filled in"
-                )
-        for name, coord in part.coords.items():
-            mine = first.coords[name]
-            if mine.dims != coord.dims:
-                raise ValueError(
-                    f"coordinate {name!r} lies along {mine.dims} in rdms[0], but along {coord.dims} in "
-                    f"rdms[{number}]; make them agree"
-                )
-            if "rdm" in mine.dims and (mine.dtype.kind in "OTU") != (coord.dtype.kind in "OTU"):
-                raise ValueError(
-                    f"coordinate {name!r} holds {mine.dtype} in rdms[0], but {coord.dtype} in "
-                    f"rdms[{number}]; convert one of them, as strings and numbers do not mix"
-                )
-            if "rdm" not in mine.dims and not mine.variable.equals(coord.variable):
-                raise ValueError(
-                    f"coordinate {name!r} differs between rdms[0] and rdms[{number}], though it describes "
-                    "their common stimuli; make them agree or remove it with drop_vars"
-                )
-
-
-def _joined_attrs(parts: Sequence[xr.DataArray]) -> dict[str, Any]:
-    attrs = dict(parts[0].attrs)
-    for number, part in enumerate(parts):
-        if part.attrs["metric"] != attrs["metric"]:
-            raise ValueError(
-                f"metrics differ: {attrs['metric']!r} in rdms[0], {part.attrs['metric']!r} in "
-                f"rdms[{number}]; RDMs of different metrics have different scales, so keep them in separate "
-                "arrays"
-            )
-        for name in (*attrs, *part.attrs):
-            if name != "provenance" and (name not in attrs or attrs[name] != part.attrs.get(name)):
-                mine, other = (f"is {a[name]!r}" if name in a else "is absent" for a in (attrs, part.attrs))
-                raise ValueError(
-                    f"attribute {name!r} {mine} in rdms[0] and {other} in rdms[{number}]; an attribute holds "
-                    "for all RDMs of an array, so make it agree, or make it a coordinate along 'rdm'"
-                )
-    sources = [part.attrs.get("provenance") for part in parts]
-    if any(source != sources[0] for source in sources):
-        attrs["provenance"] = json.dumps({"concatenated": [one for part in parts for one in _provenances(part)]})
-    return attrs
-
-
-def _provenances(rdms: xr.DataArray) -> list[Any]:
-    source = json.loads(rdms.attrs.get("provenance", "null"))
-    if isinstance(source, dict) and list(source) == ["concatenated"]:
-        earlier: list[Any] = source["concatenated"]
-        return earlier
-    return [{"rdm": rdms["rdm"].values.tolist(), "provenance": source}]
 
 
 def _squares(given: Any, field: str, ids: Sequence[str], labels: Sequence[str]) -> np.ndarray:
@@ -584,7 +272,7 @@ def _squares(given: Any, field: str, ids: Sequence[str], labels: Sequence[str]) 
             f"{field} holds {len(values)} RDMs, but names holds {len(labels)}; expected one name each"
             f"{add_axis * is_one_square}"
         )
-    return _laid_out(values, n) if values.ndim == 2 else np.array(values)
+    return laid_out(values, n) if values.ndim == 2 else np.array(values)
 
 
 def _along_rdm(given: Any, name: str, n_rdms: int) -> np.ndarray:
@@ -609,7 +297,7 @@ def _real(values: Any, what: str) -> np.ndarray:
     return array.astype(np.float64, copy=False)
 
 
-def _check_layout(rdms: xr.DataArray) -> None:
+def _check_layout(rdms: object) -> None:
     if not isinstance(rdms, xr.DataArray):
         hint = "; take its variable 'dissimilarity'" if isinstance(rdms, xr.Dataset) else "; label_rdms makes one"
         raise TypeError(f"expected a labelled RDM, an xarray.DataArray, got a {type(rdms).__name__}{hint}")
@@ -662,10 +350,11 @@ def _check_metric(metric: Any) -> None:
         raise ValueError(f"unknown metric {metric!r}; known are {', '.join(METRICS)}{hint}")
 
 
-def _check_stimuli(ids: tuple[str, ...]) -> tuple[str, ...]:
-    if len(ids) < 2:
-        raise ValueError(f"an RDM needs at least 2 stimuli, got {len(ids)}")
-    return ids
+def _check_stimuli(ids: Iterable[str], field: str) -> tuple[str, ...]:
+    checked = check_ids(ids, field)
+    if len(checked) < 2:
+        raise ValueError(f"an RDM needs at least 2 stimuli, got {len(checked)}")
+    return checked
 
 
 def _check_coord(coord: xr.DataArray) -> None:
@@ -690,7 +379,7 @@ def _check_coord(coord: xr.DataArray) -> None:
 
 
 def _check_measured(values: np.ndarray, labels: Sequence[str]) -> None:
-    empty = np.isnan(_condensed(values)).all(axis=1)
+    empty = np.isnan(condensed(values)).all(axis=1)
     if empty.any():
         names = [label for label, is_empty in zip(labels, empty, strict=True) if is_empty]
         raise ValueError(f"no pair is measured (all are NaN) in RDM {name_some(names)}; leave it out")
@@ -700,7 +389,7 @@ def _check_symmetric(values: np.ndarray, what: str, labels: Sequence[str], ids: 
     """Return the values made exactly symmetric, with a zero diagonal, if they are so up to rounding."""
 
     def where(rdm: int, i: int, j: int) -> str:
-        return f"for stimuli {ids[i]!r} and {ids[j]!r} in RDM {labels[rdm]!r}"
+        return _pair(labels[rdm], ids[i], ids[j])
 
     infinite = np.isinf(values)
     if infinite.any():
@@ -736,26 +425,14 @@ def _check_symmetric(values: np.ndarray, what: str, labels: Sequence[str], ids: 
             "other way round, the largest difference; an RDM is symmetric: average it with its transpose, "
             "or find out why the directions differ"
         )
-    return _laid_out(_condensed(values), values.shape[1])
+    return laid_out(condensed(values), values.shape[1])
 
 
 def _check_not_negative(values: np.ndarray, what: str, labels: Sequence[str], ids: Sequence[str], reason: str) -> None:
     if (values < 0).any():
         k, i, j = map(int, np.unravel_index(np.nanargmin(values), values.shape))
-        raise ValueError(
-            f"{what} is {values[k, i, j]:.6g} for stimuli {ids[i]!r} and {ids[j]!r} in RDM {labels[k]!r}; {reason}"
-        )
+        raise ValueError(f"{what} is {values[k, i, j]:.6g} {_pair(labels[k], ids[i], ids[j])}; {reason}")
 
 
-def _condensed(squares: np.ndarray) -> np.ndarray:
-    i, j = np.triu_indices(squares.shape[-1], 1)
-    condensed: np.ndarray = squares[:, i, j]
-    return condensed
-
-
-def _laid_out(condensed: np.ndarray | Sequence[np.ndarray], n: int) -> np.ndarray:
-    squares = np.zeros((len(condensed), n, n))
-    i, j = np.triu_indices(n, 1)
-    squares[:, i, j] = condensed
-    squares[:, j, i] = condensed
-    return squares
+def _pair(rdm: str, first: str, second: str) -> str:
+    return f"for stimuli {first!r} and {second!r} in RDM {rdm!r}"

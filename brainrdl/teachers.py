@@ -11,9 +11,10 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
+from brainrdl.combine import average_rdms
 from brainrdl.distances import METRICS, check_metric, rdm, training_rdm
 from brainrdl.features import Recorder
-from brainrdl.labelled import Normalization, average_rdms, check_rdms
+from brainrdl.labelled import Normalization, check_rdms
 
 # zero means something in these: a cosine between two such RDMs does too
 _RATIO_SCALE = ("crossnobis", "mse", "sqeuclidean", "euclidean", "mahalanobis")

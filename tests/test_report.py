@@ -15,7 +15,8 @@ from PIL import Image
 from scipy import stats
 
 from brainrdl.experiments.figures import Shown, curve_figure, map_figure
-from brainrdl.experiments.report import read_study, write_report
+from brainrdl.experiments.report import write_report
+from brainrdl.experiments.study_files import read_study
 from brainrdl.inference import crossed_bootstrap
 from brainrdl.labelled import label_rdms
 

@@ -16,14 +16,14 @@ import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
 
-from brainrdl.experiments.tables import arm_name, in_order, method_name
+from brainrdl.experiments.methods import arm_name, in_order, method_name
 from brainrdl.labelled import select_stimuli
 from brainrdl.plots import error_curves, error_dots, label_curve, mds_map, rdm_grid, rdm_panel
 
 _PALETTE = tuple(
     arm_name(arm)
     for arm in (
-        # plots.py's colours: blue, vermilion, green, purple, orange, sky, black; then the same, dashed
+        # the colours of brainrdl.plots: blue, vermilion, green, purple, orange, sky, black; then the same, dashed
         *("rdl", "rdl_corr", "finetuning", "deep_supervision", "hints", "teacher", "plain"),
         *("plain_readout", "finetuning_replaced", "cka", "kd", "rkd", "sp"),
     )

@@ -1,0 +1,92 @@
+"""Numbers in words and cells of a report, in the same form everywhere."""
+
+import math
+from typing import Any
+
+import pandas as pd
+
+
+def number(value: float, digits: int = 2) -> str:
+    """With two decimals: 3.14; nothing if unknown."""
+    return "" if math.isnan(value) else f"{value:.{digits}f}".replace("-", "−")
+
+
+def signed_number(value: float) -> str:
+    """With its sign: +3.14, −3.14, but 0.00."""
+    if math.isnan(value):
+        return ""
+    text = f"{value:+.2f}".replace("-", "−")
+    return "0.00" if text in ("+0.00", "−0.00") else text
+
+
+def interval(low: float, high: float, *, signed: bool = False) -> str:
+    """In brackets: [1.00, 2.00]; nothing if unknown."""
+    if math.isnan(low):
+        return ""
+    spell = signed_number if signed else number
+    return f"[{spell(low)},\u00a0{spell(high)}]"
+
+
+def with_interval(estimate: str, low: float, high: float, *, signed: bool = False) -> tuple[str, ...]:
+    """The lines of a cell: an estimate, and its interval where there is one."""
+    return tuple(part for part in (estimate, interval(low, high, signed=signed)) if part) or ("",)
+
+
+def p_value(p: float) -> str:
+    """As journals print it: .012, <.001."""
+    return "<.001" if p < 0.001 else f"{p:.3f}".removeprefix("0")
+
+
+def p_equals(p: float) -> str:
+    """For after "p": = .012, <.001."""
+    return p_value(p) if p < 0.001 else f"= {p_value(p)}"
+
+
+def unbroken(text: str) -> str:
+    """Keep units on the line of their numbers."""
+    return text.replace(" %", "\u00a0%").replace(" points", "\u00a0points")
+
+
+def capital(text: str) -> str:
+    """Begin with a capital letter, and leave the rest as it is."""
+    return text[:1].upper() + text[1:]
+
+
+def share(ratio: float) -> str:
+    """As a percentage: 25 %; from ten on as a multiple: 12 ×."""
+    return f"{100 * ratio:.0f} %" if ratio < 10 else f"{ratio:.0f} ×"
+
+
+def count(n: int, noun: str) -> str:
+    """A number of things: 1 seed, 1,000 seeds."""
+    return f"{n:,} {noun}{'' if n == 1 else 's'}"
+
+
+def span(values: "pd.Series[Any]") -> str:
+    """The range of counts: 100–1,000, or the one count that there is."""
+    known = values.dropna()
+    if known.empty:
+        return "an unknown number of"
+    low, high = int(known.min()), int(known.max())
+    return f"{low:,}" if low == high else f"{low:,}–{high:,}"
+
+
+def duration(seconds: float) -> str:
+    """In the unit that suits it: 61 s, 30 min, 2.5 h; nothing if unknown."""
+    if math.isnan(seconds):
+        return ""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
+
+
+def as_text(value: Any) -> str:
+    """A value of a table of results, numbers with commas; nothing if unknown."""
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:,.0f}" if value == int(value) else f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def date(created: str) -> str:
+    """The day of an ISO time stamp."""
+    return created.split("T")[0]

@@ -1,0 +1,301 @@
+"""The tables of a report as they are printed: cells of text."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pandas as pd
+
+from brainrdl.experiments._spelling import (
+    as_text,
+    capital,
+    count,
+    duration,
+    interval,
+    number,
+    p_value,
+    share,
+    signed_number,
+    with_interval,
+)
+from brainrdl.experiments.methods import (
+    ABOUT_ARMS,
+    ABOUT_TEACHERS,
+    ARM_NAMES,
+    arm_name,
+    kinds_of,
+    method_name,
+    teacher_name,
+)
+from brainrdl.experiments.study_files import StudyFiles
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as a report prints it.
+
+    Attributes
+    ----------
+    caption : str
+        What stands above it.
+    head : tuple of str
+        Names of the columns.
+    rows : tuple of tuple of tuple of str
+        A row is its cells, a cell is its lines.
+    note : str
+        What stands below it.
+    folded : bool
+        Whether it is shown only when it is asked for.
+    kind : str
+        Tells it from a picture.
+    """
+
+    caption: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[tuple[str, ...], ...], ...]
+    note: str = ""
+    folded: bool = False
+    kind: Literal["table"] = "table"
+
+
+def errors(table: pd.DataFrame, caption: str, note: str = "", *, tested: bool = False) -> Table:
+    """Print what `error_table` says, or `labels_table` of one number of labels.
+
+    Parameters
+    ----------
+    table : DataFrame
+        What it says.
+    caption, note : str
+        Above and below the table.
+    tested : bool
+        Whether it holds McNemar's tests against the control.
+
+    Returns
+    -------
+    Table
+        Without the columns of paired intervals, tests and published errors where there are none.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from brainrdl.experiments.printed import errors
+    >>> line = {"method": "plain", "n_seeds": 1, "test_error": 3.4, "standard_error": 0.4, "validation_error": 3.5}
+    >>> unknown = ["low", "high", "difference", "crossed_low", "crossed_high", "paired_low", "paired_high"]
+    >>> errors(pd.DataFrame([line | dict.fromkeys(unknown, float("nan"))]), "Test errors").rows
+    ((('plain',), ('1',), ('3.40',), ('',), ('0.40',), ('3.50',)),)
+    """
+    head = ["method", "seeds", "test error, %", "difference to plain, points", "paired t over seeds", "McNemar p"]
+    head += ["binomial SE", "validation error, %", "paper, %"]
+    shown = dict.fromkeys(head, True) | {
+        "paired t over seeds": bool(table["paired_low"].notna().any()),
+        "McNemar p": tested,
+        "paper, %": "paper" in table and bool(table["paper"].notna().any()),
+    }
+    rows = []
+    for line in _records(table):
+        untested = math.isnan(line.get("p", math.nan))
+        cells = (
+            (str(line["method"]),),
+            (str(line["n_seeds"]),),
+            with_interval(number(line["test_error"]), line["low"], line["high"]),
+            with_interval(signed_number(line["difference"]), line["crossed_low"], line["crossed_high"], signed=True),
+            (interval(line["paired_low"], line["paired_high"], signed=True),),
+            ("",) if untested else (p_value(line["p"]), f"{line['b']:.0f} : {line['c']:.0f}"),
+            (number(line["standard_error"]),),
+            (number(line["validation_error"]),),
+            (number(line.get("paper", math.nan)),),
+        )
+        rows.append(tuple(cell for cell, name in zip(cells, head, strict=True) if shown[name]))
+    return Table(caption, tuple(name for name in head if shown[name]), tuple(rows), note)
+
+
+def matrix(table: pd.DataFrame, runs: pd.DataFrame, caption: str) -> Table:
+    """Print what `mcnemar_table` says: ours above the diagonal, the paper's below.
+
+    Parameters
+    ----------
+    table : DataFrame
+        What it says.
+    runs : DataFrame
+        The runs that it compares, one per method.
+    caption : str
+        Above the table.
+
+    Returns
+    -------
+    Table
+    """
+    methods = [
+        (method_name(arm, teacher), arm_name(arm)) for arm, teacher in zip(runs["arm"], runs["teacher"], strict=True)
+    ]
+    place = {name: k for k, (name, _) in enumerate(methods)}
+    cells: list[list[tuple[str, ...]]] = [
+        [("–",) if i == j else ("",) for j in range(len(methods))] for i in range(len(methods))
+    ]
+    for line in _records(table):
+        i, j = place[line["first"]], place[line["second"]]
+        arrow = {"": "", line["first"]: " ←", line["second"]: " ↑"}
+        cells[i][j] = (
+            p_value(line["p"]) + arrow[line["better"]],
+            f"Holm {p_value(line['holm'])}",
+            f"{line['b']} : {line['c']}",
+        )
+        if not math.isnan(line["paper_p"]):
+            # below the diagonal rows and columns are swapped, and so are the arrows
+            back = {"": "", line["first"]: " ↑", line["second"]: " ←"}
+            cells[j][i] = (f"{line['paper_p']:.2f}".removeprefix("0") + back[line["paper_better"]],)
+    rows = tuple(((name,), *cells[i]) for i, (_, name) in enumerate(methods))
+    return Table(caption, ("", *(name for _, name in methods)), rows)
+
+
+def geometry(table: pd.DataFrame) -> Iterator[Table]:
+    """Print what `geometry_table` says, for each number of labels and kind of teacher.
+
+    Parameters
+    ----------
+    table : DataFrame
+        What it says.
+
+    Yields
+    ------
+    Table
+        Folded where it is about few labels, and one about all labels stands beside it.
+    """
+    for _, part in table.groupby(["labels", "teacher"], dropna=False, sort=False):
+        kind, labels = str(part["teacher"].iloc[0]), float(part["labels"].iloc[0])
+        layers = list(dict.fromkeys(part["layer"]))
+        rows = []
+        for method, lines in part.groupby("method", sort=False):
+            at = {line["layer"]: line for line in _records(lines)}
+            rows.append(((str(method),), *(_geometry_cell(at.get(layer), str(method)) for layer in layers)))
+        few = not math.isnan(labels)
+        caption = capital(f"{teacher_name(kind)}{f', {labels:,.0f} labelled images' if few else ''}")
+        fold = few and bool(table["labels"].isna().any())
+        yield Table(caption, ("method", *layers), tuple(rows), folded=fold)
+
+
+def tries(table: pd.DataFrame) -> Iterator[Table]:
+    """Print what `tries_table` says.
+
+    Parameters
+    ----------
+    table : DataFrame
+        What it says.
+
+    Yields
+    ------
+    Table
+        What was chosen; then all candidates, folded.
+    """
+    with_labels = bool(table["labels"].notna().any())
+    head = ["method", *(["labels"] if with_labels else []), "setting", "validation error, %", "validation loss"]
+
+    def start(line: Mapping[str, Any]) -> list[tuple[str, ...]]:
+        labels = ("all",) if math.isnan(line["labels"]) else (f"{line['labels']:,.0f}",)
+        return [(str(line["method"]),), *([labels] if with_labels else []), (str(line["setting"]),)]
+
+    def end(line: Mapping[str, Any]) -> list[tuple[str, ...]]:
+        if line["note"]:
+            return [(str(line["note"]),), ("",)]
+        return [(number(line["validation_error"]),), (number(line["validation_loss"], 4),)]
+
+    lines = _records(table)
+    yield Table(
+        "The setting that each method was given",
+        tuple(head),
+        tuple(tuple(start(line) + end(line)) for line in lines if line["chosen"]),
+        "Chosen by validation error, then validation loss; the test set was not used. Each choice was made once and "
+        "serves all seeds; where a kind of teacher is named, the choice was made with it and serves the others, too.",
+    )
+    yield Table(
+        f"All {count(len(lines), 'candidate')}",
+        (*head, "chosen", "time"),
+        tuple(
+            (*start(line), *end(line), ("✓" if line["chosen"] else "",), (duration(line["seconds"]),)) for line in lines
+        ),
+        folded=True,
+    )
+
+
+def key(networks: pd.DataFrame) -> Iterator[Table]:
+    """Say what the methods and the kinds of teacher are.
+
+    Parameters
+    ----------
+    networks : DataFrame
+        A study's runs.
+
+    Yields
+    ------
+    Table
+        The methods; then the teachers, where there are any.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from brainrdl.experiments.printed import key
+    >>> [table.rows for table in key(pd.DataFrame({"arm": ["plain"], "teacher": [""]}))]
+    [((('plain',), ('The network trained on the task alone.',)),)]
+    """
+    arms = [arm for arm in ARM_NAMES if (networks["arm"] == arm).any()]
+    yield Table("Methods", ("method", "what it is"), tuple(((arm_name(a),), (ABOUT_ARMS[a],)) for a in arms))
+    kinds = [kind for kind in kinds_of(networks) if kind in ABOUT_TEACHERS]
+    if kinds:
+        yield Table("Teachers", ("teacher", "what it is"), tuple(((k,), (ABOUT_TEACHERS[k],)) for k in kinds))
+
+
+def manifest(study: StudyFiles) -> Iterator[Table]:
+    """Print the manifest, and all runs.
+
+    Parameters
+    ----------
+    study : StudyFiles
+        The study.
+
+    Yields
+    ------
+    Table
+        Both folded.
+    """
+    flat = [
+        (key, value) for key, value in _flat(study.manifest) if key.split(".")[0] not in ("notes", "classes", "title")
+    ]
+    classes = ", ".join(str(name) for name in study.manifest.get("classes", ()))
+    rows = [*flat, *([("classes", classes)] if classes else [])]
+    yield Table("Manifest", ("field", "value"), tuple(((k,), (v,)) for k, v in rows), folded=True)
+    columns = ["row", "train_size", "labels", "teacher_size", "teacher_seed", "alpha0", "epochs", "updates"]
+    columns += ["validation_error", "test_error", "device", "precision"]
+    yield Table(
+        f"All {count(len(study.results), 'run')}",
+        (*(column.replace("_", " ").replace("alpha0", "α₀") for column in columns), "time"),
+        tuple(
+            (*((as_text(line[column]),) for column in columns), (duration(line["seconds"]),))
+            for line in _records(study.results)
+        ),
+        folded=True,
+    )
+
+
+def _geometry_cell(line: Mapping[str, Any] | None, method: str) -> tuple[str, ...]:
+    if line is None:
+        return ("",)
+    told = [f"{line['e_aux']:#.3g}" + (" ▼" if line["below"] else "")]
+    if method != arm_name("plain") and not math.isnan(line["ratio"]):
+        told.append(f"{share(line['ratio'])}, {line['n_below']} of {count(line['n_shared'], 'seed')}")
+    return (*told, f"r {number(line['correlation'])}")
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(key): value for key, value in line.items()} for line in table.to_dict("records")]
+
+
+def _flat(value: Any, field: str = "") -> Iterator[tuple[str, str]]:
+    """Spell nested objects as (dotted field, value)."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _flat(inner, f"{field}.{key}" if field else str(key))
+    elif isinstance(value, list):
+        yield field, ", ".join(str(inner) for inner in value)
+    else:
+        yield field, str(value)

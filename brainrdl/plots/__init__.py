@@ -1,0 +1,13 @@
+"""Figures: RDM panels, training curves, maps of RDMs, test errors as dots.
+
+Every function returns a `matplotlib.figure.Figure` (or the axes that it drew on) and shows nothing: a
+notebook displays what a cell returns, a script calls ``figure.savefig(path)``. pyplot and its global state
+stay untouched.
+"""
+
+from brainrdl.plots._groups import Groups
+from brainrdl.plots.errors import error_curves, error_dots, label_curve
+from brainrdl.plots.mds import mds_map
+from brainrdl.plots.rdms import plot_rdms, rdm_grid, rdm_panel
+
+__all__ = ["Groups", "error_curves", "error_dots", "label_curve", "mds_map", "plot_rdms", "rdm_grid", "rdm_panel"]

@@ -1,0 +1,78 @@
+"""How figures look: sizes, colours, and the style that tells a method from others."""
+
+from collections.abc import Hashable, Iterable, Sequence
+from typing import Any, NamedTuple
+
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.textpath import TextPath
+
+from brainrdl.ids import name_some
+
+FONT = 8.0
+"""Points; figures are drawn at the size at which they are printed."""
+
+INK = "0.25"
+
+# Okabe and Ito's palette for all kinds of colour vision, without its yellow, which is lost on white.
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_DASHES: tuple[Any, ...] = ("solid", (0, (3.5, 1.5)), (0, (1, 1.2)))
+_FILLS = ("full", "open", "left")
+
+
+class Style(NamedTuple):
+    """How a method looks in a figure that tells methods by colour."""
+
+    color: str
+    dash: Any
+    fill: str
+
+
+def styles_of(names: Sequence[str], palette: Sequence[str] | None = None) -> dict[str, Style]:
+    """A style for each name, by its place in the palette (or else among the names)."""
+    known = [Style(color, dash, fill) for dash, fill in zip(_DASHES, _FILLS, strict=True) for color in _COLORS]
+    places = list(names if palette is None else palette)
+    lacking = [name for name in names if name not in places]
+    if lacking:
+        raise ValueError(f"palette lacks {quoted(lacking)}; it has {quoted(places) or 'none'}")
+    if len(places) > len(known):
+        raise ValueError(
+            f"{len(places)} methods cannot be told apart by colour and dash; draw at most {len(known)} at a time"
+        )
+    return {name: known[places.index(name)] for name in names}
+
+
+def marker(color: str, shape: str, fill: str = "full") -> dict[str, Any]:
+    """How a line draws its markers; `fill` is full, open, left or none."""
+    return {
+        "color": color,
+        "marker": shape,
+        "markersize": 4.5,
+        "fillstyle": "full" if fill == "open" else fill,
+        "markerfacecolor": "white" if fill == "open" else color,
+        "markerfacecoloralt": "white",
+        "markeredgewidth": 0.9,
+    }
+
+
+def style_axes(ax: Axes) -> None:
+    """Leave the axes thin lines at the left and at the bottom."""
+    ax.spines[["top", "right"]].set_visible(False)
+    ax.spines[:].set_linewidth(0.6)
+    ax.tick_params(labelsize=FONT - 1, width=0.6, length=2.5)
+
+
+def legend_beside(figure: Figure, *handles_and_labels: Sequence[Artist] | Sequence[str]) -> None:
+    """Write the legend at the right of the axes; without handles, of what bears a label."""
+    figure.legend(*handles_and_labels, loc="outside right upper", fontsize=FONT, frameon=False, handlelength=2.4)
+
+
+def text_width(text: str, size: float = FONT) -> float:
+    """Inches that a text takes, at a size in points."""
+    return TextPath((0, 0), text, size=size).get_extents().width / 72 if text.strip() else 0.0
+
+
+def quoted(names: Iterable[Hashable]) -> str:
+    """Write out the first ten names for a message; nothing if there are none."""
+    return name_some([str(name) for name in names], 10)
