@@ -87,6 +87,7 @@ def _add_options(parser: argparse.ArgumentParser, study: Study) -> None:
     add("--alphas", type=_decimals, default=(), metavar="A,B", help="α₀ to try for rdl and rdl_corr")
     add("--set", action="append", default=[], metavar="FIELD=VALUE", help="change a field of the recipe")
     add("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    add("--threads", type=int, metavar="N", help=f"CPU threads (default: {study.threads or 'all cores'})")
     add("--replay", metavar="RESULTS.JSON:ROW", help="repeat one row of a results.json and compare")
 
 
@@ -99,7 +100,7 @@ def _request(options: argparse.Namespace) -> Request:
         )
     if tries is None:
         tries = len(options.alphas) or 4
-    for name in ("limit_train", "limit_teacher"):
+    for name in ("limit_train", "limit_teacher", "threads"):
         value = getattr(options, name)
         if value is not None and value < 1:
             raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
@@ -116,6 +117,7 @@ def _request(options: argparse.Namespace) -> Request:
         tries=tries,
         alphas=options.alphas,
         device=options.device,
+        threads=options.threads,
         download=options.download,
     )
 

@@ -1,12 +1,13 @@
 """Features: what named layers answer to a batch of stimuli."""
 
 from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
 from types import TracebackType
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
+
+from brainrdl.ids import did_you_mean
 
 _WRAPPERS = ("module", "_orig_mod", "_forward_module", "_original_module")
 
@@ -268,9 +269,8 @@ def _find(model: nn.Module, name: str) -> nn.Module:
     layers = _named_layers(model)
     module = layers.get(name, layers.get(_strip(name)))
     if module is None:
-        near = get_close_matches(_strip(name), layers, n=3, cutoff=0.5)
-        hint = f"did you mean {' or '.join(map(repr, near))}?" if near else "list_layers(model) lists them all"
-        raise ValueError(f"{type(model).__name__} has no layer {name!r}; {hint}")
+        hint = did_you_mean(_strip(name), layers) or "; list_layers(model) lists them all"
+        raise ValueError(f"{type(model).__name__} has no layer {name!r}{hint}")
     return module
 
 

@@ -141,7 +141,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     >>> did_you_mean("hose", ["face", "house"])
     "; did you mean 'house'?"
     """
-    near = get_close_matches(name, list(known), n=3)
+    near = get_close_matches(name, list(known), n=3, cutoff=0.5)
     return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 

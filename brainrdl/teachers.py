@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
-from difflib import get_close_matches
 from hashlib import sha256
 
 import numpy as np
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from brainrdl.combine import average_rdms
 from brainrdl.distances import METRICS, check_metric, rdm, training_rdm
 from brainrdl.features import Recorder
+from brainrdl.ids import did_you_mean
 from brainrdl.labelled import Normalization, check_rdms
 
 # zero means something in these: a cosine between two such RDMs does too
@@ -317,11 +317,9 @@ class MeasuredTeacher(RDMTeacher):
             )
         missing = [str(stimulus) for stimulus in ids if stimulus not in self._row]
         if missing:
-            near = get_close_matches(missing[0], self._stimuli, n=1, cutoff=0.5)
             raise ValueError(
-                f"no RDM row for {len(missing)} of {len(ids)} stimuli, the first {missing[0]!r}"
-                + (f" (did you mean {near[0]!r}?)" if near else "")
-                + "; leave them out of the stimuli (StimulusSet.select)"
+                f"no RDM row for {len(missing)} of {len(ids)} stimuli, the first {missing[0]!r}; leave them out of the "
+                f"stimuli (StimulusSet.select){did_you_mean(missing[0], self._stimuli)}"
             )
         return [self._row[stimulus] for stimulus in ids]
 

@@ -3,13 +3,13 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Any, final
 
 import torch
 from torch import Tensor, nn
 
 from brainrdl.distances import sample_pairs
+from brainrdl.ids import did_you_mean
 from brainrdl.losses import RDLoss, rdl_loss
 from brainrdl.schedules import Alpha, Schedule, check_alpha
 from brainrdl.teachers import RDMTeacher, student_metric
@@ -231,11 +231,9 @@ class RDLTerm(Term):
         loss = loss or RDLoss()
         for name in layers.values():
             if name not in teacher.names:
-                near = get_close_matches(name, teacher.names, n=1, cutoff=0.5)
                 raise ValueError(
-                    f"the teacher has no {name!r}"
-                    + (f" (did you mean {near[0]!r}?)" if near else "")
-                    + f"; it answers by: {', '.join(teacher.names)}"
+                    f"the teacher has no {name!r}, it answers by: {', '.join(teacher.names)}"
+                    f"{did_you_mean(name, teacher.names)}"
                 )
         if n_pairs is not None and loss.n_pairs not in (None, n_pairs):
             raise ValueError(f"n_pairs is {n_pairs} here and {loss.n_pairs} in the loss; give it once")

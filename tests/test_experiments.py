@@ -368,7 +368,7 @@ def test_rows_are_planned_in_order_and_once() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"arms": ("rdll",)}, "the digits study has no arm 'rdll'; did you mean 'rdl'?"),
+        ({"arms": ("rdll",)}, "the digits study has no arm 'rdll'; did you mean 'rdl' or 'rkd' or 'rdl_corr'?"),
         ({"teachers": ("paper",)}, "the digits study has no teacher 'paper'; it has: clean, labels"),
         (
             {"teachers": ("labels",)},
@@ -408,7 +408,10 @@ def test_recipe_fields_are_set_by_their_type() -> None:
 @pytest.mark.parametrize(
     ("setting", "message"),
     [
-        ("npairs=3", "--set takes FIELD=VALUE with a field of the recipe, got 'npairs=3'; did you mean 'n_pairs'?"),
+        (
+            "tempature=3",
+            "--set takes FIELD=VALUE with a field of the recipe, got 'tempature=3'; did you mean 'temperature' or 'updates'?",
+        ),
         ("epochs=many", "epochs is of type int, got 'many'"),
         ("relative=1", "relative is true or false, got '1'"),
         ("epochs=0", "epochs must be at least 1, got 0"),

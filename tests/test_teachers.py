@@ -384,8 +384,8 @@ def test_missing_ids():
     teacher = rdl.MeasuredTeacher(measured())
     with raises(
         ValueError,
-        "no RDM row for 2 of 3 stimuli, the first 'cap' (did you mean 'cup'?); leave them out of the stimuli "
-        "(StimulusSet.select)",
+        "no RDM row for 2 of 3 stimuli, the first 'cap'; leave them out of the stimuli "
+        "(StimulusSet.select); did you mean 'cup' or 'cat' or 'car'?",
     ):
         teacher(None, ["cat", "cap", "zebra"])
     with raises(

@@ -26,6 +26,7 @@ def digits_study() -> Study:
         teachers=("clean",),
         teacher_size=4_000,
         arms=paper_arms(),
+        threads=1,
     )
 
 

@@ -4,8 +4,9 @@ import dataclasses
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Any, get_args, get_origin, get_type_hints
+
+from brainrdl.ids import did_you_mean
 
 SCHEDULES = ("linear", "constant", "cosine")
 
@@ -120,9 +121,8 @@ def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
     for setting in settings:
         field, separator, text = setting.partition("=")
         if not separator or field not in hints:
-            near = get_close_matches(field, hints, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"fields are: {', '.join(hints)}"
-            raise ValueError(f"--set takes FIELD=VALUE with a field of the recipe, got {setting!r}; {hint}")
+            hint = did_you_mean(field, hints) or f"; fields are: {', '.join(hints)}"
+            raise ValueError(f"--set takes FIELD=VALUE with a field of the recipe, got {setting!r}{hint}")
         changes[field] = _parse(field, text, hints[field])
     return dataclasses.replace(recipe, **changes)
 

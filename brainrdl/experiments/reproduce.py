@@ -56,6 +56,7 @@ def reproduce(
         For a request that cannot be met, or an output folder of another configuration.
     """
     start = time.perf_counter()
+    _use_threads(study, request)
     rows = plan(study, request)
     shortest = min(recipe.epochs, recipe.choice_epochs or recipe.epochs)
     if shortest < 2 and any(row.arm == "hints" for row in rows):
@@ -105,6 +106,7 @@ def replay(study: Study, source: Path, row_name: str, request: Request, *, say: 
     ValueError
         If the file is of another study, has no such row, or was made from other data.
     """
+    _use_threads(study, request)
     recorded = json.loads(source.read_text())
     if recorded.get("study") != study.name:
         raise ValueError(f"{source} is of the {recorded.get('study')!r} study, not of {study.name!r}")
@@ -149,6 +151,12 @@ def replay(study: Study, source: Path, row_name: str, request: Request, *, say: 
         + (f" within 3 binomial standard errors ({3 * error:.2f} points)" if near else f" {3 * error:.2f} points")
     )
     return bool(same or near)
+
+
+def _use_threads(study: Study, request: Request) -> None:
+    threads = request.threads or study.threads
+    if threads is not None:
+        torch.set_num_threads(threads)
 
 
 def _claim(folder: Path, configuration: dict[str, Any]) -> None:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ from torch import nn
 from brainrdl.data import LabelledImages, stratified_split
 from brainrdl.experiments.arms import Arm
 from brainrdl.experiments.recipe import Recipe
+from brainrdl.ids import did_you_mean
 from brainrdl.randomness import derive_seed
 
 TEACHERS = ("paper", "clean", "labels")
@@ -63,6 +63,9 @@ class Study:
         Images a teacher is trained on.
     arms : tuple of Arm
         ``plain`` and ``teacher`` among them.
+    threads : int or None
+        CPU threads, torch's default if None. Small networks gain nothing from a second one, and lose much where
+        it has to be waited for.
     """
 
     name: str
@@ -73,14 +76,14 @@ class Study:
     teachers: tuple[str, ...]
     teacher_size: int
     arms: tuple[Arm, ...]
+    threads: int | None = None
 
     def arm(self, name: str) -> Arm:
         """The arm of that name."""
         by_name = {arm.name: arm for arm in self.arms}
         if name not in by_name:
-            near = get_close_matches(name, by_name, n=1, cutoff=0.5)
-            hint = f"did you mean {near[0]!r}?" if near else f"arms are: {', '.join(by_name)}"
-            raise ValueError(f"the {self.name} study has no arm {name!r}; {hint}")
+            hint = did_you_mean(name, by_name) or f"; arms are: {', '.join(by_name)}"
+            raise ValueError(f"the {self.name} study has no arm {name!r}{hint}")
         return by_name[name]
 
 
@@ -112,6 +115,8 @@ class Request:
         α₀ to try for ``rdl`` and ``rdl_corr`` in place of their own.
     device : str
         ``auto``, ``cpu`` or ``cuda``.
+    threads : int or None
+        CPU threads, the study's default if None.
     download : bool
         Whether missing files may be downloaded.
     """
@@ -128,6 +133,7 @@ class Request:
     tries: int = 4
     alphas: tuple[float, ...] = ()
     device: str = "auto"
+    threads: int | None = None
     download: bool = False
 
 
