@@ -2,16 +2,18 @@
 
 from brainrdl.checkpoint import load_model, save_model
 from brainrdl.combine import average_rdms, concat_rdms
-from brainrdl.distances import rdm, sample_pairs, to_condensed, to_square
+from brainrdl.condensed import sample_pairs, to_condensed, to_square
+from brainrdl.distances import rdm
 from brainrdl.features import Recorder, capture, list_layers
 from brainrdl.inference import mcnemar
 from brainrdl.labelled import label_rdms, select_stimuli
 from brainrdl.losses import RDLoss, rdl_loss
+from brainrdl.measured import MeasuredTeacher
 from brainrdl.peers import CKA, KD, RKD, SP, DeepSupervision, Hint
 from brainrdl.schedules import constant, cosine_decay, linear_decay, step_decay
 from brainrdl.stimuli import StimulusSet
 from brainrdl.streams import StimulusStream, repeat
-from brainrdl.teachers import MeasuredTeacher, NetworkTeacher, RDMTeacher, relative_alpha
+from brainrdl.teachers import NetworkTeacher, RDMTeacher, relative_alpha
 from brainrdl.terms import Batch, RDLTerm, Term
 from brainrdl.trainer import Trainer
 

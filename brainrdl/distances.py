@@ -14,11 +14,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import reduce
-from math import isqrt
 from typing import Any
 
 import torch
 from torch import Tensor
+
+from brainrdl.condensed import upper_triangle
 
 METRICS = ("mse", "sqeuclidean", "euclidean", "correlation", "cosine")
 """The metrics that are computed from features."""
@@ -69,7 +70,7 @@ def rdm(features: Tensor, metric: str = "mse") -> Tensor:
             "finite patterns: drop these stimuli, or find the layer or the image that made them"
         )
     with torch.no_grad(), full_precision(flat.device):
-        return _condense(_exact_square(flat, metric))
+        return upper_triangle(_exact_square(flat, metric))
 
 
 def training_rdm(
@@ -116,174 +117,6 @@ def undefined_patterns(features: Tensor, metric: str) -> Tensor:
     """
     check_metric(metric)
     return _undefined(_flat(features), metric)
-
-
-def to_square(condensed: Tensor) -> Tensor:
-    """Lay a condensed RDM out as a symmetric matrix with a zero diagonal.
-
-    Parameters
-    ----------
-    condensed : Tensor (..., n(n-1)/2)
-        Row-major upper triangles.
-
-    Returns
-    -------
-    Tensor (..., n, n)
-
-    Raises
-    ------
-    ValueError
-        If the length is not n(n-1)/2 for any n ≥ 2.
-
-    Examples
-    --------
-    >>> import torch, brainrdl as rdl
-    >>> rdl.to_square(torch.tensor([1.0, 2.0, 3.0]))
-    tensor([[0., 1., 2.],
-            [1., 0., 3.],
-            [2., 3., 0.]])
-    """
-    n = stimuli_of(condensed.shape[-1] if condensed.ndim else 0)
-    i, j = torch.triu_indices(n, n, 1, device=condensed.device)
-    square = condensed.new_zeros(*condensed.shape[:-1], n, n)
-    square[..., i, j] = condensed
-    square[..., j, i] = condensed
-    return square
-
-
-def to_condensed(square: Tensor) -> Tensor:
-    """Read the row-major upper triangle of a symmetric RDM.
-
-    Parameters
-    ----------
-    square : Tensor (..., n, n)
-        Symmetric, zero on the diagonal; NaN stands for an unmeasured pair and must be symmetric too.
-
-    Returns
-    -------
-    Tensor (..., n(n-1)/2)
-
-    Raises
-    ------
-    ValueError
-        If the matrix is not square, smaller than 2 × 2, not symmetric or not zero on the diagonal.
-
-    Examples
-    --------
-    >>> import torch, brainrdl as rdl
-    >>> rdl.to_condensed(torch.tensor([[0.0, 1.0, 2.0], [1.0, 0.0, 3.0], [2.0, 3.0, 0.0]]))
-    tensor([1., 2., 3.])
-    """
-    if square.ndim < 2 or square.shape[-1] != square.shape[-2] or square.shape[-1] < 2:
-        raise ValueError(
-            f"expected a square RDM of at least 2 × 2, got shape {tuple(square.shape)}; "
-            "a condensed RDM is laid out by to_square"
-        )
-    mirrored = square.transpose(-1, -2)
-    alike = (square == mirrored) | (square.isnan() & mirrored.isnan())
-    if not alike.all():
-        largest = (square - mirrored).abs()[~alike].nan_to_num(torch.inf, torch.inf).max().item()
-        raise ValueError(
-            f"the RDM is not symmetric (largest difference {largest:.3g}); average it with its transpose, or find out "
-            "why the two directions differ"
-        )
-    diagonal = square.diagonal(dim1=-2, dim2=-1)
-    if (diagonal != 0).any():
-        raise ValueError(
-            f"the RDM's diagonal must be 0, the largest entry found is {diagonal.abs().max().item():.3g}; "
-            "a similarity matrix has to be turned into distances first"
-        )
-    return _condense(square)
-
-
-def sample_pairs(n: int, n_pairs: int, generator: torch.Generator | None = None) -> Tensor:
-    """Draw distinct pairs of stimuli without replacement.
-
-    Parameters
-    ----------
-    n : int
-        Number of stimuli.
-    n_pairs : int
-        Number of unordered pairs i < j to draw, at most n(n-1)/2.
-    generator : torch.Generator, optional
-        Source of randomness on the CPU, torch's global one if absent.
-
-    Returns
-    -------
-    Tensor (n_pairs, 2)
-        int64, ``i < j`` in each row, no row twice.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer than `n_pairs` pairs, or `n_pairs` is below 1.
-
-    Examples
-    --------
-    >>> import torch, brainrdl as rdl
-    >>> rdl.sample_pairs(3, 3).sort(dim=0).values
-    tensor([[0, 1],
-            [0, 2],
-            [1, 2]])
-    """
-    total = n * (n - 1) // 2
-    if n < 2 or not 1 <= n_pairs <= total:
-        raise ValueError(
-            f"cannot draw {n_pairs} distinct pairs from {n} stimuli, which have {max(total, 0)}; "
-            "ask for at least 1 and at most that many"
-        )
-    chosen = torch.randperm(total, generator=generator)[:n_pairs]
-    i, j = torch.triu_indices(n, n, 1)
-    return torch.stack((i[chosen], j[chosen]), dim=1)
-
-
-def condensed_index(n: int, pairs: Tensor) -> Tensor:
-    """Find pairs of stimuli in the condensed order.
-
-    Parameters
-    ----------
-    n : int
-        Number of stimuli.
-    pairs : Tensor (P, 2)
-        Integers, i ≠ j in each row, in either order.
-
-    Returns
-    -------
-    Tensor (P,)
-        Positions in a condensed RDM of n stimuli.
-
-    Raises
-    ------
-    ValueError
-        If `pairs` has another shape or is not of an integer type; for pairs on the CPU also if a member is out of
-        range or paired with itself (elsewhere this would make the host wait for the device).
-    """
-    if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.is_floating_point() or pairs.dtype == torch.bool:
-        raise ValueError(
-            f"pairs must be an integer tensor of shape (P, 2), got {pairs.dtype} of shape {tuple(pairs.shape)}; "
-            "sample_pairs makes one"
-        )
-    pairs = pairs.long()  # i · n does not fit a narrow type
-    i, j = torch.minimum(*pairs.T), torch.maximum(*pairs.T)
-    if pairs.device.type == "cpu":
-        wrong = (i < 0) | (j >= n) | (i == j)
-        if wrong.any():
-            row = int(torch.nonzero(wrong)[0, 0])
-            raise ValueError(
-                f"pair {row} is {tuple(pairs[row].tolist())}; both members must lie in 0 … {n - 1} and differ"
-            )
-    return i * n - i * (i + 1) // 2 + j - i - 1
-
-
-def stimuli_of(n_distances: int) -> int:
-    """Number of stimuli n of a condensed RDM with n(n-1)/2 distances; ValueError if there is none."""
-    n = (1 + isqrt(1 + 8 * n_distances)) // 2
-    if n_distances < 1 or n * (n - 1) // 2 != n_distances:
-        raise ValueError(
-            f"{n_distances} is not the length of a condensed RDM, which is n(n-1)/2 (1, 3, 6, 10, …); "
-            "give the upper triangle without the diagonal"
-        )
-    return n
 
 
 def check_metric(metric: str) -> None:
@@ -436,12 +269,6 @@ def _undefined(features: Tensor, metric: str) -> Tensor:
     if metric == "cosine":
         return (features == 0).all(dim=1)
     return torch.zeros(len(features), dtype=torch.bool, device=features.device)
-
-
-def _condense(square: Tensor) -> Tensor:
-    n = square.shape[-1]
-    i, j = torch.triu_indices(n, n, 1, device=square.device)
-    return square[..., i, j]
 
 
 def _flat(features: Tensor) -> Tensor:

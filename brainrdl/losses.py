@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from brainrdl.distances import check_metric, condensed_index, sample_pairs, training_rdm
+from brainrdl.condensed import condensed_index, sample_pairs
+from brainrdl.distances import check_metric, training_rdm
 from brainrdl.similarity import check_compare, dissimilarity
 
 GRADIENTS = ("auto", "per-stimulus", "mean")

@@ -8,7 +8,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from brainrdl.distances import sample_pairs
+from brainrdl.condensed import sample_pairs
 from brainrdl.ids import did_you_mean
 from brainrdl.losses import RDLoss, rdl_loss
 from brainrdl.schedules import Alpha, Schedule, check_alpha

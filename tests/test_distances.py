@@ -17,11 +17,10 @@ from torch.utils._pytree import tree_leaves
 
 import brainrdl as rdl
 from brainrdl import distances
+from brainrdl.condensed import condensed_index, stimuli_of
 from brainrdl.distances import (
     METRICS,
-    condensed_index,
     full_precision,
-    stimuli_of,
     training_rdm,
     undefined_patterns,
 )

@@ -410,7 +410,8 @@ def test_recipe_fields_are_set_by_their_type() -> None:
     [
         (
             "tempature=3",
-            "--set takes FIELD=VALUE with a field of the recipe, got 'tempature=3'; did you mean 'temperature' or 'updates'?",
+            "--set takes FIELD=VALUE with a field of the recipe, got 'tempature=3'; "
+            "did you mean 'temperature' or 'updates'?",
         ),
         ("epochs=many", "epochs is of type int, got 'many'"),
         ("relative=1", "relative is true or false, got '1'"),

@@ -14,9 +14,9 @@ import xarray as xr
 from PIL import Image
 from scipy import stats
 
-from brainrdl.experiments.figures import Shown, curve_figure, map_figure
 from brainrdl.experiments.report import write_report
-from brainrdl.experiments.study_files import read_study
+from brainrdl.experiments.report.figures import Shown, curve_figure, map_figure
+from brainrdl.experiments.report.study_files import read_study
 from brainrdl.inference import crossed_bootstrap
 from brainrdl.labelled import label_rdms
 

@@ -6,11 +6,11 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from brainrdl.experiments.comparisons import difference, mcnemar_table
-from brainrdl.experiments.methods import arm_name, distinct_networks, families, in_order, method_name
-from brainrdl.experiments.paper import ARMS, PAPER, published_error
-from brainrdl.experiments.study_files import check_results
-from brainrdl.experiments.tables import error_table, geometry_table, labels_table, spell_setting, tries_table
+from brainrdl.experiments.report.comparisons import difference, mcnemar_table
+from brainrdl.experiments.report.methods import arm_name, distinct_networks, families, in_order, method_name
+from brainrdl.experiments.report.paper import ARMS, PAPER, published_error
+from brainrdl.experiments.report.study_files import check_results
+from brainrdl.experiments.report.tables import error_table, geometry_table, labels_table, spell_setting, tries_table
 from brainrdl.inference import crossed_bootstrap
 
 # The paper's Tables 2 and 5 as printed, row by row: p, and an arrow to the better method.
@@ -424,5 +424,5 @@ class TestTriesTable:
 
 @pytest.mark.parametrize("module", ["comparisons", "methods", "tables"])
 def test_tables_read_no_files(module):
-    source = (Path(__file__).parents[1] / "brainrdl" / "experiments" / f"{module}.py").read_text()
+    source = (Path(__file__).parents[1] / "brainrdl" / "experiments" / "report" / f"{module}.py").read_text()
     assert not re.search(r"open\(|read_csv|np\.load|Path", source)

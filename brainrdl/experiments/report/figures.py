@@ -16,7 +16,7 @@ import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
 
-from brainrdl.experiments.methods import arm_name, in_order, method_name
+from brainrdl.experiments.report.methods import arm_name, in_order, method_name
 from brainrdl.labelled import select_stimuli
 from brainrdl.plots import error_curves, error_dots, label_curve, mds_map, rdm_grid, rdm_panel
 
@@ -66,7 +66,7 @@ class Shown:
         Examples
         --------
         >>> import pandas as pd
-        >>> from brainrdl.experiments.figures import Shown
+        >>> from brainrdl.experiments.report.figures import Shown
         >>> runs = {"arm": ["rdl", "rdl", "plain"], "teacher": ["paper", "clean", ""], "labels": float("nan")}
         >>> Shown(("plain", "rdl"), "clean").methods(pd.DataFrame(runs))["teacher"].tolist()
         ['', 'clean']
@@ -93,7 +93,7 @@ class Shown:
 
         Examples
         --------
-        >>> from brainrdl.experiments.figures import Shown
+        >>> from brainrdl.experiments.report.figures import Shown
         >>> Shown(("plain", "rdl"), "clean").models(["rdl (paper)", "rdl (clean)", "plain", "pixels"])
         ['plain', 'rdl (clean)']
         """
@@ -126,7 +126,7 @@ def render(figure: Figure, kind: Literal["svg", "png"]) -> bytes:
     Examples
     --------
     >>> from matplotlib.figure import Figure
-    >>> from brainrdl.experiments.figures import render
+    >>> from brainrdl.experiments.report.figures import render
     >>> render(Figure(figsize=(1, 1)), "png")[1:4]
     b'PNG'
     """
@@ -159,7 +159,7 @@ def example_rdm(rdms: xr.DataArray) -> Figure:
     Examples
     --------
     >>> import numpy as np, brainrdl as rdl
-    >>> from brainrdl.experiments.figures import example_rdm
+    >>> from brainrdl.experiments.report.figures import example_rdm
     >>> coords = {"model": "plain", "layer": "softmax"}
     >>> rdms = rdl.label_rdms(np.ones((1, 3)), ["a", "b", "c"], ["plain/softmax"], "euclidean", coords)
     >>> example_rdm(rdms).axes[0].get_title()
@@ -196,7 +196,7 @@ def rdm_figure(rdms: xr.DataArray, shown: Shown) -> Figure | None:
     Examples
     --------
     >>> import numpy as np, brainrdl as rdl
-    >>> from brainrdl.experiments.figures import Shown, rdm_figure
+    >>> from brainrdl.experiments.report.figures import Shown, rdm_figure
     >>> coords = {"model": ["plain", "rdl (clean)"], "layer": "fc"}
     >>> rdms = rdl.label_rdms(np.ones((2, 3)), ["a", "b", "c"], ["plain/fc", "rdl/fc"], "euclidean", coords)
     >>> [text.get_text() for text in rdm_figure(rdms, Shown(("plain", "rdl"), "clean")).texts[:2]]
@@ -243,7 +243,7 @@ def map_figure(distances: xr.DataArray, shown: Shown) -> tuple[Figure, float] | 
     Examples
     --------
     >>> import numpy as np, xarray as xr
-    >>> from brainrdl.experiments.figures import Shown, map_figure
+    >>> from brainrdl.experiments.report.figures import Shown, map_figure
     >>> coords = {"model": ("point", ["pixels", "plain", "labels"]), "layer": ("point", ["pixels", "fc", "labels"])}
     >>> distances = xr.DataArray(1 - np.eye(3), dims=("point", "point_"), coords=coords)
     >>> figure, stress = map_figure(distances, Shown(("plain",), "clean"))
@@ -288,7 +288,7 @@ def curve_figure(histories: pd.DataFrame, shown: Shown) -> Figure | None:
     Examples
     --------
     >>> import pandas as pd
-    >>> from brainrdl.experiments.figures import Shown, curve_figure
+    >>> from brainrdl.experiments.report.figures import Shown, curve_figure
     >>> history = {"row": "plain-seed0", "arm": "plain", "teacher": "", "labels": float("nan"), "epoch": [0, 1]}
     >>> history |= {"task_error": [9.0, 4.0], "validation_error": [8.0, 5.0]}
     >>> len(curve_figure(pd.DataFrame(history), Shown(("plain",), "clean")).axes)
@@ -322,7 +322,7 @@ def dots_figure(results: pd.DataFrame, published: dict[str, float]) -> Figure:
     Examples
     --------
     >>> import pandas as pd
-    >>> from brainrdl.experiments.figures import dots_figure
+    >>> from brainrdl.experiments.report.figures import dots_figure
     >>> runs = {"arm": ["plain", "rdl"], "teacher": ["", "paper"], "seed": 0, "test_error": [0.6, 0.5]}
     >>> figure = dots_figure(pd.DataFrame(runs), {"RDL (paper)": 0.49})
     """
@@ -349,7 +349,7 @@ def label_figure(results: pd.DataFrame, shown: Shown) -> Figure | None:
     Examples
     --------
     >>> import pandas as pd
-    >>> from brainrdl.experiments.figures import Shown, label_figure
+    >>> from brainrdl.experiments.report.figures import Shown, label_figure
     >>> runs = {"arm": "plain", "teacher": "", "labels": [100, 1000], "seed": 0, "test_error": [9.0, 4.0]}
     >>> figure = label_figure(pd.DataFrame(runs), Shown(("plain",), "clean"))
     """

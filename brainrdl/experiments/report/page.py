@@ -6,13 +6,13 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from brainrdl.checkpoint import atomic_path
-from brainrdl.experiments import paper
-from brainrdl.experiments._spelling import date, unbroken
-from brainrdl.experiments.figures import render
-from brainrdl.experiments.findings import findings, summary
-from brainrdl.experiments.methods import distinct_networks
-from brainrdl.experiments.sections import Picture, sections
-from brainrdl.experiments.study_files import read_study
+from brainrdl.experiments.report import paper
+from brainrdl.experiments.report._spelling import date, unbroken
+from brainrdl.experiments.report.figures import render
+from brainrdl.experiments.report.findings import findings, summary
+from brainrdl.experiments.report.methods import distinct_networks
+from brainrdl.experiments.report.sections import Picture, sections
+from brainrdl.experiments.report.study_files import read_study
 
 _CSS_PIXELS = 115  # per inch of a figure: a fifth larger than printed
 
@@ -55,7 +55,7 @@ def write_report(folder: Path) -> Path:
     )
     environment.globals["width"] = lambda picture: round(_CSS_PIXELS * picture.figure.get_figwidth())
     environment.globals["uri"] = lambda picture: _save(picture, folder / "figures")
-    page = environment.get_template("report.html.jinja").render(
+    page = environment.get_template("page.html.jinja").render(
         title=str(study.manifest.get("title") or study.name),
         created=date(str(study.manifest.get("created", ""))),
         summary=unbroken(summary(study, networks)),

@@ -8,10 +8,10 @@ from typing import Literal
 import pandas as pd
 from matplotlib.figure import Figure
 
-from brainrdl.experiments import printed, tables
-from brainrdl.experiments._spelling import count
-from brainrdl.experiments.comparisons import mcnemar_table
-from brainrdl.experiments.figures import (
+from brainrdl.experiments.report import printed, tables
+from brainrdl.experiments.report._spelling import count
+from brainrdl.experiments.report.comparisons import mcnemar_table
+from brainrdl.experiments.report.figures import (
     Shown,
     curve_figure,
     dots_figure,
@@ -20,10 +20,10 @@ from brainrdl.experiments.figures import (
     map_figure,
     rdm_figure,
 )
-from brainrdl.experiments.findings import error_note
-from brainrdl.experiments.methods import families, kinds_of, teacher_name, with_labels
-from brainrdl.experiments.printed import Table
-from brainrdl.experiments.study_files import StudyFiles
+from brainrdl.experiments.report.findings import error_note
+from brainrdl.experiments.report.methods import families, kinds_of, teacher_name, with_labels
+from brainrdl.experiments.report.printed import Table
+from brainrdl.experiments.report.study_files import StudyFiles
 
 _NUMBERS = {
     "mnist": {

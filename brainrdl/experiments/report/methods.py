@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import pandas as pd
 
-from brainrdl.experiments import paper
+from brainrdl.experiments.report import paper
 
 METHOD = ("arm", "teacher")
 """What a method is: an arm, and the kind of teacher behind it (empty where there is none)."""
@@ -74,7 +74,7 @@ def arm_name(arm: str) -> str:
 
     Examples
     --------
-    >>> from brainrdl.experiments.methods import arm_name
+    >>> from brainrdl.experiments.report.methods import arm_name
     >>> arm_name("deep_supervision"), arm_name("my_arm")
     ('deep supervision', 'my arm')
     """
@@ -95,7 +95,7 @@ def method_name(arm: str, teacher: str) -> str:
 
     Examples
     --------
-    >>> from brainrdl.experiments.methods import method_name
+    >>> from brainrdl.experiments.report.methods import method_name
     >>> method_name("rdl", "clean"), method_name("plain", "")
     ('RDL (clean)', 'plain')
     """
@@ -116,7 +116,7 @@ def teacher_name(kind: str) -> str:
 
     Examples
     --------
-    >>> from brainrdl.experiments.methods import teacher_name
+    >>> from brainrdl.experiments.report.methods import teacher_name
     >>> teacher_name("clean")
     'the clean teacher'
     """
@@ -139,7 +139,7 @@ def families(arms: Sequence[str]) -> list[tuple[str, ...]]:
 
     Examples
     --------
-    >>> from brainrdl.experiments.methods import families
+    >>> from brainrdl.experiments.report.methods import families
     >>> families(["plain", "rdl", "hints", "kd"])
     [('plain', 'hints', 'rdl'), ('plain', 'rdl', 'kd')]
     """
@@ -168,7 +168,7 @@ def in_order(frame: pd.DataFrame) -> pd.DataFrame:
     Examples
     --------
     >>> import pandas as pd
-    >>> from brainrdl.experiments.methods import in_order
+    >>> from brainrdl.experiments.report.methods import in_order
     >>> in_order(pd.DataFrame({"arm": ["rdl", "plain"], "teacher": ["clean", ""]}))["arm"].tolist()
     ['plain', 'rdl']
     """
@@ -195,7 +195,7 @@ def kinds_of(runs: pd.DataFrame) -> list[str]:
     Examples
     --------
     >>> import pandas as pd
-    >>> from brainrdl.experiments.methods import kinds_of
+    >>> from brainrdl.experiments.report.methods import kinds_of
     >>> kinds_of(pd.DataFrame({"teacher": ["clean", "", "paper"]}))
     ['paper', 'clean']
     """
@@ -219,7 +219,7 @@ def runs_of(runs: pd.DataFrame, method: tuple[str, str]) -> pd.DataFrame:
     Examples
     --------
     >>> import pandas as pd
-    >>> from brainrdl.experiments.methods import runs_of
+    >>> from brainrdl.experiments.report.methods import runs_of
     >>> runs_of(pd.DataFrame({"arm": ["rdl", "rdl"], "teacher": ["paper", "clean"]}), ("rdl", "clean")).index.tolist()
     [1]
     """
@@ -243,7 +243,7 @@ def with_labels(runs: pd.DataFrame, labels: int | None) -> pd.DataFrame:
     Examples
     --------
     >>> import pandas as pd
-    >>> from brainrdl.experiments.methods import with_labels
+    >>> from brainrdl.experiments.report.methods import with_labels
     >>> with_labels(pd.DataFrame({"labels": [float("nan"), 100, 1000]}), 100).index.tolist()
     [1]
     """
@@ -268,7 +268,7 @@ def distinct_networks(results: pd.DataFrame, *, one_teacher: bool) -> pd.DataFra
     Examples
     --------
     >>> import pandas as pd
-    >>> from brainrdl.experiments.methods import distinct_networks
+    >>> from brainrdl.experiments.report.methods import distinct_networks
     >>> runs = {"arm": "teacher", "teacher": "clean", "labels": float("nan"), "seed": [0, 1], "test_error": [2.0, 2.0]}
     >>> len(distinct_networks(pd.DataFrame(runs), one_teacher=True))
     1

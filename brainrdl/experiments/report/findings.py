@@ -2,11 +2,11 @@
 
 import pandas as pd
 
-from brainrdl.experiments import paper
-from brainrdl.experiments._spelling import capital, count, interval, number, p_equals, signed_number, span
-from brainrdl.experiments.comparisons import SIGNIFICANT, Difference, difference, mcnemar_table
-from brainrdl.experiments.methods import METHOD, arm_name, kinds_of, runs_of, teacher_name, with_labels
-from brainrdl.experiments.study_files import StudyFiles
+from brainrdl.experiments.report import paper
+from brainrdl.experiments.report._spelling import capital, count, interval, number, p_equals, signed_number, span
+from brainrdl.experiments.report.comparisons import SIGNIFICANT, Difference, difference, mcnemar_table
+from brainrdl.experiments.report.methods import METHOD, arm_name, kinds_of, runs_of, teacher_name, with_labels
+from brainrdl.experiments.report.study_files import StudyFiles
 
 _DATASETS = {"mnist": "MNIST", "cifar100": "CIFAR-100"}
 _FEW_SEEDS = 10

@@ -12,8 +12,8 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import NDArray
 
-from brainrdl.experiments.comparisons import Correctness
-from brainrdl.experiments.methods import METHOD, method_name
+from brainrdl.experiments.report.comparisons import Correctness
+from brainrdl.experiments.report.methods import METHOD, method_name
 from brainrdl.labelled import check_rdms
 
 _T = TypeVar("_T")
@@ -98,7 +98,7 @@ def read_study(folder: Path) -> StudyFiles:
     Examples
     --------
     >>> from pathlib import Path
-    >>> from brainrdl.experiments.study_files import read_study
+    >>> from brainrdl.experiments.report.study_files import read_study
     >>> read_study(Path("nowhere"))
     Traceback (most recent call last):
     FileNotFoundError: nowhere lacks results.csv, correctness.npz, manifest.json; a report is made from what a study
@@ -150,7 +150,7 @@ def check_results(results: pd.DataFrame, correctness: Correctness, *, one_teache
     Examples
     --------
     >>> import numpy as np, pandas as pd
-    >>> from brainrdl.experiments.study_files import check_results
+    >>> from brainrdl.experiments.report.study_files import check_results
     >>> run = {"row": "plain-seed0", "arm": "plain", "teacher": "", "labels": np.nan, "seed": 0, "test_error": 25.0}
     >>> check_results(pd.DataFrame([run]), {"plain-seed0": np.array([True, True, False, False])})
     Traceback (most recent call last):

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainrdl.experiments import paper
-from brainrdl.experiments.methods import in_order, method_name, runs_of
+from brainrdl.experiments.report import paper
+from brainrdl.experiments.report.methods import in_order, method_name, runs_of
 from brainrdl.inference import crossed_bootstrap, holm, mcnemar, paired_t_interval
 
 Correctness = Mapping[str, NDArray[np.bool_]]
@@ -82,7 +82,7 @@ def difference(
     Examples
     --------
     >>> import numpy as np, pandas as pd
-    >>> from brainrdl.experiments.comparisons import difference
+    >>> from brainrdl.experiments.report.comparisons import difference
     >>> runs = pd.DataFrame({"row": ["a", "b"], "arm": ["rdl", "plain"], "teacher": ["clean", ""], "seed": [0, 0]})
     >>> correctness = {"a": np.array([True, True]), "b": np.array([True, False])}
     >>> difference(runs, correctness, ("rdl", "clean"), ("plain", ""))[:5]
@@ -129,7 +129,7 @@ def mcnemar_table(
     Examples
     --------
     >>> import numpy as np, pandas as pd
-    >>> from brainrdl.experiments.comparisons import mcnemar_table
+    >>> from brainrdl.experiments.report.comparisons import mcnemar_table
     >>> runs = pd.DataFrame({"row": ["a", "b"], "arm": ["rdl", "plain"], "teacher": ["paper", ""], "seed": [0, 0]})
     >>> correctness = {"a": np.ones(8, bool), "b": np.array([1, 1, 0, 0, 0, 0, 0, 0], bool)}
     >>> mcnemar_table(runs, correctness, study="mnist").values.tolist()

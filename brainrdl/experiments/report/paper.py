@@ -59,7 +59,7 @@ class PublishedStudy:
 
         Examples
         --------
-        >>> from brainrdl.experiments.paper import PAPER
+        >>> from brainrdl.experiments.report.paper import PAPER
         >>> PAPER["mnist"].test("rdl", "plain")
         PublishedTest(p=0.01, better='rdl')
         """
@@ -138,7 +138,7 @@ def published_error(study: str, arm: str, teacher: str) -> float | None:
 
     Examples
     --------
-    >>> from brainrdl.experiments.paper import published_error
+    >>> from brainrdl.experiments.report.paper import published_error
     >>> published_error("mnist", "rdl", "paper"), published_error("mnist", "rdl", "clean")
     (0.49, None)
     """

@@ -9,9 +9,9 @@ import json
 import numpy as np
 import pandas as pd
 
-from brainrdl.experiments import paper
-from brainrdl.experiments.comparisons import NO_DIFFERENCE, Correctness, difference, mcnemar_table
-from brainrdl.experiments.methods import METHOD, arm_name, in_order, method_name
+from brainrdl.experiments.report import paper
+from brainrdl.experiments.report.comparisons import NO_DIFFERENCE, Correctness, difference, mcnemar_table
+from brainrdl.experiments.report.methods import METHOD, arm_name, in_order, method_name
 from brainrdl.inference import binomial_standard_error, t_interval
 
 
@@ -49,7 +49,7 @@ def error_table(
     Examples
     --------
     >>> import numpy as np, pandas as pd
-    >>> from brainrdl.experiments.tables import error_table
+    >>> from brainrdl.experiments.report.tables import error_table
     >>> runs = {"row": ["a", "b"], "arm": ["rdl", "plain"], "teacher": ["paper", ""], "seed": [0, 0]}
     >>> runs |= {"test_error": [0.0, 50.0], "validation_error": [1.0, 40.0]}
     >>> correctness = {"a": np.array([True, True]), "b": np.array([True, False])}
@@ -110,7 +110,7 @@ def labels_table(results: pd.DataFrame, correctness: Correctness, *, n_resamples
     Examples
     --------
     >>> import numpy as np, pandas as pd
-    >>> from brainrdl.experiments.tables import labels_table
+    >>> from brainrdl.experiments.report.tables import labels_table
     >>> runs = {"row": ["a", "b"], "arm": ["rdl", "plain"], "teacher": ["clean", ""], "labels": [9, 9], "seed": [0, 0]}
     >>> runs |= {"test_error": [0.0, 50.0], "validation_error": [1.0, 40.0]}
     >>> correctness = {"a": np.array([True, True]), "b": np.array([True, False])}
@@ -149,7 +149,7 @@ def geometry_table(geometry: pd.DataFrame) -> pd.DataFrame:
     Examples
     --------
     >>> import pandas as pd
-    >>> from brainrdl.experiments.tables import geometry_table
+    >>> from brainrdl.experiments.report.tables import geometry_table
     >>> lines = {"arm": ["plain", "rdl"], "labels": None, "seed": 0, "teacher": "clean", "layer": "fc"}
     >>> lines |= {"e_aux": [4.0, 1.0], "correlation": [0.5, 0.9]}
     >>> geometry_table(pd.DataFrame(lines))[["method", "ratio", "n_below", "below"]].values.tolist()
@@ -211,7 +211,7 @@ def tries_table(tries: pd.DataFrame) -> pd.DataFrame:
     Examples
     --------
     >>> import pandas as pd
-    >>> from brainrdl.experiments.tables import tries_table
+    >>> from brainrdl.experiments.report.tables import tries_table
     >>> tried = {"arm": "rdl", "labels": None, "teacher": "clean", "try": [0], "setting": ['{"alpha0": 2.0}']}
     >>> tried |= {"validation_error": None, "validation_loss": None, "chosen": True, "seconds": None}
     >>> tries_table(pd.DataFrame(tried))[["method", "setting", "note"]].values.tolist()
@@ -253,7 +253,7 @@ def spell_setting(setting: str) -> str:
 
     Examples
     --------
-    >>> from brainrdl.experiments.tables import spell_setting
+    >>> from brainrdl.experiments.report.tables import spell_setting
     >>> spell_setting('{"alpha0": 3.0, "learning_rate": 0.1}'), spell_setting("{}")
     ('α₀ 3, learning rate 0.1', 'as in the recipe')
     """

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from brainrdl.experiments._spelling import (
+from brainrdl.experiments.report._spelling import (
     as_text,
     capital,
     count,
@@ -19,7 +19,7 @@ from brainrdl.experiments._spelling import (
     signed_number,
     with_interval,
 )
-from brainrdl.experiments.methods import (
+from brainrdl.experiments.report.methods import (
     ABOUT_ARMS,
     ABOUT_TEACHERS,
     ARM_NAMES,
@@ -28,7 +28,7 @@ from brainrdl.experiments.methods import (
     method_name,
     teacher_name,
 )
-from brainrdl.experiments.study_files import StudyFiles
+from brainrdl.experiments.report.study_files import StudyFiles
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def errors(table: pd.DataFrame, caption: str, note: str = "", *, tested: bool = 
     Examples
     --------
     >>> import pandas as pd
-    >>> from brainrdl.experiments.printed import errors
+    >>> from brainrdl.experiments.report.printed import errors
     >>> line = {"method": "plain", "n_seeds": 1, "test_error": 3.4, "standard_error": 0.4, "validation_error": 3.5}
     >>> unknown = ["low", "high", "difference", "crossed_low", "crossed_high", "paired_low", "paired_high"]
     >>> errors(pd.DataFrame([line | dict.fromkeys(unknown, float("nan"))]), "Test errors").rows
@@ -234,7 +234,7 @@ def key(networks: pd.DataFrame) -> Iterator[Table]:
     Examples
     --------
     >>> import pandas as pd
-    >>> from brainrdl.experiments.printed import key
+    >>> from brainrdl.experiments.report.printed import key
     >>> [table.rows for table in key(pd.DataFrame({"arm": ["plain"], "teacher": [""]}))]
     [((('plain',), ('The network trained on the task alone.',)),)]
     """
