@@ -6,7 +6,6 @@ anywhere is resumed by the same command.
 
 import dataclasses
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
@@ -296,11 +295,6 @@ def read_run(folder: Path, make: Callable[[], nn.Module]) -> Run | None:
     weights = folder / "model.safetensors"
     model = load_model(weights, make) if weights.exists() else None
     return Run(model, pd.read_csv(folder / "history.csv"), record)
-
-
-def clear(folder: Path) -> None:
-    """Remove a run, finished or not."""
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _digest(model: nn.Module) -> str:

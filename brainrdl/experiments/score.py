@@ -15,31 +15,13 @@ from brainrdl.checkpoint import atomic_path
 from brainrdl.data import LabelledImages, TensorLoader, to_float
 from brainrdl.distances import rdm
 from brainrdl.experiments.lab import Lab, Run
+from brainrdl.experiments.report.study_files import RESULTS
 from brainrdl.experiments.study import Row
 from brainrdl.features import capture
 from brainrdl.labelled import label_rdms
 from brainrdl.randomness import derive_seed
 from brainrdl.trainer import Trainer
 
-COLUMNS = (
-    "row",
-    "arm",
-    "seed",
-    "dataset",
-    "train_size",
-    "labels",
-    "teacher",
-    "teacher_size",
-    "teacher_seed",
-    "validation_error",
-    "test_error",
-    "alpha0",
-    "epochs",
-    "updates",
-    "device",
-    "precision",
-    "seconds",
-)
 _GEOMETRY_IMAGES = 1_000
 _PER_CLASS = 10
 
@@ -79,7 +61,7 @@ def write_results(lab: Lab, rows: list[Row]) -> pd.DataFrame:
             {**line, "setting": run.record["setting"], "weights": run.record["weights"]}
             | {key: run.record[key] for key in ("threads", "died")}
         )
-    results = pd.DataFrame(table, columns=list(COLUMNS))
+    results = pd.DataFrame(table, columns=list(RESULTS))
     for column in ("labels", "teacher_size", "teacher_seed"):
         results[column] = results[column].astype("Int64")
     with atomic_path(folder / "results.csv") as temporary:

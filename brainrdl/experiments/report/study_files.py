@@ -18,12 +18,12 @@ from brainrdl.labelled import check_rdms
 
 _T = TypeVar("_T")
 
-_RESULTS = (
+RESULTS = (
     *("row", "arm", "seed", "dataset", "train_size", "labels", "teacher", "teacher_size", "teacher_seed"),
     *("validation_error", "test_error", "alpha0", "epochs", "updates", "device", "precision", "seconds"),
 )
 _COLUMNS = {
-    "results.csv": _RESULTS,
+    "results.csv": RESULTS,
     "histories.csv": ("row", "arm", "teacher", "labels", "seed", "epoch", "task_error", "validation_error"),
     "geometry.csv": ("row", "arm", "labels", "seed", "teacher", "layer", "e_aux", "correlation"),
     "tries.csv": (
