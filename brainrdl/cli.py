@@ -32,7 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         recipe = override(study.recipe, _settings(options))
         command = shlex.join(["brainrdl", *arguments])
         report = reproduce(study, _request(options), recipe, command=command)
-    except (ValueError, OSError, RuntimeError) as error:
+    except KeyboardInterrupt:
+        print("\nbrainrdl: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    except (ValueError, TypeError, OSError, RuntimeError) as error:
         print(f"brainrdl: {error}", file=sys.stderr)
         return 2
     print(f"report: {report}")
@@ -128,7 +131,10 @@ def _settings(options: argparse.Namespace) -> list[str]:
 
 
 def _names(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
+    names = tuple(part.strip() for part in text.split(","))
+    if not all(names):
+        raise argparse.ArgumentTypeError(f"a list like A,B is expected, got {text!r}")
+    return names
 
 
 def _numbers(text: str) -> tuple[int, ...]:

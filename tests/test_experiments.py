@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +22,6 @@ from brainrdl import cli
 from brainrdl.data import load_digits
 from brainrdl.experiments.arms import Arm, Context, initialised, paper_arms, train
 from brainrdl.experiments.digits import digits_study
-from brainrdl.experiments.lab import Lab
 from brainrdl.experiments.mnist import mnist_study
 from brainrdl.experiments.recipe import Recipe, override, recipe_from
 from brainrdl.experiments.reproduce import replay, reproduce
@@ -343,12 +343,84 @@ def test_hints_in_one_epoch_are_refused_before_anything_is_trained(tmp_path: Pat
     assert not list(tmp_path.iterdir())
 
 
-def test_more_tries_than_candidates_are_refused(tmp_path: Path) -> None:
-    study, asked = digits_study(), request(tmp_path, tries=5)
-    splits = study.load(None, 150, False)
-    lab = Lab(study, RECIPE, splits, asked, Fabric(accelerator="cpu", devices=1), say=quiet)
-    with pytest.raises(ValueError, match=r"^--tries is 5, but there are 4 settings to try for 'plain'; ask for at "):
-        lab.choose(study.arm("plain"), None)
+@pytest.mark.parametrize(
+    ("changes", "settings", "message"),
+    [
+        ({"tries": 5}, [], "--tries is 5, but there are 4 settings to try for 'plain'; ask for at most that many"),
+        ({}, ["layers=pool1,pol2"], "layers names 'pol2', which the network has not; did you mean 'pool2' or 'pool1'?"),
+        ({}, ["hint_layer=retina"], "hint_layer names 'retina', which the network has not; did you mean 'linear'?"),
+        ({"alphas": (float("nan"),)}, [], "alpha must be a finite number of at least 0, got nan"),
+        (
+            {"limit_train": 101},
+            [],
+            "101 training images in batches of 10 leave a batch without distances, or less than an image a class; "
+            "change --limit-train, --labels or --set batch_size=…",
+        ),
+        (
+            {"labels": (20, 150)},
+            [],
+            "--labels must lie between the number of classes (10) and the number of training images less one (149), "
+            "got 150",
+        ),
+    ],
+)
+def test_what_would_fail_late_fails_before_anything_is_written(
+    tmp_path: Path, changes: dict[str, object], settings: list[str], message: str
+) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        reproduce(digits_study(), request(tmp_path, **changes), override(RECIPE, settings), say=quiet)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        (
+            "study.json",
+            "{",
+            "{path} is damaged (Expecting property name enclosed in double quotes: line 1 column 2 (char 1)); "
+            "restore it, or remove it to have it made again",
+        ),
+        ("runs/plain-seed0/run.json", "[]", "{path} holds a list, expected a dict; it is another file"),
+        (
+            "runs/plain-seed0/run.json",
+            "{}",
+            "{path} lacks 'arm', 'died', 'epochs', 'labels', 'seconds', 'seed', 'setting', 'teacher', 'weights'; it "
+            "is damaged, or of another version",
+        ),
+        (
+            "runs/plain-seed0/history.csv",
+            "epoch\n0\n",
+            "{path} does not hold the run's 3 epochs; remove {folder} to make the run again",
+        ),
+        (
+            "tries/plain/choice.json",
+            "[]",
+            "{path} marks 0 settings as chosen, expected 1; remove {folder} to choose again",
+        ),
+    ],
+)
+def test_a_damaged_file_is_named(finished: Path, tmp_path: Path, file: str, content: str, message: str) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    path = out / file
+    path.write_text(content)
+    with pytest.raises(ValueError) as error:
+        reproduce(digits_study(), request(out, seeds=2), RECIPE, say=quiet)
+    assert str(error.value) == message.replace("{path}", str(path)).replace("{folder}", str(path.parent))
+
+
+def test_other_weights_than_were_trained_are_noticed(finished: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    folder = out / "runs" / "plain-seed0"
+    shutil.copy(out / "runs" / "plain-seed1" / "model.safetensors", folder)
+    with pytest.raises(ValueError) as error:
+        reproduce(digits_study(), request(out, seeds=2), RECIPE, say=quiet)
+    assert str(error.value) == (
+        f"{folder / 'model.safetensors'} holds other weights than the run was finished with; remove {folder} to make "
+        "the run again"
+    )
 
 
 def test_rows_are_planned_in_order_and_once() -> None:
@@ -439,7 +511,7 @@ def test_impossible_recipes_are_refused(setting: str, message: str) -> None:
             "--alphas gives 2 values and --tries 3: every arm gets as many tries, so give as many values",
         ),
         (["--replay", "row"], "--replay takes results.json:ROW, got 'row'"),
-        (["--replay", "nowhere.json:row"], "[Errno 2] No such file or directory: 'nowhere.json'"),
+        (["--replay", "nowhere.json:row"], "there is no file nowhere.json"),
     ],
 )
 def test_command_line_says_what_is_wrong(

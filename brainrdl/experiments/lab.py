@@ -5,7 +5,6 @@ anywhere is resumed by the same command.
 """
 
 import dataclasses
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
@@ -20,6 +19,7 @@ from torch import nn
 
 from brainrdl.checkpoint import atomic_path, load_model, save_model
 from brainrdl.data import LabelledImages
+from brainrdl.experiments._files import read_json, write_json
 from brainrdl.experiments.arms import Arm, Context, Setting, train
 from brainrdl.experiments.recipe import Recipe
 from brainrdl.experiments.study import Request, Row, Splits, Study, labelled_subset
@@ -27,6 +27,7 @@ from brainrdl.randomness import derive_seed
 
 _CHOICE_SEED = -1  # trials share no seed with the runs they choose for
 _LABELS_FOR_CHOICE = 1_000
+_RECORD = ("arm", "seed", "labels", "teacher", "setting", "epochs", "seconds", "weights", "died")
 
 
 @dataclass(frozen=True)
@@ -137,9 +138,7 @@ class Lab:
     def tries(self) -> pd.DataFrame:
         """Every setting considered so far in this folder, what it gave on validation, and which were chosen."""
         rows = [
-            row
-            for path in sorted((self.request.out / "tries").glob("*/choice.json"))
-            for row in json.loads(path.read_text())
+            row for path in sorted((self.request.out / "tries").glob("*/choice.json")) for row in read_json(path, list)
         ]
         return pd.DataFrame(rows)
 
@@ -149,7 +148,12 @@ class Lab:
         folder = self.request.out / "tries" / row.name.removesuffix(f"-seed{_CHOICE_SEED}")
         note = folder / "choice.json"
         if note.exists():
-            return next(entry["setting"] for entry in json.loads(note.read_text()) if entry["chosen"])
+            chosen = [entry["setting"] for entry in read_json(note, list) if entry["chosen"]]
+            if len(chosen) != 1:
+                raise ValueError(
+                    f"{note} marks {len(chosen)} settings as chosen, expected 1; remove {folder} to choose again"
+                )
+            return dict(chosen[0])
         inherited = {} if arm.name in ("plain", "teacher") or len(candidates) == 1 else self._plain_setting(labels)
 
         def trial() -> Context:
@@ -180,7 +184,7 @@ class Lab:
         ]
         if runs and all(run.model is None for run in runs):
             raise RuntimeError(f"all {len(runs)} settings tried for {arm.name!r} died in training; see {folder}")
-        _write_json(entries, note)
+        write_json(entries, note)
         for number in range(len(runs)):
             (folder / str(number) / "model.safetensors").unlink(missing_ok=True)
         return candidates[best]
@@ -192,11 +196,6 @@ class Lab:
     def _candidates(self, arm: Arm) -> list[Setting]:
         if arm.name in ("rdl", "rdl_corr") and self.request.alphas:
             return [{"alpha0": alpha0} for alpha0 in self.request.alphas]
-        if self.request.tries > len(arm.candidates):
-            raise ValueError(
-                f"--tries is {self.request.tries}, but there are {len(arm.candidates)} settings to try for "
-                f"{arm.name!r}; ask for at most that many"
-            )
         return list(arm.candidates[: self.request.tries])
 
     def _labels_for_choice(self) -> int:
@@ -262,7 +261,7 @@ class Lab:
             save_model(model, folder / "model.safetensors", record)
         with atomic_path(folder / "history.csv") as temporary:
             history.to_csv(temporary, index=False)
-        _write_json(record, folder / "run.json")  # last: its presence says that the run is done
+        write_json(record, folder / "run.json")  # last: its presence says that the run is done
         for leftover in ("checkpoint.pt", "hint.pt"):
             (folder / leftover).unlink(missing_ok=True)
         # read back, not handed on: a run must not depend on whether it was just made or made before
@@ -280,21 +279,31 @@ def read_run(folder: Path, make: Callable[[], nn.Module]) -> Run | None:
     Raises
     ------
     ValueError
-        If a file of it is damaged.
+        If a file of it is missing or damaged.
     """
     if not (folder / "run.json").exists():
         return None
-    try:
-        record = json.loads((folder / "run.json").read_text())
-    except json.JSONDecodeError as error:
-        raise ValueError(
-            f"{folder / 'run.json'} is damaged ({error}); remove {folder} to make the run again"
-        ) from error
+    record = read_json(folder / "run.json", dict, _RECORD)
     if record["died"]:
         return Run(None, pd.DataFrame(), record)
-    weights = folder / "model.safetensors"
-    model = load_model(weights, make) if weights.exists() else None
-    return Run(model, pd.read_csv(folder / "history.csv"), record)
+    try:
+        model = load_model(folder / "model.safetensors", make)
+        history = pd.read_csv(folder / "history.csv")
+    except (ValueError, FileNotFoundError) as error:
+        raise ValueError(
+            f"{folder} holds a finished run with a fault: {error}. Remove the folder to make it again"
+        ) from error
+    if _digest(model) != record["weights"]:
+        raise ValueError(
+            f"{folder / 'model.safetensors'} holds other weights than the run was finished with; remove {folder} to "
+            "make the run again"
+        )
+    if "validation_error" not in history or len(history) != record["epochs"]:
+        raise ValueError(
+            f"{folder / 'history.csv'} does not hold the run's {record['epochs']} epochs; remove {folder} to make the "
+            "run again"
+        )
+    return Run(model, history, record)
 
 
 def _digest(model: nn.Module) -> str:
@@ -312,8 +321,3 @@ def _device_name(device: torch.device) -> str:
 
 def _told(setting: Setting) -> str:
     return ", ".join(f"{knob} {value:g}" for knob, value in setting.items()) or "default settings"
-
-
-def _write_json(value: Any, path: Path) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n")

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
+from brainrdl.distances import check_metric
 from brainrdl.ids import did_you_mean
+from brainrdl.losses import GRADIENTS
 
 SCHEDULES = ("linear", "constant", "cosine")
 
@@ -85,6 +87,22 @@ class Recipe:
             raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
         if not 0 < self.hint_share < 1:
             raise ValueError(f"hint_share must lie between 0 and 1, got {self.hint_share}")
+        for name in ("metric", "corr_metric"):
+            check_metric(getattr(self, name))
+        if self.gradient not in GRADIENTS:
+            raise ValueError(f"unknown gradient {self.gradient!r}; known are: {', '.join(GRADIENTS)}")
+        for name in ("n_pairs", "corr_pairs"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1 or none, got {value}")
+        if not self.temperature > 0:
+            raise ValueError(f"temperature must be above 0, got {self.temperature}")
+        if not 0 <= self.momentum < 1 or not 0 <= self.weight_decay < float("inf"):
+            raise ValueError(
+                f"momentum must lie in 0 … 1 and weight_decay be at least 0, got {self.momentum} and "
+                f"{self.weight_decay}"
+            )
+        if not self.layers or not self.supervised_layers:
+            raise ValueError("layers and supervised_layers must name at least one layer each")
         if self.schedule not in SCHEDULES:
             raise ValueError(f"unknown schedule {self.schedule!r}; known are: {', '.join(SCHEDULES)}")
         if self.supervision_schedule not in ("paper", "linear"):

@@ -14,12 +14,13 @@ from typing import Any
 import torch
 from lightning.fabric import Fabric
 
-from brainrdl.checkpoint import atomic_path, differences
+from brainrdl.checkpoint import differences
+from brainrdl.experiments._files import read_json, write_json
 from brainrdl.experiments.lab import Lab
 from brainrdl.experiments.recipe import Recipe, recipe_from
 from brainrdl.experiments.report import write_report
 from brainrdl.experiments.score import write_geometry, write_mds, write_rdms, write_results
-from brainrdl.experiments.study import Request, Row, Splits, Study, frozen, plan
+from brainrdl.experiments.study import Request, Row, Splits, Study, check, frozen, plan
 from brainrdl.inference import binomial_standard_error
 
 _PACKAGES = ("brainrdl", "torch", "torchvision", "lightning", "numpy", "scipy", "scikit-learn", "xarray", "pandas")
@@ -58,15 +59,12 @@ def reproduce(
     start = time.perf_counter()
     _use_threads(study, request)
     rows = plan(study, request)
-    shortest = min(recipe.epochs, recipe.choice_epochs or recipe.epochs)
-    if shortest < 2 and any(row.arm == "hints" for row in rows):
-        raise ValueError(
-            f"hints take two stages, and so at least 2 epochs, got {shortest}; ask for more, or leave it out"
-        )
     request = dataclasses.replace(request, out=request.out.resolve())
     splits = study.load(request.data_dir, request.limit_train, request.download)
+    check(study, recipe, request, splits, rows)
+    fabric = _fabric(request.device)
     _claim(request.out, frozen(study, recipe, request, splits))
-    lab = Lab(study, recipe, _on(splits, request.device), request, _fabric(request.device), say=say)
+    lab = Lab(study, recipe, _on(splits, request.device), request, fabric, say=say)
     for number, row in enumerate(rows):
         say(f"[{number + 1}/{len(rows)}] {row.name}")
         lab.run(row)
@@ -107,7 +105,7 @@ def replay(study: Study, source: Path, row_name: str, request: Request, *, say: 
         If the file is of another study, has no such row, or was made from other data.
     """
     _use_threads(study, request)
-    recorded = json.loads(source.read_text())
+    recorded = read_json(source, dict, ("study", "recipe", "request", "choices", "data", "rows"))
     if recorded.get("study") != study.name:
         raise ValueError(f"{source} is of the {recorded.get('study')!r} study, not of {study.name!r}")
     by_name = {line["row"]: line for line in recorded["rows"]}
@@ -133,8 +131,7 @@ def replay(study: Study, source: Path, row_name: str, request: Request, *, say: 
         )
     _claim(request.out, frozen(study, recipe, request, splits))
     for name, entries in recorded["choices"].items():
-        with atomic_path(request.out / "tries" / name / "choice.json") as temporary:
-            temporary.write_text(json.dumps(entries))
+        write_json(entries, request.out / "tries" / name / "choice.json")
     lab = Lab(study, recipe, _on(splits, request.device), request, _fabric(request.device), say=say)
     row = Row(line["arm"], line["seed"], line["teacher"] or "", line["labels"])
     run = lab.run(row)
@@ -165,10 +162,9 @@ def _claim(folder: Path, configuration: dict[str, Any]) -> None:
     if not path.exists():
         if folder.exists() and any(folder.iterdir()):
             raise ValueError(f"{folder} is not empty and holds no study; name a new folder with --out")
-        with atomic_path(path) as temporary:
-            temporary.write_text(json.dumps(configuration, indent=1) + "\n")
+        write_json(configuration, path)
         return
-    differing = differences(json.loads(path.read_text()), json.loads(json.dumps(configuration)))
+    differing = differences(read_json(path, dict), json.loads(json.dumps(configuration)))
     if differing:
         raise ValueError(
             f"{folder} holds a study with another configuration: {'; '.join(differing)}. Ask for the same to go on "
@@ -180,7 +176,7 @@ def _all_rows(study: Study, request: Request, asked: list[Row]) -> list[Row]:
     """The rows asked for, and those found done from earlier invocations, in the study's order."""
     found = []
     for path in (request.out / "runs").glob("*/run.json"):
-        record = json.loads(path.read_text())
+        record = read_json(path, dict, ("arm", "seed", "teacher", "labels"))
         found.append(Row(record["arm"], record["seed"], record["teacher"], record["labels"]))
     asked_teachers = any(row.arm == "teacher" for row in asked)
     rows = set(asked) | {row for row in found if row.arm != "teacher" or asked_teachers}
@@ -213,7 +209,7 @@ def _write_manifest(lab: Lab, command: str, seconds: float) -> None:
     dead = [
         path.parent.name
         for path in sorted((lab.request.out / "runs").glob("*/run.json"))
-        if json.loads(path.read_text())["died"]
+        if read_json(path, dict, ("died",))["died"]
     ]
     if dead:
         notes.append(f"Runs that died in training (a loss was not finite): {', '.join(dead)}.")
@@ -231,19 +227,18 @@ def _write_manifest(lab: Lab, command: str, seconds: float) -> None:
             "threads": torch.get_num_threads(),
             "system": f"{platform.system()} {platform.machine()}",
         },
-        "configuration": json.loads((lab.request.out / "study.json").read_text()),
+        "configuration": read_json(lab.request.out / "study.json", dict),
         "teacher_images": lab.splits.notes,
         "data": lab.splits.checksums,
         "one_teacher": lab.request.one_teacher,
         "classes": list(lab.splits.training.classes),
         "notes": notes,
     }
-    with atomic_path(lab.request.out / "manifest.json") as temporary:
-        temporary.write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
+    write_json(manifest, lab.request.out / "manifest.json")
 
 
 def _seconds(folder: Path) -> float:
-    return sum(float(json.loads(path.read_text())["seconds"]) for path in folder.rglob("run.json"))
+    return sum(float(read_json(path, dict, ("seconds",))["seconds"]) for path in folder.rglob("run.json"))
 
 
 def _processor() -> str:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from brainrdl.checkpoint import atomic_path
 from brainrdl.data import LabelledImages, TensorLoader, to_float
 from brainrdl.distances import rdm
+from brainrdl.experiments._files import read_json, write_json
 from brainrdl.experiments.lab import Lab, Run
 from brainrdl.experiments.report.study_files import RESULTS
 from brainrdl.experiments.study import Row
@@ -66,21 +67,19 @@ def write_results(lab: Lab, rows: list[Row]) -> pd.DataFrame:
         results[column] = results[column].astype("Int64")
     with atomic_path(folder / "results.csv") as temporary:
         results.to_csv(temporary, index=False)
-    with atomic_path(folder / "results.json") as temporary:
-        rerun = {
-            "study": lab.study.name,
-            "recipe": asdict(lab.recipe),
-            "request": {
-                key: str(value) if isinstance(value, Path) else value for key, value in asdict(lab.request).items()
-            },
-            "choices": {
-                path.parent.name: json.loads(path.read_text())
-                for path in sorted((folder / "tries").glob("*/choice.json"))
-            },
-            "data": lab.splits.checksums,
-            "rows": records,
-        }
-        temporary.write_text(json.dumps(rerun, indent=1, ensure_ascii=False) + "\n")
+    rerun = {
+        "study": lab.study.name,
+        "recipe": asdict(lab.recipe),
+        "request": {
+            key: str(value) if isinstance(value, Path) else value for key, value in asdict(lab.request).items()
+        },
+        "choices": {
+            path.parent.name: read_json(path, list) for path in sorted((folder / "tries").glob("*/choice.json"))
+        },
+        "data": lab.splits.checksums,
+        "rows": records,
+    }
+    write_json(rerun, folder / "results.json")
     if not histories:
         raise RuntimeError(
             f"every run died in training ({folder / 'results.json'} says of what); lower the learning rate or α₀ "

@@ -1,6 +1,6 @@
 """What makes a study: its data, its network and its recipe. And what a user asks of it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,10 @@ from torch import nn
 from brainrdl.data import LabelledImages, stratified_split
 from brainrdl.experiments.arms import Arm
 from brainrdl.experiments.recipe import Recipe
+from brainrdl.features import list_layers
 from brainrdl.ids import did_you_mean
 from brainrdl.randomness import derive_seed
+from brainrdl.schedules import check_alpha
 
 TEACHERS = ("paper", "clean", "labels")
 
@@ -181,6 +183,51 @@ def plan(study: Study, request: Request) -> list[Row]:
         for seed in range(1 if arm.name == "teacher" and request.one_teacher else request.seeds)
     ]
     return list(dict.fromkeys(rows))
+
+
+def check(study: Study, recipe: Recipe, request: Request, splits: Splits, rows: Sequence[Row]) -> None:
+    """Refuse what would fail only after hours of training.
+
+    Raises
+    ------
+    ValueError
+        For layers that the network has not, numbers of labels or images that leave no batch to train on, too few
+        epochs, α₀ that are no weights, more tries than settings.
+    """
+    names = list_layers(study.model(splits)())
+    for name, layers in (
+        ("layers", recipe.layers),
+        ("supervised_layers", recipe.supervised_layers),
+        ("hint_layer", (recipe.hint_layer,)),
+    ):
+        for layer in layers:
+            if layer not in names:
+                raise ValueError(f"{name} names {layer!r}, which the network has not{did_you_mean(layer, names)}")
+    for alpha0 in request.alphas:
+        check_alpha(alpha0)
+    arms = {row.arm for row in rows}
+    shortest = min(recipe.epochs, recipe.choice_epochs or recipe.epochs)
+    if shortest < 2 and "hints" in arms:
+        raise ValueError(
+            f"hints take two stages, and so at least 2 epochs, got {shortest}; ask for more, or leave it out"
+        )
+    for arm in (study.arm(name) for name in ("plain", "teacher", *sorted(arms))):
+        own = request.alphas if arm.name in ("rdl", "rdl_corr") else ()
+        if not own and request.tries > len(arm.candidates):
+            raise ValueError(
+                f"--tries is {request.tries}, but there are {len(arm.candidates)} settings to try for "
+                f"{arm.name!r}; ask for at most that many"
+            )
+    sizes = [len(splits.training)]
+    for n in request.labels:
+        labelled, rest = labelled_subset(splits.training, n)
+        sizes += [len(labelled), len(rest) - len(rest) % recipe.batch_size]
+    for size in sizes:
+        if size < len(splits.training.classes) or size % recipe.batch_size == 1:
+            raise ValueError(
+                f"{size} training images in batches of {recipe.batch_size} leave a batch without distances, or less "
+                "than an image a class; change --limit-train, --labels or --set batch_size=…"
+            )
 
 
 def labelled_subset(training: LabelledImages, n: int) -> tuple[LabelledImages, LabelledImages]:
