@@ -281,8 +281,6 @@ class Run:
             "student": {name: list(value.shape) for name, value in self.what.student.state_dict().items()},
             "trained": [n for n, p in self.what.student.named_parameters() if p.requires_grad],
             "task_loss": None if loss is None else getattr(loss, "__qualname__", type(loss).__name__),
-            "terms": terms,
-            "teachers": [teacher.fingerprint() for teacher in self.teachers],
             "optimizer": {"name": type(optimizer).__name__, "groups": [_settings(g) for g in optimizer.param_groups]},
             "scheduler": None
             if self.scheduler is None
@@ -293,6 +291,8 @@ class Run:
             "stimuli_per_update": self.stimuli_per_update,
             "seed": self.seed,
             "precision": str(self.fabric._precision.precision),
+            "terms": terms,
+            "teachers": [teacher.fingerprint() for teacher in self.teachers],
         }
         plain: dict[str, Any] = json.loads(json.dumps(configuration))
         return plain

@@ -81,7 +81,8 @@ def load_checkpoint(path: str | Path, configuration: Mapping[str, Any]) -> dict[
     differing = differences(state["configuration"], configuration)
     if differing:
         raise ValueError(
-            f"{path} belongs to a run with another configuration: {'; '.join(differing)}. "
+            f"{path} belongs to a run with another configuration: {'; '.join(differing[:5])}"
+            f"{f' and {len(differing) - 5} more' if len(differing) > 5 else ''}. "
             "Restore the setting to go on with it, or name another path to start over"
         )
     return state

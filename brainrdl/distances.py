@@ -272,6 +272,8 @@ def _undefined(features: Tensor, metric: str) -> Tensor:
 
 
 def _flat(features: Tensor) -> Tensor:
+    if not isinstance(features, Tensor):
+        raise TypeError(f"features must be a torch Tensor, got a {type(features).__name__}; torch.as_tensor makes one")
     if features.ndim < 2 or features.shape[0] < 2 or features[0].numel() == 0:
         raise ValueError(
             f"features must have shape (stimuli, units, …) with at least 2 stimuli and 1 unit, got "

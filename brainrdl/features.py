@@ -201,6 +201,13 @@ class Recorder:
             handle.remove()
         self._handles.clear()
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Recorder":
+        """What a copied model carries: nothing is recorded there, and nothing of the original's is touched."""
+        inert = object.__new__(Recorder)
+        inert.layers, inert._select, inert._flatten = (), {}, True
+        inert._recording, inert._features, inert._runs, inert._handles = False, {}, {}, []
+        return inert
+
     def __enter__(self) -> Self:
         return self
 

@@ -227,6 +227,11 @@ class RDLTerm(Term):
         alpha: Alpha | Schedule = 1.0,
         stream: str = "task",
     ) -> None:
+        if not isinstance(layers, Mapping):
+            raise TypeError(
+                f"layers must map student layers to teacher names, got a {type(layers).__name__}; write "
+                "{'student layer': 'teacher name'}"
+            )
         super().__init__(tuple(layers), alpha=alpha, stream=stream)
         loss = loss or RDLoss()
         for name in layers.values():

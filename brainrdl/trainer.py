@@ -62,6 +62,13 @@ class Trainer:
         optimizer: MakeOptimizer | None = None,
         fabric: Fabric | None = None,
     ) -> None:
+        if isinstance(terms, Term):
+            raise TypeError(f"terms must be a sequence, got the single term {terms.name!r}; write [term]")
+        if optimizer is not None and not callable(optimizer):
+            raise TypeError(
+                f"optimizer must be a function parameters -> Optimizer, got a {type(optimizer).__name__}; the heads' "
+                "parameters exist only in fit: write lambda parameters: SGD(parameters, lr=…)"
+            )
         self.student = student
         self.terms = tuple(terms)
         self._task_loss = task_loss

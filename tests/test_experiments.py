@@ -423,6 +423,16 @@ def test_other_weights_than_were_trained_are_noticed(finished: Path, tmp_path: P
     )
 
 
+def test_runs_added_after_the_test_set_was_opened_are_named(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    reproduce(digits_study(), request(out, arms=("plain",)), RECIPE, say=quiet)
+    assert json.loads((out / "manifest.json").read_text())["notes"] == []
+    reproduce(digits_study(), request(out, arms=("plain", "deep_supervision")), RECIPE, say=quiet)
+    assert json.loads((out / "manifest.json").read_text())["notes"] == [
+        "Runs added by a later call, after the test set had first been scored: deep_supervision-seed0."
+    ]
+
+
 def test_rows_are_planned_in_order_and_once() -> None:
     rows = plan(mnist_study(), Request(Path(), seeds=2, arms=("plain", "teacher", "rdl"), labels=(100, 300)))
     assert [row.name for row in rows][:6] == [

@@ -458,6 +458,16 @@ COMPILED = (
 )
 
 
+def test_a_copy_of_a_recorded_model_records_nothing():
+    model = nn.Sequential(nn.Linear(3, 2), nn.ReLU())
+    recorder = rdl.Recorder(model, ["0"])
+    x = torch.ones(4, 3)
+    model(x)
+    teacher = rdl.NetworkTeacher(model, ["1"])
+    torch.testing.assert_close(teacher.features(x, ["1"])["1"], model(x))
+    assert list(recorder.features()) == ["0"]
+
+
 def test_a_compiled_student_can_be_trained_where_nothing_is_recorded():
     student = torch.compile(nn.Sequential(nn.Linear(3, 2)), backend="eager")
     loader = [(torch.randn(4, 3), torch.tensor([0, 1, 0, 1]))]

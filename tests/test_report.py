@@ -418,7 +418,8 @@ class TestSummary:
             _, low, high = crossed_bootstrap(stack(file, "rdl-clean"), stack(file, "plain"))
         assert low < 0 < high
         assert (
-            f"The interval holds 0: no difference is shown, and none larger than {number(max(-low, high))} points."
+            f"The interval holds 0: no difference is shown, and one of more than "
+            f"{number(max(-low, high))} points is not supported."
         ) in opening
 
     def test_intervals_that_disagree(self, tmp_path):

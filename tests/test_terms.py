@@ -194,6 +194,12 @@ def test_alpha_is_finite_and_not_negative(alpha):
         Activity(["a", "b"], alpha=alpha)
 
 
+def test_layers_that_name_no_teacher_layer():
+    message = "layers must map student layers to teacher names, got a list; write {'student layer': 'teacher name'}"
+    with raises(TypeError, message):
+        rdl.RDLTerm(network_teacher(), ["one"])
+
+
 def test_alpha_for_other_layers():
     with raises(ValueError, "alpha is given for ['c'], but the term's layers are ['a', 'b']"):
         Activity(["b", "a"], alpha={"c": 1.0})

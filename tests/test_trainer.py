@@ -1075,6 +1075,17 @@ def test_an_empty_loader_to_evaluate():
 # devices and loggers
 
 
+def test_a_single_term_and_a_finished_optimizer_are_refused():
+    with raises(TypeError, "terms must be a sequence, got the single term 'rdl'; write [term]"):
+        rdl.Trainer(network(), brain_term())
+    with raises(
+        TypeError,
+        "optimizer must be a function parameters -> Optimizer, got a SGD; the heads' parameters exist only in fit: "
+        "write lambda parameters: SGD(parameters, lr=…)",
+    ):
+        rdl.Trainer(network(), optimizer=torch.optim.SGD(network().parameters(), lr=0.1))
+
+
 def test_more_than_one_device_is_refused():
     class Two(Fabric):
         world_size = 2

@@ -206,6 +206,10 @@ def _write_manifest(lab: Lab, command: str, seconds: float) -> None:
     notes = []
     if lab.request.one_teacher:
         notes.append("One teacher of each kind serves all seeds: intervals over seeds are conditional on it.")
+    _, *later = read_json(lab.request.out / "scored.json", list)
+    if later:
+        added = ", ".join(name for names in later for name in names)
+        notes.append(f"Runs added by a later call, after the test set had first been scored: {added}.")
     dead = [
         path.parent.name
         for path in sorted((lab.request.out / "runs").glob("*/run.json"))

@@ -48,6 +48,7 @@ def write_results(lab: Lab, rows: list[Row]) -> pd.DataFrame:
     folder = lab.request.out
     test = lab.splits.test()
     runs = {row: lab.run(row) for row in rows}
+    _note_scoring(lab, rows)
     correctness: dict[str, np.ndarray] = {"ids": np.array(test.ids)}
     table, records, histories = [], [], []
     for row, run in runs.items():
@@ -210,6 +211,16 @@ def _line(lab: Lab, row: Row, run: Run) -> dict[str, Any]:
         "alpha0": record["setting"].get("alpha0"),
         **{key: record[key] for key in ("epochs", "updates", "device", "precision", "seconds")},
     }
+
+
+def _note_scoring(lab: Lab, rows: list[Row]) -> None:
+    """Keep which rows were scored by which opening of the test set (``scored.json``)."""
+    path = lab.request.out / "scored.json"
+    before = read_json(path, list) if path.exists() else []
+    known = {name for names in before for name in names}
+    new = [row.name for row in rows if row.name not in known]
+    if new:
+        write_json([*before, new], path)
 
 
 def _history(row: Row, run: Run) -> pd.DataFrame:

@@ -36,8 +36,8 @@ def summary(study: StudyFiles, networks: pd.DataFrame) -> str:
     parts = [
         f"{count(len(runs), 'student network' if len(students) else 'network')} ({count(n_methods, 'method')}, "
         f"{count(len(set(runs['seed'])), 'seed')}), each trained on {' or on '.join(sizes)} for "
-        f"{span(runs['epochs'])} epochs and scored once on {study.n_images:,} test images, after all choices had been "
-        "made on validation images."
+        f"{span(runs['epochs'])} epochs and scored once on {study.n_images:,} test images. Choices were made on "
+        "validation images."
     ]
     taught = networks[networks["teacher"] != ""]
     kinds = [
@@ -183,7 +183,8 @@ def _verdict(compared: Difference, name: str, other: str) -> str:
     paired = interval(compared.paired_low, compared.paired_high, signed=True)
     if _holds_0(compared.low, compared.high):
         largest = max(-compared.low, compared.high)
-        told = f"The interval holds 0: no difference is shown, and none larger than {number(largest)} points."
+        told = "The interval holds 0: no difference is shown"
+        told += f", and one of more than {number(largest)} points is not supported." if largest > 0 else "."
         if not seeds_undecided:
             told += f" On this very test set the seeds do agree (paired t interval {paired})."
         return told

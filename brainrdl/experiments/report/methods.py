@@ -43,8 +43,8 @@ ABOUT_ARMS: Mapping[str, str] = {
     "hints": "First trained to predict an inner layer of the teacher linearly, then on the task.",
     "rdl": "Representational distance learning: the mean squared difference of student's and teacher's RDMs adds to "
     "the loss, layer by layer.",
-    "rdl_corr": "The same with 1 − Pearson r in place of the squared difference: it asks for the teacher's geometry, "
-    "not for its scale.",
+    "rdl_corr": "1 − Pearson r in place of RDL's squared difference, between RDMs of Euclidean distances over all "
+    "pairs, α alike in every layer, unless the recipe says otherwise: it asks for the teacher's geometry, not for its scale.",
     "kd": "Knowledge distillation: the teacher's softened outputs.",
     "rkd": "Relational knowledge distillation: distances in units of their mean.",
     "sp": "Similarity-preserving distillation: normalised inner products within a batch.",
