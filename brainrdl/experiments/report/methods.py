@@ -18,7 +18,9 @@ ARM_NAMES: Mapping[str, str] = {
     "deep_supervision": "deep supervision",
     "hints": "hints",
     "rdl": "RDL",
-    "rdl_corr": "scale-free RDL",
+    "rdl_corr": "1 − Pearson r in place of RDL's squared difference, between RDMs of Euclidean distances over all "
+    "pairs, α alike in every layer, unless the recipe says otherwise: it asks for the teacher's geometry, not for its "
+    "scale.",
     "kd": "KD",
     "rkd": "RKD",
     "sp": "SP",
