@@ -19,8 +19,8 @@ ARM_NAMES: Mapping[str, str] = {
     "hints": "hints",
     "rdl": "RDL",
     "rdl_corr": "1 − Pearson r in place of RDL's squared difference, between RDMs of Euclidean distances over all "
-    "pairs, α alike in every layer, unless the recipe says otherwise: it asks for the teacher's geometry, not for its "
-    "scale.",
+    "pairs, α alike in every layer, unless the recipe says otherwise: it asks for the teacher's geometry, "
+    "not for its scale.",
     "kd": "KD",
     "rkd": "RKD",
     "sp": "SP",
