@@ -18,9 +18,7 @@ ARM_NAMES: Mapping[str, str] = {
     "deep_supervision": "deep supervision",
     "hints": "hints",
     "rdl": "RDL",
-    "rdl_corr": "1 − Pearson r in place of RDL's squared difference, between RDMs of Euclidean distances over all "
-    "pairs, α alike in every layer, unless the recipe says otherwise: it asks for the teacher's geometry, "
-    "not for its scale.",
+    "rdl_corr": "scale-free RDL",
     "kd": "KD",
     "rkd": "RKD",
     "sp": "SP",
@@ -46,7 +44,8 @@ ABOUT_ARMS: Mapping[str, str] = {
     "rdl": "Representational distance learning: the mean squared difference of student's and teacher's RDMs adds to "
     "the loss, layer by layer.",
     "rdl_corr": "1 − Pearson r in place of RDL's squared difference, between RDMs of Euclidean distances over all "
-    "pairs, α alike in every layer, unless the recipe says otherwise: it asks for the teacher's geometry, not for its scale.",
+    "pairs, α alike in every layer, unless the recipe says otherwise: it asks for the geometry, not "
+    "for its scale.",
     "kd": "Knowledge distillation: the teacher's softened outputs.",
     "rkd": "Relational knowledge distillation: distances in units of their mean.",
     "sp": "Similarity-preserving distillation: normalised inner products within a batch.",
