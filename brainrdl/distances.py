@@ -219,7 +219,8 @@ def _square(features: Tensor, patterns: Iterable[tuple[slice, Tensor]], metric: 
     if metric in ("correlation", "cosine"):
         norms = torch.where(_undefined(features, metric), 0.0, squared_norms.sqrt())
         outer = norms[:, None] * norms[None, :]
-        cosine = torch.where(outer > 0, gram / outer.clamp_min(torch.finfo(gram.dtype).tiny), 0.0)
+        # not "outer > 0": a NaN has to stay one, so that training stops on it
+        cosine = torch.where(outer == 0, 0.0, gram / outer.clamp_min(torch.finfo(gram.dtype).tiny))
         square = (1 - cosine).clamp_(0, 2)
         return _symmetric(square), norms
     # |f_i − f_j|² = |f_i|² + |f_j|² − 2 f_i·f_j

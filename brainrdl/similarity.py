@@ -43,7 +43,7 @@ def dissimilarity(distances: Tensor, target: Tensor, compare: str, weights: Tens
         d, t = _deviations(d, w, rounding), _deviations(t, w, rounding)
     product, d_length, t_length = (w * d * t).sum(), (w * d * d).sum(), (w * t * t).sum()
     lengths = d_length * t_length
-    comparable = lengths > 0
+    comparable = ~(lengths <= 0)  # NaN distances make a NaN loss, which stops the training
     # `where` twice: the root's gradient at 0 would be NaN even in the branch not taken
     similarity = torch.where(comparable, product / torch.where(comparable, lengths, 1.0).sqrt(), 0.0)
     return (1 - similarity).to(distances.dtype)
@@ -54,7 +54,7 @@ def _deviations(values: Tensor, weights: Tensor, rounding: float) -> Tensor:
     total = weights.sum()
     deviations = values - (weights * values).sum() / torch.where(total > 0, total, 1.0)
     spread, size = (weights * deviations.square()).sum(), (weights * values.square()).sum()
-    return torch.where(spread > rounding**2 * size, deviations, 0.0)
+    return torch.where(spread <= rounding**2 * size, 0.0, deviations)
 
 
 def check_compare(compare: str) -> None:

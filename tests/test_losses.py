@@ -391,3 +391,11 @@ def test_what_distances_and_pairs_refuse_the_loss_refuses():
     message = "cannot draw 29 distinct pairs from 8 stimuli, which have 28; ask for at least 1 and at most that many"
     with raises(ValueError, message):
         rdl.RDLoss(n_pairs=29)(patterns(), uniform(1))
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("compare", ["mse", "corr", "cosine"])
+def test_a_missing_activation_makes_the_loss_missing(metric, compare):
+    features = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
+    features[2, 1] = torch.nan
+    assert rdl.rdl_loss(features.requires_grad_(), torch.rand(10), metric=metric, compare=compare).isnan()

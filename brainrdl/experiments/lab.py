@@ -230,12 +230,15 @@ class Lab:
         if done is not None:
             return done
         here = context()
+        (folder / "test.npz").unlink(missing_ok=True)  # answers of an earlier run of the same name
         self._say(f"{folder.relative_to(self.request.out)}: {here.recipe.epochs} epochs, {_told(setting)}")
         died = ""
         try:
             model, history = train(arm, here, setting, folder)
         except FloatingPointError as error:
             died, model, history = str(error), here.model(), pd.DataFrame()
+        if not died and not all(bool(torch.isfinite(value).all()) for value in model.state_dict().values()):
+            died = "its weights are not finite after the last update"
         taught = arm.taught and row.teacher
         steps = -(-len(here.training) // here.recipe.batch_size)
         updates = here.recipe.updates if here.unlabelled is not None else here.recipe.epochs * steps

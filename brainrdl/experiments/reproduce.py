@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import platform
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -108,6 +109,8 @@ def replay(study: Study, source: Path, row_name: str, request: Request, *, say: 
     recorded = read_json(source, dict, ("study", "recipe", "request", "choices", "data", "rows"))
     if recorded.get("study") != study.name:
         raise ValueError(f"{source} is of the {recorded.get('study')!r} study, not of {study.name!r}")
+    if request.out.exists() and any(request.out.iterdir()):
+        raise ValueError(f"{request.out} is not empty; a row is repeated from scratch, so name a new folder with --out")
     by_name = {line["row"]: line for line in recorded["rows"]}
     if row_name not in by_name:
         raise ValueError(f"{source} has no row {row_name!r}; it has: {', '.join(by_name)}")
@@ -131,12 +134,14 @@ def replay(study: Study, source: Path, row_name: str, request: Request, *, say: 
         )
     _claim(request.out, frozen(study, recipe, request, splits))
     for name, entries in recorded["choices"].items():
+        if not re.fullmatch(r"[a-z0-9_-]+", name):
+            raise ValueError(f"{source} names a choice {name!r}, which is no name of an arm")
         write_json(entries, request.out / "tries" / name / "choice.json")
     lab = Lab(study, recipe, _on(splits, request.device), request, _fabric(request.device), say=say)
     row = Row(line["arm"], line["seed"], line["teacher"] or "", line["labels"])
     run = lab.run(row)
     again = write_results(lab, [row]).iloc[0]
-    same = run.record["weights"] == line["weights"]
+    same = run.record["weights"] == line["weights"] and abs(again["test_error"] - line["test_error"]) < 1e-9
     error = binomial_standard_error(line["test_error"], len(splits.test()))
     near = abs(again["test_error"] - line["test_error"]) <= 3 * error
     say(f"{row_name}: test error {line['test_error']:.2f} % recorded, {again['test_error']:.2f} % now")

@@ -182,7 +182,11 @@ def write_mds(lab: Lab, rows: list[Row], *, n_samples: int = 20, n_images: int =
         for network in networks:
             rdms += list(_rdms(network.model, layers, sample, "euclidean").values())
         rdms.append(rdm(one_hot, "euclidean"))
-        total += 1 - np.corrcoef(torch.stack([distances.cpu() for distances in rdms]).numpy())
+        with np.errstate(invalid="ignore", divide="ignore"):
+            total += 1 - np.corrcoef(torch.stack([distances.cpu() for distances in rdms]).numpy())
+    # the constant RDM of a collapsed network correlates with nothing, and has no place on the map
+    drawn = np.isfinite(np.diag(total))
+    points, total = [point for point, kept in zip(points, drawn, strict=True) if kept], total[np.ix_(drawn, drawn)]
     distance = xr.DataArray(
         total / n_samples,
         dims=("point", "point_"),
