@@ -157,6 +157,22 @@ def test_replay_gives_the_row_bitwise(finished: Path, tmp_path: Path) -> None:
     assert said[-1] == "bitwise the same weights"
 
 
+def test_a_replay_starts_from_nothing_and_writes_nowhere_else(finished: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError) as error:
+        replay(digits_study(), finished / "results.json", "plain-seed0", request(finished), say=quiet)
+    assert str(error.value) == (
+        f"{finished} is not empty; a row is repeated from scratch, so name a new folder with --out"
+    )
+    recorded = json.loads((finished / "results.json").read_text())
+    recorded["choices"]["../evil"] = []
+    source = tmp_path / "results.json"
+    source.write_text(json.dumps(recorded))
+    with pytest.raises(ValueError) as error:
+        replay(digits_study(), source, "plain-seed0", request(tmp_path / "again"), say=quiet)
+    assert str(error.value) == f"{source} names a choice '../evil', which is no name of an arm"
+    assert not (tmp_path / "again" / "evil").exists()
+
+
 def test_replay_notices_another_result(finished: Path, tmp_path: Path) -> None:
     recorded = json.loads((finished / "results.json").read_text())
     for line in recorded["rows"]:

@@ -66,8 +66,8 @@ class Study:
     arms : tuple of Arm
         ``plain`` and ``teacher`` among them.
     threads : int or None
-        CPU threads, torch's default if None. Small networks gain nothing from a second one, and lose much where
-        it has to be waited for.
+        CPU threads, torch's default if None. A small network loses much where it has to wait for a second one
+        that other work holds.
     """
 
     name: str
