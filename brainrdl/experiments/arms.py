@@ -12,7 +12,8 @@ from lightning.fabric import Fabric
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from brainrdl.data import LabelledImages, TensorLoader, to_float
+from brainrdl.data import LabelledImages
+from brainrdl.experiments.batches import Batches
 from brainrdl.experiments.recipe import Recipe
 from brainrdl.losses import RDLoss
 from brainrdl.peers import CKA, KD, RKD, SP, DeepSupervision, Hint
@@ -37,12 +38,16 @@ class Context:
         How to train.
     model : callable
         Makes an untrained network.
-    training, validation : LabelledImages
-        Labelled images to train on and to look at after each epoch.
+    training : LabelledImages
+        Labelled images to train on.
+    validation : LabelledImages or None
+        Images to look at after each epoch; None where all images are trained on.
     unlabelled : LabelledImages or None
         Images whose labels nobody may see; with them the teacher's terms run on the stimulus stream.
     teacher : nn.Module or None
         The teacher network.
+    batches : Batches
+        How images become batches.
     fabric : Fabric
         Device and precision.
     seed : int
@@ -52,9 +57,10 @@ class Context:
     recipe: Recipe
     model: Callable[[], nn.Sequential]
     training: LabelledImages
-    validation: LabelledImages
+    validation: LabelledImages | None
     unlabelled: LabelledImages | None
     teacher: nn.Module | None
+    batches: Batches
     fabric: Fabric
     seed: int
 
@@ -91,6 +97,11 @@ class Arm:
     prepare : callable or None
         What is done to the student before the task: (student, context, setting, folder) → history of a stage of
         its own, whose epochs count, or None.
+    network : str
+        Which of the study's networks is trained.
+    baseline : str or None
+        The arm whose learning rate and weight decay it takes over and with which it is compared: the same network
+        without the arm's terms. None for such an arm itself.
     """
 
     name: str
@@ -98,6 +109,8 @@ class Arm:
     candidates: tuple[Setting, ...]
     taught: bool = True
     prepare: Prepare | None = None
+    network: str = "student"
+    baseline: str | None = "plain"
 
 
 def train(arm: Arm, context: Context, setting: Setting, folder: Path) -> tuple[nn.Module, pd.DataFrame]:
@@ -128,18 +141,16 @@ def train(arm: Arm, context: Context, setting: Setting, folder: Path) -> tuple[n
     trainer = Trainer(
         student, arm.terms(context, setting), optimizer=_sgd(recipe, setting, epochs), fabric=context.fabric
     )
-    loader: Iterable[object] = TensorLoader(context.training, batch_size=recipe.batch_size, shuffle=True)
+    loader: Iterable[object] = context.batches.training(context.training, recipe.batch_size)
     unlabelled = None
     if context.unlabelled is not None:
         loader = repeat(loader, ceil(recipe.updates / epochs))
-        unlabelled = TensorLoader(
-            context.unlabelled, batch_size=recipe.batch_size, shuffle=True, drop_last=True, labelled=False
-        )
+        unlabelled = context.batches.unlabelled(context.unlabelled, recipe.batch_size)
     history = trainer.fit(
         loader,
         epochs=epochs,
         stimuli=unlabelled if any(term.stream == "stimuli" for term in trainer.terms) else None,
-        validation=TensorLoader(context.validation, batch_size=500),
+        validation=None if context.validation is None else context.batches.evaluation(context.validation),
         checkpoint=folder / "checkpoint.pt",
         seed=derive_seed(context.seed, "training"),
     )
@@ -155,17 +166,21 @@ def initialised(model: Callable[[], nn.Sequential], seed: int) -> nn.Sequential:
         return model()
 
 
-def paper_arms() -> tuple[Arm, ...]:
-    """The arms of the MNIST study, ``plain`` first: the paper's, ours, and the methods compared with."""
-    rates: tuple[Setting, ...] = (
-        {},
-        {"learning_rate": 0.1},
-        {"weight_decay": 5e-4},
-        {"learning_rate": 0.1, "weight_decay": 5e-4},
-    )
+def paper_arms(*rates: Setting) -> tuple[Arm, ...]:
+    """The arms of a study, ``plain`` first: the paper's, ours, and the methods compared with.
+
+    Parameters
+    ----------
+    *rates : dict of float
+        Learning rates and weight decays that ``plain`` and ``teacher`` choose from.
+
+    Returns
+    -------
+    tuple of Arm
+    """
     return (
-        Arm("plain", _nothing, rates, taught=False),
-        Arm("teacher", _nothing, rates, taught=False),
+        Arm("plain", _nothing, rates, taught=False, baseline=None),
+        Arm("teacher", _nothing, rates, taught=False, network="teacher", baseline=None),
         Arm("finetuning", _nothing, _each("learning_rate_factor", 1.0, 0.3, 0.1, 3.0), prepare=_copy_teacher),
         Arm("deep_supervision", _deep_supervision, _each("alpha0", 1.0, 0.3, 3.0, 0.1), taught=False),
         Arm("hints", _nothing, _each("alpha0", 1.0, 3.0, 0.3, 10.0), prepare=_hint_stage),
@@ -200,8 +215,8 @@ def _rdl(context: Context, setting: Setting) -> list[Term]:
     alpha0: Alpha = setting["alpha0"]
     if recipe.relative:
         # the mean distances of a few hundred images are the mean distances
-        images = (context.training if context.unlabelled is None else context.unlabelled).images[:500]
-        sample = to_float(images, context.training.top)
+        images = context.training if context.unlabelled is None else context.unlabelled
+        sample = context.batches.tensor(images.take(range(min(500, len(images)))))
         teacher.to(sample.device)
         alpha0 = relative_alpha(setting["alpha0"], teacher, sample, layers)
     loss = RDLoss(metric=recipe.metric, compare="mse", gradient=recipe.gradient)
@@ -219,7 +234,10 @@ def _rdl_corr(context: Context, setting: Setting) -> list[Term]:
 
 def _kd(context: Context, setting: Setting) -> list[Term]:
     alpha = constant(setting["alpha0"])
-    return [KD(context.ask(), temperature=context.recipe.temperature, alpha=alpha, stream=context.stream)]
+    recipe = context.recipe
+    return [
+        KD(context.ask(), temperature=recipe.temperature, head=recipe.kd_head, alpha=alpha, stream=context.stream)
+    ]
 
 
 def _relational(kind: type[RKD] | type[SP] | type[CKA]) -> Terms:
@@ -232,10 +250,16 @@ def _relational(kind: type[RKD] | type[SP] | type[CKA]) -> Terms:
 
 
 def _copy_teacher(student: nn.Sequential, context: Context, setting: Setting, folder: Path) -> None:
-    """Fine-tuning: the student starts with the teacher's weights."""
+    """Fine-tuning: the student starts with the teacher's weights; a layer of another size starts with its own."""
     if context.teacher is None:
         raise ValueError("fine-tuning needs a teacher")
-    student.load_state_dict(context.teacher.state_dict())
+    own = student.state_dict()
+    copied = {
+        name: value
+        for name, value in context.teacher.state_dict().items()
+        if name in own and own[name].shape == value.shape
+    }
+    student.load_state_dict(copied, strict=False)
 
 
 def _hint_stage(student: nn.Sequential, context: Context, setting: Setting, folder: Path) -> pd.DataFrame:
@@ -254,7 +278,7 @@ def _hint_stage(student: nn.Sequential, context: Context, setting: Setting, fold
     )
     epochs = max(1, round(recipe.hint_share * recipe.epochs))
     trainer = Trainer(front, [hint], task_loss=None, optimizer=_sgd(recipe, setting, epochs), fabric=context.fabric)
-    loader: Iterable[object] = TensorLoader(context.training, batch_size=recipe.batch_size, shuffle=True)
+    loader: Iterable[object] = context.batches.training(context.training, recipe.batch_size)
     if context.unlabelled is not None:
         loader = repeat(loader, ceil(recipe.updates / recipe.epochs))
     return trainer.fit(
@@ -269,15 +293,22 @@ def _schedule(recipe: Recipe, alpha0: Alpha) -> Schedule:
 def _sgd(
     recipe: Recipe, setting: Setting, epochs: int
 ) -> Callable[[Iterable[nn.Parameter]], tuple[torch.optim.Optimizer, LRScheduler]]:
-    """SGD with momentum, its learning rate falling as lr (1 − t/epochs)."""
+    """SGD with momentum, its learning rate falling as the recipe says."""
+    falling = {
+        "linear": lambda epoch: 1 - epoch / epochs,
+        "halving": lambda epoch: 0.5 ** (12 * epoch // epochs),
+    }[recipe.rate_schedule]
 
     def make(parameters: Iterable[nn.Parameter]) -> tuple[torch.optim.Optimizer, LRScheduler]:
+        trained = list(parameters)
         optimizer = torch.optim.SGD(
-            parameters,
+            trained,
             lr=setting.get("learning_rate", recipe.learning_rate) * setting.get("learning_rate_factor", 1.0),
             momentum=recipe.momentum,
+            dampening=recipe.dampening,
             weight_decay=setting.get("weight_decay", recipe.weight_decay),
+            fused=all(parameter.is_cuda for parameter in trained),
         )
-        return optimizer, LambdaLR(optimizer, lambda epoch: 1 - epoch / epochs)
+        return optimizer, LambdaLR(optimizer, falling)
 
     return make

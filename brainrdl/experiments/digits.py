@@ -1,7 +1,6 @@
 """The digits study: the paper's MNIST study in small, on data that ships with a dependency."""
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
@@ -9,10 +8,11 @@ from torch import nn
 from brainrdl.data import Deformation, InfiMNIST, LabelledImages, checksum, load_digits
 from brainrdl.experiments.arms import paper_arms
 from brainrdl.experiments.recipe import Recipe
-from brainrdl.experiments.study import Splits, Study
+from brainrdl.experiments.study import Partition, Request, Splits, Study
 from brainrdl.models import mnist_cnn
 
 _FIRST = 80_000
+_RATES = ({}, {"learning_rate": 0.1}, {"weight_decay": 5e-4}, {"learning_rate": 0.1, "weight_decay": 5e-4})
 
 
 def digits_study() -> Study:
@@ -22,29 +22,29 @@ def digits_study() -> Study:
         title="Representational distance learning on scikit-learn's digits",
         recipe=Recipe(epochs=15, teacher_epochs=10, choice_epochs=10),
         load=_load,
-        model=_model,
+        networks=_networks,
         teachers=("clean",),
         teacher_size=4_000,
-        arms=paper_arms(),
+        arms=paper_arms(*_RATES),
         threads=1,
     )
 
 
-def _load(data_dir: Path | None, limit: int | None, download: bool) -> Splits:
+def _load(request: Request) -> Splits:
     training, validation, test = load_digits()
-    if limit is not None:
+    if (limit := request.limit_train) is not None:
         if not 10 <= limit <= len(training):
             raise ValueError(f"--limit-train must lie between 10 and {len(training)} for the digits, got {limit}")
         training = training.take(range(limit))
     # chosen on validation images: in 8 × 8 pixels a shift by one cuts strokes off (datasets/digits/README.md)
     deformation = Deformation(field_sd=2, field_scale=0.3, tangent_sd=0, shift=False)
 
-    def teacher(kind: str, size: int, labelled: LabelledImages) -> tuple[LabelledImages, LabelledImages]:
-        return InfiMNIST(labelled, deformation=deformation).generate(torch.arange(_FIRST, _FIRST + size)), validation
+    def teacher(kind: str, size: int, labelled: LabelledImages) -> Partition:
+        images = InfiMNIST(labelled, deformation=deformation).generate(torch.arange(_FIRST, _FIRST + size))
+        return Partition(images, validation)
 
     return Splits(
-        training=training,
-        validation=validation,
+        students=Partition(training, validation),
         test=lambda: test,
         teacher=teacher,
         checksums={
@@ -56,6 +56,8 @@ def _load(data_dir: Path | None, limit: int | None, download: bool) -> Splits:
     )
 
 
-def _model(splits: Splits) -> Callable[[], nn.Sequential]:
-    n_classes, size = len(splits.training.classes), splits.training.images.shape[-1]
-    return lambda: mnist_cnn(n_classes, image_size=size)
+def _networks(splits: Splits) -> Mapping[str, Callable[[], nn.Sequential]]:
+    def make() -> nn.Sequential:
+        return mnist_cnn(len(splits.classes), image_size=splits.students.training.images.shape[-1])
+
+    return {"student": make, "teacher": make}

@@ -22,7 +22,7 @@ from brainrdl.data import LabelledImages
 from brainrdl.experiments._files import read_json, write_json
 from brainrdl.experiments.arms import Arm, Context, Setting, train
 from brainrdl.experiments.recipe import Recipe
-from brainrdl.experiments.study import Request, Row, Splits, Study, labelled_subset
+from brainrdl.experiments.study import Partition, Request, Row, Splits, Study, labelled_subset
 from brainrdl.randomness import derive_seed
 
 _CHOICE_SEED = -1  # trials share no seed with the runs they choose for
@@ -81,11 +81,14 @@ class Lab:
         self.splits = splits
         self.request = request
         self.fabric = fabric
-        make = study.model(splits)
-        # measured on a CPU: a step of Table 1's network took 38 ms instead of 54
-        self.make = lambda: make().to(memory_format=torch.channels_last)
+        self._networks = study.networks(splits)
         self._say = say
-        self._teacher_images: dict[tuple[str, int | None], tuple[LabelledImages, LabelledImages]] = {}
+        self._teacher_images: dict[tuple[str, int | None], Partition] = {}
+
+    def make(self, arm: str) -> nn.Sequential:
+        """The untrained network of an arm."""
+        # channels last, measured on a CPU: a step of Table 1's network took 38 ms instead of 54
+        return self._networks[self.study.arm(arm).network]().to(memory_format=torch.channels_last)
 
     def run(self, row: Row) -> Run:
         """Make one run, or read it where it is done."""
@@ -96,7 +99,7 @@ class Lab:
 
         def context() -> Context:
             teacher = self.teacher(row.teacher, self.teacher_seed(row.seed), row.labels).model if row.teacher else None
-            return self._context(row.labels, row.seed, teacher)
+            return self._context(arm, row.labels, row.seed, teacher, final=True)
 
         return self._make(row, arm, context, setting, self.request.out / "runs" / row.name)
 
@@ -112,7 +115,7 @@ class Lab:
         arm = self.study.arm("teacher")
         setting = self._choose(arm, kind, row.labels, lambda: self._teacher_context(row, _CHOICE_SEED))
         folder = self.request.out / "runs" / row.name
-        run = self._make(row, arm, lambda: self._teacher_context(row, seed), setting, folder)
+        run = self._make(row, arm, lambda: self._teacher_context(row, seed, final=True), setting, folder)
         if run.model is None:
             raise RuntimeError(
                 f"{row.name} died in training ({run.record['died']}), and nothing can be learned from it; lower its "
@@ -125,15 +128,15 @@ class Lab:
         return 0 if self.request.one_teacher else seed
 
     def choose(self, arm: Arm, labels: int | None) -> Setting:
-        """Choose an arm's setting on validation, with the clean teacher; plain's own serves every arm besides."""
+        """Choose an arm's setting on validation, beside what was chosen for its baseline."""
         at = None if labels is None else self._labels_for_choice()
 
         def context() -> Context:
-            teacher = self.teacher("clean", 0).model if arm.taught else None
-            return self._context(at, _CHOICE_SEED, teacher)
+            teacher = self.teacher(self.study.choice_teacher, 0).model if arm.taught else None
+            return self._context(arm, at, _CHOICE_SEED, teacher)
 
-        own = self._choose(arm, "clean" if arm.taught else "", at, context)
-        return own if arm.name == "plain" else {**self.choose(self.study.arm("plain"), labels), **own}
+        own = self._choose(arm, self.study.choice_teacher if arm.taught else "", at, context)
+        return own if arm.baseline is None else {**self.choose(self.study.arm(arm.baseline), labels), **own}
 
     def tries(self) -> pd.DataFrame:
         """Every setting considered so far in this folder, what it gave on validation, and which were chosen."""
@@ -154,7 +157,7 @@ class Lab:
                     f"{note} marks {len(chosen)} settings as chosen, expected 1; remove {folder} to choose again"
                 )
             return dict(chosen[0])
-        inherited = {} if arm.name in ("plain", "teacher") or len(candidates) == 1 else self._plain_setting(labels)
+        inherited = {} if arm.baseline is None or len(candidates) == 1 else self._baseline_setting(arm.baseline, labels)
 
         def trial() -> Context:
             full = context()
@@ -189,9 +192,9 @@ class Lab:
             (folder / str(number) / "model.safetensors").unlink(missing_ok=True)
         return candidates[best]
 
-    def _plain_setting(self, labels: int | None) -> Setting:
-        plain = self.study.arm("plain")
-        return self._choose(plain, "", labels, lambda: self._context(labels, _CHOICE_SEED, None))
+    def _baseline_setting(self, name: str, labels: int | None) -> Setting:
+        arm = self.study.arm(name)
+        return self._choose(arm, "", labels, lambda: self._context(arm, labels, _CHOICE_SEED, None))
 
     def _candidates(self, arm: Arm) -> list[Setting]:
         if arm.name in ("rdl", "rdl_corr") and self.request.alphas:
@@ -202,31 +205,48 @@ class Lab:
         counts = self.request.labels
         return _LABELS_FOR_CHOICE if _LABELS_FOR_CHOICE in counts else max(counts)
 
-    def _context(self, labels: int | None, seed: int, teacher: nn.Module | None) -> Context:
-        training, unlabelled = self.splits.training, None
+    def _context(
+        self, arm: Arm, labels: int | None, seed: int, teacher: nn.Module | None, *, final: bool = False
+    ) -> Context:
+        training, validation = _parts(self.splits.students, final)
+        unlabelled = None
         if labels is not None:
-            training, unlabelled = labelled_subset(self.splits.training, labels)
-        return Context(self.recipe, self.make, training, self.splits.validation, unlabelled, teacher, self.fabric, seed)
+            training, unlabelled = labelled_subset(training, labels)
+        return Context(
+            recipe=self.recipe,
+            model=lambda: self.make(arm.name),
+            training=training,
+            validation=validation,
+            unlabelled=unlabelled,
+            teacher=teacher,
+            batches=self.study.batches,
+            fabric=self.fabric,
+            seed=seed,
+        )
 
-    def _teacher_context(self, row: Row, seed: int) -> Context:
-        training, validation = self._images_of_teacher(row.teacher, row.labels)
+    def _teacher_context(self, row: Row, seed: int, *, final: bool = False) -> Context:
+        training, validation = _parts(self._images_of_teacher(row.teacher, row.labels), final)
         recipe = dataclasses.replace(self.recipe, epochs=self.recipe.teacher_epochs)
         # another initialisation and order than the student of the same seed
         seed = derive_seed(seed, "teacher", row.teacher)
-        return Context(recipe, self.make, training, validation, None, None, self.fabric, seed)
+        arm = self.study.arm("teacher")
+        return dataclasses.replace(
+            self._context(arm, None, seed, None), recipe=recipe, training=training, validation=validation
+        )
 
-    def _images_of_teacher(self, kind: str, labels: int | None) -> tuple[LabelledImages, LabelledImages]:
+    def _images_of_teacher(self, kind: str, labels: int | None) -> Partition:
         if (kind, labels) not in self._teacher_images:
-            labelled = self.splits.training if labels is None else labelled_subset(self.splits.training, labels)[0]
+            own = self.splits.students.training
+            labelled = own if labels is None else labelled_subset(own, labels)[0]
             size = self.request.limit_teacher or self.study.teacher_size
-            training, validation = self.splits.teacher(kind, size, labelled)
-            device = self.fabric.device
-            self._teacher_images = {(kind, labels): (training.to(device), validation.to(device))}
+            self._teacher_images = {
+                (kind, labels): self.splits.teacher(kind, size, labelled).to(self.fabric.device)
+            }
         return self._teacher_images[(kind, labels)]
 
     def _make(self, row: Row, arm: Arm, context: Callable[[], Context], setting: Setting, folder: Path) -> Run:
         """Read a run where it is done; otherwise make it, or go on with it."""
-        done = read_run(folder, self.make)
+        done = read_run(folder, lambda: self.make(arm.name))
         if done is not None:
             return done
         here = context()
@@ -240,7 +260,7 @@ class Lab:
         if not died and not all(bool(torch.isfinite(value).all()) for value in model.state_dict().values()):
             died = "its weights are not finite after the last update"
         taught = arm.taught and row.teacher
-        steps = -(-len(here.training) // here.recipe.batch_size)
+        steps = len(here.batches.training(here.training, here.recipe.batch_size))
         updates = here.recipe.updates if here.unlabelled is not None else here.recipe.epochs * steps
         record = {
             "arm": row.arm,
@@ -268,10 +288,10 @@ class Lab:
         for leftover in ("checkpoint.pt", "hint.pt"):
             (folder / leftover).unlink(missing_ok=True)
         # read back, not handed on: a run must not depend on whether it was just made or made before
-        run = read_run(folder, self.make)
+        run = read_run(folder, lambda: self.make(arm.name))
         if run is None:
             raise RuntimeError(f"{folder} vanished while it was written")
-        outcome = f"died: {died}" if died else f"validation error {run.validation[0]:.2f} %"
+        outcome = f"died: {died}" if died else _outcome(run.history)
         self._say(f"{folder.relative_to(self.request.out)}: {outcome} ({record['seconds']:.0f} s)")
         return run
 
@@ -301,7 +321,7 @@ def read_run(folder: Path, make: Callable[[], nn.Module]) -> Run | None:
             f"{folder / 'model.safetensors'} holds other weights than the run was finished with; remove {folder} to "
             "make the run again"
         )
-    if "validation_error" not in history or len(history) != record["epochs"]:
+    if "epoch" not in history or len(history) != record["epochs"]:
         raise ValueError(
             f"{folder / 'history.csv'} does not hold the run's {record['epochs']} epochs; remove {folder} to make the "
             "run again"
@@ -320,6 +340,18 @@ def _digest(model: nn.Module) -> str:
 
 def _device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def _parts(partition: Partition, final: bool) -> tuple[LabelledImages, LabelledImages | None]:
+    """What a network is trained on, and what is held out from it."""
+    if final and partition.final is not None:
+        return partition.final, None
+    return partition.training, partition.validation
+
+
+def _outcome(history: pd.DataFrame) -> str:
+    name = "validation" if "validation_error" in history else "task"
+    return f"{name.replace('task', 'training')} error {history[f'{name}_error'].iloc[-1]:.2f} %"
 
 
 def _told(setting: Setting) -> str:

@@ -1,7 +1,6 @@
 """The paper's MNIST study: a teacher trained on InfiMNIST, students trained on MNIST (section 3.1)."""
 
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import nn
@@ -9,11 +8,17 @@ from torch import nn
 from brainrdl.data import InfiMNIST, LabelledImages, load_mnist, mnist_checksums, split_mnist
 from brainrdl.experiments.arms import paper_arms
 from brainrdl.experiments.recipe import Recipe
-from brainrdl.experiments.study import Splits, Study
+from brainrdl.experiments.study import Partition, Request, Splits, Study
 from brainrdl.models import mnist_cnn
 
 # the paper's "first 10,000 non-MNIST InfiMNIST examples" and "the next 120,000"
 _VALIDATION, _TRAINING = 70_000, 80_000
+_RATES = (
+    {},
+    {"learning_rate": 0.1},
+    {"weight_decay": 5e-4},
+    {"learning_rate": 0.1, "weight_decay": 5e-4},
+)
 
 
 def mnist_study() -> Study:
@@ -23,35 +28,39 @@ def mnist_study() -> Study:
         title="Representational distance learning on MNIST",
         recipe=Recipe(epochs=20, teacher_epochs=10),
         load=_load,
-        model=_model,
+        networks=_networks,
         teachers=("paper", "clean"),
         teacher_size=120_000,
-        arms=paper_arms(),
+        arms=paper_arms(*_RATES),
     )
 
 
-def _load(data_dir: Path | None, limit: int | None, download: bool) -> Splits:
-    train, test = load_mnist(data_dir, download=download)
+def _load(request: Request) -> Splits:
+    train, test = load_mnist(request.data_dir, download=request.download)
+    limit = request.limit_train
     training, validation = split_mnist(train) if limit is None else split_mnist(train, n_train=limit)
 
-    def teacher(kind: str, size: int, labelled: LabelledImages) -> tuple[LabelledImages, LabelledImages]:
+    def teacher(kind: str, size: int, labelled: LabelledImages) -> Partition:
         if kind == "paper":
             infinite = InfiMNIST(train)
-            return infinite.generate(torch.arange(_TRAINING, _TRAINING + size)), infinite.generate(
-                torch.arange(_VALIDATION, _TRAINING)
+            return Partition(
+                infinite.generate(torch.arange(_TRAINING, _TRAINING + size)),
+                infinite.generate(torch.arange(_VALIDATION, _TRAINING)),
             )
         # the student's own training images (or its labelled ones) are the only sources
-        return InfiMNIST(labelled).generate(torch.arange(_TRAINING, _TRAINING + size)), validation
+        return Partition(InfiMNIST(labelled).generate(torch.arange(_TRAINING, _TRAINING + size)), validation)
 
     return Splits(
-        training=training,
-        validation=validation,
+        students=Partition(training, validation),
         test=lambda: test,
         teacher=teacher,
-        checksums=mnist_checksums(data_dir),
+        checksums=mnist_checksums(request.data_dir),
         notes=InfiMNIST(training).describe(),
     )
 
 
-def _model(splits: Splits) -> Callable[[], nn.Sequential]:
-    return lambda: mnist_cnn(len(splits.training.classes))
+def _networks(splits: Splits) -> Mapping[str, Callable[[], nn.Sequential]]:
+    def make() -> nn.Sequential:
+        return mnist_cnn(len(splits.classes))
+
+    return {"student": make, "teacher": make}

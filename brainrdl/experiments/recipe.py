@@ -11,6 +11,7 @@ from brainrdl.ids import did_you_mean
 from brainrdl.losses import GRADIENTS
 
 SCHEDULES = ("linear", "constant", "cosine")
+RATE_SCHEDULES = ("linear", "halving")
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,11 @@ class Recipe:
         Updates of a run with few labels, where an epoch is a share of them.
     batch_size : int
         Images per update, of the task and of the unlabelled stream alike.
-    learning_rate, momentum, weight_decay : float
-        Of SGD; the learning rate falls linearly, ``lr (1 − t/epochs)`` in epoch t.
+    learning_rate, momentum, dampening, weight_decay : float
+        Of SGD.
+    rate_schedule : {"linear", "halving"}
+        The learning rate in epoch t: ``lr (1 − t/epochs)``, or halved twelve times in equal steps,
+        ``lr · 0.5^⌊12 t/epochs⌋``.
     layers : tuple of str
         Layers that RDL and its kin compare.
     metric, gradient, n_pairs
@@ -51,6 +55,8 @@ class Recipe:
         Share of the epochs that the hint's stage takes.
     temperature : float
         Of knowledge distillation.
+    kd_head : str or None
+        Student layer on which a linear head of its own predicts a teacher of other classes (None: the output does).
     """
 
     epochs: int = 20
@@ -60,7 +66,9 @@ class Recipe:
     batch_size: int = 100
     learning_rate: float = 0.05
     momentum: float = 0.9
+    dampening: float = 0.0
     weight_decay: float = 0.0
+    rate_schedule: str = "linear"
     layers: tuple[str, ...] = ("pool1", "pool2", "fc")
     metric: str = "mse"
     gradient: str = "auto"
@@ -74,6 +82,7 @@ class Recipe:
     hint_layer: str = "pool2"
     hint_share: float = 0.2
     temperature: float = 4.0
+    kd_head: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("epochs", "teacher_epochs", "updates", "batch_size"):
@@ -103,6 +112,12 @@ class Recipe:
             )
         if not self.layers or not self.supervised_layers:
             raise ValueError("layers and supervised_layers must name at least one layer each")
+        if not 0 <= self.dampening <= 1:
+            raise ValueError(f"dampening must lie in 0 … 1, got {self.dampening}")
+        if self.rate_schedule not in RATE_SCHEDULES:
+            raise ValueError(
+                f"unknown rate_schedule {self.rate_schedule!r}; known are: {', '.join(RATE_SCHEDULES)}"
+            )
         if self.schedule not in SCHEDULES:
             raise ValueError(f"unknown schedule {self.schedule!r}; known are: {', '.join(SCHEDULES)}")
         if self.supervision_schedule not in ("paper", "linear"):

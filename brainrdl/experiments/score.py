@@ -12,7 +12,7 @@ import xarray as xr
 from torch import Tensor, nn
 
 from brainrdl.checkpoint import atomic_path
-from brainrdl.data import LabelledImages, TensorLoader, to_float
+from brainrdl.data import LabelledImages, to_float
 from brainrdl.distances import rdm
 from brainrdl.experiments._files import read_json, write_json
 from brainrdl.experiments.lab import Lab, Run
@@ -24,7 +24,7 @@ from brainrdl.randomness import derive_seed
 from brainrdl.trainer import Trainer
 
 _GEOMETRY_IMAGES = 1_000
-_PER_CLASS = 10
+_SHOWN_IMAGES = 100
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ class _Network:
 def write_results(lab: Lab, rows: list[Row]) -> pd.DataFrame:
     """Score all runs and write ``results.csv``, ``results.json``, ``correctness.npz`` and ``histories.csv``.
 
-    A run's answers to the test set are computed once and kept beside it.
+    A run's answers to the test set are computed once and kept beside it. Teachers with other classes than the students
+    answer to their own test set, and their answers are in ``correctness-teachers.npz``.
 
     Returns
     -------
@@ -46,16 +47,19 @@ def write_results(lab: Lab, rows: list[Row]) -> pd.DataFrame:
         What ``results.csv`` holds.
     """
     folder = lab.request.out
-    test = lab.splits.test()
+    tests = {False: lab.splits.test()}
+    if lab.splits.teacher_test is not None:
+        tests[True] = lab.splits.teacher_test()
     runs = {row: lab.run(row) for row in rows}
     _note_scoring(lab, rows)
-    correctness: dict[str, np.ndarray] = {"ids": np.array(test.ids)}
+    answers: dict[bool, dict[str, np.ndarray]] = {own: {"ids": np.array(test.ids)} for own, test in tests.items()}
     table, records, histories = [], [], []
     for row, run in runs.items():
         line = _line(lab, row, run)
         if run.model is not None:
-            correct = _correct(lab, row, run.model, test)
-            correctness[row.name] = correct
+            own = _has_own_data(lab, row)
+            correct = _correct(lab, row, run.model, tests[own])
+            answers[own][row.name] = correct
             line["test_error"] = 100 * float((~correct).mean())
             histories.append(_history(row, run))
         table.append(line)
@@ -86,8 +90,10 @@ def write_results(lab: Lab, rows: list[Row]) -> pd.DataFrame:
             f"every run died in training ({folder / 'results.json'} says of what); lower the learning rate or α₀ "
             "(--set learning_rate=…, --alphas …) in another --out"
         )
-    with atomic_path(folder / "correctness.npz") as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, allow_pickle=False, **correctness)
+    for own, correctness in answers.items():
+        name = "correctness-teachers.npz" if own else "correctness.npz"
+        with atomic_path(folder / name) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, allow_pickle=False, **correctness)
     with atomic_path(folder / "histories.csv") as temporary:
         pd.concat(histories, ignore_index=True).to_csv(temporary, index=False)
     with atomic_path(folder / "tries.csv") as temporary:
@@ -99,13 +105,13 @@ def write_results(lab: Lab, rows: list[Row]) -> pd.DataFrame:
 
 
 def write_geometry(lab: Lab, rows: list[Row]) -> pd.DataFrame:
-    """Measure how far each run's geometry is from its teacher's, on validation images: ``geometry.csv``.
+    """Measure how far each run's geometry is from its teacher's, on held-out images: ``geometry.csv``.
 
-    E_aux (Eq. 2) over all pairs of 1,000 images, raw ``mse`` distances, and the correlation of the two RDMs. A run
+    E_aux (Eq. 2) over all pairs of 1,000 images (of validation, where no run was trained on it), raw ``mse`` distances, and the correlation of the two RDMs. A run
     without a teacher is measured against each kind of teacher of its seed.
     """
-    images = lab.splits.validation.images[:_GEOMETRY_IMAGES]
-    sample = to_float(images, lab.splits.validation.top)
+    held_out = lab.splits.students.validation if lab.splits.students.final is None else lab.splits.test()
+    sample = lab.study.batches.tensor(held_out.take(range(min(_GEOMETRY_IMAGES, len(held_out)))))
     layers = list(lab.recipe.layers)
     kinds = list(dict.fromkeys(row.teacher for row in rows if row.teacher))
     of_teacher: dict[str, dict[str, Tensor]] = {}
@@ -144,13 +150,14 @@ def write_geometry(lab: Lab, rows: list[Row]) -> pd.DataFrame:
 
 
 def write_rdms(lab: Lab, rows: list[Row]) -> None:
-    """Write Figure 3's RDMs: 10 test images a class, euclidean, every layer of the first seed's networks (rdms.nc)."""
-    test = lab.splits.test()
-    chosen = _of_each_class(test.labels.cpu(), len(test.classes), _PER_CLASS)
-    shown = test.take(chosen)
-    sample = to_float(shown.images, shown.top)
+    """Write Figure 3's RDMs: 100 test images, euclidean, every layer of the first seed's networks (rdms.nc)."""
+    shown = _of_each_class(lab.splits.test())
+    sample = lab.study.batches.tensor(shown)
     one_hot = torch.nn.functional.one_hot(shown.labels, len(shown.classes)).double()
-    fixed = {"pixels": rdm(sample, "euclidean"), "labels": rdm(one_hot, "euclidean")}
+    fixed = {
+        "pixels": rdm(to_float(shown.images, shown.top), "euclidean"),
+        "labels": rdm(one_hot, "euclidean"),
+    }
     rdms, models, layers = [], [], []
     for network in _networks(lab, rows):
         inside = _rdms(network.model, [*lab.recipe.layers, "softmax"], sample, "euclidean")
@@ -176,9 +183,9 @@ def write_mds(lab: Lab, rows: list[Row], *, n_samples: int = 20, n_images: int =
     total = np.zeros((len(points), len(points)))
     for _ in range(n_samples):
         images = test.take(torch.randperm(len(test), generator=generator)[:n_images])
-        sample = to_float(images.images, images.top)
+        sample = lab.study.batches.tensor(images)
         one_hot = torch.nn.functional.one_hot(images.labels, len(images.classes)).double()
-        rdms = [rdm(sample, "euclidean")]
+        rdms = [rdm(to_float(images.images, images.top), "euclidean")]
         for network in networks:
             rdms += list(_rdms(network.model, layers, sample, "euclidean").values())
         rdms.append(rdm(one_hot, "euclidean"))
@@ -201,20 +208,26 @@ def write_mds(lab: Lab, rows: list[Row], *, n_samples: int = 20, n_images: int =
 def _line(lab: Lab, row: Row, run: Run) -> dict[str, Any]:
     record = run.record
     validation = None
-    if run.model is not None:
+    trained_on_it = lab.splits.students.final is not None
+    if run.model is not None and not trained_on_it and not _has_own_data(lab, row):
         # a teacher's own validation images may be others: the column means the same in every row
-        loader = TensorLoader(lab.splits.validation, batch_size=500)
+        loader = lab.study.batches.evaluation(lab.splits.students.validation)
         validation = Trainer(run.model, fabric=lab.fabric).evaluate(loader)["error"]
     shared = ("arm", "seed", "train_size", "labels", "teacher", "teacher_size", "teacher_seed")
     return {
         "row": row.name,
-        "dataset": lab.study.name,
+        "dataset": lab.study.teacher_dataset if _has_own_data(lab, row) else lab.study.name,
         **{key: record[key] for key in shared},
         "validation_error": validation,
         "test_error": None,
         "alpha0": record["setting"].get("alpha0"),
         **{key: record[key] for key in ("epochs", "updates", "device", "precision", "seconds")},
     }
+
+
+def _has_own_data(lab: Lab, row: Row) -> bool:
+    """Whether a run is a teacher with other classes, and so another test set, than the students."""
+    return row.arm == "teacher" and lab.splits.teacher_test is not None
 
 
 def _note_scoring(lab: Lab, rows: list[Row]) -> None:
@@ -242,7 +255,7 @@ def _correct(lab: Lab, row: Row, model: nn.Module, test: LabelledImages) -> np.n
         with np.load(path, allow_pickle=False) as kept:
             return np.asarray(kept["correct"])
     model.to(lab.fabric.device).eval()
-    answers = [model(images).argmax(dim=1) == labels for images, labels in TensorLoader(test, batch_size=500)]
+    answers = [model(images).argmax(dim=1) == labels for images, labels in lab.study.batches.evaluation(test)]
     correct = torch.cat(answers).cpu().numpy()
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, correct=correct)
@@ -272,6 +285,8 @@ def _networks(lab: Lab, rows: list[Row]) -> list[_Network]:
     return networks
 
 
-def _of_each_class(labels: Tensor, n_classes: int, n: int) -> Tensor:
-    """The first n images of each class, class by class."""
-    return torch.cat([torch.nonzero(labels == label).flatten()[:n] for label in range(n_classes)])
+def _of_each_class(images: LabelledImages) -> LabelledImages:
+    """About 100 images, class by class, the first ones of each."""
+    labels, n_classes = images.labels.cpu(), len(images.classes)
+    n = max(1, _SHOWN_IMAGES // n_classes)
+    return images.take(torch.cat([torch.nonzero(labels == label).flatten()[:n] for label in range(n_classes)]))

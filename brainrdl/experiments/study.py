@@ -1,6 +1,6 @@
 """What makes a study: its data, its network and its recipe. And what a user asks of it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,35 @@ from torch import nn
 
 from brainrdl.data import LabelledImages, stratified_split
 from brainrdl.experiments.arms import Arm
+from brainrdl.experiments.batches import Batches
 from brainrdl.experiments.recipe import Recipe
 from brainrdl.features import list_layers
 from brainrdl.ids import did_you_mean
 from brainrdl.randomness import derive_seed
 from brainrdl.schedules import check_alpha
 
-TEACHERS = ("paper", "clean", "labels")
+
+@dataclass(frozen=True)
+class Partition:
+    """Images to train a network on.
+
+    Attributes
+    ----------
+    training, validation : LabelledImages
+        With which its settings are chosen.
+    final : LabelledImages or None
+        What the reported network is trained on where that is more than `training`, `validation` included: then it has
+        no validation error. None: `training`.
+    """
+
+    training: LabelledImages
+    validation: LabelledImages
+    final: LabelledImages | None = None
+
+    def to(self, device: torch.device) -> "Partition":
+        """Copy all images to a device."""
+        final = None if self.final is None else self.final.to(device)
+        return Partition(self.training.to(device), self.validation.to(device), final)
 
 
 @dataclass(frozen=True)
@@ -25,24 +47,31 @@ class Splits:
 
     Attributes
     ----------
-    training, validation : LabelledImages
-        The student's own; everything is chosen on `validation`.
+    students : Partition
+        The students' own images.
     test : callable
         Opens the test set; called only after all training is done.
+    teacher_test : callable or None
+        Opens the teachers' own test set, where they have other classes than the students.
     teacher : callable
-        (kind, size, labelled images) → (training, validation) images of a teacher.
+        (kind, size, labelled images) → the Partition of a teacher.
     checksums : dict of str
         File or set → checksum, for the manifest.
     notes : dict
         How derived images are made, for the manifest.
     """
 
-    training: LabelledImages
-    validation: LabelledImages
+    students: Partition
     test: Callable[[], LabelledImages]
-    teacher: Callable[[str, int, LabelledImages], tuple[LabelledImages, LabelledImages]]
+    teacher: Callable[[str, int, LabelledImages], Partition]
     checksums: dict[str, str]
     notes: dict[str, Any] = field(default_factory=dict)
+    teacher_test: Callable[[], LabelledImages] | None = None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The students' classes."""
+        return self.students.training.classes
 
 
 @dataclass(frozen=True)
@@ -56,15 +85,28 @@ class Study:
     recipe : Recipe
         How to train.
     load : callable
-        (data folder or None, number of training images or None, download) → Splits.
-    model : callable
-        Splits → a function that makes an untrained network.
+        Request → Splits.
+    networks : callable
+        Splits → the study's untrained networks by name, a function that makes one each: ``student``, ``teacher`` and
+        what further the arms name.
     teachers : tuple of str
         Kinds of teacher, those reported by default.
+    choice_teacher : str
+        The kind with which all choices are made: one that has seen no relative of a validation image.
     teacher_size : int
         Images a teacher is trained on.
     arms : tuple of Arm
         ``plain`` and ``teacher`` among them.
+    batches : Batches
+        How images become batches.
+    train_sizes : tuple of int
+        What ``--train-size`` may be, the default first; empty where there is nothing to choose.
+    few_labels : bool
+        Whether students with few labels, and teachers with no more, can be asked for.
+    teacher_dataset : str
+        The data of the teachers where it is not the students'.
+    precision : str
+        The default of ``--precision``: ``auto`` is bf16 where the processor computes in it.
     threads : int or None
         CPU threads, torch's default if None. A small network loses much where it has to wait for a second one
         that other work holds.
@@ -73,12 +115,23 @@ class Study:
     name: str
     title: str
     recipe: Recipe
-    load: Callable[[Path | None, int | None, bool], Splits]
-    model: Callable[[Splits], Callable[[], nn.Sequential]]
+    load: Callable[["Request"], Splits]
+    networks: Callable[[Splits], Mapping[str, Callable[[], nn.Sequential]]]
     teachers: tuple[str, ...]
     teacher_size: int
     arms: tuple[Arm, ...]
+    choice_teacher: str = "clean"
+    batches: Batches = Batches()
+    train_sizes: tuple[int, ...] = ()
+    few_labels: bool = True
+    teacher_dataset: str = ""
+    precision: str = "32-true"
     threads: int | None = None
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of teacher that can be asked for."""
+        return (*self.teachers, "labels") if self.few_labels else self.teachers
 
     def arm(self, name: str) -> Arm:
         """The arm of that name."""
@@ -109,6 +162,10 @@ class Request:
         Numbers of labelled images, one set of runs each; all images labelled if empty.
     limit_train, limit_teacher : int or None
         Training images of students and of teachers.
+    train_size : int or None
+        Size of the whole training set, before it is limited; the study's default if None.
+    test_limit : int or None
+        Test images that are scored, the first ones; all if None.
     one_teacher : bool
         Whether the first seed's teacher serves all seeds.
     tries : int
@@ -117,6 +174,8 @@ class Request:
         α₀ to try for ``rdl`` and ``rdl_corr`` in place of their own.
     device : str
         ``auto``, ``cpu`` or ``cuda``.
+    precision : str or None
+        ``auto``, ``32-true`` or ``bf16-mixed``; the study's default if None.
     threads : int or None
         CPU threads, the study's default if None.
     download : bool
@@ -131,10 +190,13 @@ class Request:
     labels: tuple[int, ...] = ()
     limit_train: int | None = None
     limit_teacher: int | None = None
+    train_size: int | None = None
+    test_limit: int | None = None
     one_teacher: bool = False
     tries: int = 4
     alphas: tuple[float, ...] = ()
     device: str = "auto"
+    precision: str | None = None
     threads: int | None = None
     download: bool = False
 
@@ -165,9 +227,8 @@ def plan(study: Study, request: Request) -> list[Row]:
     """
     kinds = request.teachers or study.teachers
     for kind in kinds:
-        if kind not in TEACHERS or (kind == "paper" and "paper" not in study.teachers):
-            known = [k for k in TEACHERS if k != "paper" or "paper" in study.teachers]
-            raise ValueError(f"the {study.name} study has no teacher {kind!r}; it has: {', '.join(known)}")
+        if kind not in study.kinds:
+            raise ValueError(f"the {study.name} study has no teacher {kind!r}; it has: {', '.join(study.kinds)}")
     if "labels" in kinds and not request.labels:
         raise ValueError("the 'labels' teacher is trained on the labelled images alone: say how many with --labels")
     for name, value in (("seeds", request.seeds), ("tries", request.tries)):
@@ -194,15 +255,18 @@ def check(study: Study, recipe: Recipe, request: Request, splits: Splits, rows: 
         For layers that the network has not, numbers of labels or images that leave no batch to train on, too few
         epochs, α₀ that are no weights, more tries than settings.
     """
-    names = list_layers(study.model(splits)())
-    for name, layers in (
-        ("layers", recipe.layers),
-        ("supervised_layers", recipe.supervised_layers),
-        ("hint_layer", (recipe.hint_layer,)),
-    ):
-        for layer in layers:
-            if layer not in names:
-                raise ValueError(f"{name} names {layer!r}, which the network has not{did_you_mean(layer, names)}")
+    networks = study.networks(splits)
+    for network in {study.arm(row.arm).network: None for row in rows} | {"teacher": None}:
+        names = list_layers(networks[network]())
+        for name, layers in (
+            ("layers", recipe.layers),
+            ("supervised_layers", recipe.supervised_layers),
+            ("hint_layer", (recipe.hint_layer,)),
+            ("kd_head", (recipe.kd_head,) if recipe.kd_head else ()),
+        ):
+            for layer in layers:
+                if layer not in names:
+                    raise ValueError(f"{name} names {layer!r}, which the network has not{did_you_mean(layer, names)}")
     for alpha0 in request.alphas:
         check_alpha(alpha0)
     arms = {row.arm for row in rows}
@@ -211,19 +275,24 @@ def check(study: Study, recipe: Recipe, request: Request, splits: Splits, rows: 
         raise ValueError(
             f"hints take two stages, and so at least 2 epochs, got {shortest}; ask for more, or leave it out"
         )
-    for arm in (study.arm(name) for name in ("plain", "teacher", *sorted(arms))):
+    chosen_first = {baseline for name in arms if (baseline := study.arm(name).baseline)}
+    for arm in (study.arm(name) for name in ("teacher", *sorted(arms | chosen_first))):
         own = request.alphas if arm.name in ("rdl", "rdl_corr") else ()
         if not own and request.tries > len(arm.candidates):
             raise ValueError(
                 f"--tries is {request.tries}, but there are {len(arm.candidates)} settings to try for "
                 f"{arm.name!r}; ask for at most that many"
             )
-    sizes = [len(splits.training)]
+    if request.train_size is not None and request.train_size not in study.train_sizes:
+        raise ValueError(
+            f"--train-size must be one of {', '.join(map(str, study.train_sizes))}, got {request.train_size}"
+        )
+    sizes = [len(splits.students.training)]
     for n in request.labels:
-        labelled, rest = labelled_subset(splits.training, n)
+        labelled, rest = labelled_subset(splits.students.training, n)
         sizes += [len(labelled), len(rest) - len(rest) % recipe.batch_size]
     for size in sizes:
-        if size < len(splits.training.classes) or size % recipe.batch_size == 1:
+        if size < len(splits.classes) or size % recipe.batch_size == 1:
             raise ValueError(
                 f"{size} training images in batches of {recipe.batch_size} leave a batch without distances, or less "
                 "than an image a class; change --limit-train, --labels or --set batch_size=…"
@@ -255,7 +324,9 @@ def frozen(study: Study, recipe: Recipe, request: Request, splits: Splits) -> di
     return {
         "study": study.name,
         "recipe": {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(recipe).items()},
-        "train_size": len(splits.training),
+        "train_size": len(splits.students.final or splits.students.training),
+        "test_limit": request.test_limit,
+        "precision": resolve_precision(request.precision or study.precision, request.device),
         "teacher_size": request.limit_teacher or study.teacher_size,
         "one_teacher": request.one_teacher,
         "tries": request.tries,

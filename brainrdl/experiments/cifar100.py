@@ -1,0 +1,100 @@
+"""The paper's second study: a teacher trained on CIFAR-10, students trained on CIFAR-100 (section 3.2)."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from torch import nn
+
+from brainrdl.data import (
+    LabelledImages,
+    cifar_checksums,
+    contrast_normalised,
+    flip_half,
+    load_cifar10,
+    load_cifar100,
+)
+from brainrdl.experiments.arms import Arm, Setting, paper_arms
+from brainrdl.experiments.batches import Batches
+from brainrdl.experiments.recipe import Recipe
+from brainrdl.experiments.study import Request, Splits, Study
+from brainrdl.models import nin
+
+_VALIDATION = 10_000
+_RATES: tuple[Setting, ...] = (
+    {},
+    {"learning_rate": 0.5},
+    {"weight_decay": 1e-3},
+    {"learning_rate": 0.5, "weight_decay": 1e-3},
+)
+_ON_READOUT = ("rdl", "rdl_corr", "rkd", "sp", "cka")
+
+
+def cifar100_study() -> Study:
+    """Table 4's network, a teacher of 10 classes, students of 100; choices on 40,000 images, training on all."""
+    return Study(
+        name="cifar100",
+        title="Representational distance learning from CIFAR-10 to CIFAR-100",
+        recipe=Recipe(
+            epochs=300,
+            teacher_epochs=300,
+            choice_epochs=20,
+            batch_size=128,
+            learning_rate=1.0,
+            momentum=0.9,
+            dampening=0.9,
+            weight_decay=5e-4,
+            rate_schedule="halving",
+            layers=("pool1", "pool2", "pool3"),
+            n_pairs=406,
+            supervised_layers=("pool1", "pool2"),
+            hint_layer="pool2",
+            kd_head="pool3",
+        ),
+        load=_load,
+        networks=_networks,
+        teachers=("cifar10",),
+        choice_teacher="cifar10",
+        teacher_size=50_000,
+        arms=_arms(),
+        batches=Batches(normalise=contrast_normalised, augment=flip_half, drop_last=True),
+        train_sizes=(50_000, 40_000),
+        few_labels=False,
+        teacher_dataset="cifar10",
+        precision="auto",
+    )
+
+
+def _arms() -> tuple[Arm, ...]:
+    """What is drawn to the teacher has a readout on top, and so its control has one too."""
+    shared = {arm.name: arm for arm in paper_arms(*_RATES)}
+    shared |= {name: replace(shared[name], network="readout", baseline="plain_readout") for name in _ON_READOUT}
+    finetuning = replace(shared["finetuning"], candidates=tuple({"learning_rate_factor": f} for f in (1, 0.3, 0.1, 0.03)))
+    return (
+        shared["plain"],
+        replace(shared["plain"], name="plain_readout", network="readout"),
+        shared["teacher"],
+        # the paper's: the teacher's ten units stay, and a readout to the student's classes stands on them
+        replace(finetuning, network="teacher_readout"),
+        replace(finetuning, name="finetuning_replaced"),
+        *(shared[name] for name in ("deep_supervision", "hints", "rdl", "rdl_corr", "kd", "rkd", "sp", "cka")),
+    )
+
+
+def _load(request: Request) -> Splits:
+    train, test = load_cifar100(request.data_dir, download=request.download)
+    training, validation = _split(train, request.limit_train)
+
+    def teacher(kind: str, size: int, labelled: LabelledImages) -> tuple[LabelledImages, LabelledImages]:
+        images, _ = load_cifar10(request.data_dir, download=request.download)
+        return ...
+    ...
+
+
+def _networks(splits: Splits) -> Mapping[str, Callable[[], nn.Sequential]]:
+    n_classes = len(splits.training.classes)
+    return {
+        "student": lambda: nin(n_classes),
+        "readout": lambda: nin(n_classes, readout=n_classes),
+        "teacher": lambda: nin(10),
+        "teacher_readout": lambda: nin(10, readout=n_classes),
+    }
