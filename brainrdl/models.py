@@ -5,6 +5,9 @@ from collections import OrderedDict
 import torch
 from torch import nn
 
+_INITIAL_SD = 0.05  # of the NiN's weights
+_BATCH_NORM_EPSILON = 1e-3
+
 
 def mnist_cnn(
     n_classes: int = 10, *, in_channels: int = 1, image_size: int = 28, padding: int = 2, ceil_mode: bool = True
@@ -64,3 +67,87 @@ def mnist_cnn(
     layers["dropout"] = nn.Dropout(0.5)
     layers["linear"] = nn.Linear(200, n_classes)
     return nn.Sequential(layers)
+
+
+def nin(n_units: int = 100, *, readout: int | None = None) -> nn.Sequential:
+    """Build the "Network in Network" with batch normalisation of Table 4.
+
+    Three blocks of one 5 × 5 convolution and two 1 × 1 convolutions over its features, each followed by batch
+    normalisation and ReLU, and each block by pooling: maximum (3 × 3, stride 2), average (3 × 3, stride 2) and the
+    average over what is left (8 × 8 of 32 × 32 images). Dropout .5 stands before the second and the third block, on the
+    pooled input. Features are read behind the ReLU, or behind the pool, and before dropout:
+    ``conv1, mlp1_1, mlp1_2, pool1, conv2, mlp2_1, mlp2_2, pool2, conv3, mlp3_1, mlp3_2, pool3``.
+
+    Parameters
+    ----------
+    n_units : int
+        Features of the last MLPConv layer: the number of classes, unless there is a `readout`.
+    readout : int, optional
+        Classes of a linear layer ``readout`` behind ``pool3``: ``nin(100, readout=100)`` is the paper's RDL student,
+        ``nin(10, readout=100)`` its fine-tuned one. It draws its weights last, so that with one seed the networks
+        with and without it are otherwise equal.
+
+    Returns
+    -------
+    nn.Sequential
+        Takes images (n, 3, 32, 32). Children ``conv1, mlp1_1, mlp1_2, pool1, dropout1, conv2, mlp2_1, mlp2_2, pool2,
+        dropout2, conv3, mlp3_1, mlp3_2, pool3, flatten`` and, where asked for, ``readout``.
+
+    Raises
+    ------
+    ValueError
+        If `n_units` or `readout` is below 1.
+
+    Notes
+    -----
+    Convolutions keep the size ("same" padding) and pooling windows may reach over the border (ceiling: 32 → 16 → 8),
+    as the last, 8 × 8 pool needs. That gives 1,577,196 parameters for 100 classes and 1,559,646 for 10, biases and
+    batch normalisation included. What Table 4 leaves out (weights from N(0, .05), biases 0, ε = 1e-3 in batch
+    normalisation, dropout on the pooled input) follows the public Torch project ``szagoruyko/cifar.torch``, whose
+    network differs from it in a 3 × 3 ``conv3`` only.
+
+    References
+    ----------
+    McClure & Kriegeskorte (2016), Table 4. Lin, Chen & Yan (2013), arXiv:1312.4400.
+
+    Examples
+    --------
+    >>> from brainrdl.models import nin
+    >>> sum(p.numel() for p in nin(100).parameters()), sum(p.numel() for p in nin(10).parameters())
+    (1577196, 1559646)
+    """
+    for name, value in (("n_units", n_units), ("readout", readout)):
+        if value is not None and value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    layers: OrderedDict[str, nn.Module] = OrderedDict(
+        conv1=_convolution(3, 192, 5),
+        mlp1_1=_convolution(192, 160, 1),
+        mlp1_2=_convolution(160, 96, 1),
+        pool1=nn.MaxPool2d(3, 2, ceil_mode=True),
+        dropout1=nn.Dropout(0.5),
+        conv2=_convolution(96, 192, 5),
+        mlp2_1=_convolution(192, 192, 1),
+        mlp2_2=_convolution(192, 192, 1),
+        pool2=nn.AvgPool2d(3, 2, ceil_mode=True),
+        dropout2=nn.Dropout(0.5),
+        conv3=_convolution(192, 192, 5),
+        mlp3_1=_convolution(192, 192, 1),
+        mlp3_2=_convolution(192, n_units, 1),
+        pool3=nn.AvgPool2d(8, ceil_mode=True),
+        flatten=nn.Flatten(),
+    )
+    if readout is not None:
+        layers["readout"] = _drawn(nn.Linear(n_units, readout))
+    return nn.Sequential(layers)
+
+
+def _convolution(n_in: int, n_out: int, size: int) -> nn.Sequential:
+    convolution = _drawn(nn.Conv2d(n_in, n_out, size, padding=size // 2))
+    return nn.Sequential(convolution, nn.BatchNorm2d(n_out, eps=_BATCH_NORM_EPSILON), nn.ReLU())
+
+
+def _drawn(layer: nn.Conv2d | nn.Linear) -> nn.Module:
+    """Draw weights from N(0, .05); biases are 0."""
+    nn.init.normal_(layer.weight, std=_INITIAL_SD)
+    nn.init.zeros_(layer.get_parameter("bias"))
+    return layer

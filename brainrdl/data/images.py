@@ -270,6 +270,37 @@ def stratified_split(labels: Tensor, sizes: Sequence[int], generator: torch.Gene
     return parts
 
 
+def interleaved_order(labels: Tensor, generator: torch.Generator) -> Tensor:
+    """Order images at random within classes, each class spread evenly over the whole length.
+
+    Parameters
+    ----------
+    labels : Tensor (n,), int64
+        Class of each image, on the CPU.
+    generator : torch.Generator
+        A generator on the CPU.
+
+    Returns
+    -------
+    Tensor (n,), int64
+        Positions; every beginning of them holds the share of each class that all hold, to within an image or so.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from brainrdl.data.images import interleaved_order
+    >>> labels = torch.tensor([0, 0, 0, 1, 1, 1])
+    >>> labels[interleaved_order(labels, torch.Generator().manual_seed(0))].view(3, 2).sum(dim=1)
+    tensor([1, 1, 1])
+    """
+    shuffled = torch.randperm(len(labels), generator=generator)
+    place = torch.empty(len(labels), dtype=torch.float64)
+    for label in set(labels.tolist()):
+        members = shuffled[labels[shuffled] == label]
+        place[members] = (torch.arange(len(members), dtype=torch.float64) + 0.5) / len(members)
+    return place.argsort(stable=True)
+
+
 def index_tensor(indices: Tensor | Sequence[int]) -> Tensor:
     """Turn positions or indices into an int64 tensor on the CPU.
 

@@ -1,6 +1,6 @@
 """Batches from images that stay on their device as uint8."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, final
 
 import torch
@@ -13,9 +13,9 @@ from brainrdl.data.images import LabelledImages, to_float
 class TensorLoader:
     """Serve a data set in batches, without worker processes.
 
-    The pixels stay uint8 on the data's device and become float, 0 to 1, batch by batch. A shuffled pass draws
-    its order when it begins (``iter(loader)``), by one `torch.randperm` from torch's global CPU generator, so
-    that `torch.manual_seed` before a pass fixes it; an unshuffled one draws nothing.
+    The pixels stay uint8 on the data's device and become float batch by batch. A shuffled pass draws its order when it
+    begins (``iter(loader)``), by one `torch.randperm` from torch's global CPU generator, so that `torch.manual_seed`
+    before a pass fixes it; an unshuffled one draws nothing. A `transform` that draws does so batch by batch.
 
     Parameters
     ----------
@@ -31,6 +31,9 @@ class TensorLoader:
         False for a stream of stimuli: batches of (image, id).
     with_ids : bool
         Add the ids to labelled batches: (image, label, id).
+    transform : callable, optional
+        What the network sees of the pixels: Tensor (b, channels, height, width) uint8 to float32, on the same device,
+        such as ``lambda pixels: flip_half(normalize_contrast(pixels))``; `to_float`, 0 to 1, if absent.
 
     Yields
     ------
@@ -61,6 +64,7 @@ class TensorLoader:
         drop_last: bool = False,
         labelled: bool = True,
         with_ids: bool = False,
+        transform: Callable[[Tensor], Tensor] | None = None,
     ) -> None:
         if not len(data):
             raise ValueError("the data set holds no images; a loader needs at least one")
@@ -77,6 +81,7 @@ class TensorLoader:
         self.drop_last = drop_last
         self.labelled = labelled
         self.with_ids = with_ids
+        self.transform = transform
 
     def __len__(self) -> int:
         """Count the batches of a pass."""
@@ -97,7 +102,8 @@ class TensorLoader:
         for number in range(len(self)):
             window = slice(number * self.batch_size, (number + 1) * self.batch_size)
             at = places[window]
-            image = to_float(data.images[at], data.top)
+            pixels = data.images[at]
+            image = to_float(pixels, data.top) if self.transform is None else self.transform(pixels)
             ids = tuple(data.ids[place] for place in order[window].tolist()) if self._gives_ids else ()
             if not self.labelled:
                 yield image, ids

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from brainrdl.data.idx import read_idx
-from brainrdl.data.images import LabelledImages
+from brainrdl.data.images import LabelledImages, interleaved_order
 
 _N_TRAIN, _N_VALIDATION = 50_000, 10_000
 _ORDER_SEED = 0
@@ -143,18 +143,8 @@ def split_mnist(train: LabelledImages, *, n_train: int = _N_TRAIN) -> tuple[Labe
         )
     if not 1 <= n_train <= _N_TRAIN:
         raise ValueError(f"n_train is {n_train}, expected 1 to 50,000: the last 10,000 images are for validation")
-    order = _interleaved(train.labels[:_N_TRAIN].cpu(), torch.Generator().manual_seed(_ORDER_SEED))
+    order = interleaved_order(train.labels[:_N_TRAIN].cpu(), torch.Generator().manual_seed(_ORDER_SEED))
     return train.take(order[:n_train]), train.take(range(_N_TRAIN, _N_TRAIN + _N_VALIDATION))
-
-
-def _interleaved(labels: Tensor, generator: torch.Generator) -> Tensor:
-    """Order images at random within classes, each class spread evenly over the whole length."""
-    shuffled = torch.randperm(len(labels), generator=generator)
-    place = torch.empty(len(labels), dtype=torch.float64)
-    for label in set(labels.tolist()):
-        members = shuffled[labels[shuffled] == label]
-        place[members] = (torch.arange(len(members), dtype=torch.float64) + 0.5) / len(members)
-    return place.argsort(stable=True)
 
 
 def _root(data_dir: str | os.PathLike[str] | None) -> Path:

@@ -1,0 +1,68 @@
+"""Read pickled arrays without running code that a file brings along."""
+
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+def read_pickled(path: Path) -> dict[str, Any]:
+    """Read a dict of arrays, lists, strings and numbers that Python 2 pickled.
+
+    A pickle names the functions that rebuild it, and any function of any package can be named. Here the three that
+    rebuild an array of bytes are known, and nothing else is called.
+
+    Parameters
+    ----------
+    path : path
+        The file.
+
+    Returns
+    -------
+    dict
+
+    Raises
+    ------
+    ValueError
+        If the file names another function, or is no pickled dict.
+    """
+    with path.open("rb") as file:
+        try:
+            content = _Unpickler(file, encoding="latin1").load()
+        except pickle.UnpicklingError as error:
+            raise ValueError(f"{path}: {error}") from error
+        except Exception as error:  # a foreign file can make the reader fail in any way
+            raise ValueError(f"{path}: it is no pickle, or a damaged one ({type(error).__name__})") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: it holds a {type(content).__name__}, expected a dict")
+    return content
+
+
+def _empty_array(kind: type, shape: tuple[int, ...], code: str) -> np.ndarray[Any, Any]:
+    """Stand in for NumPy's ``_reconstruct``: an array whose state follows."""
+    return np.ndarray((0,), dtype=np.uint8)
+
+
+def _byte(code: str, *flags: int) -> np.dtype[Any]:
+    if code != "u1":
+        raise pickle.UnpicklingError(f"it holds an array of type {code!r}, expected bytes ('u1')")
+    return np.dtype(np.uint8)
+
+
+_KNOWN: dict[tuple[str, str], Callable[..., Any] | type] = {
+    ("numpy.core.multiarray", "_reconstruct"): _empty_array,
+    ("numpy", "ndarray"): np.ndarray,
+    ("numpy", "dtype"): _byte,
+}
+
+
+class _Unpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        """Find what a file names among the few that it may."""
+        if (module, name) not in _KNOWN:
+            raise pickle.UnpicklingError(
+                f"it asks to run {module}.{name}, which an array of bytes does not need; nothing of it was run"
+            )
+        return _KNOWN[module, name]

@@ -1,0 +1,297 @@
+"""CIFAR-10 and CIFAR-100, from the published files in torchvision's layout, or from lossless sheets of them."""
+
+import hashlib
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from platformdirs import user_cache_dir
+
+from brainrdl.data._pickled import read_pickled
+from brainrdl.data._sheets import restore_from_sheets
+from brainrdl.data.images import LabelledImages, interleaved_order
+
+_N_TRAIN, _N_VALIDATION = 40_000, 10_000
+_ORDER_SEED = 0
+
+
+@dataclass(frozen=True)
+class _Set:
+    """One of the two sets: its files with their published MD5, and the keys in them."""
+
+    name: str
+    folder: str
+    sheets: str
+    train: dict[str, str]
+    test: dict[str, str]
+    meta: dict[str, str]
+    labels: str
+    classes: str
+
+    @property
+    def files(self) -> dict[str, str]:
+        return self.train | self.test | self.meta
+
+    @property
+    def prefix(self) -> str:
+        return self.name.lower().replace("-", "")
+
+    @property
+    def images_by_file(self) -> dict[str, int]:
+        counts = {name: 50_000 // len(self.train) for name in self.train} | dict.fromkeys(self.test, 10_000)
+        return counts | dict.fromkeys(self.meta, 0)
+
+
+_SETS = {
+    10: _Set(
+        name="CIFAR-10",
+        folder="cifar-10-batches-py",
+        sheets="cifar-10",
+        train={
+            "data_batch_1": "c99cafc152244af753f735de768cd75f",
+            "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+            "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+            "data_batch_4": "634d18415352ddfa80567beed471001a",
+            "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+        },
+        test={"test_batch": "40351d587109b95175f43aff81a1287e"},
+        meta={"batches.meta": "5ff9c542aee3614f3951f8cda6e48888"},
+        labels="labels",
+        classes="label_names",
+    ),
+    100: _Set(
+        name="CIFAR-100",
+        folder="cifar-100-python",
+        sheets="cifar-100",
+        train={"train": "16019d7e3df5f24257cddd939b257f8d"},
+        test={"test": "f0ef6b0ae62326f3e7ffdfab6717acfc"},
+        meta={"meta": "7973b15100ade9c7d40fb424638fde48"},
+        labels="fine_labels",
+        classes="fine_label_names",
+    ),
+}
+
+
+def load_cifar(
+    n_classes: int, data_dir: str | os.PathLike[str] | None = None, *, download: bool = False
+) -> tuple[LabelledImages, LabelledImages]:
+    """Load the 50,000 training and 10,000 test images of CIFAR-10 or CIFAR-100.
+
+    The files are looked for in ``cifar-10-batches-py/`` or ``cifar-100-python/`` (torchvision's layout), first in the
+    data folder, then in the cache: the folder that the environment variable BRAINRDL_CACHE names, the platform's cache
+    folder otherwise. Where only their lossless sheets are there (``cifar-10/`` or ``cifar-100/`` in the data folder),
+    the files are put together in the cache, in seconds. The data folder itself is only read.
+
+    Parameters
+    ----------
+    n_classes : {10, 100}
+        Which of the two.
+    data_dir : path, optional
+        The data folder; the environment variable BRAINRDL_DATA where it is not given.
+    download : bool
+        Fetch the files through torchvision, into the cache, where they are nowhere.
+
+    Returns
+    -------
+    train : LabelledImages
+        50,000 images (3, 32, 32), channels red, green and blue; ids such as ``cifar100-train-00000`` to
+        ``cifar100-train-49999`` in the files' order. CIFAR-100 has its 100 fine labels.
+    test : LabelledImages
+        10,000 images, ids such as ``cifar100-test-00000``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the set, or a file of it, is missing.
+    ValueError
+        If `n_classes` is another number, or a file is not the published one: the MD5 of every file is compared before
+        it is read. No code in a file is run.
+
+    References
+    ----------
+    Krizhevsky (2009), *Learning multiple layers of features from tiny images*.
+
+    Examples
+    --------
+    >>> from brainrdl.data import load_cifar
+    >>> train, test = load_cifar(100)  # doctest: +SKIP
+    >>> train.ids[0], train.classes[:2], tuple(train.images.shape)  # doctest: +SKIP
+    ('cifar100-train-00000', ('apple', 'aquarium_fish'), (50000, 3, 32, 32))
+    """
+    which = _set(n_classes)
+    folder = _folder(which, data_dir, download)
+    for name, expected in which.files.items():
+        if (got := _md5(_existing(which, folder / name))) != expected:
+            raise ValueError(
+                f"{folder / name}: its MD5 is {got}, expected {expected}; it is damaged or another data set's file of "
+                f"the same name: {_renewal(folder)}"
+            )
+    return _read_part(which, folder, "train"), _read_part(which, folder, "test")
+
+
+def cifar_checksums(n_classes: int, data_dir: str | os.PathLike[str] | None = None) -> dict[str, str]:
+    """Compute the MD5 of the files that `load_cifar` reads, for manifests.
+
+    Parameters
+    ----------
+    n_classes, data_dir
+        As for `load_cifar`.
+
+    Returns
+    -------
+    dict of str
+        MD5 by file, such as ``cifar-100-python/train``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the set, or a file of it, is missing.
+    ValueError
+        If `n_classes` is neither 10 nor 100.
+
+    Examples
+    --------
+    >>> from brainrdl.data import cifar_checksums
+    >>> cifar_checksums(100)["cifar-100-python/test"]  # doctest: +SKIP
+    'f0ef6b0ae62326f3e7ffdfab6717acfc'
+    """
+    which = _set(n_classes)
+    folder = _folder(which, data_dir, download=False)
+    return {f"{which.folder}/{name}": _md5(_existing(which, folder / name)) for name in which.files}
+
+
+def split_cifar(train: LabelledImages, *, n_train: int = _N_TRAIN) -> tuple[LabelledImages, LabelledImages]:
+    """Split the 50,000 training images of either set for training and validation.
+
+    Parameters
+    ----------
+    train : LabelledImages
+        The first part that `load_cifar` answers.
+    n_train : int
+        Number of training images, 1 to 40,000.
+
+    Returns
+    -------
+    training : LabelledImages
+        The first `n_train` of one fixed order of the first 40,000 images: a smaller training set is the beginning of
+        every larger one. The order is random within the classes and interleaves them, so that every beginning holds
+        the share of each class that the 40,000 hold, to within an image or so.
+    validation : LabelledImages
+        The last 10,000 images, whatever `n_train`, in the files' order.
+
+    Raises
+    ------
+    ValueError
+        If there are not 50,000 images or `n_train` is out of range.
+
+    Examples
+    --------
+    >>> from brainrdl.data import load_cifar, split_cifar
+    >>> training, validation = split_cifar(load_cifar(100)[0], n_train=2_000)  # doctest: +SKIP
+    >>> len(training), validation.ids[0]  # doctest: +SKIP
+    (2000, 'cifar100-train-40000')
+    """
+    if len(train) != _N_TRAIN + _N_VALIDATION:
+        raise ValueError(
+            f"got {len(train)} images, expected CIFAR's 50,000 training images; pass the first part of load_cifar()"
+        )
+    if not 1 <= n_train <= _N_TRAIN:
+        raise ValueError(f"n_train is {n_train}, expected 1 to 40,000: the last 10,000 images are for validation")
+    order = interleaved_order(train.labels[:_N_TRAIN].cpu(), torch.Generator().manual_seed(_ORDER_SEED))
+    return train.take(order[:n_train]), train.take(range(_N_TRAIN, _N_TRAIN + _N_VALIDATION))
+
+
+def _set(n_classes: int) -> _Set:
+    if n_classes not in _SETS:
+        raise ValueError(f"there is no CIFAR-{n_classes}; n_classes is 10 or 100")
+    return _SETS[n_classes]
+
+
+def _folder(which: _Set, data_dir: str | os.PathLike[str] | None, download: bool) -> Path:
+    """Find the folder of the set's files; make it where there are sheets, or downloading is allowed."""
+    named = data_dir if data_dir is not None else os.environ.get("BRAINRDL_DATA")
+    root = Path(named) if named else None
+    cache = Path(os.environ.get("BRAINRDL_CACHE") or user_cache_dir("brainrdl"))
+    candidates = [place / which.folder for place in (root, cache) if place is not None]
+    for folder in candidates:
+        if folder.is_dir():
+            return folder
+    if root is not None and (sheets := root / which.sheets).is_dir():
+        return _install(which, cache, lambda place: _restore(which, sheets, place))
+    if download:
+        return _install(which, cache, lambda place: _download(which, place))
+    looked = [*candidates, *([] if root is None else [root / which.sheets])]
+    raise FileNotFoundError(
+        f"{which.name} is in none of {', '.join(map(str, looked))}; give the folder that holds "
+        f"{which.folder} by data_dir (on the command line --data-dir) or the environment variable BRAINRDL_DATA, or "
+        "fetch it with download=True (on the command line --download)"
+    )
+
+
+def _install(which: _Set, cache: Path, fill: Callable[[Path], None]) -> Path:
+    """Make the set's folder under another name and rename it once it is complete.
+
+    Whoever looks for it finds a complete folder or none, and of two processes that make it at once one is the first.
+    """
+    target = cache / which.folder
+    cache.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=f".{which.folder}.", dir=cache) as temporary:
+        fill(Path(temporary))
+        try:
+            os.rename(Path(temporary, which.folder), target)
+        except OSError:
+            if not target.is_dir():
+                raise
+    return target
+
+
+def _restore(which: _Set, sheets: Path, place: Path) -> None:
+    folder = place / which.folder
+    folder.mkdir()
+    restore_from_sheets(sheets, which.images_by_file, folder)
+    for name, expected in which.files.items():
+        if (got := _md5(folder / name)) != expected:
+            raise ValueError(
+                f"{sheets}: {which.name}'s file {name!r} put together from these sheets has the MD5 {got}, expected "
+                f"{expected}; one of them is damaged, fetch them again"
+            )
+
+
+def _download(which: _Set, place: Path) -> None:
+    from torchvision import datasets  # slow to import, and needed here only
+
+    {"CIFAR-10": datasets.CIFAR10, "CIFAR-100": datasets.CIFAR100}[which.name](place, download=True)
+
+
+def _existing(which: _Set, path: Path) -> Path:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path}, one of {which.name}'s files, is missing: {_renewal(path.parent)}")
+    return path
+
+
+def _renewal(folder: Path) -> str:
+    return (
+        f"replace it, or remove the folder {folder}, which is made again from its sheets or with download=True (on the "
+        "command line --download)"
+    )
+
+
+def _md5(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
+def _read_part(which: _Set, folder: Path, part: str) -> LabelledImages:
+    contents = [read_pickled(folder / name) for name in (which.train if part == "train" else which.test)]
+    pixels = torch.from_numpy(np.concatenate([content["data"] for content in contents])).view(-1, 3, 32, 32)
+    (meta,) = which.meta
+    return LabelledImages(
+        images=pixels,
+        labels=torch.tensor([label for content in contents for label in content[which.labels]]),
+        ids=tuple(f"{which.prefix}-{part}-{at:05d}" for at in range(len(pixels))),
+        classes=tuple(read_pickled(folder / meta)[which.classes]),
+    )
