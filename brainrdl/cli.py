@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from brainrdl.experiments.cifar100 import cifar100_study
 from brainrdl.experiments.digits import digits_study
 from brainrdl.experiments.mnist import mnist_study
 from brainrdl.experiments.recipe import override
@@ -52,6 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     for make, text in (
         (digits_study, "scikit-learn's digits: minutes, no download"),
         (mnist_study, "the paper's MNIST study"),
+        (cifar100_study, "the paper's CIFAR study: a teacher of CIFAR-10, students of CIFAR-100"),
     ):
         study = make()
         one = studies.add_parser(study.name, help=text, description=text)

@@ -1,12 +1,15 @@
 """Which precision a device trains in."""
 
+from typing import Literal
+
 import torch
 
+Precision = Literal["32-true", "bf16-mixed"]
 PRECISIONS = ("auto", "32-true", "bf16-mixed")
 _CPU_INSTRUCTIONS = ("avx512_bf16", "amx_bf16")
 
 
-def choose_precision(device: torch.device, asked: str = "auto") -> str:
+def choose_precision(device: torch.device, asked: str = "auto") -> Precision:
     """Choose the precision of a training for Lightning Fabric.
 
     ``auto`` is bf16 autocast where the device itself multiplies bf16, full precision elsewhere: on a GPU what torch
@@ -37,10 +40,12 @@ def choose_precision(device: torch.device, asked: str = "auto") -> str:
     >>> choose_precision(torch.device("cpu"), "32-true")
     '32-true'
     """
-    if asked not in PRECISIONS:
-        raise ValueError(f"unknown precision {asked!r}; known are: {', '.join(PRECISIONS)}")
+    if asked == "32-true":
+        return "32-true"
+    if asked == "bf16-mixed":
+        return "bf16-mixed"
     if asked != "auto":
-        return asked
+        raise ValueError(f"unknown precision {asked!r}; known are: {', '.join(PRECISIONS)}")
     if device.type == "cuda":
         with torch.cuda.device(device):
             native = torch.cuda.is_bf16_supported(including_emulation=False)

@@ -10,10 +10,10 @@ import pandas as pd
 import torch
 from lightning.fabric import Fabric
 from torch import nn
-from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 from brainrdl.data import LabelledImages
 from brainrdl.experiments.batches import Batches
+from brainrdl.experiments.optimizers import OPTIMIZERS, MakeOptimizer
 from brainrdl.experiments.recipe import Recipe
 from brainrdl.losses import RDLoss
 from brainrdl.peers import CKA, KD, RKD, SP, DeepSupervision, Hint
@@ -139,7 +139,7 @@ def train(arm: Arm, context: Context, setting: Setting, folder: Path) -> tuple[n
     recipe = context.recipe
     epochs = recipe.epochs - (0 if before is None else len(before))
     trainer = Trainer(
-        student, arm.terms(context, setting), optimizer=_sgd(recipe, setting, epochs), fabric=context.fabric
+        student, arm.terms(context, setting), optimizer=_optimizer(recipe, setting, epochs), fabric=context.fabric
     )
     loader: Iterable[object] = context.batches.training(context.training, recipe.batch_size)
     unlabelled = None
@@ -235,9 +235,7 @@ def _rdl_corr(context: Context, setting: Setting) -> list[Term]:
 def _kd(context: Context, setting: Setting) -> list[Term]:
     alpha = constant(setting["alpha0"])
     recipe = context.recipe
-    return [
-        KD(context.ask(), temperature=recipe.temperature, head=recipe.kd_head, alpha=alpha, stream=context.stream)
-    ]
+    return [KD(context.ask(), temperature=recipe.temperature, head=recipe.kd_head, alpha=alpha, stream=context.stream)]
 
 
 def _relational(kind: type[RKD] | type[SP] | type[CKA]) -> Terms:
@@ -277,7 +275,9 @@ def _hint_stage(student: nn.Sequential, context: Context, setting: Setting, fold
         alpha=constant(setting["alpha0"]),
     )
     epochs = max(1, round(recipe.hint_share * recipe.epochs))
-    trainer = Trainer(front, [hint], task_loss=None, optimizer=_sgd(recipe, setting, epochs), fabric=context.fabric)
+    trainer = Trainer(
+        front, [hint], task_loss=None, optimizer=_optimizer(recipe, setting, epochs), fabric=context.fabric
+    )
     loader: Iterable[object] = context.batches.training(context.training, recipe.batch_size)
     if context.unlabelled is not None:
         loader = repeat(loader, ceil(recipe.updates / recipe.epochs))
@@ -290,25 +290,10 @@ def _schedule(recipe: Recipe, alpha0: Alpha) -> Schedule:
     return {"linear": linear_decay, "constant": constant, "cosine": cosine_decay}[recipe.schedule](alpha0)
 
 
-def _sgd(
-    recipe: Recipe, setting: Setting, epochs: int
-) -> Callable[[Iterable[nn.Parameter]], tuple[torch.optim.Optimizer, LRScheduler]]:
-    """SGD with momentum, its learning rate falling as the recipe says."""
-    falling = {
-        "linear": lambda epoch: 1 - epoch / epochs,
-        "halving": lambda epoch: 0.5 ** (12 * epoch // epochs),
-    }[recipe.rate_schedule]
-
-    def make(parameters: Iterable[nn.Parameter]) -> tuple[torch.optim.Optimizer, LRScheduler]:
-        trained = list(parameters)
-        optimizer = torch.optim.SGD(
-            trained,
-            lr=setting.get("learning_rate", recipe.learning_rate) * setting.get("learning_rate_factor", 1.0),
-            momentum=recipe.momentum,
-            dampening=recipe.dampening,
-            weight_decay=setting.get("weight_decay", recipe.weight_decay),
-            fused=all(parameter.is_cuda for parameter in trained),
-        )
-        return optimizer, LambdaLR(optimizer, falling)
-
-    return make
+def _optimizer(recipe: Recipe, setting: Setting, epochs: int) -> MakeOptimizer:
+    return OPTIMIZERS[recipe.optimizer](
+        epochs,
+        learning_rate=setting.get("learning_rate", recipe.learning_rate) * setting.get("learning_rate_factor", 1.0),
+        momentum=recipe.momentum,
+        weight_decay=setting.get("weight_decay", recipe.weight_decay),
+    )

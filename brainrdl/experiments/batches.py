@@ -16,31 +16,26 @@ class Batches:
 
     Attributes
     ----------
-    normalise : callable
-        (pixels (n, channels, height, width) uint8, the value of white) → float32 of that shape.
+    normalise : callable or None
+        Pixels (n, channels, height, width) uint8 → float32 of that shape; 0 to 1 if None.
     augment : callable or None
         Applied to a normalised training batch; draws from torch's global generator.
     drop_last : bool
         Whether a last training batch that is not full is left out.
     """
 
-    normalise: Callable[[Tensor, int], Tensor] = to_float
+    normalise: Callable[[Tensor], Tensor] | None = None
     augment: Callable[[Tensor], Tensor] | None = None
     drop_last: bool = False
 
     def tensor(self, images: LabelledImages) -> Tensor:
         """All images, as the networks see them: (n, channels, height, width) float32."""
-        return self.normalise(images.images, images.top)
+        return to_float(images.images, images.top) if self.normalise is None else self.normalise(images.images)
 
     def training(self, images: LabelledImages, batch_size: int) -> TensorLoader:
         """Batches of (image, label) in a new order each pass."""
         return TensorLoader(
-            images,
-            batch_size=batch_size,
-            shuffle=True,
-            drop_last=self.drop_last,
-            normalise=self.normalise,
-            augment=self.augment,
+            images, batch_size=batch_size, shuffle=True, drop_last=self.drop_last, transform=self._in_training(images)
         )
 
     def unlabelled(self, images: LabelledImages, batch_size: int) -> TensorLoader:
@@ -51,10 +46,16 @@ class Batches:
             shuffle=True,
             drop_last=True,
             labelled=False,
-            normalise=self.normalise,
-            augment=self.augment,
+            transform=self._in_training(images),
         )
 
     def evaluation(self, images: LabelledImages) -> TensorLoader:
         """Batches of (image, label) in their order, as they are."""
-        return TensorLoader(images, batch_size=_EVALUATED_AT_ONCE, normalise=self.normalise)
+        return TensorLoader(images, batch_size=_EVALUATED_AT_ONCE, transform=self.normalise)
+
+    def _in_training(self, images: LabelledImages) -> Callable[[Tensor], Tensor] | None:
+        augment = self.augment
+        if augment is None:
+            return self.normalise
+        normalise = self.normalise or (lambda pixels: to_float(pixels, images.top))
+        return lambda pixels: augment(normalise(pixels))

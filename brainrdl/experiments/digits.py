@@ -6,13 +6,13 @@ import torch
 from torch import nn
 
 from brainrdl.data import Deformation, InfiMNIST, LabelledImages, checksum, load_digits
-from brainrdl.experiments.arms import paper_arms
+from brainrdl.experiments.arms import Setting, paper_arms
 from brainrdl.experiments.recipe import Recipe
 from brainrdl.experiments.study import Partition, Request, Splits, Study
 from brainrdl.models import mnist_cnn
 
 _FIRST = 80_000
-_RATES = ({}, {"learning_rate": 0.1}, {"weight_decay": 5e-4}, {"learning_rate": 0.1, "weight_decay": 5e-4})
+_RATES: tuple[Setting, ...] = ({}, {"learning_rate": 0.1}, {"weight_decay": 5e-4}, {"learning_rate": 0.1, "weight_decay": 5e-4})
 
 
 def digits_study() -> Study:

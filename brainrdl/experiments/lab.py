@@ -239,9 +239,7 @@ class Lab:
             own = self.splits.students.training
             labelled = own if labels is None else labelled_subset(own, labels)[0]
             size = self.request.limit_teacher or self.study.teacher_size
-            self._teacher_images = {
-                (kind, labels): self.splits.teacher(kind, size, labelled).to(self.fabric.device)
-            }
+            self._teacher_images = {(kind, labels): self.splits.teacher(kind, size, labelled).to(self.fabric.device)}
         return self._teacher_images[(kind, labels)]
 
     def _make(self, row: Row, arm: Arm, context: Callable[[], Context], setting: Setting, folder: Path) -> Run:

@@ -6,14 +6,14 @@ import torch
 from torch import nn
 
 from brainrdl.data import InfiMNIST, LabelledImages, load_mnist, mnist_checksums, split_mnist
-from brainrdl.experiments.arms import paper_arms
+from brainrdl.experiments.arms import Setting, paper_arms
 from brainrdl.experiments.recipe import Recipe
 from brainrdl.experiments.study import Partition, Request, Splits, Study
 from brainrdl.models import mnist_cnn
 
 # the paper's "first 10,000 non-MNIST InfiMNIST examples" and "the next 120,000"
 _VALIDATION, _TRAINING = 70_000, 80_000
-_RATES = (
+_RATES: tuple[Setting, ...] = (
     {},
     {"learning_rate": 0.1},
     {"weight_decay": 5e-4},

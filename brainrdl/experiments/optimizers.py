@@ -8,10 +8,54 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 _HALVINGS = 12  # every 25 of 300 epochs
 
+MakeOptimizer = Callable[[Iterable[nn.Parameter]], tuple[torch.optim.Optimizer, LRScheduler]]
+"""What `brainrdl.Trainer` takes as its optimizer."""
+
+
+def linear_sgd(
+    epochs: int, *, learning_rate: float = 0.05, momentum: float = 0.9, weight_decay: float = 0.0
+) -> MakeOptimizer:
+    """Describe the SGD of the MNIST study: in epoch t the learning rate is ``lr (1 − t/epochs)``.
+
+    Parameters
+    ----------
+    epochs : int
+        Length of the training.
+    learning_rate : float
+        At its beginning.
+    momentum, weight_decay : float
+        Of SGD.
+
+    Returns
+    -------
+    callable
+        parameters → (optimiser, scheduler), for `brainrdl.Trainer`.
+
+    Raises
+    ------
+    ValueError
+        If `epochs` is below 1.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from brainrdl.experiments.optimizers import linear_sgd
+    >>> optimizer, scheduler = linear_sgd(20)([torch.nn.Parameter(torch.zeros(1))])
+    >>> optimizer.defaults["lr"], optimizer.defaults["momentum"]
+    (0.05, 0.9)
+    """
+    return _sgd(
+        epochs,
+        lambda epoch: 1 - epoch / epochs,
+        learning_rate=learning_rate,
+        momentum=momentum,
+        weight_decay=weight_decay,
+    )
+
 
 def halving_sgd(
     epochs: int, *, learning_rate: float = 1.0, momentum: float = 0.9, weight_decay: float = 5e-4
-) -> Callable[[Iterable[nn.Parameter]], tuple[torch.optim.Optimizer, LRScheduler]]:
+) -> MakeOptimizer:
     """Describe the SGD of the CIFAR study: dampened momentum, and a learning rate that is halved twelve times.
 
     In epoch t the learning rate is ``lr · 0.5^⌊12 t/epochs⌋``: the paper's "halved every 25 epochs" of 300, and the
@@ -33,8 +77,7 @@ def halving_sgd(
     Returns
     -------
     callable
-        parameters → (optimiser, scheduler), for `brainrdl.Trainer`; the optimiser is the fused one where all
-        parameters are on a GPU.
+        parameters → (optimiser, scheduler), for `brainrdl.Trainer`.
 
     Raises
     ------
@@ -54,6 +97,29 @@ def halving_sgd(
     >>> optimizer.defaults["lr"], optimizer.defaults["dampening"]
     (1.0, 0.9)
     """
+    return _sgd(
+        epochs,
+        lambda epoch: 0.5 ** (_HALVINGS * epoch // epochs),
+        learning_rate=learning_rate,
+        momentum=momentum,
+        dampening=momentum,
+        weight_decay=weight_decay,
+    )
+
+
+OPTIMIZERS = {"linear_sgd": linear_sgd, "halving_sgd": halving_sgd}
+"""By the name that a recipe gives them."""
+
+
+def _sgd(
+    epochs: int,
+    factor: Callable[[int], float],
+    *,
+    learning_rate: float,
+    momentum: float,
+    weight_decay: float,
+    dampening: float = 0.0,
+) -> MakeOptimizer:
     if epochs < 1:
         raise ValueError(f"epochs must be at least 1, got {epochs}")
 
@@ -63,10 +129,10 @@ def halving_sgd(
             parameters,
             lr=learning_rate,
             momentum=momentum,
-            dampening=momentum,
+            dampening=dampening,
             weight_decay=weight_decay,
             fused=True if all(parameter.is_cuda for parameter in parameters) else None,
         )
-        return optimizer, LambdaLR(optimizer, lambda epoch: 0.5 ** (_HALVINGS * epoch // epochs))
+        return optimizer, LambdaLR(optimizer, factor)
 
     return make

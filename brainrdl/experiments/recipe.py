@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any, get_args, get_origin, get_type_hints
 
 from brainrdl.distances import check_metric
+from brainrdl.experiments.optimizers import OPTIMIZERS
 from brainrdl.ids import did_you_mean
 from brainrdl.losses import GRADIENTS
 
 SCHEDULES = ("linear", "constant", "cosine")
-RATE_SCHEDULES = ("linear", "halving")
 
 
 @dataclass(frozen=True)
@@ -28,11 +28,10 @@ class Recipe:
         Updates of a run with few labels, where an epoch is a share of them.
     batch_size : int
         Images per update, of the task and of the unlabelled stream alike.
-    learning_rate, momentum, dampening, weight_decay : float
-        Of SGD.
-    rate_schedule : {"linear", "halving"}
-        The learning rate in epoch t: ``lr (1 − t/epochs)``, or halved twelve times in equal steps,
-        ``lr · 0.5^⌊12 t/epochs⌋``.
+    optimizer : {"linear_sgd", "halving_sgd"}
+        See `brainrdl.experiments.optimizers`.
+    learning_rate, momentum, weight_decay : float
+        Of the optimiser, the learning rate in the first epoch.
     layers : tuple of str
         Layers that RDL and its kin compare.
     metric, gradient, n_pairs
@@ -64,11 +63,10 @@ class Recipe:
     choice_epochs: int | None = None
     updates: int = 2_000
     batch_size: int = 100
+    optimizer: str = "linear_sgd"
     learning_rate: float = 0.05
     momentum: float = 0.9
-    dampening: float = 0.0
     weight_decay: float = 0.0
-    rate_schedule: str = "linear"
     layers: tuple[str, ...] = ("pool1", "pool2", "fc")
     metric: str = "mse"
     gradient: str = "auto"
@@ -112,12 +110,8 @@ class Recipe:
             )
         if not self.layers or not self.supervised_layers:
             raise ValueError("layers and supervised_layers must name at least one layer each")
-        if not 0 <= self.dampening <= 1:
-            raise ValueError(f"dampening must lie in 0 … 1, got {self.dampening}")
-        if self.rate_schedule not in RATE_SCHEDULES:
-            raise ValueError(
-                f"unknown rate_schedule {self.rate_schedule!r}; known are: {', '.join(RATE_SCHEDULES)}"
-            )
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"unknown optimizer {self.optimizer!r}; known are: {', '.join(OPTIMIZERS)}")
         if self.schedule not in SCHEDULES:
             raise ValueError(f"unknown schedule {self.schedule!r}; known are: {', '.join(SCHEDULES)}")
         if self.supervision_schedule not in ("paper", "linear"):

@@ -16,6 +16,7 @@ import torch
 from lightning.fabric import Fabric
 
 from brainrdl.checkpoint import differences
+from brainrdl.data import LabelledImages
 from brainrdl.experiments._files import read_json, write_json
 from brainrdl.experiments.lab import Lab
 from brainrdl.experiments.recipe import Recipe, recipe_from
@@ -23,6 +24,7 @@ from brainrdl.experiments.report import write_report
 from brainrdl.experiments.score import write_geometry, write_mds, write_rdms, write_results
 from brainrdl.experiments.study import Request, Row, Splits, Study, check, frozen, plan
 from brainrdl.inference import binomial_standard_error
+from brainrdl.precision import choose_precision
 
 _PACKAGES = ("brainrdl", "torch", "torchvision", "lightning", "numpy", "scipy", "scikit-learn", "xarray", "pandas")
 
@@ -61,11 +63,11 @@ def reproduce(
     _use_threads(study, request)
     rows = plan(study, request)
     request = dataclasses.replace(request, out=request.out.resolve())
-    splits = study.load(request.data_dir, request.limit_train, request.download)
+    splits = study.load(request)
     check(study, recipe, request, splits, rows)
-    fabric = _fabric(request.device)
+    fabric = _fabric(study, request)
     _claim(request.out, frozen(study, recipe, request, splits))
-    lab = Lab(study, recipe, _on(splits, request.device), request, fabric, say=say)
+    lab = Lab(study, recipe, _on(splits, fabric.device, request.test_limit), request, fabric, say=say)
     for number, row in enumerate(rows):
         say(f"[{number + 1}/{len(rows)}] {row.name}")
         lab.run(row)
@@ -127,7 +129,7 @@ def replay(study: Study, source: Path, row_name: str, request: Request, *, say: 
         tries=asked["tries"],
         alphas=tuple(asked["alphas"]),
     )
-    splits = study.load(request.data_dir, request.limit_train, request.download)
+    splits = study.load(request)
     if splits.checksums != recorded["data"]:
         raise ValueError(
             f"{source} was made from other data: {'; '.join(differences(recorded['data'], splits.checksums))}"
@@ -137,7 +139,8 @@ def replay(study: Study, source: Path, row_name: str, request: Request, *, say: 
         if not re.fullmatch(r"[a-z0-9_-]+", name):
             raise ValueError(f"{source} names a choice {name!r}, which is no name of an arm")
         write_json(entries, request.out / "tries" / name / "choice.json")
-    lab = Lab(study, recipe, _on(splits, request.device), request, _fabric(request.device), say=say)
+    fabric = _fabric(study, request)
+    lab = Lab(study, recipe, _on(splits, fabric.device, request.test_limit), request, fabric, say=say)
     row = Row(line["arm"], line["seed"], line["teacher"] or "", line["labels"])
     run = lab.run(row)
     again = write_results(lab, [row]).iloc[0]
@@ -189,20 +192,30 @@ def _all_rows(study: Study, request: Request, asked: list[Row]) -> list[Row]:
     return sorted(rows, key=lambda row: (row.labels or 0, order.index(row.arm), row.teacher, row.seed))
 
 
-def _fabric(device: str) -> Fabric:
+def _fabric(study: Study, request: Request) -> Fabric:
+    device = request.device
     accelerator = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device
     if accelerator == "cuda" and not torch.cuda.is_available():
         raise ValueError("--device cuda: torch finds no CUDA device here; take --device cpu or auto")
-    return Fabric(accelerator=accelerator, devices=1, precision="32-true")
+    precision = choose_precision(torch.device(accelerator), request.precision or study.precision)
+    return Fabric(accelerator=accelerator, devices=1, precision=precision)
 
 
-def _on(splits: Splits, device: str) -> Splits:
-    here = _fabric(device).device
+def _on(splits: Splits, device: torch.device, test_limit: int | None) -> Splits:
+    """Move the images to the device as they are opened, and leave out test images beyond the limit."""
+
+    def opened(test: Callable[[], LabelledImages]) -> Callable[[], LabelledImages]:
+        def images() -> LabelledImages:
+            whole = test()
+            return whole.take(range(min(test_limit or len(whole), len(whole)))).to(device)
+
+        return images
+
     return dataclasses.replace(
         splits,
-        training=splits.training.to(here),
-        validation=splits.validation.to(here),
-        test=lambda: splits.test().to(here),
+        students=splits.students.to(device),
+        test=opened(splits.test),
+        teacher_test=None if splits.teacher_test is None else opened(splits.teacher_test),
     )
 
 
@@ -240,7 +253,7 @@ def _write_manifest(lab: Lab, command: str, seconds: float) -> None:
         "teacher_images": lab.splits.notes,
         "data": lab.splits.checksums,
         "one_teacher": lab.request.one_teacher,
-        "classes": list(lab.splits.training.classes),
+        "classes": list(lab.splits.classes),
         "notes": notes,
     }
     write_json(manifest, lab.request.out / "manifest.json")

@@ -326,7 +326,7 @@ def frozen(study: Study, recipe: Recipe, request: Request, splits: Splits) -> di
         "recipe": {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(recipe).items()},
         "train_size": len(splits.students.final or splits.students.training),
         "test_limit": request.test_limit,
-        "precision": resolve_precision(request.precision or study.precision, request.device),
+        "precision": request.precision or study.precision,
         "teacher_size": request.limit_teacher or study.teacher_size,
         "one_teacher": request.one_teacher,
         "tries": request.tries,
