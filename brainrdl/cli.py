@@ -8,11 +8,17 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+import brainrdl
 from brainrdl.experiments.digits import digits_study
 from brainrdl.experiments.mnist import mnist_study
-from brainrdl.experiments.recipe import override
+from brainrdl.experiments.recipe import override, spelled
 from brainrdl.experiments.reproduce import replay, reproduce
 from brainrdl.experiments.study import Request, Study
+
+_DECIDED_BY_THE_FILE = (
+    *("seeds", "epochs", "teacher_epochs", "arms", "teacher", "one_teacher", "limit_train", "limit_teacher"),
+    *("labels", "tries", "alphas", "set"),
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -22,11 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     study: Study = options.study()
     try:
         if options.replay is not None:
-            source, _, row = options.replay.rpartition(":")
-            if not source:
-                raise ValueError(f"--replay takes results.json:ROW, got {options.replay!r}")
+            source, row = _replayed(options)
             out = options.out or Path(tempfile.mkdtemp(prefix="brainrdl-replay-"))
-            return 0 if replay(study, Path(source), row, replace(_request(options), out=out)) else 1
+            return 0 if replay(study, source, row, replace(_request(options), out=out)) else 1
         if options.out is None:
             raise ValueError("--out is needed: the folder in which everything is left")
         recipe = override(study.recipe, _settings(options))
@@ -35,8 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nbrainrdl: stopped; the same command goes on from here", file=sys.stderr)
         return 130
-    except (ValueError, TypeError, OSError, RuntimeError) as error:
-        print(f"brainrdl: {error}", file=sys.stderr)
+    except (ValueError, OSError, FloatingPointError) as error:  # what a user can mend; anything else is our fault
+        print("brainrdl:", " ".join(line.strip() for line in str(error).splitlines()), file=sys.stderr)
         return 2
     print(f"report: {report}")
     return 0
@@ -46,6 +50,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="brainrdl", description="Fit neural networks to brains, and to each other, by representational geometry."
     )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {brainrdl.__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
     reproduce_parser = commands.add_parser("reproduce", help="run one of the reference studies")
     studies = reproduce_parser.add_subparsers(dest="which", required=True)
@@ -65,7 +70,7 @@ def _add_options(parser: argparse.ArgumentParser, study: Study) -> None:
     add("--out", type=Path, metavar="DIR", help="where everything is left; a study found there is gone on with")
     add("--data-dir", type=Path, metavar="DIR", help="folder with the data (default: $BRAINRDL_DATA)")
     add("--download", action="store_true", help="fetch missing data files")
-    add("--seeds", type=int, default=3, metavar="N", help="seeds 0 … N−1 (default: 3)")
+    add("--seeds", type=int, metavar="N", help="seeds 0 … N−1 (default: 3)")
     add("--epochs", type=int, metavar="E", help=f"of students (default: {study.recipe.epochs})")
     add("--teacher-epochs", type=int, metavar="E", help=f"of teachers (default: {study.recipe.teacher_epochs})")
     add("--arms", type=_names, default=(), metavar="A,B", help=f"of: {', '.join(arm.name for arm in study.arms)}")
@@ -81,17 +86,23 @@ def _add_options(parser: argparse.ArgumentParser, study: Study) -> None:
     add("--limit-teacher", type=int, metavar="N", help=f"of the teacher (default: {study.teacher_size})")
     add(
         "--labels",
-        type=_numbers,
+        type=_whole_numbers,
         default=(),
         metavar="N,M",
         help="runs with only N of the training images labelled, the teacher's terms on the rest",
     )
     add("--tries", type=int, metavar="N", help="settings tried per arm on validation (default: 4)")
-    add("--alphas", type=_decimals, default=(), metavar="A,B", help="α₀ to try for rdl and rdl_corr")
-    add("--set", action="append", default=[], metavar="FIELD=VALUE", help="change a field of the recipe")
+    add("--alphas", type=_numbers, default=(), metavar="A,B", help="α₀ to try for rdl and rdl_corr")
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help=f"change a field of the recipe, which is: {' '.join(spelled(study.recipe))}",
+    )
     add("--device", choices=("auto", "cpu", "cuda"), default="auto")
     add("--threads", type=int, metavar="N", help=f"CPU threads (default: {study.threads or 'all cores'})")
-    add("--replay", metavar="RESULTS.JSON:ROW", help="repeat one row of a results.json and compare")
+    add("--replay", metavar="RESULTS.JSON:ROW", help="repeat one row of a results.json as it was asked for")
 
 
 def _request(options: argparse.Namespace) -> Request:
@@ -110,7 +121,7 @@ def _request(options: argparse.Namespace) -> Request:
     return Request(
         out=options.out or Path(),
         data_dir=options.data_dir,
-        seeds=options.seeds,
+        seeds=3 if options.seeds is None else options.seeds,
         arms=options.arms,
         teachers=options.teacher,
         labels=options.labels,
@@ -125,6 +136,18 @@ def _request(options: argparse.Namespace) -> Request:
     )
 
 
+def _replayed(options: argparse.Namespace) -> tuple[Path, str]:
+    """The file and the row of ``--replay``; ValueError for options beside it that the file decides on."""
+    source, _, row = options.replay.rpartition(":")
+    if not source:
+        raise ValueError(f"--replay takes results.json:ROW, got {options.replay!r}")
+    given = {name for name, value in vars(options).items() if value not in (None, (), []) and value is not False}
+    ignored = [f"--{name.replace('_', '-')}" for name in _DECIDED_BY_THE_FILE if name in given]
+    if ignored:
+        raise ValueError(f"--replay repeats a row as {source} says; leave out {', '.join(ignored)}")
+    return Path(source), row
+
+
 def _settings(options: argparse.Namespace) -> list[str]:
     named = {"epochs": options.epochs, "teacher_epochs": options.teacher_epochs}
     return [*options.set, *(f"{field}={value}" for field, value in named.items() if value is not None)]
@@ -137,9 +160,15 @@ def _names(text: str) -> tuple[str, ...]:
     return names
 
 
-def _numbers(text: str) -> tuple[int, ...]:
-    return tuple(int(part) for part in _names(text))
+def _whole_numbers(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in _names(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"whole numbers like 100,300 are expected, got {text!r}") from None
 
 
-def _decimals(text: str) -> tuple[float, ...]:
-    return tuple(float(part) for part in _names(text))
+def _numbers(text: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in _names(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"numbers like 0.3,1 are expected, got {text!r}") from None

@@ -9,7 +9,7 @@ from torch import nn
 from brainrdl.data import Deformation, InfiMNIST, LabelledImages, checksum, load_digits
 from brainrdl.experiments.arms import paper_arms
 from brainrdl.experiments.recipe import Recipe
-from brainrdl.experiments.study import Splits, Study
+from brainrdl.experiments.study import Splits, Study, training_size
 from brainrdl.models import mnist_cnn
 
 _FIRST = 80_000
@@ -32,10 +32,7 @@ def digits_study() -> Study:
 
 def _load(data_dir: Path | None, limit: int | None, download: bool) -> Splits:
     training, validation, test = load_digits()
-    if limit is not None:
-        if not 10 <= limit <= len(training):
-            raise ValueError(f"--limit-train must lie between 10 and {len(training)} for the digits, got {limit}")
-        training = training.take(range(limit))
+    training = training.take(range(training_size(limit, len(training.classes), len(training))))
     # chosen on validation images: in 8 × 8 pixels a shift by one cuts strokes off (datasets/digits/README.md)
     deformation = Deformation(field_sd=2, field_scale=0.3, tangent_sd=0, shift=False)
 

@@ -9,11 +9,12 @@ from torch import nn
 from brainrdl.data import InfiMNIST, LabelledImages, load_mnist, mnist_checksums, split_mnist
 from brainrdl.experiments.arms import paper_arms
 from brainrdl.experiments.recipe import Recipe
-from brainrdl.experiments.study import Splits, Study
+from brainrdl.experiments.study import Splits, Study, training_size
 from brainrdl.models import mnist_cnn
 
 # the paper's "first 10,000 non-MNIST InfiMNIST examples" and "the next 120,000"
 _VALIDATION, _TRAINING = 70_000, 80_000
+_STUDENTS = 50_000  # the other 10,000 of MNIST's training images validate
 
 
 def mnist_study() -> Study:
@@ -32,7 +33,7 @@ def mnist_study() -> Study:
 
 def _load(data_dir: Path | None, limit: int | None, download: bool) -> Splits:
     train, test = load_mnist(data_dir, download=download)
-    training, validation = split_mnist(train) if limit is None else split_mnist(train, n_train=limit)
+    training, validation = split_mnist(train, n_train=training_size(limit, len(train.classes), _STUDENTS))
 
     def teacher(kind: str, size: int, labelled: LabelledImages) -> tuple[LabelledImages, LabelledImages]:
         if kind == "paper":

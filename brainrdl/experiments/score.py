@@ -1,9 +1,11 @@
 """Opens the test set, once per run and after all training, and writes the study's files."""
 
 import json
+import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -82,7 +84,7 @@ def write_results(lab: Lab, rows: list[Row]) -> pd.DataFrame:
     }
     write_json(rerun, folder / "results.json")
     if not histories:
-        raise RuntimeError(
+        raise FloatingPointError(
             f"every run died in training ({folder / 'results.json'} says of what); lower the learning rate or α₀ "
             "(--set learning_rate=…, --alphas …) in another --out"
         )
@@ -239,13 +241,29 @@ def _history(row: Row, run: Run) -> pd.DataFrame:
 def _correct(lab: Lab, row: Row, model: nn.Module, test: LabelledImages) -> np.ndarray:
     path = lab.request.out / "runs" / row.name / "test.npz"
     if path.exists():
-        with np.load(path, allow_pickle=False) as kept:
-            return np.asarray(kept["correct"])
+        return _kept(path, len(test))
     model.to(lab.fabric.device).eval()
     answers = [model(images).argmax(dim=1) == labels for images, labels in TensorLoader(test, batch_size=500)]
     correct = torch.cat(answers).cpu().numpy()
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, correct=correct)
+    return correct
+
+
+def _kept(path: Path, n_images: int) -> np.ndarray:
+    """Read the answers of a run that has been scored."""
+    remedy = "remove it to have the run scored again"
+    try:
+        # opened here: of a damaged archive, np.load would leave the file open
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
+            correct = np.asarray(kept["correct"])
+    except (OSError, EOFError, KeyError, TypeError, ValueError, BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} is damaged ({type(error).__name__}: {error}); {remedy}") from error
+    if correct.dtype != np.bool_ or correct.shape != (n_images,):
+        raise ValueError(
+            f"{path} holds {correct.dtype} of shape {correct.shape}, expected bool of shape {(n_images,)}, one per "
+            f"test image; {remedy}"
+        )
     return correct
 
 
