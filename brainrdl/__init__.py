@@ -56,3 +56,11 @@ __all__ = [
     "to_condensed",
     "to_square",
 ]
+
+
+def __getattr__(name: str) -> str:
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("brainrdl")
+    raise AttributeError(f"module 'brainrdl' has no attribute {name!r}")

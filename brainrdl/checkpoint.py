@@ -1,5 +1,6 @@
 """A run's state on disk, written atomically; and models as safetensors with their manifest."""
 
+import io
 import json
 import os
 import warnings
@@ -20,7 +21,8 @@ from torch import nn
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` that replaces it only once it is complete on disk.
 
-    Whoever reads `path` finds the old file or the new one, never a part of it, also after a kill or a power cut.
+    Whoever reads `path` finds the old file or the new one, never a part of it, also after a kill or a power cut. An
+    OSError that names no file, such as a full disk's, is made to name `path`.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -35,14 +37,21 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             os.fsync(folder)
         finally:
             os.close(folder)
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 
 
 def save_checkpoint(state: Mapping[str, Any], path: str | Path) -> None:
     """Write a run's state: tensors, numbers, strings, lists and dicts only."""
+    # by way of memory: torch reports a full disk as a RuntimeError about positions
+    content = io.BytesIO()
+    torch.save(_plain(dict(state)), content)
     with atomic_path(path) as temporary:
-        torch.save(_plain(dict(state)), temporary)
+        temporary.write_bytes(content.getbuffer())
 
 
 def load_checkpoint(path: str | Path, configuration: Mapping[str, Any]) -> dict[str, Any]:
@@ -129,6 +138,8 @@ def save_model(model: nn.Module, path: str | Path, manifest: Mapping[str, Any] |
     ------
     TypeError
         If the manifest is not JSON-able.
+    OSError
+        If the file cannot be written.
 
     Examples
     --------
@@ -140,7 +151,10 @@ def save_model(model: nn.Module, path: str | Path, manifest: Mapping[str, Any] |
     """
     text = json.dumps(dict(manifest or {}), sort_keys=True)
     with atomic_path(path) as temporary:
-        save_tensors(model, str(temporary), metadata={"manifest": text})
+        try:
+            save_tensors(model, str(temporary), metadata={"manifest": text})
+        except SafetensorError as error:
+            raise OSError(f"{path} could not be written: {error}; make room, or name another place") from error
 
 
 def load_model(path: str | Path, factory: Callable[[], nn.Module]) -> nn.Module:

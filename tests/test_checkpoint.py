@@ -47,6 +47,31 @@ def test_a_writer_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.fixture
+def no_room():
+    """Let no file grow beyond 1,000 bytes, as on a full disk."""
+    resource = pytest.importorskip("resource", reason="Windows limits no files")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_full_disk_is_named_with_the_file(tmp_path, no_room):
+    path = tmp_path / "file"
+    with raises(OSError, f"[Errno 27] File too large: '{path}'"), atomic_path(path) as temporary:
+        temporary.write_text("x" * 10_000)
+    with raises(OSError, f"[Errno 27] File too large: '{path}'"):
+        save_checkpoint({"weights": torch.zeros(10_000)}, path)
+    message = (
+        f"{path} could not be written: Error while serializing: I/O error: File too large (os error 27); make room, "
+        "or name another place"
+    )
+    with raises(OSError, message):
+        rdl.save_model(nn.Linear(1_000, 10), path)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_content_is_on_disk_before_it_has_its_name(tmp_path, monkeypatch):
     order = []
     fsync, replace = os.fsync, os.replace

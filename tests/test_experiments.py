@@ -1,15 +1,20 @@
 """The harness of the studies, on the digits study in miniature."""
 
 import dataclasses
+import errno
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -18,12 +23,16 @@ import torch
 import xarray as xr
 from lightning.fabric import Fabric
 
+import brainrdl
 from brainrdl import cli
 from brainrdl.data import load_digits
+from brainrdl.experiments import lab as lab_module
+from brainrdl.experiments import score as score_module
+from brainrdl.experiments._folder import locked
 from brainrdl.experiments.arms import Arm, Context, initialised, paper_arms, train
 from brainrdl.experiments.digits import digits_study
 from brainrdl.experiments.mnist import mnist_study
-from brainrdl.experiments.recipe import Recipe, override, recipe_from
+from brainrdl.experiments.recipe import Recipe, override, recipe_from, spelled
 from brainrdl.experiments.reproduce import replay, reproduce
 from brainrdl.experiments.study import Request, Row, labelled_subset, plan
 from brainrdl.labelled import check_rdms
@@ -173,13 +182,71 @@ def test_a_replay_starts_from_nothing_and_writes_nowhere_else(finished: Path, tm
     assert not (tmp_path / "again" / "evil").exists()
 
 
-def test_replay_notices_another_result(finished: Path, tmp_path: Path) -> None:
-    recorded = json.loads((finished / "results.json").read_text())
-    for line in recorded["rows"]:
-        line["weights"], line["test_error"] = "0", 0.2
-    (tmp_path / "results.json").write_text(json.dumps(recorded))
-    again = replay(digits_study(), tmp_path / "results.json", "plain-seed0", request(tmp_path / "again"), say=quiet)
-    assert not again
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (
+            {"weights": "0", "test_error": 0.2},
+            "other weights (recorded on cpu with 1 threads); test errors differ by more than 0.60 points",
+        ),
+        ({"test_error": 0.2}, "bitwise the same weights, but another test error; {source} has been changed"),
+    ],
+)
+def test_replay_notices_another_result(finished: Path, tmp_path: Path, changed: dict[str, object], said: str) -> None:
+    source, lines = tmp_path / "results.json", []
+    rewrite(finished / "results.json", source, lambda file: file["rows"][0].update(changed))
+    assert not replay(digits_study(), source, "plain-seed0", request(tmp_path / "again"), say=lines.append)
+    assert lines[-1] == said.replace("{source}", str(source))
+
+
+def rewrite(source: Path, target: Path, change: Callable[[Any], object]) -> None:
+    """Write a JSON file again, changed."""
+    value = json.loads(source.read_text())
+    change(value)
+    target.write_text(json.dumps(value))
+
+
+def rows_of(file: Any) -> str:
+    return ", ".join(line["row"] for line in file["rows"])
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda file: file.pop("rows"), "{source} lacks 'rows'; it is damaged, or of another version"),
+        (
+            lambda file: file["request"].pop("alphas"),
+            "the request in {source} lacks 'alphas'; it is damaged, or of another version",
+        ),
+        (
+            lambda file: file["rows"][0].pop("weights"),
+            "the row 'plain-seed0' in {source} lacks 'weights'; it is damaged, or of another version",
+        ),
+        (
+            lambda file: file["recipe"].pop("epochs"),
+            "{source}: the recipe's fields differ in epochs; another version?",
+        ),
+        (
+            lambda file: file["recipe"].update(epochs="many"),
+            "{source}: the recipe holds a value of another type: '<' not supported between instances of 'str' and "
+            "'int'",
+        ),
+        (
+            lambda file: (file.update(rows=file["rows"][:2]), file["rows"][0].update(died="loss", test_error=None)),
+            "plain-seed0 died in training (loss), so {source} has no test error of it to come out again; repeat one "
+            "of: plain-seed1",
+        ),
+    ],
+)
+def test_a_file_that_cannot_be_replayed_is_refused(
+    finished: Path, tmp_path: Path, change: Callable[[Any], object], message: str
+) -> None:
+    source, out = tmp_path / "results.json", tmp_path / "again"
+    rewrite(finished / "results.json", source, change)
+    with pytest.raises(ValueError) as error:
+        replay(digits_study(), source, "plain-seed0", request(out), say=quiet)
+    assert str(error.value) == message.replace("{source}", str(source))
+    assert not out.exists()
 
 
 def test_killed_inside_an_epoch_it_resumes_to_the_same_results(tmp_path: Path) -> None:
@@ -195,6 +262,11 @@ def test_killed_inside_an_epoch_it_resumes_to_the_same_results(tmp_path: Path) -
         assert process.poll() is None, "the run ended before it could be killed"
         assert time.monotonic() < deadline, "the run never came to its second arm"
         time.sleep(0.005)
+    with pytest.raises(BlockingIOError) as error, locked(killed):
+        pass
+    assert str(error.value) == (
+        f"another process works in {killed}; wait until it is done, or name another folder with --out"
+    )
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (killed / "results.csv").exists()
@@ -204,6 +276,8 @@ def test_killed_inside_an_epoch_it_resumes_to_the_same_results(tmp_path: Path) -
     pd.testing.assert_frame_equal(comparable(killed), comparable(whole))
     weights = [json.loads((out / "results.json").read_text())["rows"][1]["weights"] for out in (killed, whole)]
     assert weights[0] == weights[1]
+    calls = json.loads((killed / "manifest.json").read_text())["calls"]
+    assert [call["command"] for call in calls.values()] == [shlex.join(["brainrdl", *arguments, str(killed)])] * 2
 
 
 def test_the_test_set_is_opened_after_all_training(tmp_path: Path) -> None:
@@ -352,11 +426,66 @@ def test_one_teacher_serves_all_seeds(tmp_path: Path) -> None:
     ]
 
 
-def test_hints_in_one_epoch_are_refused_before_anything_is_trained(tmp_path: Path) -> None:
-    with pytest.raises(ValueError) as error:
-        reproduce(digits_study(), request(tmp_path), dataclasses.replace(RECIPE, epochs=1), say=quiet)
-    assert str(error.value) == "hints take two stages, and so at least 2 epochs, got 1; ask for more, or leave it out"
-    assert not list(tmp_path.iterdir())
+def test_a_run_whose_weights_end_up_not_finite_has_died(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def trained(arm: Arm, *arguments: Any) -> Any:
+        student, history = train(arm, *arguments)
+        if arm.name == "deep_supervision":
+            next(student.parameters()).data[0] = float("nan")
+        return student, history
+
+    monkeypatch.setattr(lab_module, "train", trained)
+    out = tmp_path / "out"
+    reproduce(digits_study(), request(out, arms=("plain", "deep_supervision")), RECIPE, say=quiet)
+    results = pd.read_csv(out / "results.csv").set_index("row")
+    assert results["test_error"].isna().to_dict() == {"plain-seed0": False, "deep_supervision-seed0": True}
+    record = json.loads((out / "runs" / "deep_supervision-seed0" / "run.json").read_text())
+    assert record["died"] == "its weights are not finite after the last update"
+
+
+def test_a_run_made_again_is_scored_again(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    asked = request(out, arms=("plain",))
+    reproduce(digits_study(), asked, RECIPE, say=quiet)
+    before = comparable(out)
+    folder = out / "runs" / "plain-seed0"
+    np.savez_compressed(folder / "test.npz", correct=np.zeros(500, dtype=bool))
+    (folder / "run.json").unlink()
+    reproduce(digits_study(), asked, RECIPE, say=quiet)
+    pd.testing.assert_frame_equal(comparable(out), before)
+
+
+def test_a_choice_that_is_gone_is_made_again_from_its_tries(tmp_path: Path) -> None:
+    out, said = tmp_path / "out", []
+    asked = request(out, arms=("plain",), tries=2, alphas=())
+    reproduce(digits_study(), asked, RECIPE, say=quiet)
+    before = (out / "tries.csv").read_text()
+    (out / "tries" / "plain" / "choice.json").unlink()
+    reproduce(digits_study(), asked, RECIPE, say=said.append)
+    assert (out / "tries.csv").read_text() == before
+    assert not [line for line in said if "epochs" in line]
+
+
+def test_every_call_is_in_the_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "out"
+    for command, arms in (("first", ("plain",)), ("second", ("plain", "kd"))):
+        if command == "second":  # as if it were stopped before it is scored
+            monkeypatch.setattr("brainrdl.experiments.reproduce.write_results", stopped)
+            with pytest.raises(KeyboardInterrupt):
+                reproduce(digits_study(), request(out, arms=arms), RECIPE, command="stopped", say=quiet)
+            monkeypatch.undo()
+        reproduce(digits_study(), request(out, arms=arms), RECIPE, command=command, say=quiet)
+    manifest = json.loads((out / "manifest.json").read_text())
+    calls = list(manifest["calls"].values())
+    assert [(call["command"], call["device"], call["threads"]) for call in calls] == [
+        (command, "cpu", 1) for command in ("first", "stopped", "second")
+    ]
+    assert all(call["seconds"] > 0 for call in calls)
+    assert manifest["duration_seconds"] == pytest.approx(sum(call["seconds"] for call in calls), abs=0.05)
+
+
+def stopped(*arguments: object) -> None:
+    """Stop as Control-C does."""
+    raise KeyboardInterrupt
 
 
 @pytest.mark.parametrize(
@@ -365,12 +494,55 @@ def test_hints_in_one_epoch_are_refused_before_anything_is_trained(tmp_path: Pat
         ({"tries": 5}, [], "--tries is 5, but there are 4 settings to try for 'plain'; ask for at most that many"),
         ({}, ["layers=pool1,pol2"], "layers names 'pol2', which the network has not; did you mean 'pool2' or 'pool1'?"),
         ({}, ["hint_layer=retina"], "hint_layer names 'retina', which the network has not; did you mean 'linear'?"),
-        ({"alphas": (float("nan"),)}, [], "alpha must be a finite number of at least 0, got nan"),
+        ({"alphas": (float("nan"),)}, [], "--alphas must be finite numbers of at least 0, got nan"),
         (
             {"limit_train": 101},
             [],
-            "101 training images in batches of 10 leave a batch without distances, or less than an image a class; "
-            "change --limit-train, --labels or --set batch_size=…",
+            "101 images in batches of 10 leave a last batch of one, without distances; change --limit-train or --set "
+            "batch_size=…",
+        ),
+        (
+            {"labels": (21,)},
+            [],
+            "21 images in batches of 10 leave a last batch of one, without distances; change --labels or --set "
+            "batch_size=…",
+        ),
+        (
+            {"limit_train": 200, "labels": (150,)},
+            ["batch_size=100"],
+            "--labels 150 of 200 training images leaves 50 without a label, less than a batch of 100; ask for fewer, "
+            "raise --limit-train, or change --set batch_size=…",
+        ),
+        (
+            {"limit_train": 1001},
+            [],
+            "--limit-train must lie between the number of classes (10) and the number of training images (1000), got "
+            "1001",
+        ),
+        ({"alphas": (-1.0,)}, [], "--alphas must be finite numbers of at least 0, got -1"),
+        (
+            {},
+            ["hint_layer=fc.0"],
+            "hint_layer must be a child of the student, one of conv1, pool1, conv2, pool2, flatten, fc, dropout, "
+            "linear, got 'fc.0'",
+        ),
+        (
+            {},
+            ["epochs=1"],
+            "stage 1 of hints takes 1 of 1 epochs (hint_share 0.2) and leaves none for stage 2; ask for more epochs, "
+            "lower hint_share, or leave hints out of --arms",
+        ),
+        (
+            {},
+            ["hint_share=0.9"],
+            "stage 1 of hints takes 3 of 3 epochs (hint_share 0.9) and leaves none for stage 2; ask for more epochs, "
+            "lower hint_share, or leave hints out of --arms",
+        ),
+        (
+            {},
+            ["epochs=9", "choice_epochs=2", "hint_share=0.8"],
+            "stage 1 of hints takes 2 of 2 epochs (hint_share 0.8) and leaves none for stage 2; ask for more epochs, "
+            "lower hint_share, or leave hints out of --arms",
         ),
         (
             {"labels": (20, 150)},
@@ -395,24 +567,45 @@ def test_what_would_fail_late_fails_before_anything_is_written(
             "study.json",
             "{",
             "{path} is damaged (Expecting property name enclosed in double quotes: line 1 column 2 (char 1)); "
+            "restore it, or name a new folder with --out",
+        ),
+        (
+            "scored.json",
+            "{",
+            "{path} is damaged (Expecting property name enclosed in double quotes: line 1 column 2 (char 1)); "
             "restore it, or remove it to have it made again",
         ),
         ("runs/plain-seed0/run.json", "[]", "{path} holds a list, expected a dict; it is another file"),
         (
             "runs/plain-seed0/run.json",
             "{}",
-            "{path} lacks 'arm', 'died', 'epochs', 'labels', 'seconds', 'seed', 'setting', 'teacher', 'weights'; it "
-            "is damaged, or of another version",
+            "{path} lacks 'arm', 'died', 'epochs', 'history', 'labels', 'seconds', 'seed', 'setting', 'teacher', "
+            "'weights'; it is damaged, or of another version",
         ),
         (
             "runs/plain-seed0/history.csv",
             "epoch\n0\n",
-            "{path} does not hold the run's 3 epochs; remove {folder} to make the run again",
+            "{path} is not the history that the run was finished with; remove {folder} to make the run again",
         ),
         (
             "tries/plain/choice.json",
             "[]",
-            "{path} marks 0 settings as chosen, expected 1; remove {folder} to choose again",
+            "{path} marks 0 settings as chosen, expected 1; remove it to choose again",
+        ),
+        (
+            "tries/plain/choice.json",
+            "[{}]",
+            "an entry of {path} lacks 'chosen', 'setting'; it is damaged, or of another version",
+        ),
+        (
+            "runs/plain-seed0/test.npz",
+            "",
+            "{path} is damaged (EOFError: No data left in file); remove it to have the run scored again",
+        ),
+        (
+            "runs/plain-seed0/test.npz",
+            "PK\x03\x04",
+            "{path} is damaged (BadZipFile: File is not a zip file); remove it to have the run scored again",
         ),
     ],
 )
@@ -424,6 +617,65 @@ def test_a_damaged_file_is_named(finished: Path, tmp_path: Path, file: str, cont
     with pytest.raises(ValueError) as error:
         reproduce(digits_study(), request(out, seeds=2), RECIPE, say=quiet)
     assert str(error.value) == message.replace("{path}", str(path)).replace("{folder}", str(path.parent))
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        (
+            {"wrong": np.zeros(3)},
+            "{path} is damaged (KeyError: 'correct is not a file in the archive'); remove it to have the run scored "
+            "again",
+        ),
+        (
+            {"correct": np.zeros(3)},
+            "{path} holds float64 of shape (3,), expected bool of shape (500,), one per test image; remove it to have "
+            "the run scored again",
+        ),
+    ],
+)
+def test_answers_of_another_kind_are_refused(tmp_path: Path, arrays: dict[str, Any], message: str) -> None:
+    path = tmp_path / "test.npz"
+    np.savez_compressed(path, allow_pickle=False, **arrays)
+    with pytest.raises(ValueError) as error:
+        score_module._kept(path, 500)
+    assert str(error.value) == message.replace("{path}", str(path))
+
+
+def test_a_history_cut_off_in_its_last_line_is_noticed(finished: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    path = out / "runs" / "plain-seed0" / "history.csv"
+    path.write_text(path.read_text()[:-8])
+    assert len(pd.read_csv(path)) == 3
+    with pytest.raises(ValueError) as error:
+        reproduce(digits_study(), request(out, seeds=2), RECIPE, say=quiet)
+    assert str(error.value) == (
+        f"{path} is not the history that the run was finished with; remove {path.parent} to make the run again"
+    )
+
+
+def test_runs_without_their_configuration_are_refused(finished: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    shutil.copytree(finished, out)
+    (out / "study.json").unlink()
+    with pytest.raises(ValueError) as error:
+        reproduce(digits_study(), request(out, seeds=2), RECIPE, say=quiet)
+    assert str(error.value) == (
+        f"{out} holds runs, but study.json, which says how they were made, is gone; restore it, or name a new folder "
+        "with --out"
+    )
+
+
+def test_two_calls_in_one_folder_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    with locked(out):
+        arguments = ["reproduce", "digits", "--out", str(out), "--arms", "plain", "--tries", "1"]
+        assert cli.main(arguments) == 2
+    assert capsys.readouterr().err == (
+        f"brainrdl: another process works in {out}; wait until it is done, or name another folder with --out\n"
+    )
+    assert [path.name for path in out.iterdir()] == [".lock"]
 
 
 def test_other_weights_than_were_trained_are_noticed(finished: Path, tmp_path: Path) -> None:
@@ -492,6 +744,11 @@ def test_impossible_numbers_of_labels_are_refused(n: int) -> None:
     )
 
 
+def test_a_recipe_is_spelled_as_it_is_set() -> None:
+    changed = Recipe(choice_epochs=3, layers=("fc",), relative=False, n_pairs=None, learning_rate=0.123)
+    assert override(Recipe(), spelled(changed)) == changed
+
+
 def test_recipe_fields_are_set_by_their_type() -> None:
     recipe = override(Recipe(), ["n_pairs=none", "layers=pool2,fc", "relative=false", "learning_rate=1e-2", "epochs=7"])
     assert (recipe.n_pairs, recipe.layers, recipe.relative, recipe.learning_rate, recipe.epochs) == (
@@ -511,6 +768,11 @@ def test_recipe_fields_are_set_by_their_type() -> None:
             "--set takes FIELD=VALUE with a field of the recipe, got 'tempature=3'; "
             "did you mean 'temperature' or 'updates'?",
         ),
+        ("layers", "--set takes FIELD=VALUE, got 'layers' without a value"),
+        ("layers=fc,pool1,fc", "layers names 'fc' more than once"),
+        ("supervised_layers=fc,fc", "supervised_layers names 'fc' more than once"),
+        ("temperature=inf", "temperature must be a finite number above 0, got inf"),
+        ("temperature=nan", "temperature must be a finite number above 0, got nan"),
         ("epochs=many", "epochs is of type int, got 'many'"),
         ("relative=1", "relative is true or false, got '1'"),
         ("epochs=0", "epochs must be at least 1, got 0"),
@@ -538,6 +800,10 @@ def test_impossible_recipes_are_refused(setting: str, message: str) -> None:
         ),
         (["--replay", "row"], "--replay takes results.json:ROW, got 'row'"),
         (["--replay", "nowhere.json:row"], "there is no file nowhere.json"),
+        (
+            ["--replay", "x/results.json:row", "--seeds", "3", "--set", "epochs=3", "--threads", "1", "--one-teacher"],
+            "--replay repeats a row as x/results.json says; leave out --seeds, --one-teacher, --set",
+        ),
     ],
 )
 def test_command_line_says_what_is_wrong(
@@ -550,6 +816,57 @@ def test_command_line_says_what_is_wrong(
     monkeypatch.chdir(tmp_path)
     assert cli.main(["reproduce", "digits", *arguments]) == 2
     assert capsys.readouterr().err == f"brainrdl: {message}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--labels", "abc"], "--labels: whole numbers like 100,300 are expected, got 'abc'"),
+        (["--labels", "1.5"], "--labels: whole numbers like 100,300 are expected, got '1.5'"),
+        (["--alphas", "a,b"], "--alphas: numbers like 0.3,1 are expected, got 'a,b'"),
+        (["--alphas", ""], "--alphas: a list like A,B is expected, got ''"),
+    ],
+)
+def test_lists_of_numbers_are_checked(arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["reproduce", "digits", *arguments])
+    assert capsys.readouterr().err.splitlines()[-1] == f"brainrdl reproduce digits: error: argument {message}"
+
+
+def test_the_recipes_fields_are_in_the_help(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["reproduce", "digits", "--help"])
+    told = capsys.readouterr().out.split()
+    assert set(spelled(digits_study().recipe)) <= set(told)
+
+
+def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(["--version"])
+    assert capsys.readouterr().out == f"brainrdl {version('brainrdl')}\n"
+    assert brainrdl.__version__ == version("brainrdl")
+    with pytest.raises(AttributeError, match=r"^module 'brainrdl' has no attribute 'rmd'$"):
+        _ = brainrdl.rmd
+
+
+def test_a_fault_of_ours_shows_where_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def faulty(*arguments: object, **options: object) -> None:
+        raise RuntimeError("shapes differ")
+
+    monkeypatch.setattr(cli, "reproduce", faulty)
+    with pytest.raises(RuntimeError, match=r"^shapes differ$"):
+        cli.main(["reproduce", "digits", "--out", str(tmp_path / "out")])
+
+
+def test_a_full_disk_is_reported_in_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*arguments: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "out/results.csv")
+
+    monkeypatch.setattr(cli, "reproduce", full)
+    assert cli.main(["reproduce", "digits", "--out", str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err == "brainrdl: [Errno 28] No space left on device: 'out/results.csv'\n"
 
 
 def test_a_foreign_folder_is_not_written_into(tmp_path: Path) -> None:

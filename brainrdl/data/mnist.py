@@ -85,7 +85,8 @@ def mnist_checksums(data_dir: str | os.PathLike[str] | None = None) -> dict[str,
     Returns
     -------
     dict of str
-        MD5 by file name, with ``.gz`` where the gzipped file is the one that is read.
+        MD5 by the published file's name, ``train-images-idx3-ubyte.gz`` and so on. An unpacked file answers with the
+        MD5 of the ``.gz`` that was published with its content: what is in the files counts, not how they are packed.
 
     Raises
     ------
@@ -101,8 +102,8 @@ def mnist_checksums(data_dir: str | os.PathLike[str] | None = None) -> dict[str,
     'ec29112dd5afa0611ce80d1b7f02629c'
     """
     root = _root(data_dir)
-    paths = [_path(root, file) for file in _FILES]
-    return {path.name: _md5(path) for path in paths}
+    found = {f"{file.name}.gz": (file, _md5(_path(root, file))) for file in _FILES}
+    return {name: file.zipped if md5 == file.plain else md5 for name, (file, md5) in found.items()}
 
 
 def split_mnist(train: LabelledImages, *, n_train: int = _N_TRAIN) -> tuple[LabelledImages, LabelledImages]:
@@ -207,4 +208,9 @@ def _read_part(root: Path, images: _File, labels: _File, prefix: str) -> Labelle
 def _download(root: Path) -> None:
     from torchvision.datasets import MNIST  # slow to import, and needed here only
 
-    MNIST(root, download=True)
+    try:
+        MNIST(root, download=True)
+    except RuntimeError as error:  # what torchvision raises where no mirror answers
+        raise OSError(
+            f"MNIST could not be fetched into {root}: {error}; try again, or put the four files there by hand"
+        ) from error

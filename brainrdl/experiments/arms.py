@@ -263,18 +263,13 @@ def _copy_teacher(student: nn.Sequential, context: Context, setting: Setting, fo
 def _hint_stage(student: nn.Sequential, context: Context, setting: Setting, folder: Path) -> pd.DataFrame:
     """Stage 1 of hints: the student up to the hint layer learns to predict the teacher's, by a map then discarded."""
     recipe = context.recipe
-    names = list(dict(student.named_children()))
-    if recipe.hint_layer not in names:
-        raise ValueError(f"the student has no child {recipe.hint_layer!r} to hint at; it has: {', '.join(names)}")
-    until = names[: names.index(recipe.hint_layer) + 1]
-    # the same modules, so that the student itself is trained; what lies behind them is not run at all
-    front = nn.Sequential(OrderedDict((name, getattr(student, name)) for name in until))
+    front = front_until(student, recipe.hint_layer)
     hint = Hint(
         context.ask(layers=[recipe.hint_layer]),
         {recipe.hint_layer: recipe.hint_layer},
         alpha=constant(setting["alpha0"]),
     )
-    epochs = max(1, round(recipe.hint_share * recipe.epochs))
+    epochs = hint_epochs(recipe, recipe.epochs)
     trainer = Trainer(
         front, [hint], task_loss=None, optimizer=_optimizer(recipe, setting, epochs), fabric=context.fabric
     )
@@ -284,6 +279,26 @@ def _hint_stage(student: nn.Sequential, context: Context, setting: Setting, fold
     return trainer.fit(
         loader, epochs=epochs, checkpoint=folder / "hint.pt", seed=derive_seed(context.seed, "hint stage")
     )
+
+
+def front_until(student: nn.Sequential, layer: str) -> nn.Sequential:
+    """A network's children up to one of them: the same modules, so that training them trains the network itself.
+
+    Raises
+    ------
+    ValueError
+        If the network has no such child; a layer within a child is none.
+    """
+    names = list(dict(student.named_children()))
+    if layer not in names:
+        raise ValueError(f"hint_layer must be a child of the student, one of {', '.join(names)}, got {layer!r}")
+    until = names[: names.index(layer) + 1]
+    return nn.Sequential(OrderedDict((name, getattr(student, name)) for name in until))
+
+
+def hint_epochs(recipe: Recipe, epochs: int) -> int:
+    """How many of a run's epochs stage 1 of hints takes, one at least."""
+    return max(1, round(recipe.hint_share * epochs))
 
 
 def _schedule(recipe: Recipe, alpha0: Alpha) -> Schedule:

@@ -8,11 +8,16 @@ from torch import nn
 from brainrdl.data import Deformation, InfiMNIST, LabelledImages, checksum, load_digits
 from brainrdl.experiments.arms import Setting, paper_arms
 from brainrdl.experiments.recipe import Recipe
-from brainrdl.experiments.study import Partition, Request, Splits, Study
+from brainrdl.experiments.study import Partition, Request, Splits, Study, training_size
 from brainrdl.models import mnist_cnn
 
 _FIRST = 80_000
-_RATES: tuple[Setting, ...] = ({}, {"learning_rate": 0.1}, {"weight_decay": 5e-4}, {"learning_rate": 0.1, "weight_decay": 5e-4})
+_RATES: tuple[Setting, ...] = (
+    {},
+    {"learning_rate": 0.1},
+    {"weight_decay": 5e-4},
+    {"learning_rate": 0.1, "weight_decay": 5e-4},
+)
 
 
 def digits_study() -> Study:
@@ -32,10 +37,7 @@ def digits_study() -> Study:
 
 def _load(request: Request) -> Splits:
     training, validation, test = load_digits()
-    if (limit := request.limit_train) is not None:
-        if not 10 <= limit <= len(training):
-            raise ValueError(f"--limit-train must lie between 10 and {len(training)} for the digits, got {limit}")
-        training = training.take(range(limit))
+    training = training.take(range(training_size(request.limit_train, len(training.classes), len(training))))
     # chosen on validation images: in 8 × 8 pixels a shift by one cuts strokes off (datasets/digits/README.md)
     deformation = Deformation(field_sd=2, field_scale=0.3, tangent_sd=0, shift=False)
 

@@ -8,6 +8,7 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
+from io import BytesIO
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from torch import nn
 
 from brainrdl.checkpoint import atomic_path, load_model, save_model
 from brainrdl.data import LabelledImages
-from brainrdl.experiments._files import read_json, write_json
+from brainrdl.experiments._files import check_json, read_json, write_json
 from brainrdl.experiments.arms import Arm, Context, Setting, train
 from brainrdl.experiments.recipe import Recipe
 from brainrdl.experiments.study import Partition, Request, Row, Splits, Study, labelled_subset
@@ -27,12 +28,12 @@ from brainrdl.randomness import derive_seed
 
 _CHOICE_SEED = -1  # trials share no seed with the runs they choose for
 _LABELS_FOR_CHOICE = 1_000
-_RECORD = ("arm", "seed", "labels", "teacher", "setting", "epochs", "seconds", "weights", "died")
+_RECORD = ("arm", "seed", "labels", "teacher", "setting", "epochs", "seconds", "weights", "history", "died")
 
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its network (None if it died), its history and the record of what was run."""
+    """A finished run: its network (None if it died or was a try), its history and the record of what was run."""
 
     model: nn.Module | None
     history: pd.DataFrame
@@ -108,7 +109,7 @@ class Lab:
 
         Raises
         ------
-        RuntimeError
+        FloatingPointError
             If its training died.
         """
         row = Row("teacher", seed, kind, labels if kind == "labels" else None)
@@ -117,7 +118,7 @@ class Lab:
         folder = self.request.out / "runs" / row.name
         run = self._make(row, arm, lambda: self._teacher_context(row, seed, final=True), setting, folder)
         if run.model is None:
-            raise RuntimeError(
+            raise FloatingPointError(
                 f"{row.name} died in training ({run.record['died']}), and nothing can be learned from it; lower its "
                 f"learning rate (--set learning_rate=…) in another --out, or remove {folder}"
             )
@@ -151,10 +152,13 @@ class Lab:
         folder = self.request.out / "tries" / row.name.removesuffix(f"-seed{_CHOICE_SEED}")
         note = folder / "choice.json"
         if note.exists():
-            chosen = [entry["setting"] for entry in read_json(note, list) if entry["chosen"]]
+            entries = [
+                check_json(entry, dict, ("setting", "chosen"), f"an entry of {note}") for entry in read_json(note, list)
+            ]
+            chosen = [entry["setting"] for entry in entries if entry["chosen"]]
             if len(chosen) != 1:
                 raise ValueError(
-                    f"{note} marks {len(chosen)} settings as chosen, expected 1; remove {folder} to choose again"
+                    f"{note} marks {len(chosen)} settings as chosen, expected 1; remove it to choose again"
                 )
             return dict(chosen[0])
         inherited = {} if arm.baseline is None or len(candidates) == 1 else self._baseline_setting(arm.baseline, labels)
@@ -165,7 +169,7 @@ class Lab:
             return dataclasses.replace(full, recipe=dataclasses.replace(full.recipe, epochs=epochs))
 
         runs = [
-            self._make(row, arm, trial, {**inherited, **candidate}, folder / str(number))
+            self._make(row, arm, trial, {**inherited, **candidate}, folder / str(number), keep=False)
             for number, candidate in enumerate(candidates)
             if len(candidates) > 1  # of one there is nothing to choose
         ]
@@ -177,19 +181,20 @@ class Lab:
                 "teacher": kind,
                 "try": number,
                 "setting": candidate,
-                "validation_error": runs[number].validation[0] if runs and runs[number].model else None,
-                "validation_loss": runs[number].validation[1] if runs and runs[number].model else None,
+                "validation_error": runs[number].validation[0] if runs and not runs[number].record["died"] else None,
+                "validation_loss": runs[number].validation[1] if runs and not runs[number].record["died"] else None,
                 "chosen": number == best,
                 "seconds": runs[number].record["seconds"] if runs else 0.0,
                 "died": runs[number].record["died"] if runs else "",
             }
             for number, candidate in enumerate(candidates)
         ]
-        if runs and all(run.model is None for run in runs):
-            raise RuntimeError(f"all {len(runs)} settings tried for {arm.name!r} died in training; see {folder}")
+        if runs and all(run.record["died"] for run in runs):
+            raise FloatingPointError(
+                f"all {len(runs)} settings tried for {arm.name!r} died in training, of what {folder} says; lower the "
+                "learning rate or α₀ (--set learning_rate=…, --alphas …) in another --out"
+            )
         write_json(entries, note)
-        for number in range(len(runs)):
-            (folder / str(number) / "model.safetensors").unlink(missing_ok=True)
         return candidates[best]
 
     def _baseline_setting(self, name: str, labels: int | None) -> Setting:
@@ -242,9 +247,12 @@ class Lab:
             self._teacher_images = {(kind, labels): self.splits.teacher(kind, size, labelled).to(self.fabric.device)}
         return self._teacher_images[(kind, labels)]
 
-    def _make(self, row: Row, arm: Arm, context: Callable[[], Context], setting: Setting, folder: Path) -> Run:
-        """Read a run where it is done; otherwise make it, or go on with it."""
-        done = read_run(folder, lambda: self.make(arm.name))
+    def _make(
+        self, row: Row, arm: Arm, context: Callable[[], Context], setting: Setting, folder: Path, *, keep: bool = True
+    ) -> Run:
+        """Read a run where it is done; otherwise make it, or go on with it. Without `keep` its network is let go."""
+        make = (lambda: self.make(arm.name)) if keep else None
+        done = read_run(folder, make)
         if done is not None:
             return done
         here = context()
@@ -260,6 +268,7 @@ class Lab:
         taught = arm.taught and row.teacher
         steps = len(here.batches.training(here.training, here.recipe.batch_size))
         updates = here.recipe.updates if here.unlabelled is not None else here.recipe.epochs * steps
+        text = history.to_csv(index=False, lineterminator="\n")
         record = {
             "arm": row.arm,
             "seed": row.seed,
@@ -271,31 +280,32 @@ class Lab:
             "setting": dict(setting),
             "epochs": here.recipe.epochs,
             "updates": updates,
-            "device": _device_name(self.fabric.device),
+            "device": device_name(self.fabric.device),
             "threads": torch.get_num_threads(),
             "precision": str(self.fabric._precision.precision),
             "seconds": 0.0 if died else float(history["seconds"].sum()),
             "weights": _digest(model),
+            "history": sha256(text.encode()).hexdigest(),
             "died": died,
         }
-        if not died:
+        if keep and not died:
             save_model(model, folder / "model.safetensors", record)
         with atomic_path(folder / "history.csv") as temporary:
-            history.to_csv(temporary, index=False)
+            temporary.write_text(text, encoding="utf-8", newline="")
         write_json(record, folder / "run.json")  # last: its presence says that the run is done
         for leftover in ("checkpoint.pt", "hint.pt"):
             (folder / leftover).unlink(missing_ok=True)
         # read back, not handed on: a run must not depend on whether it was just made or made before
-        run = read_run(folder, lambda: self.make(arm.name))
+        run = read_run(folder, make)
         if run is None:
-            raise RuntimeError(f"{folder} vanished while it was written")
+            raise FileNotFoundError(f"{folder} vanished while it was written")
         outcome = f"died: {died}" if died else _outcome(run.history)
         self._say(f"{folder.relative_to(self.request.out)}: {outcome} ({record['seconds']:.0f} s)")
         return run
 
 
-def read_run(folder: Path, make: Callable[[], nn.Module]) -> Run | None:
-    """Read a finished run, None where there is none.
+def read_run(folder: Path, make: Callable[[], nn.Module] | None) -> Run | None:
+    """Read a finished run, without its network if nothing makes one; None where there is no run.
 
     Raises
     ------
@@ -308,23 +318,23 @@ def read_run(folder: Path, make: Callable[[], nn.Module]) -> Run | None:
     if record["died"]:
         return Run(None, pd.DataFrame(), record)
     try:
-        model = load_model(folder / "model.safetensors", make)
-        history = pd.read_csv(folder / "history.csv")
-    except (ValueError, FileNotFoundError) as error:
+        model = None if make is None else load_model(folder / "model.safetensors", make)
+        history = (folder / "history.csv").read_bytes()
+    except (ValueError, OSError) as error:
         raise ValueError(
             f"{folder} holds a finished run with a fault: {error}. Remove the folder to make it again"
         ) from error
-    if _digest(model) != record["weights"]:
+    if model is not None and _digest(model) != record["weights"]:
         raise ValueError(
             f"{folder / 'model.safetensors'} holds other weights than the run was finished with; remove {folder} to "
             "make the run again"
         )
-    if "epoch" not in history or len(history) != record["epochs"]:
+    if sha256(history).hexdigest() != record["history"]:
         raise ValueError(
-            f"{folder / 'history.csv'} does not hold the run's {record['epochs']} epochs; remove {folder} to make the "
+            f"{folder / 'history.csv'} is not the history that the run was finished with; remove {folder} to make the "
             "run again"
         )
-    return Run(model, history, record)
+    return Run(model, pd.read_csv(BytesIO(history)), record)
 
 
 def _digest(model: nn.Module) -> str:
@@ -336,7 +346,8 @@ def _digest(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def _device_name(device: torch.device) -> str:
+def device_name(device: torch.device) -> str:
+    """What the computing device calls itself."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
 
 

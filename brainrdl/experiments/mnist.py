@@ -8,11 +8,12 @@ from torch import nn
 from brainrdl.data import InfiMNIST, LabelledImages, load_mnist, mnist_checksums, split_mnist
 from brainrdl.experiments.arms import Setting, paper_arms
 from brainrdl.experiments.recipe import Recipe
-from brainrdl.experiments.study import Partition, Request, Splits, Study
+from brainrdl.experiments.study import Partition, Request, Splits, Study, training_size
 from brainrdl.models import mnist_cnn
 
 # the paper's "first 10,000 non-MNIST InfiMNIST examples" and "the next 120,000"
 _VALIDATION, _TRAINING = 70_000, 80_000
+_STUDENTS = 50_000  # the other 10,000 of MNIST's training images validate
 _RATES: tuple[Setting, ...] = (
     {},
     {"learning_rate": 0.1},
@@ -37,8 +38,8 @@ def mnist_study() -> Study:
 
 def _load(request: Request) -> Splits:
     train, test = load_mnist(request.data_dir, download=request.download)
-    limit = request.limit_train
-    training, validation = split_mnist(train) if limit is None else split_mnist(train, n_train=limit)
+    n_train = training_size(request.limit_train, len(train.classes), _STUDENTS)
+    training, validation = split_mnist(train, n_train=n_train)
 
     def teacher(kind: str, size: int, labelled: LabelledImages) -> Partition:
         if kind == "paper":

@@ -101,8 +101,8 @@ class Recipe:
         for name in ("n_pairs", "corr_pairs"):
             if (value := getattr(self, name)) is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1 or none, got {value}")
-        if not self.temperature > 0:
-            raise ValueError(f"temperature must be above 0, got {self.temperature}")
+        if not 0 < self.temperature < float("inf"):
+            raise ValueError(f"temperature must be a finite number above 0, got {self.temperature}")
         if not 0 <= self.momentum < 1 or not 0 <= self.weight_decay < float("inf"):
             raise ValueError(
                 f"momentum must lie in 0 … 1 and weight_decay be at least 0, got {self.momentum} and "
@@ -112,6 +112,10 @@ class Recipe:
             raise ValueError("layers and supervised_layers must name at least one layer each")
         if self.optimizer not in OPTIMIZERS:
             raise ValueError(f"unknown optimizer {self.optimizer!r}; known are: {', '.join(OPTIMIZERS)}")
+        for name in ("layers", "supervised_layers"):
+            layers = getattr(self, name)
+            if twice := [layer for place, layer in enumerate(layers) if layer in layers[:place]]:
+                raise ValueError(f"{name} names {twice[0]!r} more than once")
         if self.schedule not in SCHEDULES:
             raise ValueError(f"unknown schedule {self.schedule!r}; known are: {', '.join(SCHEDULES)}")
         if self.supervision_schedule not in ("paper", "linear"):
@@ -147,7 +151,9 @@ def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
     changes: dict[str, Any] = {}
     for setting in settings:
         field, separator, text = setting.partition("=")
-        if not separator or field not in hints:
+        if field in hints and not separator:
+            raise ValueError(f"--set takes FIELD=VALUE, got {setting!r} without a value")
+        if field not in hints:
             hint = did_you_mean(field, hints) or f"; fields are: {', '.join(hints)}"
             raise ValueError(f"--set takes FIELD=VALUE with a field of the recipe, got {setting!r}{hint}")
         changes[field] = _parse(field, text, hints[field])
@@ -160,13 +166,34 @@ def recipe_from(fields: Mapping[str, Any]) -> Recipe:
     Raises
     ------
     ValueError
-        If a field is unknown or missing.
+        If a field is unknown, missing or of another type.
     """
     expected = {field.name for field in dataclasses.fields(Recipe)}
     if set(fields) != expected:
         raise ValueError(f"the recipe's fields differ in {', '.join(sorted(set(fields) ^ expected))}; another version?")
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
-    return Recipe(**values)
+    try:
+        return Recipe(**values)
+    except TypeError as error:
+        raise ValueError(f"the recipe holds a value of another type: {error}") from error
+
+
+def spelled(recipe: Recipe) -> list[str]:
+    """Spell all fields of a recipe as `override` takes them.
+
+    Examples
+    --------
+    >>> from brainrdl.experiments.recipe import Recipe, spelled
+    >>> spelled(Recipe())[:3]
+    ['epochs=20', 'teacher_epochs=20', 'choice_epochs=none']
+    """
+    return [f"{field.name}={_spell(getattr(recipe, field.name))}" for field in dataclasses.fields(recipe)]
+
+
+def _spell(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
 
 
 def _parse(field: str, text: str, kind: Any) -> Any:

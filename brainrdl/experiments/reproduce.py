@@ -1,16 +1,12 @@
 """One study from data to report, resumable; and one committed row again."""
 
 import dataclasses
-import json
 import platform
-import re
 import sys
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import torch
 from lightning.fabric import Fabric
@@ -18,8 +14,10 @@ from lightning.fabric import Fabric
 from brainrdl.checkpoint import differences
 from brainrdl.data import LabelledImages
 from brainrdl.experiments._files import read_json, write_json
-from brainrdl.experiments.lab import Lab
-from brainrdl.experiments.recipe import Recipe, recipe_from
+from brainrdl.experiments._folder import calls_of, claimed, noted
+from brainrdl.experiments.lab import Lab, device_name
+from brainrdl.experiments.recipe import Recipe
+from brainrdl.experiments.recorded import read_row
 from brainrdl.experiments.report import write_report
 from brainrdl.experiments.score import write_geometry, write_mds, write_rdms, write_results
 from brainrdl.experiments.study import Request, Row, Splits, Study, check, frozen, plan
@@ -45,7 +43,7 @@ def reproduce(
     recipe : Recipe
         Its recipe, with what the user changed.
     command : str
-        The command line, for the manifest.
+        The command line, for the manifest, which lists every call.
     say : callable
         Told what is going on, a line at a time.
 
@@ -58,27 +56,36 @@ def reproduce(
     ------
     ValueError
         For a request that cannot be met, or an output folder of another configuration.
+    BlockingIOError
+        If another process works in the output folder.
     """
-    start = time.perf_counter()
     _use_threads(study, request)
     rows = plan(study, request)
     request = dataclasses.replace(request, out=request.out.resolve())
     splits = study.load(request)
     check(study, recipe, request, splits, rows)
     fabric = _fabric(study, request)
-    _claim(request.out, frozen(study, recipe, request, splits))
-    lab = Lab(study, recipe, _on(splits, fabric.device, request.test_limit), request, fabric, say=say)
-    for number, row in enumerate(rows):
-        say(f"[{number + 1}/{len(rows)}] {row.name}")
-        lab.run(row)
-    rows = _all_rows(study, request, rows)
-    say("all runs are done: scoring them on the test set")
-    write_results(lab, rows)
-    write_geometry(lab, rows)
-    write_rdms(lab, rows)
-    write_mds(lab, rows)
-    _write_manifest(lab, command, time.perf_counter() - start)
-    return write_report(request.out)
+    call = {
+        "command": command,
+        "started": _now(),
+        "device": device_name(fabric.device),
+        "threads": torch.get_num_threads(),
+    }
+    with claimed(request.out, frozen(study, recipe, request, splits)):
+        with noted(request.out, call) as note:
+            lab = Lab(study, recipe, _on(splits, fabric.device, request.test_limit), request, fabric, say=say)
+            for number, row in enumerate(rows):
+                say(f"[{number + 1}/{len(rows)}] {row.name}")
+                lab.run(row)
+                note()
+            rows = _all_rows(study, request, rows)
+            say("all runs are done: scoring them on the test set")
+            write_results(lab, rows)
+            write_geometry(lab, rows)
+            write_rdms(lab, rows)
+            write_mds(lab, rows)
+        _write_manifest(lab)
+        return write_report(request.out)
 
 
 def replay(study: Study, source: Path, row_name: str, request: Request, *, say: Callable[[str], None] = print) -> bool:
@@ -100,84 +107,52 @@ def replay(study: Study, source: Path, row_name: str, request: Request, *, say: 
     Returns
     -------
     bool
-        Whether the row came out again: bitwise the same weights, or a test error within 3 binomial standard errors.
+        Whether the row came out again: bitwise the same weights and the same test error; or, with other weights, a
+        test error within 3 binomial standard errors.
 
     Raises
     ------
     ValueError
-        If the file is of another study, has no such row, or was made from other data.
+        If the file is damaged, of another study, has no such row, or was made from other data; or if the row's run
+        died.
     """
     _use_threads(study, request)
-    recorded = read_json(source, dict, ("study", "recipe", "request", "choices", "data", "rows"))
-    if recorded.get("study") != study.name:
-        raise ValueError(f"{source} is of the {recorded.get('study')!r} study, not of {study.name!r}")
+    recorded = read_row(source, row_name, study.name)
     if request.out.exists() and any(request.out.iterdir()):
         raise ValueError(f"{request.out} is not empty; a row is repeated from scratch, so name a new folder with --out")
-    by_name = {line["row"]: line for line in recorded["rows"]}
-    if row_name not in by_name:
-        raise ValueError(f"{source} has no row {row_name!r}; it has: {', '.join(by_name)}")
-    line = by_name[row_name]
-    recipe = recipe_from(recorded["recipe"])
-    asked = recorded["request"]
-    request = dataclasses.replace(
-        request,
-        out=request.out.resolve(),
-        labels=tuple(asked["labels"]),
-        limit_train=asked["limit_train"],
-        limit_teacher=asked["limit_teacher"],
-        one_teacher=asked["one_teacher"],
-        tries=asked["tries"],
-        alphas=tuple(asked["alphas"]),
-    )
+    request = dataclasses.replace(request, out=request.out.resolve(), **recorded.asked)
     splits = study.load(request)
-    if splits.checksums != recorded["data"]:
+    if splits.checksums != recorded.data:
         raise ValueError(
-            f"{source} was made from other data: {'; '.join(differences(recorded['data'], splits.checksums))}"
+            f"{source} was made from other data: {'; '.join(differences(recorded.data, splits.checksums))}"
         )
-    _claim(request.out, frozen(study, recipe, request, splits))
-    for name, entries in recorded["choices"].items():
-        if not re.fullmatch(r"[a-z0-9_-]+", name):
-            raise ValueError(f"{source} names a choice {name!r}, which is no name of an arm")
-        write_json(entries, request.out / "tries" / name / "choice.json")
-    fabric = _fabric(study, request)
-    lab = Lab(study, recipe, _on(splits, fabric.device, request.test_limit), request, fabric, say=say)
-    row = Row(line["arm"], line["seed"], line["teacher"] or "", line["labels"])
-    run = lab.run(row)
-    again = write_results(lab, [row]).iloc[0]
-    same = run.record["weights"] == line["weights"] and abs(again["test_error"] - line["test_error"]) < 1e-9
-    error = binomial_standard_error(line["test_error"], len(splits.test()))
-    near = abs(again["test_error"] - line["test_error"]) <= 3 * error
-    say(f"{row_name}: test error {line['test_error']:.2f} % recorded, {again['test_error']:.2f} % now")
+    check(study, recorded.recipe, request, splits, [recorded.row])
+    with claimed(request.out, frozen(study, recorded.recipe, request, splits)):
+        for name, entries in recorded.choices.items():
+            write_json(entries, request.out / "tries" / name / "choice.json")
+        fabric = _fabric(study, request)
+        lab = Lab(study, recorded.recipe, _on(splits, fabric.device, request.test_limit), request, fabric, say=say)
+        run = lab.run(recorded.row)
+        now = float(write_results(lab, [recorded.row]).iloc[0]["test_error"])
+    say(f"{row_name}: test error {recorded.test_error:.2f} % recorded, {now:.2f} % now")
+    if run.record["weights"] == recorded.weights:
+        same = abs(now - recorded.test_error) < 1e-9
+        say("bitwise the same weights" + ("" if same else f", but another test error; {source} has been changed"))
+        return same
+    error = binomial_standard_error(recorded.test_error, len(splits.test()))
+    near = abs(now - recorded.test_error) <= 3 * error
     say(
-        "bitwise the same weights"
-        if same
-        else f"other weights (recorded on {line['device']} with {line['threads']} threads); test errors "
+        f"other weights (recorded on {recorded.made_on}); test errors "
         + ("agree" if near else "differ by more than")
         + (f" within 3 binomial standard errors ({3 * error:.2f} points)" if near else f" {3 * error:.2f} points")
     )
-    return bool(same or near)
+    return near
 
 
 def _use_threads(study: Study, request: Request) -> None:
     threads = request.threads or study.threads
     if threads is not None:
         torch.set_num_threads(threads)
-
-
-def _claim(folder: Path, configuration: dict[str, Any]) -> None:
-    """Take a folder for a configuration, or go on in it if it is the same."""
-    path = folder / "study.json"
-    if not path.exists():
-        if folder.exists() and any(folder.iterdir()):
-            raise ValueError(f"{folder} is not empty and holds no study; name a new folder with --out")
-        write_json(configuration, path)
-        return
-    differing = differences(read_json(path, dict), json.loads(json.dumps(configuration)))
-    if differing:
-        raise ValueError(
-            f"{folder} holds a study with another configuration: {'; '.join(differing)}. Ask for the same to go on "
-            "with it, or name a new folder with --out"
-        )
 
 
 def _all_rows(study: Study, request: Request, asked: list[Row]) -> list[Row]:
@@ -219,8 +194,8 @@ def _on(splits: Splits, device: torch.device, test_limit: int | None) -> Splits:
     )
 
 
-def _write_manifest(lab: Lab, command: str, seconds: float) -> None:
-    device = lab.fabric.device
+def _write_manifest(lab: Lab) -> None:
+    calls = calls_of(lab.request.out)
     notes = []
     if lab.request.one_teacher:
         notes.append("One teacher of each kind serves all seeds: intervals over seeds are conditional on it.")
@@ -238,13 +213,13 @@ def _write_manifest(lab: Lab, command: str, seconds: float) -> None:
     manifest = {
         "study": lab.study.name,
         "title": lab.study.title,
-        "command": command,
-        "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        "duration_seconds": round(seconds, 1),
+        "calls": {str(number): call for number, call in enumerate(calls, 1)},
+        "created": _now(),
+        "duration_seconds": round(sum(call["seconds"] for call in calls), 1),
         "seconds_of_all_runs": round(_seconds(lab.request.out), 1),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
         "hardware": {
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+            "device": device_name(lab.fabric.device),
             "processor": _processor(),
             "threads": torch.get_num_threads(),
             "system": f"{platform.system()} {platform.machine()}",
@@ -261,6 +236,10 @@ def _write_manifest(lab: Lab, command: str, seconds: float) -> None:
 
 def _seconds(folder: Path) -> float:
     return sum(float(read_json(path, dict, ("seconds",))["seconds"]) for path in folder.rglob("run.json"))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _processor() -> str:

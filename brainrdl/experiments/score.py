@@ -1,9 +1,11 @@
 """Opens the test set, once per run and after all training, and writes the study's files."""
 
 import json
+import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -86,7 +88,7 @@ def write_results(lab: Lab, rows: list[Row]) -> pd.DataFrame:
     }
     write_json(rerun, folder / "results.json")
     if not histories:
-        raise RuntimeError(
+        raise FloatingPointError(
             f"every run died in training ({folder / 'results.json'} says of what); lower the learning rate or α₀ "
             "(--set learning_rate=…, --alphas …) in another --out"
         )
@@ -107,8 +109,9 @@ def write_results(lab: Lab, rows: list[Row]) -> pd.DataFrame:
 def write_geometry(lab: Lab, rows: list[Row]) -> pd.DataFrame:
     """Measure how far each run's geometry is from its teacher's, on held-out images: ``geometry.csv``.
 
-    E_aux (Eq. 2) over all pairs of 1,000 images (of validation, where no run was trained on it), raw ``mse`` distances, and the correlation of the two RDMs. A run
-    without a teacher is measured against each kind of teacher of its seed.
+    E_aux (Eq. 2) over all pairs of 1,000 images, raw ``mse`` distances, and the correlation of the two RDMs. The
+    images are of validation, or of test where networks were trained on those of validation. A run without a teacher is
+    measured against each kind of teacher of its seed.
     """
     held_out = lab.splits.students.validation if lab.splits.students.final is None else lab.splits.test()
     sample = lab.study.batches.tensor(held_out.take(range(min(_GEOMETRY_IMAGES, len(held_out)))))
@@ -252,13 +255,29 @@ def _history(row: Row, run: Run) -> pd.DataFrame:
 def _correct(lab: Lab, row: Row, model: nn.Module, test: LabelledImages) -> np.ndarray:
     path = lab.request.out / "runs" / row.name / "test.npz"
     if path.exists():
-        with np.load(path, allow_pickle=False) as kept:
-            return np.asarray(kept["correct"])
+        return _kept(path, len(test))
     model.to(lab.fabric.device).eval()
     answers = [model(images).argmax(dim=1) == labels for images, labels in lab.study.batches.evaluation(test)]
     correct = torch.cat(answers).cpu().numpy()
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, correct=correct)
+    return correct
+
+
+def _kept(path: Path, n_images: int) -> np.ndarray:
+    """Read the answers of a run that has been scored."""
+    remedy = "remove it to have the run scored again"
+    try:
+        # opened here: of a damaged archive, np.load would leave the file open
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
+            correct = np.asarray(kept["correct"])
+    except (OSError, EOFError, KeyError, TypeError, ValueError, BadZipFile, zlib.error) as error:
+        raise ValueError(f"{path} is damaged ({type(error).__name__}: {error}); {remedy}") from error
+    if correct.dtype != np.bool_ or correct.shape != (n_images,):
+        raise ValueError(
+            f"{path} holds {correct.dtype} of shape {correct.shape}, expected bool of shape {(n_images,)}, one per "
+            f"test image; {remedy}"
+        )
     return correct
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,12 @@ import torch
 from torch import nn
 
 from brainrdl.data import LabelledImages, stratified_split
-from brainrdl.experiments.arms import Arm
+from brainrdl.experiments.arms import Arm, front_until, hint_epochs
 from brainrdl.experiments.batches import Batches
 from brainrdl.experiments.recipe import Recipe
 from brainrdl.features import list_layers
 from brainrdl.ids import did_you_mean
 from brainrdl.randomness import derive_seed
-from brainrdl.schedules import check_alpha
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class Study:
     teacher_size: int
     arms: tuple[Arm, ...]
     choice_teacher: str = "clean"
-    batches: Batches = Batches()
+    batches: Batches = field(default_factory=Batches)
     train_sizes: tuple[int, ...] = ()
     few_labels: bool = True
     teacher_dataset: str = ""
@@ -268,13 +268,17 @@ def check(study: Study, recipe: Recipe, request: Request, splits: Splits, rows: 
                 if layer not in names:
                     raise ValueError(f"{name} names {layer!r}, which the network has not{did_you_mean(layer, names)}")
     for alpha0 in request.alphas:
-        check_alpha(alpha0)
+        if not 0 <= alpha0 < inf:
+            raise ValueError(f"--alphas must be finite numbers of at least 0, got {alpha0:g}")
     arms = {row.arm for row in rows}
-    shortest = min(recipe.epochs, recipe.choice_epochs or recipe.epochs)
-    if shortest < 2 and "hints" in arms:
-        raise ValueError(
-            f"hints take two stages, and so at least 2 epochs, got {shortest}; ask for more, or leave it out"
-        )
+    if "hints" in arms:
+        front_until(networks["student"](), recipe.hint_layer)
+        for epochs in (recipe.epochs, min(recipe.epochs, recipe.choice_epochs or recipe.epochs)):
+            if (stage := hint_epochs(recipe, epochs)) >= epochs:
+                raise ValueError(
+                    f"stage 1 of hints takes {stage} of {epochs} epochs (hint_share {recipe.hint_share:g}) and leaves "
+                    "none for stage 2; ask for more epochs, lower hint_share, or leave hints out of --arms"
+                )
     chosen_first = {baseline for name in arms if (baseline := study.arm(name).baseline)}
     for arm in (study.arm(name) for name in ("teacher", *sorted(arms | chosen_first))):
         own = request.alphas if arm.name in ("rdl", "rdl_corr") else ()
@@ -287,16 +291,36 @@ def check(study: Study, recipe: Recipe, request: Request, splits: Splits, rows: 
         raise ValueError(
             f"--train-size must be one of {', '.join(map(str, study.train_sizes))}, got {request.train_size}"
         )
-    sizes = [len(splits.students.training)]
-    for n in request.labels:
-        labelled, rest = labelled_subset(splits.students.training, n)
-        sizes += [len(labelled), len(rest) - len(rest) % recipe.batch_size]
-    for size in sizes:
-        if size < len(splits.classes) or size % recipe.batch_size == 1:
+    n, batch = len(splits.students.training), recipe.batch_size
+    for size, option in ((n, "--limit-train"), *((labelled, "--labels") for labelled in request.labels)):
+        if size % batch == 1 and not study.batches.drop_last:
             raise ValueError(
-                f"{size} training images in batches of {recipe.batch_size} leave a batch without distances, or less "
-                "than an image a class; change --limit-train, --labels or --set batch_size=…"
+                f"{size} images in batches of {batch} leave a last batch of one, without distances; change {option} "
+                "or --set batch_size=…"
             )
+    for labelled in request.labels:
+        _, rest = labelled_subset(splits.students.training, labelled)
+        if len(rest) < batch:
+            raise ValueError(
+                f"--labels {labelled} of {n} training images leaves {len(rest)} without a label, less than a batch of "
+                f"{batch}; ask for fewer, raise --limit-train, or change --set batch_size=…"
+            )
+
+
+def training_size(limit: int | None, n_classes: int, n_images: int) -> int:
+    """How many of a study's training images ``--limit-train`` leaves, all if it is not given.
+
+    Raises
+    ------
+    ValueError
+        If they are less than one a class, or more than there are.
+    """
+    if limit is not None and not n_classes <= limit <= n_images:
+        raise ValueError(
+            f"--limit-train must lie between the number of classes ({n_classes}) and the number of training images "
+            f"({n_images}), got {limit}"
+        )
+    return n_images if limit is None else limit
 
 
 def labelled_subset(training: LabelledImages, n: int) -> tuple[LabelledImages, LabelledImages]:

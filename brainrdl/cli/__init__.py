@@ -1,0 +1,33 @@
+"""The command line: one thin command per use, each in a module of its own."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import brainrdl
+from brainrdl.cli import reproduce
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run ``brainrdl``; the exit status."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options, arguments))
+    except KeyboardInterrupt:
+        print("\nbrainrdl: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    except (ValueError, OSError, FloatingPointError) as error:  # what a user can mend; anything else is our fault
+        print("brainrdl:", " ".join(line.strip() for line in str(error).splitlines()), file=sys.stderr)
+        return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="brainrdl", description="Fit neural networks to brains, and to each other, by representational geometry."
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {brainrdl.__version__}")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for command in (reproduce,):
+        command.add(commands)
+    return parser

@@ -1,0 +1,158 @@
+"""``brainrdl reproduce``: run one of the reference studies, or repeat a row of one."""
+
+import argparse
+import shlex
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from brainrdl.cli._parsing import names, numbers, whole_numbers
+from brainrdl.experiments.cifar100 import cifar100_study
+from brainrdl.experiments.digits import digits_study
+from brainrdl.experiments.mnist import mnist_study
+from brainrdl.experiments.recipe import override, spelled
+from brainrdl.experiments.reproduce import replay, reproduce
+from brainrdl.experiments.study import Request, Study
+from brainrdl.precision import PRECISIONS
+
+_DECIDED_BY_THE_FILE = (
+    *("seeds", "epochs", "teacher_epochs", "arms", "teacher", "one_teacher", "limit_train", "limit_teacher"),
+    *("labels", "tries", "alphas", "set", "train_size", "test_limit", "precision"),
+)
+
+
+def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command."""
+    parser = commands.add_parser("reproduce", help="run one of the reference studies")
+    studies = parser.add_subparsers(dest="which", required=True)
+    for make, text in (
+        (digits_study, "scikit-learn's digits: minutes, no download"),
+        (mnist_study, "the paper's MNIST study"),
+        (cifar100_study, "the paper's CIFAR study: a teacher of CIFAR-10, students of CIFAR-100"),
+    ):
+        study = make()
+        one = studies.add_parser(study.name, help=text, description=text)
+        one.set_defaults(run=_run, study=make, labels=(), teacher=(), train_size=None)
+        _add_options(one, study)
+
+
+def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    study: Study = options.study()
+    if options.replay is not None:
+        source, row = _replayed(options)
+        out = options.out or Path(tempfile.mkdtemp(prefix="brainrdl-replay-"))
+        return 0 if replay(study, source, row, replace(_request(options), out=out)) else 1
+    if options.out is None:
+        raise ValueError("--out is needed: the folder in which everything is left")
+    recipe = override(study.recipe, _settings(options))
+    report = reproduce(study, _request(options), recipe, command=shlex.join(["brainrdl", *arguments]))
+    print(f"report: {report}")
+    return 0
+
+
+def _add_options(parser: argparse.ArgumentParser, study: Study) -> None:
+    add = parser.add_argument
+    add("--out", type=Path, metavar="DIR", help="where everything is left; a study found there is gone on with")
+    add("--data-dir", type=Path, metavar="DIR", help="folder with the data (default: $BRAINRDL_DATA)")
+    add("--download", action="store_true", help="fetch missing data files")
+    add("--seeds", type=int, metavar="N", help="seeds 0 … N−1 (default: 3)")
+    add("--epochs", type=int, metavar="E", help=f"of students (default: {study.recipe.epochs})")
+    add("--teacher-epochs", type=int, metavar="E", help=f"of teachers (default: {study.recipe.teacher_epochs})")
+    add("--arms", type=names, default=(), metavar="A,B", help=f"of: {', '.join(arm.name for arm in study.arms)}")
+    if len(study.kinds) > 1:
+        add(
+            "--teacher",
+            type=names,
+            default=(),
+            metavar="K,L",
+            help=f"kinds of teacher, of: {', '.join(study.kinds)} (default: {','.join(study.teachers)})",
+        )
+    add("--one-teacher", action="store_true", help="the first seed's teacher serves all seeds")
+    add("--limit-train", type=int, metavar="N", help="training images of the student (default: all)")
+    add("--limit-teacher", type=int, metavar="N", help=f"of the teacher (default: {study.teacher_size})")
+    if study.train_sizes:
+        add(
+            "--train-size",
+            type=int,
+            choices=study.train_sizes,
+            help=f"of the whole training set, before it is limited (default: {study.train_sizes[0]}, the validation "
+            "images included once the choices are made)",
+        )
+    if study.few_labels:
+        add(
+            "--labels",
+            type=whole_numbers,
+            default=(),
+            metavar="N,M",
+            help="runs with only N of the training images labelled, the teacher's terms on the rest",
+        )
+    add("--test-limit", type=int, metavar="N", help="test images that are scored, the first N (default: all)")
+    add("--tries", type=int, metavar="N", help="settings tried per arm on validation (default: 4)")
+    add("--alphas", type=numbers, default=(), metavar="A,B", help="α₀ to try for rdl and rdl_corr")
+    add(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help=f"change a field of the recipe, which is: {' '.join(spelled(study.recipe))}",
+    )
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto")
+    add(
+        "--precision",
+        choices=PRECISIONS,
+        help=f"auto is bf16 where the processor computes in it (default: {study.precision})",
+    )
+    add("--threads", type=int, metavar="N", help=f"CPU threads (default: {study.threads or 'all cores'})")
+    add("--replay", metavar="RESULTS.JSON:ROW", help="repeat one row of a results.json as it was asked for")
+
+
+def _request(options: argparse.Namespace) -> Request:
+    tries = options.tries
+    if options.alphas and tries not in (None, len(options.alphas)):
+        raise ValueError(
+            f"--alphas gives {len(options.alphas)} values and --tries {tries}: every arm gets as many tries, "
+            "so give as many values"
+        )
+    if tries is None:
+        tries = len(options.alphas) or 4
+    for name in ("limit_train", "limit_teacher", "test_limit", "threads"):
+        value = getattr(options, name)
+        if value is not None and value < 1:
+            raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+    return Request(
+        out=options.out or Path(),
+        data_dir=options.data_dir,
+        seeds=3 if options.seeds is None else options.seeds,
+        arms=options.arms,
+        teachers=options.teacher,
+        labels=options.labels,
+        limit_train=options.limit_train,
+        limit_teacher=options.limit_teacher,
+        train_size=options.train_size,
+        test_limit=options.test_limit,
+        one_teacher=options.one_teacher,
+        tries=tries,
+        alphas=options.alphas,
+        device=options.device,
+        precision=options.precision,
+        threads=options.threads,
+        download=options.download,
+    )
+
+
+def _replayed(options: argparse.Namespace) -> tuple[Path, str]:
+    """The file and the row of ``--replay``; ValueError for options beside it that the file decides on."""
+    source, _, row = options.replay.rpartition(":")
+    if not source:
+        raise ValueError(f"--replay takes results.json:ROW, got {options.replay!r}")
+    given = {name for name, value in vars(options).items() if value not in (None, (), []) and value is not False}
+    ignored = [f"--{name.replace('_', '-')}" for name in _DECIDED_BY_THE_FILE if name in given]
+    if ignored:
+        raise ValueError(f"--replay repeats a row as {source} says; leave out {', '.join(ignored)}")
+    return Path(source), row
+
+
+def _settings(options: argparse.Namespace) -> list[str]:
+    named = {"epochs": options.epochs, "teacher_epochs": options.teacher_epochs}
+    return [*options.set, *(f"{field}={value}" for field, value in named.items() if value is not None)]

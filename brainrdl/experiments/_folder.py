@@ -1,0 +1,115 @@
+"""The folder of a study: one process at a time works in it, on one configuration, and every call leaves a note."""
+
+import errno
+import json
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from brainrdl.checkpoint import differences
+from brainrdl.experiments._files import check_json, read_json, write_json
+
+if sys.platform != "win32":
+    import fcntl
+
+_LOCK = ".lock"
+_CONFIGURATION = "study.json"
+_CALLS = "calls.json"
+
+
+@contextmanager
+def claimed(folder: Path, configuration: dict[str, Any]) -> Iterator[None]:
+    """Take a folder for a configuration, or go on in it if it is the same; nobody else gets in meanwhile.
+
+    Raises
+    ------
+    ValueError
+        If the folder holds something else, or a study of another configuration.
+    BlockingIOError
+        If another process works in it.
+    """
+    path = folder / _CONFIGURATION
+    # before the lock: nothing is written into a folder that is none of ours
+    if not path.exists() and not (folder / _LOCK).exists() and folder.exists() and any(folder.iterdir()):
+        raise ValueError(f"{folder} is not empty and holds no study; name a new folder with --out")
+    with locked(folder):
+        if path.exists():
+            there = read_json(path, dict, remedy="restore it, or name a new folder with --out")
+            differing = differences(there, json.loads(json.dumps(configuration)))
+            if differing:
+                raise ValueError(
+                    f"{folder} holds a study with another configuration: {'; '.join(differing)}. Ask for the same to "
+                    "go on with it, or name a new folder with --out"
+                )
+        elif any(not other.name.startswith(".") for other in folder.iterdir()):
+            raise ValueError(
+                f"{folder} holds runs, but {_CONFIGURATION}, which says how they were made, is gone; restore it, or "
+                "name a new folder with --out"
+            )
+        else:
+            write_json(configuration, path)
+        yield
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Keep other processes out of a folder until this one is done with it, or dead.
+
+    The lock is the system's, on the file ``.lock``: it ends with the process however that ends, and the file that
+    stays behind means nothing. Windows has no such locks.
+
+    Raises
+    ------
+    BlockingIOError
+        If another process holds it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if sys.platform == "win32":
+        yield
+        return
+    with (folder / _LOCK).open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BlockingIOError(
+                f"another process works in {folder}; wait until it is done, or name another folder with --out"
+            ) from None
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
+                raise
+            warnings.warn(f"{folder} is on a file system without locks; let no second process work in it", stacklevel=3)
+        yield
+
+
+@contextmanager
+def noted(folder: Path, call: dict[str, Any]) -> Iterator[Callable[[], None]]:
+    """Append a call to the folder's notes, with its seconds up to its end, or up to the last time it said so.
+
+    Yields
+    ------
+    callable
+        Notes the seconds so far: what is left of a call that is killed.
+    """
+    calls = [*calls_of(folder), {**call, "seconds": 0.0}]
+    start = time.perf_counter()
+
+    def note() -> None:
+        calls[-1]["seconds"] = round(time.perf_counter() - start, 1)
+        write_json(calls, folder / _CALLS)
+
+    note()
+    try:
+        yield note
+    finally:
+        note()
+
+
+def calls_of(folder: Path) -> list[dict[str, Any]]:
+    """All calls noted in a folder, the first one first."""
+    path = folder / _CALLS
+    calls = read_json(path, list) if path.exists() else []
+    return [check_json(call, dict, ("seconds",), f"a call in {path}") for call in calls]
