@@ -3,7 +3,8 @@ import torch
 from torch import nn
 
 import brainrdl as rdl
-from brainrdl.models import mnist_cnn
+from brainrdl.data import normalize_contrast
+from brainrdl.models import mnist_cnn, nin
 
 LAYERS = ["conv1", "pool1", "conv2", "pool2", "fc", "dropout", "linear"]
 
@@ -92,3 +93,102 @@ def test_finding_the_sizes_draws_no_random_number(image_size):
     for a, b in zip(built, by_hand, strict=True):
         assert torch.equal(a.weight, b.weight)
         assert torch.equal(a.bias, b.bias)
+
+
+NIN_LAYERS = ["conv1", "mlp1_1", "mlp1_2", "pool1", "conv2", "mlp2_1", "mlp2_2", "pool2", "conv3", "mlp3_1", "mlp3_2"]
+NIN_POOLS = {"pool1": (nn.MaxPool2d, 3, 2), "pool2": (nn.AvgPool2d, 3, 2), "pool3": (nn.AvgPool2d, 8, 8)}
+
+
+def test_the_shapes_of_table_4(cifar100):
+    images = normalize_contrast(cifar100[0].images[:2])
+    layers = [*NIN_LAYERS, "pool3", "readout"]
+    features = rdl.capture(nin(100, readout=100), layers, images, flatten=False)[1]
+    assert {name: tuple(value.shape[1:]) for name, value in features.items()} == {
+        "conv1": (192, 32, 32),
+        "mlp1_1": (160, 32, 32),
+        "mlp1_2": (96, 32, 32),
+        "pool1": (96, 16, 16),
+        "conv2": (192, 16, 16),
+        "mlp2_1": (192, 16, 16),
+        "mlp2_2": (192, 16, 16),
+        "pool2": (192, 8, 8),
+        "conv3": (192, 8, 8),
+        "mlp3_1": (192, 8, 8),
+        "mlp3_2": (100, 8, 8),
+        "pool3": (100, 1, 1),
+        "readout": (100,),
+    }
+
+
+@pytest.mark.parametrize(
+    ("n_units", "readout", "n_parameters"),
+    [
+        (100, None, 1_577_196),
+        (10, None, 1_559_646),
+        (100, 100, 1_577_196 + 100 * 100 + 100),
+        (10, 100, 1_559_646 + 10 * 100 + 100),
+    ],
+)
+def test_the_parameters_of_table_4(n_units, readout, n_parameters):
+    model = nin(n_units, readout=readout)
+    assert sum(p.numel() for p in model.parameters()) == n_parameters
+    for name in NIN_LAYERS:
+        if not name.startswith("pool"):
+            size = 5 if name.startswith("conv") else 1
+            convolution = model.get_submodule(name)[0]
+            assert (convolution.kernel_size, convolution.stride) == ((size, size), (1, 1))
+
+
+def test_the_pools_and_dropouts_of_table_4():
+    children = dict(nin().named_children())
+    assert list(children) == [
+        *NIN_LAYERS[:4], "dropout1", *NIN_LAYERS[4:8], "dropout2", *NIN_LAYERS[8:], "pool3", "flatten",
+    ]  # fmt: skip
+    kinds = {name: (type(children[name]), children[name].kernel_size, children[name].stride) for name in NIN_POOLS}
+    assert kinds == NIN_POOLS
+    assert children["dropout1"].p == children["dropout2"].p == 0.5
+
+
+def test_weights_start_as_the_public_recipe_says():
+    torch.manual_seed(0)
+    model = nin(100, readout=100)
+    weights = [model.readout, *(child[0] for child in model.children() if isinstance(child, nn.Sequential))]
+    assert len(weights) == 10
+    for layer in weights:
+        n = layer.weight.numel()
+        assert abs(layer.weight.mean()) < 4 * 0.05 / n**0.5
+        assert layer.weight.std().item() == pytest.approx(0.05, rel=4 / (2 * n) ** 0.5)
+        assert not layer.bias.any()
+    norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert [norm.eps for norm in norms] == [1e-3] * 9
+    assert all(bool((norm.weight == 1).all()) and not norm.bias.any() for norm in norms)
+
+
+def test_a_readout_shifts_no_other_weight():
+    torch.manual_seed(3)
+    plain = nin(100).state_dict()
+    torch.manual_seed(3)
+    with_readout = nin(100, readout=100).state_dict()
+    assert set(with_readout) - set(plain) == {"readout.weight", "readout.bias"}
+    assert all(torch.equal(with_readout[name], value) for name, value in plain.items())
+
+
+def test_features_of_the_nin_are_behind_the_relu_and_before_dropout():
+    torch.manual_seed(0)
+    model, x = nin(10).train(), torch.randn(4, 3, 32, 32)
+    layers = [*NIN_LAYERS, "dropout1"]
+    once, again = (rdl.capture(model, layers, x)[1] for _ in range(2))
+    for name in NIN_LAYERS[:4]:
+        assert torch.equal(once[name], again[name])
+        assert once[name].min() >= 0
+    assert not torch.equal(once["dropout1"], again["dropout1"])
+    assert not torch.equal(once["conv2"], again["conv2"])
+
+
+@pytest.mark.parametrize(
+    ("n_units", "readout", "message"),
+    [(0, None, "n_units must be at least 1, got 0"), (10, 0, "readout must be at least 1, got 0")],
+)
+def test_a_nin_without_units_is_refused(n_units, readout, message):
+    with pytest.raises(ValueError, match=f"^{message}$"):
+        nin(n_units, readout=readout)

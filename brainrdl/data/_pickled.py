@@ -3,7 +3,7 @@
 import pickle
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 
@@ -58,6 +58,7 @@ _KNOWN: dict[tuple[str, str], Callable[..., Any] | type] = {
 }
 
 
+@final
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         """Find what a file names among the few that it may."""

@@ -8,10 +8,11 @@ those bytes, and the bytes behind the pixels. Small files lie there as they are.
 import lzma
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 _SIDE, _COLUMNS = 32, 40
 
@@ -51,6 +52,7 @@ def restore_from_sheets(sheets: Path, files: Mapping[str, int], target: Path) ->
         raise ValueError(f"{sheets}: the sheets hold more than the {sum(files.values())} images of the original files")
 
 
+@final
 class _Rows:
     """Images in order, read sheet by sheet, each a row of 3,072 bytes: its red, green and blue plane."""
 
@@ -86,7 +88,7 @@ def _read_sheet(path: Path) -> NDArray[np.uint8]:
     try:
         with Image.open(path) as picture:
             pixels = np.asarray(picture.convert("RGB"))
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+    except (OSError, EOFError) as error:
         raise ValueError(f"{path}: this sheet of images is damaged ({error}); fetch it again") from error
     height, width, _ = pixels.shape
     if height % _SIDE or width != _COLUMNS * _SIDE:

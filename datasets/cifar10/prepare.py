@@ -13,13 +13,14 @@ def main() -> None:
     parser.add_argument(
         "--data-dir",
         type=Path,
-        help="the folder that holds cifar-10-batches-py/ or the sheets cifar-10/ (default: the environment variable BRAINRDL_DATA)",
+        help="the folder that holds cifar-10-batches-py/ or the sheets cifar-10/ (default: the environment variable "
+        "BRAINRDL_DATA)",
     )
     parser.add_argument(
         "--out",
         type=Path,
-        help="the folder to make cifar-10-batches-py/ in (default: the environment variable BRAINRDL_CACHE, then the platform's "
-        "cache folder)",
+        help="the folder to make cifar-10-batches-py/ in (default: the environment variable BRAINRDL_CACHE, then the "
+        "platform's cache folder)",
     )
     parser.add_argument("--download", action="store_true", help="fetch missing files through torchvision")
     arguments = parser.parse_args()
