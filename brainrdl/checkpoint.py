@@ -3,8 +3,10 @@
 import json
 import os
 import warnings
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_model as load_tensors
 from safetensors.torch import save_model as save_tensors
 from torch import nn
+
+from brainrdl._configuration import DIGEST, digest
 
 
 @contextmanager
@@ -46,7 +50,7 @@ def save_checkpoint(state: Mapping[str, Any], path: str | Path) -> None:
 
 
 def load_checkpoint(path: str | Path, configuration: Mapping[str, Any]) -> dict[str, Any]:
-    """Read a run's state and check that it belongs to this run.
+    """Read a run's state and check that it is whole and belongs to this run.
 
     Parameters
     ----------
@@ -63,19 +67,31 @@ def load_checkpoint(path: str | Path, configuration: Mapping[str, Any]) -> dict[
     Raises
     ------
     ValueError
-        If the file is no checkpoint, or its configuration differs; the differences are named.
+        If the file is no checkpoint, is damaged (its checksums), or its configuration differs; the differences are
+        named.
+    IsADirectoryError
+        If the path is a folder.
     """
+    if Path(path).is_dir():
+        raise IsADirectoryError(f"{path} is a folder; name a file in it for the checkpoint")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's thoughts on a file that is refused anyway
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()  # reads all parts again: torch does not look at their checksums
     except Exception as error:  # a foreign file can make the reader fail in any way
+        if isinstance(error, OSError) and error.filename is not None:
+            raise
         raise ValueError(
             f"{path} is not a checkpoint of this trainer, or is damaged ({type(error).__name__}); "
             "remove it to start over"
         ) from error
+    if damaged is not None:
+        raise ValueError(
+            f"{path} is damaged: its part {damaged!r} does not have the checksum it was written with; put a copy in "
+            "its place, or remove it to start over"
+        )
     if not isinstance(state, dict) or "configuration" not in state:
         raise ValueError(f"{path} is not a checkpoint of this trainer; name another path, or remove it to start over")
     differing = differences(state["configuration"], configuration)
@@ -98,7 +114,7 @@ def _plain(value: Any) -> Any:
 
 
 def differences(there: Any, here: Any, field: str = "") -> list[str]:
-    """Name the fields in which two configurations differ, as ``field: this there, that here``."""
+    """Name the fields in which two configurations differ, as ``field is this there and that here``."""
     if isinstance(there, Mapping) and isinstance(here, Mapping):
         keys = dict.fromkeys((*there, *here))
         return [
@@ -110,7 +126,12 @@ def differences(there: Any, here: Any, field: str = "") -> list[str]:
         return [
             line for i, (a, b) in enumerate(zip(there, here, strict=True)) for line in differences(a, b, f"{field}.{i}")
         ]
-    return [] if there == here else [f"{field} is {there!r} there and {here!r} here"]
+    if there == here:
+        return []
+    if all(isinstance(side, str) and side.startswith(DIGEST) for side in (there, here)):
+        owner, _, part = field.rpartition(".")
+        return [f"{owner or 'it'} has other {part}"]
+    return [f"{field} is {there!r} there and {here!r} here"]
 
 
 def save_model(model: nn.Module, path: str | Path, manifest: Mapping[str, Any] | None = None) -> None:
@@ -139,8 +160,10 @@ def save_model(model: nn.Module, path: str | Path, manifest: Mapping[str, Any] |
     Linear(in_features=2, out_features=1, bias=True)
     """
     text = json.dumps(dict(manifest or {}), sort_keys=True)
+    digests = {name: digest([(name, value)]) for name, value in model.state_dict().items()}
+    metadata = {"manifest": text, "digests": json.dumps(digests | {"": _digest_of(text)}, sort_keys=True)}
     with atomic_path(path) as temporary:
-        save_tensors(model, str(temporary), metadata={"manifest": text})
+        save_tensors(model, str(temporary), metadata=metadata)
 
 
 def load_model(path: str | Path, factory: Callable[[], nn.Module]) -> nn.Module:
@@ -162,6 +185,8 @@ def load_model(path: str | Path, factory: Callable[[], nn.Module]) -> nn.Module:
     ------
     FileNotFoundError
         If there is no such file.
+    TypeError
+        If `factory` is not a function that makes a module.
     ValueError
         If the file is damaged, or holds another architecture.
 
@@ -171,14 +196,43 @@ def load_model(path: str | Path, factory: Callable[[], nn.Module]) -> nn.Module:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no model at {path}; save_model writes one")
+    if isinstance(factory, nn.Module) or not callable(factory):
+        raise TypeError(
+            f"factory is a {type(factory).__name__}; expected a function that makes a module of the saved "
+            "architecture, such as lambda: mnist_cnn()"
+        )
     model = factory()
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"factory returned a {type(model).__name__}; expected a module of the saved architecture")
     try:
+        _check_digests(path)
         load_tensors(model, str(path))
     except SafetensorError as error:
         raise ValueError(f"{path} is not a safetensors file, or is damaged: {error}") from error
     except RuntimeError as error:
         raise ValueError(f"{path} holds another architecture than {type(model).__name__}: {error}") from error
     return model.eval()
+
+
+def _digest_of(text: str) -> str:
+    return sha256(text.encode()).hexdigest()
+
+
+def _check_digests(path: str | Path) -> None:
+    """Compare the file with the digests it was written with, where it has some."""
+    with safe_open(str(path), framework="pt") as file:
+        metadata = file.metadata() or {}
+        if "digests" not in metadata:
+            return
+        written = json.loads(metadata["digests"])
+        found = {name: digest([(name, file.get_tensor(name))]) for name in file.keys()}  # noqa: SIM118 - not a dict
+    found[""] = _digest_of(metadata.get("manifest", ""))
+    differing = [name for name, value in found.items() if written.get(name) != value]
+    if differing:
+        raise ValueError(
+            f"{path} is damaged: {repr(differing[0]) if differing[0] else 'its manifest'} is not what was written "
+            "there; put a copy in its place, or save the model anew"
+        )
 
 
 def read_manifest(path: str | Path) -> dict[str, Any]:

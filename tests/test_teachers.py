@@ -142,17 +142,27 @@ def test_the_teacher_is_a_copy():
     assert torch.equal(teacher(images(), None)["out"], before)
 
 
-def test_the_output_is_the_networks_whatever_a_layer_is_called():
-    model = nn.Sequential(OrderedDict(output=nn.Linear(3, 4), softmax=nn.Softmax(dim=1)))
-    x = torch.randn(5, 3)
-    teacher = rdl.NetworkTeacher(model, ["output", "softmax"])
-    assert torch.equal(teacher.features(x, ["output"])["output"], model(x))
-    answer = teacher(x, None)
-    assert torch.equal(answer["output"], answer["softmax"])
+def test_the_output_is_the_networks():
     teacher = rdl.NetworkTeacher(network(), ["conv", "output"])
     features = teacher.features(images(), ["output", "conv", "out"])
     assert torch.equal(features["output"], features["out"])
     assert list(teacher(images(), None)) == ["conv", "output"]
+
+
+def test_an_output_that_could_mean_two_things():
+    model = nn.Sequential(OrderedDict(output=nn.Linear(3, 4), softmax=nn.Softmax(dim=1)))
+    message = (
+        "'output' is the network's output, and this network has a layer of that name too; name the layer before it, or "
+        "give the layer another name"
+    )
+    with raises(ValueError, message):
+        rdl.NetworkTeacher(model, ["output", "softmax"])
+    teacher = rdl.NetworkTeacher(model, ["softmax"])
+    with raises(ValueError, message):
+        rdl.Hint(teacher, {"fc": "output"})
+    assert rdl.KD(teacher).teacher is teacher  # there it can mean the network's only
+    x = torch.randn(5, 3)
+    assert torch.equal(teacher.features(x, ["output"])["output"], model(x))
 
 
 def test_features_of_layers_that_it_does_not_answer_by():
