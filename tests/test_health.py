@@ -42,8 +42,8 @@ class Spoils(rdl.Term):
 SPOILT = (
     r"^the gradient of 'one\.weight', 'one\.bias', 'two\.weight', 'two\.bias' is not finite in epoch 1, update 2 "
     r"\(both counted from 0\): task_loss = [\d.]+, spoils/one = [\d.e-]+, spoils/two = [\d.e-]+\. That update was not "
-    r"applied, and training stopped\. Lower the learning rate or α, or look for images or targets with values that are not "
-    r"finite$"
+    r"applied, and training stopped\. Lower the learning rate or α, or look for images or targets with values "
+    r"that are not finite$"
 )
 
 
