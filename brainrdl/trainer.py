@@ -42,8 +42,10 @@ class Trainer:
 
     Raises
     ------
+    TypeError
+        If `terms` holds anything but terms, or `optimizer` is not a function.
     ValueError
-        If `fabric` stands for more than one device.
+        If `fabric` stands for more than one device, or a term is given twice.
 
     Examples
     --------
@@ -99,7 +101,7 @@ class Trainer:
         Parameters
         ----------
         task_loader : iterable of (image, label) or (image, label, id), or None
-            Task batches, with a length. An epoch is one pass over it, or over `stimuli` where there is none.
+            Task batches, with a length; a pass starts anew each time (no generator). An epoch is one pass over it, or over `stimuli` where there is none.
         epochs : int
             Number of epochs.
         stimuli : StimulusSet, StimulusStream or iterable of (image, id), optional
@@ -127,10 +129,16 @@ class Trainer:
 
         Raises
         ------
+        TypeError
+            For batches, task losses and terms that do not give tensors.
         ValueError
-            For streams, terms and checkpoints that do not fit together.
+            For streams, terms, optimisers, labels and checkpoints that do not fit together, iterators in place of
+            loaders, and terms without a gradient.
+        OSError
+            If the checkpoint cannot be written.
         FloatingPointError
-            If a loss is not finite; it names the layer and the update, which is not applied.
+            If a loss or a gradient is not finite; it names the term and layer, or the parameters, and the update,
+            which is not applied. Likewise for a network teacher's answers.
         """
         check_request(task_loader, stimuli, self.terms, self._task_loss, epochs, log_every)
         if validation is not None:
