@@ -14,6 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from brainrdl._forward import answer
+from brainrdl._health import Value
 from brainrdl.ids import name_some
 from brainrdl.streams import StimulusStream, first_batch, last_batch_size, refuse_one_pass, task_batch
 from brainrdl.terms import RDLTerm, Term
@@ -165,3 +166,20 @@ def scalar_loss(loss: Callable[[Any, Tensor], Tensor], output: Any, labels: Tens
             "batch (reduction='mean')"
         )
     return value.reshape(()) if value.ndim else value
+
+
+def check_value(part: Value, layer: str) -> Value:
+    """Hand on what a term returned for a layer; refuse it unless it can train something."""
+    if not isinstance(part.value, Tensor):
+        raise TypeError(
+            f"{part.column} is a {type(part.value).__name__}; a term returns a Tensor of a single number for each "
+            "layer, computed from the features so that it carries their gradient"
+        )
+    if part.value.ndim:
+        raise ValueError(f"{part.column} has shape {tuple(part.value.shape)}; a term returns a single number a layer")
+    if part.alpha > 0 and not part.value.requires_grad:
+        raise ValueError(
+            f"{part.column} has no gradient, so that it trains nothing: no parameter before {layer!r} requires one, "
+            "or the term detached it; unfreeze one, leave the layer out, or watch it with alpha=0"
+        )
+    return part

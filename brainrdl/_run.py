@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from brainrdl._configuration import describe, describe_scheduler, layers_of, settings
 from brainrdl._forward import answer, kept_modes
 from brainrdl._health import Health, Value, updates_between_reads
-from brainrdl._probe import check_last_batch, check_optimizer, scalar_loss
+from brainrdl._probe import check_last_batch, check_optimizer, check_value, scalar_loss
 from brainrdl.checkpoint import load_checkpoint, save_checkpoint
 from brainrdl.features import Recorder
 from brainrdl.randomness import RandomStates
@@ -223,7 +223,7 @@ class Run:
                 if term.stream == stream:
                     for layer, value in term(features, batch, self.states.pairs).items():
                         alpha = alpha_of(term.alpha, layer, epoch, self.epochs)
-                        values.append(_checked(Value(f"{name}/{layer}", value, alpha), layer))
+                        values.append(check_value(Value(f"{name}/{layer}", value, alpha), layer))
         return values
 
     def _apply(self, values: list[Value]) -> None:
@@ -296,23 +296,6 @@ class Run:
         }
         plain: dict[str, Any] = json.loads(json.dumps(configuration))
         return plain
-
-
-def _checked(part: Value, layer: str) -> Value:
-    """Refuse what a term returned unless it can train something."""
-    if not isinstance(part.value, Tensor):
-        raise TypeError(
-            f"{part.column} is a {type(part.value).__name__}; a term returns a Tensor of a single number for each "
-            "layer, computed from the features so that it carries their gradient"
-        )
-    if part.value.ndim:
-        raise ValueError(f"{part.column} has shape {tuple(part.value.shape)}; a term returns a single number a layer")
-    if part.alpha > 0 and not part.value.requires_grad:
-        raise ValueError(
-            f"{part.column} has no gradient, so that it trains nothing: no parameter before {layer!r} requires one, "
-            "or the term detached it; unfreeze one, leave the layer out, or watch it with alpha=0"
-        )
-    return part
 
 
 def is_classification(output: Any, labels: Tensor) -> bool:
