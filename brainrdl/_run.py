@@ -1,7 +1,7 @@
 """One fit: its streams, optimiser, random states and what a checkpoint holds."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -12,6 +12,10 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
+from brainrdl._configuration import describe, describe_scheduler, layers_of, settings
+from brainrdl._forward import answer, kept_modes
+from brainrdl._health import Health, Value, updates_between_reads
+from brainrdl._probe import check_last_batch, check_optimizer, check_value, scalar_loss
 from brainrdl.checkpoint import load_checkpoint, save_checkpoint
 from brainrdl.features import Recorder
 from brainrdl.randomness import RandomStates
@@ -34,15 +38,6 @@ class Task:
     loss: TaskLoss | None
     make_optimizer: MakeOptimizer
     fabric: Fabric
-
-
-@dataclass
-class _Value:
-    """One part of the loss: its column in the history, its value and its α."""
-
-    column: str
-    value: Tensor
-    alpha: float
 
 
 class Run:
@@ -89,19 +84,20 @@ class Run:
                 term.heads.clear()
             for stream in dict.fromkeys(term.stream for term in self.what.terms):
                 self._set_up(stream)
-        heads = [term.heads.to(self.device) for term in self.what.terms]
-        parameters = [p for p in chain(student.parameters(), *(h.parameters() for h in heads)) if p.requires_grad]
-        if not parameters:
+        if self.task is not None:
+            check_last_batch(student, self.task.loader, self.what.terms, self.fabric.to_device)
+        heads = [
+            (f"{name}/{key}", parameter)
+            for term, name in zip(self.what.terms, self.names, strict=True)
+            for key, parameter in term.heads.to(self.device).named_parameters()
+        ]
+        self.parameters = {
+            name: parameter for name, parameter in chain(student.named_parameters(), heads) if parameter.requires_grad
+        }
+        if not self.parameters:
             raise ValueError("no parameter of the student or of a head requires a gradient: there is nothing to train")
-        made = self.what.make_optimizer(parameters)
-        optimizer, scheduler = made if isinstance(made, tuple) else (made, None)
-        if not isinstance(optimizer, torch.optim.Optimizer):
-            raise ValueError(
-                f"optimizer must be a function parameters -> Optimizer or (Optimizer, LRScheduler), and it returned a "
-                f"{type(optimizer).__name__}"
-            )
-        self.parameters = parameters
-        self.scheduler: LRScheduler | None = scheduler
+        made = self.what.make_optimizer(list(self.parameters.values()))
+        optimizer, self.scheduler = check_optimizer(made, self.parameters)
         self.configuration = self._describe(optimizer)
         self.model, self.optimizer = self.fabric.setup(student, optimizer)
 
@@ -143,11 +139,18 @@ class Run:
         sums: dict[str, Tensor] = {}
         counts: dict[str, int] = {}
         alphas: dict[str, float] = {}
-        health = _Health(self, log_every)
+        health = Health(
+            self.optimizer,
+            self.parameters,
+            every=updates_between_reads(self.device, log_every),
+            # a gradient scaler (16-mixed) expects infinite gradients, and leaves such updates out
+            gradients=getattr(self.fabric._precision, "scaler", None) is None,
+        )
         lr = float(self.optimizer.param_groups[0]["lr"])
         for step, batch in self._updates(epoch):
             values, extra = self._forward(epoch, step, batch)
-            self._apply(values, health, epoch, step)
+            self._apply(values)
+            health.step(values, f"epoch {epoch}, update {step} (both counted from 0)")
             for column, value in chain(((v.column, v.value.detach()) for v in values), extra.items()):
                 sums[column] = sums[column] + value if column in sums else value
                 counts[column] = counts.get(column, 0) + 1
@@ -181,11 +184,11 @@ class Run:
                 f"{'more' if given > self.steps else given} batches; repeat(loader, steps) gives it as many as it says"
             )
 
-    def _forward(self, epoch: int, step: int, batch: Any) -> tuple[list[_Value], dict[str, Tensor]]:
+    def _forward(self, epoch: int, step: int, batch: Any) -> tuple[list[Value], dict[str, Tensor]]:
         """All parts of the loss of one update, and the share of wrong answers on the task batch in percent."""
         for teacher in self.teachers:
             teacher.draw(self.states.pairs)
-        values: list[_Value] = []
+        values: list[Value] = []
         extra: dict[str, Tensor] = {}
         if self.task is not None:
             images, labels, ids = task_batch(batch)
@@ -193,7 +196,7 @@ class Run:
             with self.states.use("task forward"), self.fabric.autocast():
                 seen = self._see("task", images, labels, ids)
                 if self.what.loss is not None:
-                    values.append(_Value("task_loss", self.what.loss(seen[0].output, labels), 1.0))
+                    values.append(Value("task_loss", scalar_loss(self.what.loss, seen[0].output, labels), 1.0))
             values += self._terms("task", *seen, epoch)
             if is_classification(seen[0].output, labels):
                 extra["task_error"] = 100 * (seen[0].output.detach().argmax(dim=1) != labels).float().mean()
@@ -208,11 +211,11 @@ class Run:
     def _see(
         self, stream: str, images: Tensor, labels: Tensor | None, ids: tuple[str, ...] | None
     ) -> tuple[Batch, dict[str, Tensor]]:
-        output = self.model(images)
+        output = answer(self.model, images, "the student")
         batch = Batch(images, labels, ids, output, self.states.pairs, self.asked[stream])
         return batch, self.recorder.features() if self.recorder.layers else {}
 
-    def _terms(self, stream: str, batch: Batch, features: dict[str, Tensor], epoch: int) -> list[_Value]:
+    def _terms(self, stream: str, batch: Batch, features: dict[str, Tensor], epoch: int) -> list[Value]:
         values = []
         # what a term draws (a dropout in its head) must not shift the forward passes
         with self.states.use("heads"), self.fabric.autocast():
@@ -220,23 +223,23 @@ class Run:
                 if term.stream == stream:
                     for layer, value in term(features, batch, self.states.pairs).items():
                         alpha = alpha_of(term.alpha, layer, epoch, self.epochs)
-                        values.append(_Value(f"{name}/{layer}", value, alpha))
+                        values.append(check_value(Value(f"{name}/{layer}", value, alpha), layer))
         return values
 
-    def _apply(self, values: list[_Value], health: "_Health", epoch: int, step: int) -> None:
-        """Eq. 5: the gradient of task loss + Σ α · term, and the update."""
+    def _apply(self, values: list[Value]) -> None:
+        """Eq. 5: the gradient of task loss + Σ α · term."""
         total = torch.stack([(value.alpha * value.value).double() for value in values]).sum()
         self.optimizer.zero_grad()
         self.fabric.backward(total)
-        health.step(values, epoch, step)
 
     def _set_up(self, stream: str) -> None:
         """Let the terms of a stream see its first batch. Nothing is learned from it: eval mode, no gradient."""
         student = self.what.student
-        was_training = student.training
         passes = self.task if stream == "task" else self.stimuli
-        assert passes is not None  # noqa: S101 - _check_request refused terms without their stream
-        raw = next(passes.one_pass(0))
+        assert passes is not None  # noqa: S101 - check_request refused terms without their stream
+        raw = next(passes.one_pass(0), None)
+        if raw is None:
+            raise ValueError(f"the {'task loader' if stream == 'task' else 'loader of the stimuli'} gave no batch")
         labels: Tensor | None = None
         ids: tuple[str, ...] | None
         if stream == "task":
@@ -245,11 +248,10 @@ class Run:
         else:
             images, ids = stimulus_batch(raw)
         images = self.fabric.to_device(images)
-        student.eval()
-        with torch.no_grad():
-            batch = Batch(images, labels, ids, student(images), self.states.pairs, self.asked[stream])
+        with kept_modes(student), torch.no_grad():
+            output = answer(student.eval(), images, "the student")
+            batch = Batch(images, labels, ids, output, self.states.pairs, self.asked[stream])
             features = self.recorder.features() if self.recorder.layers else {}
-        student.train(was_training)
         for term in self.what.terms:
             if term.stream == stream:
                 term.setup(features, batch, self.states.pairs)
@@ -265,7 +267,6 @@ class Run:
 
     def _describe(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
         """What must agree for a checkpoint to be this run's; JSON-able."""
-        loss = self.what.loss
         terms = [
             {"name": name}
             | term.describe()
@@ -279,12 +280,11 @@ class Run:
         ]
         configuration = {
             "student": {name: list(value.shape) for name, value in self.what.student.state_dict().items()},
+            "layers": layers_of(self.what.student),
             "trained": [n for n, p in self.what.student.named_parameters() if p.requires_grad],
-            "task_loss": None if loss is None else getattr(loss, "__qualname__", type(loss).__name__),
-            "optimizer": {"name": type(optimizer).__name__, "groups": [_settings(g) for g in optimizer.param_groups]},
-            "scheduler": None
-            if self.scheduler is None
-            else {"name": type(self.scheduler).__name__} | _settings(self.scheduler.state_dict()),
+            "task_loss": describe(self.what.loss),
+            "optimizer": {"name": type(optimizer).__name__, "groups": [settings(g) for g in optimizer.param_groups]},
+            "scheduler": None if self.scheduler is None else describe_scheduler(self.scheduler, self.epochs),
             "epochs": self.epochs,
             "updates_per_epoch": self.steps,
             "stimuli_every": self.every,
@@ -292,64 +292,10 @@ class Run:
             "seed": self.seed,
             "precision": str(self.fabric._precision.precision),
             "terms": terms,
-            "teachers": [teacher.fingerprint() for teacher in self.teachers],
+            "teachers": [teacher.describe() for teacher in self.teachers],
         }
         plain: dict[str, Any] = json.loads(json.dumps(configuration))
         return plain
-
-
-class _Health:
-    """Steps the optimiser only where every loss is finite, and says which was not.
-
-    On the CPU it is asked before each step. On an accelerator the host would have to wait for the answer; there the
-    update is undone on the device where a flag says so, and the flag is read every `log_every` updates.
-    """
-
-    def __init__(self, run: Run, log_every: int) -> None:
-        self._run = run
-        self._every = 1 if run.device.type == "cpu" else log_every
-        self._seen: list[tuple[list[_Value], int, int, Tensor]] = []
-        self._good: Tensor | None = None
-
-    def step(self, values: list[_Value], epoch: int, step: int) -> None:
-        good = torch.stack([torch.isfinite(value.value.detach()) for value in values]).all()
-        self._seen.append(([_Value(v.column, v.value.detach(), v.alpha) for v in values], epoch, step, good))
-        if self._every == 1:
-            self.check()
-            self._run.optimizer.step()
-            return
-        self._good = good if self._good is None else self._good & good
-        before = [parameter.detach().clone() for parameter in self._run.parameters]
-        self._run.optimizer.step()
-        with torch.no_grad():
-            for parameter, old in zip(self._run.parameters, before, strict=True):
-                parameter.copy_(torch.where(self._good, parameter, old))
-        if len(self._seen) >= self._every:
-            self.check()
-
-    def check(self) -> None:
-        seen, self._seen = self._seen, []
-        if not seen or bool(torch.stack([good for *_, good in seen]).all()):
-            return
-        for values, epoch, step, good in seen:
-            if not good:
-                bad = next(v for v in values if not torch.isfinite(v.value))
-                others = ", ".join(f"{v.column} = {v.value.item():.4g}" for v in values)
-                raise FloatingPointError(
-                    f"{bad.column} is {bad.value.item()} in epoch {epoch}, update {step} (both counted from 0): "
-                    f"{others}. That update was not applied, and training stopped. Lower the learning rate or α, or "
-                    "look for images or targets with values that are not finite"
-                )
-
-
-def _settings(state: Mapping[str, Any]) -> dict[str, Any]:
-    """The numbers, names and switches among the settings of an optimiser's group or a scheduler."""
-    simple = (int, float, str)
-    return {
-        key: value
-        for key, value in state.items()
-        if isinstance(value, simple) or (isinstance(value, list | tuple) and all(isinstance(v, simple) for v in value))
-    }
 
 
 def is_classification(output: Any, labels: Tensor) -> bool:

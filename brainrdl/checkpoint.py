@@ -6,8 +6,9 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -15,6 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_model as load_tensors
 from safetensors.torch import save_model as save_tensors
 from torch import nn
+
+from brainrdl._configuration import DIGEST, digest
 
 
 @contextmanager
@@ -46,16 +49,17 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 
 def save_checkpoint(state: Mapping[str, Any], path: str | Path) -> None:
-    """Write a run's state: tensors, numbers, strings, lists and dicts only."""
+    """Write a run's state: tensors, numbers, strings, lists and dicts only. A SHA-256 of the file stands at its end."""
     # by way of memory: torch reports a full disk as a RuntimeError about positions
     content = io.BytesIO()
     torch.save(_plain(dict(state)), content)
     with atomic_path(path) as temporary:
         temporary.write_bytes(content.getbuffer())
+        _seal(temporary)
 
 
 def load_checkpoint(path: str | Path, configuration: Mapping[str, Any]) -> dict[str, Any]:
-    """Read a run's state and check that it belongs to this run.
+    """Read a run's state and check that it is whole and belongs to this run.
 
     Parameters
     ----------
@@ -72,21 +76,31 @@ def load_checkpoint(path: str | Path, configuration: Mapping[str, Any]) -> dict[
     Raises
     ------
     ValueError
-        If the file is no checkpoint, or its configuration differs; the differences are named.
+        If the file is no checkpoint, is damaged (its SHA-256), or its configuration differs; the differences are
+        named.
+    IsADirectoryError
+        If the path is a folder.
     """
+    if Path(path).is_dir():
+        raise IsADirectoryError(f"{path} is a folder; name a file in it for the checkpoint")
+    sealed, whole = _read_seal(path)
+    if sealed and not whole:
+        raise _damaged(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's thoughts on a file that is refused anyway
             state = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError:
-        raise
     except Exception as error:  # a foreign file can make the reader fail in any way
+        if isinstance(error, OSError) and error.filename is not None:
+            raise
         raise ValueError(
             f"{path} is not a checkpoint of this trainer, or is damaged ({type(error).__name__}); "
             "remove it to start over"
         ) from error
     if not isinstance(state, dict) or "configuration" not in state:
         raise ValueError(f"{path} is not a checkpoint of this trainer; name another path, or remove it to start over")
+    if not sealed:
+        raise _damaged(path)
     differing = differences(state["configuration"], configuration)
     if differing:
         raise ValueError(
@@ -95,6 +109,45 @@ def load_checkpoint(path: str | Path, configuration: Mapping[str, Any]) -> dict[
             "Restore the setting to go on with it, or name another path to start over"
         )
     return state
+
+
+# torch writes a zip archive, whose last field is the length of a comment, 0. torch's reader looks at no checksum, so
+# the comment becomes the SHA-256 of all that stands before that field.
+_COMMENT = 64
+
+
+def _damaged(path: str | Path) -> ValueError:
+    return ValueError(
+        f"{path} is damaged: it is not what was written there (its SHA-256 differs); put a copy in its place, or "
+        "remove it to start over"
+    )
+
+
+def _seal(path: Path) -> None:
+    with path.open("r+b") as file:
+        hashed = _sha256_of(file, path.stat().st_size - 2)
+        file.seek(-2, os.SEEK_END)
+        file.write(_COMMENT.to_bytes(2, "little") + hashed.encode())
+
+
+def _read_seal(path: str | Path) -> tuple[bool, bool]:
+    """Whether a file ends with a seal, and whether the seal fits."""
+    size = os.path.getsize(path) - 2 - _COMMENT
+    if size < 0:
+        return False, False
+    with open(path, "rb") as file:
+        hashed = _sha256_of(file, size)
+        comment, written = file.read(2), file.read()
+    return comment == _COMMENT.to_bytes(2, "little"), written == hashed.encode()
+
+
+def _sha256_of(file: BinaryIO, size: int) -> str:
+    """Of the file's first `size` bytes, which are read."""
+    hashed = sha256()
+    while size > 0 and (part := file.read(min(size, 2**20))):
+        hashed.update(part)
+        size -= len(part)
+    return hashed.hexdigest()
 
 
 def _plain(value: Any) -> Any:
@@ -107,7 +160,7 @@ def _plain(value: Any) -> Any:
 
 
 def differences(there: Any, here: Any, field: str = "") -> list[str]:
-    """Name the fields in which two configurations differ, as ``field: this there, that here``."""
+    """Name the fields in which two configurations differ, as ``field is this there and that here``."""
     if isinstance(there, Mapping) and isinstance(here, Mapping):
         keys = dict.fromkeys((*there, *here))
         return [
@@ -119,7 +172,12 @@ def differences(there: Any, here: Any, field: str = "") -> list[str]:
         return [
             line for i, (a, b) in enumerate(zip(there, here, strict=True)) for line in differences(a, b, f"{field}.{i}")
         ]
-    return [] if there == here else [f"{field} is {there!r} there and {here!r} here"]
+    if there == here:
+        return []
+    if all(isinstance(side, str) and side.startswith(DIGEST) for side in (there, here)):
+        owner, _, part = field.rpartition(".")
+        return [f"{owner or 'it'} has other {part}"]
+    return [f"{field} is {there!r} there and {here!r} here"]
 
 
 def save_model(model: nn.Module, path: str | Path, manifest: Mapping[str, Any] | None = None) -> None:
@@ -150,9 +208,11 @@ def save_model(model: nn.Module, path: str | Path, manifest: Mapping[str, Any] |
     Linear(in_features=2, out_features=1, bias=True)
     """
     text = json.dumps(dict(manifest or {}), sort_keys=True)
+    digests = {name: digest([(name, value)]) for name, value in model.state_dict().items()}
+    metadata = {"manifest": text, "digests": json.dumps(digests | {"": _digest_of(text)}, sort_keys=True)}
     with atomic_path(path) as temporary:
         try:
-            save_tensors(model, str(temporary), metadata={"manifest": text})
+            save_tensors(model, str(temporary), metadata=metadata)
         except SafetensorError as error:
             raise OSError(f"{path} could not be written: {error}; make room, or name another place") from error
 
@@ -176,6 +236,8 @@ def load_model(path: str | Path, factory: Callable[[], nn.Module]) -> nn.Module:
     ------
     FileNotFoundError
         If there is no such file.
+    TypeError
+        If `factory` is not a function that makes a module.
     ValueError
         If the file is damaged, or holds another architecture.
 
@@ -185,14 +247,43 @@ def load_model(path: str | Path, factory: Callable[[], nn.Module]) -> nn.Module:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no model at {path}; save_model writes one")
+    if isinstance(factory, nn.Module) or not callable(factory):
+        raise TypeError(
+            f"factory is a {type(factory).__name__}; expected a function that makes a module of the saved "
+            "architecture, such as lambda: mnist_cnn()"
+        )
     model = factory()
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"factory returned a {type(model).__name__}; expected a module of the saved architecture")
     try:
+        _check_digests(path)
         load_tensors(model, str(path))
     except SafetensorError as error:
         raise ValueError(f"{path} is not a safetensors file, or is damaged: {error}") from error
     except RuntimeError as error:
         raise ValueError(f"{path} holds another architecture than {type(model).__name__}: {error}") from error
     return model.eval()
+
+
+def _digest_of(text: str) -> str:
+    return sha256(text.encode()).hexdigest()
+
+
+def _check_digests(path: str | Path) -> None:
+    """Compare the file with the digests it was written with, where it has some."""
+    with safe_open(str(path), framework="pt") as file:
+        metadata = file.metadata() or {}
+        if "digests" not in metadata:
+            return
+        written = json.loads(metadata["digests"])
+        found = {name: digest([(name, file.get_tensor(name))]) for name in file.keys()}  # noqa: SIM118 - not a dict
+    found[""] = _digest_of(metadata.get("manifest", ""))
+    differing = [name for name, value in found.items() if written.get(name) != value]
+    if differing:
+        raise ValueError(
+            f"{path} is damaged: {repr(differing[0]) if differing[0] else 'its manifest'} is not what was written "
+            "there; put a copy in its place, or save the model anew"
+        )
 
 
 def read_manifest(path: str | Path) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """The condensed form of an RDM: its pairs, in the row-major order of SciPy, torch and rsatoolbox."""
 
 from math import isqrt
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -20,6 +21,8 @@ def to_square(condensed: Tensor) -> Tensor:
 
     Raises
     ------
+    TypeError
+        If it is not a tensor.
     ValueError
         If the length is not n(n-1)/2 for any n ≥ 2.
 
@@ -31,6 +34,7 @@ def to_square(condensed: Tensor) -> Tensor:
             [1., 0., 3.],
             [2., 3., 0.]])
     """
+    check_tensor(condensed, "the condensed RDM")
     n = stimuli_of(condensed.shape[-1] if condensed.ndim else 0)
     i, j = torch.triu_indices(n, n, 1, device=condensed.device)
     square = condensed.new_zeros(*condensed.shape[:-1], n, n)
@@ -53,6 +57,8 @@ def to_condensed(square: Tensor) -> Tensor:
 
     Raises
     ------
+    TypeError
+        If it is not a tensor.
     ValueError
         If the matrix is not square, smaller than 2 × 2, not symmetric or not zero on the diagonal.
 
@@ -62,6 +68,7 @@ def to_condensed(square: Tensor) -> Tensor:
     >>> rdl.to_condensed(torch.tensor([[0.0, 1.0, 2.0], [1.0, 0.0, 3.0], [2.0, 3.0, 0.0]]))
     tensor([1., 2., 3.])
     """
+    check_tensor(square, "the square RDM")
     if square.ndim < 2 or square.shape[-1] != square.shape[-2] or square.shape[-1] < 2:
         raise ValueError(
             f"expected a square RDM of at least 2 × 2, got shape {tuple(square.shape)}; "
@@ -161,6 +168,12 @@ def condensed_index(n: int, pairs: Tensor) -> Tensor:
                 f"pair {row} is {tuple(pairs[row].tolist())}; both members must lie in 0 … {n - 1} and differ"
             )
     return i * n - i * (i + 1) // 2 + j - i - 1
+
+
+def check_tensor(value: Any, what: str) -> None:
+    """Raise a TypeError that says how to make a tensor, unless `value` is one."""
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{what} must be a torch Tensor, got a {type(value).__name__}; torch.as_tensor makes one")
 
 
 def stimuli_of(n_distances: int) -> int:

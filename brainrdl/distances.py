@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from brainrdl.condensed import upper_triangle
+from brainrdl.condensed import check_tensor, upper_triangle
 
 METRICS = ("mse", "sqeuclidean", "euclidean", "correlation", "cosine")
 """The metrics that are computed from features."""
@@ -273,8 +273,7 @@ def _undefined(features: Tensor, metric: str) -> Tensor:
 
 
 def _flat(features: Tensor) -> Tensor:
-    if not isinstance(features, Tensor):
-        raise TypeError(f"features must be a torch Tensor, got a {type(features).__name__}; torch.as_tensor makes one")
+    check_tensor(features, "features")
     if features.ndim < 2 or features.shape[0] < 2 or features[0].numel() == 0:
         raise ValueError(
             f"features must have shape (stimuli, units, …) with at least 2 stimuli and 1 unit, got "

@@ -1,6 +1,7 @@
 """Features: what named layers answer to a batch of stimuli."""
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from types import TracebackType
 from typing import Any, Self
 
@@ -160,7 +161,7 @@ class Recorder:
         modules = [(name, _find(model, name)) for name in self.layers]
         self._handles.append(model.register_forward_pre_hook(self._begin, prepend=True))
         for name, module in modules:
-            self._handles.append(module.register_forward_hook(self._keep(name)))
+            self._handles.append(module.register_forward_hook(partial(self._keep, name)))
         self._handles.append(model.register_forward_hook(self._end, always_call=True))
 
     def features(self) -> dict[str, Tensor]:
@@ -178,6 +179,11 @@ class Recorder:
         """
         features, self._features = self._features, {}
         runs, self._runs = self._runs, {}
+        if self._recording:  # an interrupt (Ctrl-C) ends a forward pass without its last hook
+            self._recording = False
+            raise RuntimeError(
+                "the last forward pass was interrupted, so that its features are not whole; call the model again"
+            )
         if not runs and self.layers:
             raise RuntimeError(
                 f"none of the layers {list(self.layers)} has run since features were last taken; call the model (the "
@@ -196,17 +202,15 @@ class Recorder:
         return {layer: features[layer] for layer in self.layers}
 
     def remove(self) -> None:
-        """Take the hooks off the model."""
+        """Take the hooks off the model, and let go of what was recorded."""
+        self._recording, self._features, self._runs = False, {}, {}
         for handle in self._handles:
             handle.remove()
         self._handles.clear()
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> "Recorder":
-        """What a copied model carries: nothing is recorded there, and nothing of the original's is touched."""
-        inert = object.__new__(Recorder)
-        inert.layers, inert._select, inert._flatten = (), {}, True
-        inert._recording, inert._features, inert._runs, inert._handles = False, {}, {}, []
-        return inert
+    def __reduce__(self) -> tuple[Any, ...]:
+        """What a copied or pickled model carries: nothing is recorded there, nothing of the original's is touched."""
+        return _inert_recorder, ()
 
     def __enter__(self) -> Self:
         return self
@@ -223,17 +227,22 @@ class Recorder:
         # activation checkpointing runs layers again during backward: those runs are not ours
         self._recording = False
 
-    def _keep(self, layer: str) -> Callable[[nn.Module, Any, Any], None]:
-        def hook(module: nn.Module, args: Any, output: Any) -> None:
-            if not self._recording:
-                return
-            self._runs[layer] = self._runs.get(layer, 0) + 1
-            value = _tensor_of(output, layer, self._select.get(layer))
-            # a copy: an in-place operation behind the layer would change what it answered
-            value = value.clone()
-            self._features[layer] = value.flatten(1) if self._flatten else value
+    def _keep(self, layer: str, module: nn.Module, args: Any, output: Any) -> None:
+        if not self._recording:
+            return
+        self._runs[layer] = self._runs.get(layer, 0) + 1
+        value = _tensor_of(output, layer, self._select.get(layer))
+        # a copy: an in-place operation behind the layer would change what it answered
+        value = value.clone()
+        self._features[layer] = value.flatten(1) if self._flatten else value
 
-        return hook
+
+def _inert_recorder() -> Recorder:
+    """A recorder of no layers on no model; its hooks, where a copy has them, do nothing."""
+    inert = object.__new__(Recorder)
+    inert.layers, inert._select, inert._flatten = (), {}, True
+    inert._recording, inert._features, inert._runs, inert._handles = False, {}, {}, []
+    return inert
 
 
 def _tensor_of(output: Any, layer: str, selector: Selector | None) -> Tensor:

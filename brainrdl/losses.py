@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from brainrdl.condensed import condensed_index, sample_pairs
+from brainrdl.condensed import check_tensor, condensed_index, sample_pairs
 from brainrdl.distances import check_metric, training_rdm
 from brainrdl.similarity import check_compare, dissimilarity
 
@@ -51,9 +51,11 @@ def rdl_loss(
 
     Raises
     ------
+    TypeError
+        If the features, target, pairs or weights are not tensors.
     ValueError
-        For unknown names, wrong lengths, negative, infinite or missing weights, and ``per-stimulus`` with another
-        comparison than ``mse``.
+        For unknown names, wrong lengths, infinite distances in the target (on an accelerator the loss is not finite
+        instead), negative, infinite or missing weights, and ``per-stimulus`` with another comparison than ``mse``.
 
     References
     ----------
@@ -73,6 +75,9 @@ def rdl_loss(
         raise ValueError(f"unknown gradient {gradient!r}; known are: {', '.join(GRADIENTS)}")
     if gradient == "per-stimulus" and compare != "mse":
         raise ValueError(f"gradient='per-stimulus' is Eq. 4 and exists for compare='mse' only, not {compare!r}")
+    for value, what in ((features, "features"), (target, "target"), (pairs, "pairs"), (weights, "weights")):
+        if value is not None or what in ("features", "target"):
+            check_tensor(value, what)
     n = features.shape[0] if features.ndim else 0
     _check_length(target, n, "target")
     index = None
@@ -80,6 +85,10 @@ def rdl_loss(
         index = condensed_index(n, pairs).to(target.device)
         pairs = pairs.long()
     target = target.detach() if index is None else target.detach()[index]
+    if target.device.type == "cpu" and target.isinf().any():  # elsewhere the host would wait; there the loss shows it
+        raise ValueError(
+            "target holds infinite distances; mark a pair that was not measured by NaN, or find what made them"
+        )
     measured = ~target.isnan()
     w = measured.to(features.dtype if features.dtype == torch.float64 else torch.float32)
     if weights is not None:
@@ -154,6 +163,7 @@ class RDLoss(nn.Module):
         self, features: Tensor, target: Tensor, *, pairs: Tensor | None = None, weights: Tensor | None = None
     ) -> Tensor:
         """Compare ``features`` (n, ...) with the condensed ``target``; draws pairs unless they are given."""
+        check_tensor(features, "features")
         if pairs is None and self.n_pairs is not None:
             pairs = sample_pairs(features.shape[0], self.n_pairs)
         return rdl_loss(

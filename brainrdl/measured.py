@@ -1,12 +1,15 @@
 """Measured RDMs as teachers: brains, behaviour, exported layers."""
 
 from collections.abc import Sequence
+from hashlib import sha256
+from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor
 
+from brainrdl._configuration import DIGEST
 from brainrdl.combine import average_rdms
 from brainrdl.ids import did_you_mean
 from brainrdl.labelled import Normalization, check_rdms
@@ -20,7 +23,8 @@ class MeasuredTeacher(RDMTeacher):
     ----------
     rdms : DataArray ("rdm", "stimulus", "stimulus_")
         Labelled RDMs, see `label_rdms`. It answers by the ``roi`` coordinate where there is one, else by the ``rdm``
-        labels. NaN marks an unmeasured pair, which no loss counts.
+        labels; averaging over subjects without ``roi`` makes those labels (see Notes). NaN marks an unmeasured pair,
+        which no loss counts.
     subjects : "mean", "draw" or str
         With a ``subject`` coordinate: ``"mean"`` teaches the subjects' average (sessions averaged within a subject
         first; each RDM z-scored before where the comparison is ``corr``, unit-normed where it is ``cosine``);
@@ -31,9 +35,21 @@ class MeasuredTeacher(RDMTeacher):
 
     Raises
     ------
+    TypeError
+        If weights are neither None, ``"standard_error"`` nor labelled RDMs.
     ValueError
         For RDMs that `check_rdms` refuses, unknown subjects, several RDMs under one name without a ``subject``
         coordinate, weights that are missing, negative or of other labels.
+
+    Notes
+    -----
+    The names with a ``subject`` coordinate but no ``roi``: a single subject's RDMs answer by their ``rdm`` labels;
+    subjects' averages by the other coordinates along ``rdm`` (``layer``, ``time``, …) joined with ``/``, or by
+    ``mean`` where there is none (see `average_rdms`); ``subjects="draw"`` needs a ``roi``. ``names`` tells.
+
+    The comparison it asks for follows from the metric: ``cosine`` where zero distance means something
+    (``crossnobis``, ``mse``, ``sqeuclidean``, ``euclidean``, ``mahalanobis``), ``corr`` for everything else
+    (``correlation``, ``cosine``, ``undeclared``). `RDLTerm` has the table, the student's metric included.
 
     Examples
     --------
@@ -88,6 +104,20 @@ class MeasuredTeacher(RDMTeacher):
         """The metric of the RDMs."""
         return self._metric
 
+    def describe(self) -> dict[str, Any]:
+        """What identifies the teacher: distances, weights and the names and stimuli they belong to."""
+        described = super().describe()
+        stimuli = sha256("\0".join(self._stimuli).encode()).hexdigest()
+        return {
+            "name": described["name"],
+            "metric": self.metric,
+            "names": list(self._names),
+            "subjects": self._drawn,
+            "rows": [*self._choices.values(), self._subject_of],
+            "stimuli": DIGEST + stimuli,
+            "distances": described["parameters"],
+        }
+
     def draw(self, generator: torch.Generator) -> None:
         """Draw the subject of this update, where ``subjects="draw"``."""
         if self._drawn:
@@ -118,6 +148,10 @@ class MeasuredTeacher(RDMTeacher):
                 "a MeasuredTeacher finds its rows by stimulus id, and this batch has no ids; let the loader yield "
                 "(image, label, id), or give the stimuli as a StimulusSet"
             )
+        if isinstance(ids, str):
+            raise TypeError(f"ids is one string, {ids!r}; expected a sequence of strings: [{ids!r}]")
+        if not len(ids):
+            raise ValueError("ids is empty; a MeasuredTeacher needs the ids of at least 2 stimuli")
         missing = [str(stimulus) for stimulus in ids if stimulus not in self._row]
         if missing:
             raise ValueError(
@@ -164,6 +198,11 @@ def _pair_weights(rdms: xr.DataArray, weights: str | xr.DataArray | None) -> np.
                     f"the weights' {dim} labels differ from those of what is taught; label and order them like it"
                 )
         values = np.asarray(weights.values, dtype=float)
+    elif not isinstance(weights, str):
+        raise TypeError(
+            f"weights is a {type(weights).__name__}; give None, 'standard_error' or labelled RDMs of weights: "
+            "label_rdms(weights, stimuli, names, 'undeclared')"
+        )
     elif weights == "standard_error":
         if "standard_error" not in rdms.coords:
             raise ValueError(

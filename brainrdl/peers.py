@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
+from math import inf
 from typing import Any, final
 
 import torch
@@ -11,7 +12,7 @@ from torch.nn import functional
 from brainrdl.distances import full_precision, training_rdm
 from brainrdl.schedules import Alpha, Schedule, deep_supervision_decay
 from brainrdl.teachers import NetworkTeacher, RDMTeacher
-from brainrdl.terms import Batch, Term
+from brainrdl.terms import Batch, Term, check_targets
 
 
 @final
@@ -42,21 +43,40 @@ class DeepSupervision(Term):
 
     def __init__(self, layers: Sequence[str], n_classes: int, *, alpha: Alpha | Schedule | None = None) -> None:
         super().__init__(layers, alpha=deep_supervision_decay(1.0) if alpha is None else alpha)
+        if n_classes < 1:
+            raise ValueError(f"n_classes must be at least 1, got {n_classes}")
         self.n_classes = n_classes
 
     def setup(self, features: Mapping[str, Tensor], batch: Batch, generator: torch.Generator) -> None:
         """Build one linear classifier per layer."""
+        self._check_labels(batch.labels)
         for layer in self.layers:
             self.heads[_key(layer)] = nn.Linear(features[layer][0].numel(), self.n_classes)
 
     def __call__(self, features: Mapping[str, Tensor], batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Cross-entropy of each layer's classifier."""
-        if batch.labels is None:
-            raise ValueError("deep supervision needs labels, and this stream has none")
+        labels = batch.labels
+        if labels is None or labels.device.type == "cpu":  # elsewhere the host would wait for the answer
+            labels = self._check_labels(labels)
         return {
-            layer: functional.cross_entropy(self.heads[_key(layer)](features[layer].flatten(1)), batch.labels)
+            layer: functional.cross_entropy(self.heads[_key(layer)](features[layer].flatten(1)), labels)
             for layer in self.layers
         }
+
+    def _check_labels(self, labels: Tensor | None) -> Tensor:
+        if labels is None:
+            raise ValueError("deep supervision needs labels, and this stream has none")
+        if labels.ndim != 1 or labels.is_floating_point():
+            raise ValueError(
+                f"deep supervision needs class labels (integers, one per image), got {labels.dtype} of shape "
+                f"{tuple(labels.shape)}"
+            )
+        if labels.numel() and int(labels.max()) >= self.n_classes:
+            raise ValueError(
+                f"deep supervision was made for {self.n_classes} classes (labels 0 … {self.n_classes - 1}), and a "
+                f"label is {int(labels.max())}; give n_classes the number of the task's classes"
+            )
+        return labels
 
     def describe(self) -> dict[str, Any]:
         """What identifies the term in a manifest."""
@@ -74,8 +94,10 @@ class _FromNetwork(Term):
         alpha: Alpha | Schedule = 1.0,
         stream: str = "task",
     ) -> None:
+        check_targets(layers)
         super().__init__(tuple(layers), alpha=alpha, stream=stream)
         _need_network(self, teacher)
+        teacher.check_layers(layers.values())
         self.teacher = teacher
         self.targets = dict(layers)
 
@@ -306,8 +328,8 @@ class KD(Term):
     ) -> None:
         super().__init__(() if head is None else (head,), alpha=alpha, stream=stream)
         _need_network(self, teacher)
-        if not temperature > 0:
-            raise ValueError(f"temperature must be above 0, got {temperature}")
+        if not 0 < temperature < inf:
+            raise ValueError(f"temperature must be a finite number above 0, got {temperature}")
         self.teacher = teacher
         self.temperature = temperature
         self.head = head

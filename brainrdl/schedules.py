@@ -1,8 +1,9 @@
 """How α falls over the epochs. A schedule is called with (epoch, epochs) and answers a number or a per-layer dict."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import cos, pi
+from math import cos, inf, pi
 
 Alpha = float | Mapping[str, float]
 Schedule = Callable[[int, int], Alpha]
@@ -150,20 +151,51 @@ def alpha_of(alpha: Alpha | Schedule, layer: str, epoch: int, epochs: int) -> fl
     Raises
     ------
     ValueError
-        If a per-layer dict lacks the layer.
+        If a per-layer dict lacks the layer, or the value is negative or not finite.
     """
     value = alpha(epoch, epochs) if callable(alpha) else alpha
     if isinstance(value, Mapping):
         if layer not in value:
             raise ValueError(f"alpha has no value for layer {layer!r}; it has: {', '.join(map(repr, value))}")
-        return float(value[layer])
-    return float(value)
+        value = value[layer]
+    number = _number(value)
+    if number is None:
+        raise ValueError(
+            f"alpha of layer {layer!r} is {value!r} in epoch {epoch} of {epochs} (counted from 0); a schedule answers "
+            "finite numbers of at least 0"
+        )
+    return number
 
 
 def check_alpha(alpha0: Alpha) -> Alpha:
     """Hand an α on, a dict as a copy; ValueError unless every value is finite and at least 0."""
     values = alpha0.values() if isinstance(alpha0, Mapping) else [alpha0]
     for value in values:
-        if not 0 <= value < float("inf"):
+        if _number(value) is None:
             raise ValueError(f"alpha must be a finite number of at least 0, got {value!r}")
     return dict(alpha0) if isinstance(alpha0, Mapping) else alpha0
+
+
+def check_schedule(alpha: Schedule) -> Schedule:
+    """Hand a schedule on; TypeError unless it can be called with (epoch, epochs)."""
+    try:
+        parameters = inspect.signature(alpha)
+    except ValueError:  # some built-in functions do not tell
+        return alpha
+    try:
+        parameters.bind(0, 1)
+    except TypeError as error:
+        raise TypeError(
+            f"a schedule is called with (epoch, epochs), and alpha takes {parameters} ({error}); write "
+            "lambda epoch, epochs: …"
+        ) from error
+    return alpha
+
+
+def _number(value: object) -> float | None:
+    """The value as a float, None unless it is a finite number of at least 0."""
+    try:
+        number = float(value)  # type: ignore[arg-type] # whatever a user's schedule answered
+    except (TypeError, ValueError):
+        return None
+    return number if 0 <= number < inf and not isinstance(value, str) else None

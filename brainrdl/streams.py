@@ -16,6 +16,7 @@ class Repeated:
     def __init__(self, loader: Iterable[Any], steps: int) -> None:
         if steps < 1:
             raise ValueError(f"steps must be at least 1, got {steps}")
+        refuse_one_pass(loader, "the loader to repeat")
         self.loader = loader
         self.steps = steps
 
@@ -52,7 +53,7 @@ def repeat(loader: Iterable[Any], steps: int) -> Repeated:
     Raises
     ------
     ValueError
-        If `steps` is below 1, or (when read) the loader is empty.
+        If `steps` is below 1, the loader is an iterator, or (when read) it is empty.
 
     Examples
     --------
@@ -122,7 +123,7 @@ class Passes:
     """
 
     def __init__(self, loader: Iterable[Any], states: RandomStates, purpose: str) -> None:
-        self._loader = loader
+        self.loader = loader
         self._states = states
         self._purpose = purpose
         self._pass = 0
@@ -132,10 +133,10 @@ class Passes:
     def one_pass(self, number: int) -> Iterator[Any]:
         """Yield the batches of one pass."""
         seed = self._states.reseed(self._purpose, number)
-        for generator in _generators(self._loader):
+        for generator in _generators(self.loader):
             generator.manual_seed(seed)
         with self._states.use(self._purpose):
-            batches = iter(self._loader)
+            batches = iter(self.loader)
         while True:
             with self._states.use(self._purpose):
                 try:
@@ -178,6 +179,45 @@ def _generators(loader: Any) -> Iterator[torch.Generator]:
             yield from _generators(inner)
 
 
+def refuse_one_pass(loader: Any, what: str) -> None:
+    """Raise a ValueError for an iterator (a generator, ``iter(…)``), which a second epoch would find empty."""
+    if isinstance(loader, Iterator):
+        raise ValueError(
+            f"{what} is a {type(loader).__name__}, which can be read once only; give something that starts anew for "
+            "each pass: a DataLoader, or list(…)"
+        )
+
+
+def first_batch(loader: Iterable[Any], what: str) -> Any:
+    """Read the first batch; neither the global generators nor the loader's own notice.
+
+    Raises
+    ------
+    ValueError
+        If there is none.
+    """
+    own = [(generator, generator.get_state()) for generator in _generators(loader)]
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        batch = next(iter(loader), None)
+    for generator, state in own:
+        generator.set_state(state)
+    if batch is None:
+        raise ValueError(f"{what} has no batches")
+    return batch
+
+
+def last_batch_size(loader: Any) -> int | None:
+    """The size of a pass's last batch, None where the loader does not tell."""
+    if isinstance(loader, Repeated):
+        inner = loader.loader
+        return last_batch_size(inner) if isinstance(inner, Sized) and len(inner) <= loader.steps else None
+    size, drop_last = getattr(loader, "batch_size", None), getattr(loader, "drop_last", False)
+    data = getattr(loader, "sampler", None) or getattr(loader, "data", None)
+    if not isinstance(size, int) or drop_last or not isinstance(data, Sized):
+        return None
+    return len(data) % size or size
+
+
 def length(loader: Iterable[Any], what: str) -> int:
     """The number of batches of a loader.
 
@@ -197,6 +237,7 @@ def task_batch(batch: Any) -> tuple[Tensor, Tensor, tuple[str, ...] | None]:
     """Take a task loader's batch apart: (image, label) or (image, label, id)."""
     if not isinstance(batch, Sequence) or len(batch) not in (2, 3):
         raise ValueError(f"a task loader yields (image, label) or (image, label, id), got {_what(batch)}")
+    _need_tensors("task", image=batch[0], label=batch[1])
     return batch[0], batch[1], None if len(batch) == 2 else _ids(batch[2], len(batch[0]))
 
 
@@ -204,7 +245,17 @@ def stimulus_batch(batch: Any) -> tuple[Tensor, tuple[str, ...]]:
     """Take a stimulus loader's batch apart: (image, id)."""
     if not isinstance(batch, Sequence) or len(batch) != 2:
         raise ValueError(f"a stimulus loader yields (image, id), got {_what(batch)}")
+    _need_tensors("stimulus", image=batch[0])
     return batch[0], _ids(batch[1], len(batch[0]))
+
+
+def _need_tensors(stream: str, **parts: Any) -> None:
+    for what, value in parts.items():
+        if not isinstance(value, Tensor):
+            raise TypeError(
+                f"a {stream} loader yields batches of tensors, and its {what}s are a {type(value).__name__}; "
+                "torch.as_tensor makes one, and a DataLoader does so for numbers and arrays"
+            )
 
 
 def _ids(ids: Any, n: int) -> tuple[str, ...]:

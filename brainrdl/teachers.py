@@ -3,13 +3,16 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
-from hashlib import sha256
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from brainrdl._configuration import describe, digest, layers_of
+from brainrdl._forward import answer
 from brainrdl.distances import METRICS, check_metric, rdm, training_rdm
-from brainrdl.features import Recorder
+from brainrdl.features import Recorder, list_layers
+from brainrdl.schedules import check_alpha
 
 # zero means something in these: a cosine between two such RDMs does too
 _RATIO_SCALE = ("crossnobis", "mse", "sqeuclidean", "euclidean", "mahalanobis")
@@ -70,13 +73,13 @@ class RDMTeacher(nn.Module, ABC):
     def draw(self, generator: torch.Generator) -> None:
         """Draw what is random about the teacher; called once before every update."""
 
-    def fingerprint(self) -> str:
-        """SHA-256 of its parameters and buffers: a run is not gone on with under another teacher."""
-        digest = sha256()
-        for name, value in sorted((*self.named_parameters(), *self.named_buffers()), key=lambda item: item[0]):
-            digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
+    def describe(self) -> dict[str, Any]:
+        """What identifies the teacher, so that a run is not gone on with under another one; JSON-able."""
+        return {
+            "name": type(self).__name__,
+            "metric": self.metric,
+            "parameters": digest((*self.named_parameters(), *self.named_buffers())),
+        }
 
     def observe(self, images: Tensor | None, ids: Sequence[str] | None, names: Sequence[str]) -> dict[str, Tensor]:
         """Make one pass over a batch: what `distances` is computed from, here the RDMs themselves."""
@@ -109,13 +112,17 @@ class NetworkTeacher(RDMTeacher):
     metric : str
         Distance between its patterns, see `rdm`.
     preprocess : callable, optional
-        Maps the student's batch to the teacher's input (size, normalisation). Without it the teacher gets the very
-        tensor that the student gets.
+        Maps the student's batch to the teacher's input (size, normalisation); it gets a copy, which it may write to.
+        Without it the teacher gets the very tensor that the student gets.
 
     Raises
     ------
+    TypeError
+        When asked: if `preprocess` does not return a tensor, or the images' data type is not the model's.
     ValueError
-        For an unknown metric or layer.
+        For an unknown metric or layer, a layer named twice, and ``"output"`` where a layer has that name too.
+    FloatingPointError
+        When asked, on the CPU: if a layer's answer is not finite. On an accelerator the loss is not finite then.
 
     Examples
     --------
@@ -141,6 +148,9 @@ class NetworkTeacher(RDMTeacher):
         if isinstance(layers, str):
             raise ValueError(f"layers must be a list of names, got the single string {layers!r}; write [{layers!r}]")
         self._names = tuple(layers)
+        if len(set(self._names)) != len(self._names):
+            raise ValueError(f"layers names a layer twice: {', '.join(map(repr, self._names))}")
+        self.check_layers(self._names)
         self._recorder = Recorder(self._model, [name for name in self._names if name != "output"], flatten=False)
 
     @property
@@ -157,6 +167,18 @@ class NetworkTeacher(RDMTeacher):
     def compare(self) -> str:
         """Raw ``mse``, the paper's: both sides have a scale that means the same."""
         return "mse"
+
+    def check_layers(self, layers: Iterable[str]) -> None:
+        """Raise a ValueError where ``"output"`` is asked for and could mean two things."""
+        if "output" in layers and "output" in list_layers(self._model):
+            raise ValueError(
+                "'output' is the network's output, and this network has a layer of that name too; name the layer "
+                "before it, or give the layer another name"
+            )
+
+    def describe(self) -> dict[str, Any]:
+        """What identifies the teacher: parameters, layers with their options, preprocessing."""
+        return super().describe() | {"preprocess": describe(self._preprocess), "layers": layers_of(self._model)}
 
     def train(self, mode: bool = True) -> "NetworkTeacher":
         """Stay in eval mode, whatever is asked."""
@@ -176,7 +198,9 @@ class NetworkTeacher(RDMTeacher):
     def distances(self, observed: Tensor) -> Tensor:
         """The condensed RDM of features, computed as the student's is."""
         with torch.no_grad():
-            return training_rdm(observed, self.metric)
+            distances = training_rdm(observed, self.metric)
+            # NaN would say "not measured", and the loss would leave it out: a network that fails has to be noticed
+            return torch.where(distances.isnan(), torch.inf, distances)
 
     @torch.no_grad()
     def features(self, images: Tensor, layers: Sequence[str]) -> dict[str, Tensor]:
@@ -200,9 +224,17 @@ class NetworkTeacher(RDMTeacher):
             extended = Recorder(self._model, dict.fromkeys([*self._recorder.layers, *wanted]), flatten=False)
             self._recorder.remove()
             self._recorder = extended
-        output = self._model(images if self._preprocess is None else self._preprocess(images))
+        given = images
+        if self._preprocess is not None:
+            given = self._preprocess(images.clone())  # it may write to its input, and the student's batch is not its
+            if not isinstance(given, Tensor):
+                raise TypeError(f"preprocess returned a {type(given).__name__}; expected the teacher's input, a Tensor")
+        output = answer(self._model, given, "the teacher")
         features = self._recorder.features() if self._recorder.layers else {}
-        return {layer: output if layer == "output" else features[layer] for layer in layers}
+        answers = {layer: output if layer == "output" else features[layer] for layer in layers}
+        for layer, value in answers.items():
+            _check_finite(layer, value)
+        return answers
 
 
 def relative_alpha(
@@ -231,7 +263,7 @@ def relative_alpha(
     Raises
     ------
     ValueError
-        If all images are alike to the teacher in a layer.
+        If `alpha0` is negative or not finite, or all images are alike to the teacher in a layer.
 
     Examples
     --------
@@ -240,6 +272,7 @@ def relative_alpha(
     >>> rdl.relative_alpha(1.0, teacher, torch.tensor([[0.0], [2.0]]), {"fc": "0"})
     {'fc': 0.0625}
     """
+    check_alpha(alpha0)
     features = teacher.features(images, list(dict.fromkeys(layers.values())))
     alphas = {}
     for student_layer, teacher_layer in layers.items():
@@ -251,6 +284,19 @@ def relative_alpha(
             )
         alphas[student_layer] = alpha0 / mean**2
     return alphas
+
+
+def _check_finite(layer: str, value: Any) -> None:
+    # the sum shows it, and is much faster than a look at each value; where it is not finite, it may have overflowed
+    if not isinstance(value, Tensor) or value.device.type != "cpu" or torch.isfinite(value.sum()):
+        return
+    rows = (~torch.isfinite(value.reshape(len(value), -1)).all(dim=1)).nonzero().flatten().tolist()
+    if rows:
+        raise FloatingPointError(
+            f"the teacher's {'output' if layer == 'output' else f'layer {layer!r}'} is not finite (NaN or infinite) "
+            f"for {len(rows)} of {len(value)} images, the first at position {rows[0]} of the batch; look at these "
+            "images and at the teacher's parameters"
+        )
 
 
 def student_metric(metric: str) -> str:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from brainrdl.condensed import sample_pairs
 from brainrdl.ids import did_you_mean
 from brainrdl.losses import RDLoss, rdl_loss
-from brainrdl.schedules import Alpha, Schedule, check_alpha
+from brainrdl.schedules import Alpha, Schedule, check_alpha, check_schedule
 from brainrdl.teachers import RDMTeacher, student_metric
 
 STREAMS = ("task", "stimuli")
@@ -130,12 +130,16 @@ class Term(ABC):
     name: str = "term"
 
     def __init__(self, layers: Sequence[str], *, alpha: Alpha | Schedule = 1.0, stream: str = "task") -> None:
+        if isinstance(layers, str):
+            raise ValueError(f"layers must be a list of names, got the single string {layers!r}; write [{layers!r}]")
+        if len(set(layers)) != len(layers):
+            raise ValueError(f"layers names a layer twice: {', '.join(map(repr, layers))}")
         if stream not in STREAMS:
             raise ValueError(f"unknown stream {stream!r}; known are: {', '.join(STREAMS)}")
         if isinstance(alpha, Mapping) and set(alpha) != set(layers):
             raise ValueError(f"alpha is given for {sorted(alpha)}, but the term's layers are {sorted(layers)}")
         self.layers = tuple(layers)
-        self.alpha = alpha if callable(alpha) else check_alpha(alpha)
+        self.alpha = check_schedule(alpha) if callable(alpha) else check_alpha(alpha)
         self.stream = stream
         self.heads = nn.ModuleDict()
 
@@ -200,8 +204,29 @@ class RDLTerm(Term):
 
     Raises
     ------
+    TypeError
+        If `layers` is not a mapping.
     ValueError
         For an unknown teacher name (with near matches), and for raw ``mse`` between differing metrics.
+
+    Notes
+    -----
+    What a teacher asks for, unless `loss` says otherwise:
+
+    =================================================================  ==================  ===========
+    teacher's metric                                                   student's metric    comparison
+    =================================================================  ==================  ===========
+    a network's, whichever                                             the same            ``mse``
+    measured: ``mse``, ``sqeuclidean``, ``euclidean``                  the same            ``cosine``
+    measured: ``crossnobis``                                           ``mse``             ``cosine``
+    measured: ``mahalanobis``                                          has to be declared  ``cosine``
+    measured: ``correlation``, ``cosine``                              the same            ``corr``
+    measured: ``undeclared``, any other                                has to be declared  ``corr``
+    =================================================================  ==================  ===========
+
+    Measured RDMs have arbitrary units, so that raw ``mse`` would fit their scale. ``cosine`` ignores the scale and
+    keeps the zero, where zero distance means something; ``corr`` ignores both. A metric is declared by
+    ``loss=RDLoss(metric=…)``.
 
     References
     ----------
@@ -227,11 +252,7 @@ class RDLTerm(Term):
         alpha: Alpha | Schedule = 1.0,
         stream: str = "task",
     ) -> None:
-        if not isinstance(layers, Mapping):
-            raise TypeError(
-                f"layers must map student layers to teacher names, got a {type(layers).__name__}; write "
-                "{'student layer': 'teacher name'}"
-            )
+        check_targets(layers)
         super().__init__(tuple(layers), alpha=alpha, stream=stream)
         loss = loss or RDLoss()
         for name in layers.values():
@@ -300,3 +321,12 @@ class RDLTerm(Term):
             "gradient": self.gradient,
             "teacher_metric": self.teacher.metric,
         }
+
+
+def check_targets(layers: Any) -> None:
+    """Raise a TypeError unless `layers` maps student layers to teacher names."""
+    if not isinstance(layers, Mapping):
+        raise TypeError(
+            f"layers must map student layers to teacher names, got a {type(layers).__name__}; write "
+            "{'student layer': 'teacher name'}"
+        )

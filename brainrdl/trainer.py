@@ -12,6 +12,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 
+from brainrdl._forward import answer, kept_modes
+from brainrdl._probe import check_request, check_terms, check_validation, check_writable, scalar_loss
 from brainrdl._run import MakeOptimizer, Run, Task, TaskLoss, is_classification
 from brainrdl.stimuli import StimulusSet
 from brainrdl.streams import StimulusStream, task_batch
@@ -40,8 +42,10 @@ class Trainer:
 
     Raises
     ------
+    TypeError
+        If `terms` holds anything but terms, or `optimizer` is not a function.
     ValueError
-        If `fabric` stands for more than one device.
+        If `fabric` stands for more than one device, or a term is given twice.
 
     Examples
     --------
@@ -64,6 +68,7 @@ class Trainer:
     ) -> None:
         if isinstance(terms, Term):
             raise TypeError(f"terms must be a sequence, got the single term {terms.name!r}; write [term]")
+        check_terms(terms)
         if optimizer is not None and not callable(optimizer):
             raise TypeError(
                 f"optimizer must be a function parameters -> Optimizer, got a {type(optimizer).__name__}; the heads' "
@@ -96,7 +101,8 @@ class Trainer:
         Parameters
         ----------
         task_loader : iterable of (image, label) or (image, label, id), or None
-            Task batches, with a length. An epoch is one pass over it, or over `stimuli` where there is none.
+            Task batches, with a length; each pass starts anew, so no generator. An epoch is one pass over it, or over
+            `stimuli` where there is none.
         epochs : int
             Number of epochs.
         stimuli : StimulusSet, StimulusStream or iterable of (image, id), optional
@@ -124,18 +130,27 @@ class Trainer:
 
         Raises
         ------
+        TypeError
+            For batches, task losses and terms that do not give tensors.
         ValueError
-            For streams, terms and checkpoints that do not fit together.
+            For streams, terms, optimisers, labels and checkpoints that do not fit together, iterators in place of
+            loaders, and terms without a gradient.
+        OSError
+            If the checkpoint cannot be written.
         FloatingPointError
-            If a loss is not finite; it names the layer and the update, which is not applied.
+            If a loss or a gradient is not finite; it names the term and layer, or the parameters, and the update,
+            which is not applied. Likewise for a network teacher's answers.
         """
-        _check_request(task_loader, stimuli, self.terms, self._task_loss, epochs, log_every)
+        check_request(task_loader, stimuli, self.terms, self._task_loss, epochs, log_every)
+        if validation is not None:
+            check_validation(validation)
         what = Task(self.student, self.terms, self._task_loss, self._make_optimizer, self._fabric)
         run = Run(what, task_loader, stimuli, epochs, seed)
-        with run.recorder:
+        with run.recorder, kept_modes(self.student):
             run.prepare()
             rows = run.restore(checkpoint)
-            was_training = self.student.training
+            if checkpoint is not None and len(rows) < epochs:
+                check_writable(checkpoint)
             # initial: a resumed run's bar starts where the run does
             with tqdm(total=epochs * run.steps, initial=len(rows) * run.steps, disable=None, unit="update") as bar:
                 for epoch in range(len(rows), epochs):
@@ -150,7 +165,6 @@ class Trainer:
                         self._fabric.log_dict(row, step=(epoch + 1) * run.steps)
                     if checkpoint is not None:
                         run.save(checkpoint, rows)
-            self.student.train(was_training)
         history = pd.DataFrame(rows)
         history.attrs["configuration"] = run.configuration
         return history
@@ -175,55 +189,27 @@ class Trainer:
         ValueError
             If the loader has no batches.
         """
-        was_training = self.student.training
-        self.student.eval()
         device = next(self.student.parameters()).device
         loss = wrong = torch.zeros((), device=device, dtype=torch.float64)
         n, classified = 0, False
         # a loader may draw from the global generators: what it draws must not shift the training
-        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        with kept_modes(self.student), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            self.student.eval()
             for batch in loader:
                 images, labels, _ = task_batch(batch)
                 images, labels = images.to(device), labels.to(device)
                 with self._fabric.autocast():
-                    output = self.student(images)
+                    output = answer(self.student, images, "the student")
                     if self._task_loss is not None:
-                        loss = loss + self._task_loss(output, labels).double() * len(labels)
+                        loss = loss + scalar_loss(self._task_loss, output, labels).double() * len(labels)
                 classified = is_classification(output, labels)
                 if classified:
                     wrong = wrong + (output.argmax(dim=1) != labels).sum()
                 n += len(labels)
-        self.student.train(was_training)
         if n == 0:
             raise ValueError("the loader to evaluate has no batches")
         scores = {} if self._task_loss is None else {"loss": loss.item() / n}
         return scores | ({"error": 100 * wrong.item() / n} if classified else {})
-
-
-def _check_request(
-    task_loader: Any, stimuli: Any, terms: Sequence[Term], task_loss: TaskLoss | None, epochs: int, log_every: int
-) -> None:
-    on = {stream: [term.name for term in terms if term.stream == stream] for stream in ("task", "stimuli")}
-    if epochs < 1 or log_every < 1:
-        raise ValueError(f"epochs and log_every must be at least 1, got {epochs} and {log_every}")
-    if task_loader is None and stimuli is None:
-        raise ValueError("there is nothing to train on: give a task loader, stimuli, or both")
-    if task_loader is None and on["task"]:
-        raise ValueError(
-            f"{', '.join(on['task'])} is computed on the task stream, and there is no task loader; "
-            "give one, or the term stream='stimuli'"
-        )
-    if stimuli is None and on["stimuli"]:
-        raise ValueError(f"{', '.join(on['stimuli'])} is computed on the stimulus stream: give fit(…, stimuli=…)")
-    if stimuli is not None and not on["stimuli"]:
-        raise ValueError("stimuli are given, but no term has stream='stimuli'")
-    if task_loader is None and isinstance(stimuli, StimulusStream) and stimuli.every > 1:
-        raise ValueError(
-            f"every={stimuli.every} leaves updates without stimuli, and there is no task loader to fill them; "
-            "give one, or every=1"
-        )
-    if task_loader is not None and task_loss is None and not on["task"]:
-        raise ValueError("task_loss=None and no term on the task stream: the task loader would serve nothing")
 
 
 def _default_optimizer(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:

@@ -1,6 +1,7 @@
 import os
 import pickle
 import re
+import zipfile
 from collections import OrderedDict
 
 import numpy as np
@@ -156,6 +157,60 @@ def test_another_torch_file_is_refused(tmp_path, content):
         load_checkpoint(path, CONFIGURATION)
 
 
+@pytest.mark.parametrize("bit", [1, 16, 128])
+def test_a_flipped_byte_is_refused_wherever_it_is(tmp_path, bit):
+    path = tmp_path / "run"
+    save_checkpoint({"configuration": CONFIGURATION, "student": {"w": torch.arange(300.0)}}, path)
+    whole = path.read_bytes()
+    damaged = (
+        f"^{re.escape(str(path))} is (damaged: it is not what was written there \\(its SHA-256 differs\\); put a copy "
+        "in its place, or|not a checkpoint of this trainer, or is damaged \\(\\w+\\);) remove it to start over$"
+    )
+    for position in (*range(0, len(whole) - 100, 97), *range(len(whole) - 100, len(whole))):
+        path.write_bytes(whole[:position] + bytes([whole[position] ^ bit]) + whole[position + 1 :])
+        with pytest.raises(ValueError, match=damaged):
+            load_checkpoint(path, CONFIGURATION)
+    path.write_bytes(whole)
+    assert torch.equal(load_checkpoint(path, CONFIGURATION)["student"]["w"], torch.arange(300.0))
+
+
+def test_a_flipped_number_is_damage(tmp_path):
+    path = tmp_path / "run"
+    save_checkpoint({"configuration": CONFIGURATION, "student": {"w": torch.full((50,), 1.5)}}, path)
+    number = torch.full((50,), 1.5).numpy().tobytes()
+    assert path.read_bytes().count(number) == 1
+    path.write_bytes(path.read_bytes().replace(number, bytes(200)))
+    with raises(
+        ValueError,
+        f"{path} is damaged: it is not what was written there (its SHA-256 differs); put a copy in its place, or "
+        "remove it to start over",
+    ):
+        load_checkpoint(path, CONFIGURATION)
+
+
+def test_a_checkpoint_is_a_file_that_torch_reads(tmp_path):
+    save_checkpoint({"configuration": CONFIGURATION}, tmp_path / "run")
+    assert torch.load(tmp_path / "run", weights_only=True) == {"configuration": CONFIGURATION}
+    assert zipfile.ZipFile(tmp_path / "run").testzip() is None
+
+
+def test_an_error_of_the_system_without_a_path_names_the_file(tmp_path, monkeypatch):
+    path = tmp_path / "run"
+    save_checkpoint({"configuration": CONFIGURATION}, path)
+
+    def failing(*args, **options):
+        raise OSError(22, "Invalid argument")
+
+    monkeypatch.setattr(torch, "load", failing)
+    with raises(
+        ValueError, f"{path} is not a checkpoint of this trainer, or is damaged (OSError); remove it to start over"
+    ):
+        load_checkpoint(path, CONFIGURATION)
+    monkeypatch.undo()
+    with pytest.raises(FileNotFoundError, match=re.escape(str(tmp_path / "none"))):
+        load_checkpoint(tmp_path / "none", CONFIGURATION)
+
+
 class Bomb:
     def __init__(self, path):
         self.path = path
@@ -277,3 +332,44 @@ def test_a_model_of_another_architecture(tmp_path, factory):
     kind = type(factory()).__name__
     with pytest.raises(ValueError, match=f"^{re.escape(str(path))} holds another architecture than {kind}: (.|\n)+"):
         rdl.load_model(path, factory)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "what"),
+    [
+        (torch.full((3,), 1.5).numpy().tobytes(), torch.full((3,), 2.5).numpy().tobytes(), "'2.weight'"),
+        (b"digits", b"digitt", "its manifest"),
+    ],
+)
+def test_a_flipped_byte_in_a_model(tmp_path, old, new, what):
+    path = tmp_path / "m"
+    saved = model()
+    with torch.no_grad():
+        saved[2].weight.fill_(1.5)
+    rdl.save_model(saved, path, {"task": "digits"})
+    assert path.read_bytes().count(old) == 1
+    path.write_bytes(path.read_bytes().replace(old, new))
+    with raises(
+        ValueError,
+        f"{path} is damaged: {what} is not what was written there; put a copy in its place, or save the model anew",
+    ):
+        rdl.load_model(path, model)
+
+
+def test_a_model_without_digests_is_read(tmp_path):
+    path = tmp_path / "m"
+    save_file({name: value.clone() for name, value in model().state_dict().items()}, path)
+    assert torch.equal(rdl.load_model(path, lambda: model(1))[0].weight, model()[0].weight)
+
+
+def test_a_module_in_place_of_a_factory(tmp_path):
+    path = tmp_path / "m"
+    rdl.save_model(model(), path)
+    with raises(
+        TypeError,
+        "factory is a Sequential; expected a function that makes a module of the saved architecture, such as lambda: "
+        "mnist_cnn()",
+    ):
+        rdl.load_model(path, model())
+    with raises(TypeError, "factory returned a int; expected a module of the saved architecture"):
+        rdl.load_model(path, lambda: 3)

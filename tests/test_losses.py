@@ -399,3 +399,28 @@ def test_a_missing_activation_makes_the_loss_missing(metric, compare):
     features = torch.randn(5, 4, generator=torch.Generator().manual_seed(0))
     features[2, 1] = torch.nan
     assert rdl.rdl_loss(features.requires_grad_(), torch.rand(10), metric=metric, compare=compare).isnan()
+
+
+# what is no tensor
+
+
+@pytest.mark.parametrize("value", [[1.0, 2.0, 3.0], np.array([1.0, 2.0, 3.0])])
+def test_lists_and_arrays_are_refused(value):
+    x, target = torch.zeros(3, 2), torch.ones(3)
+    message = "{} must be a torch Tensor, got a " + type(value).__name__ + "; torch.as_tensor makes one"
+    with raises(TypeError, message.format("target")):
+        rdl.rdl_loss(x, value)
+    with raises(TypeError, message.format("weights")):
+        rdl.rdl_loss(x, target, weights=value)
+    with raises(TypeError, message.format("pairs")):
+        rdl.rdl_loss(x, target, pairs=value)
+    with raises(TypeError, message.format("features")):
+        rdl.rdl_loss(value, target)
+    with raises(TypeError, message.format("features")):
+        rdl.RDLoss(n_pairs=1)(value, target)
+    with raises(TypeError, message.format("the condensed RDM")):
+        rdl.to_square(value)
+    with raises(TypeError, message.format("the square RDM")):
+        rdl.to_condensed(value)
+    with raises(TypeError, "target must be a torch Tensor, got a NoneType; torch.as_tensor makes one"):
+        rdl.rdl_loss(x, None)

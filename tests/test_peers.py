@@ -273,9 +273,9 @@ def test_kd_needs_a_network():
         rdl.KD(rdl.MeasuredTeacher(rdms))
 
 
-@pytest.mark.parametrize("temperature", [0, -1.0, float("nan")])
+@pytest.mark.parametrize("temperature", [0, -1.0, float("nan"), float("inf")])
 def test_a_temperature_is_above_zero(temperature):
-    with raises(ValueError, f"temperature must be above 0, got {temperature}"):
+    with raises(ValueError, f"temperature must be a finite number above 0, got {temperature}"):
         rdl.KD(rdl.NetworkTeacher(convnet(), []), temperature=temperature)
 
 

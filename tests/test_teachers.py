@@ -142,17 +142,27 @@ def test_the_teacher_is_a_copy():
     assert torch.equal(teacher(images(), None)["out"], before)
 
 
-def test_the_output_is_the_networks_whatever_a_layer_is_called():
-    model = nn.Sequential(OrderedDict(output=nn.Linear(3, 4), softmax=nn.Softmax(dim=1)))
-    x = torch.randn(5, 3)
-    teacher = rdl.NetworkTeacher(model, ["output", "softmax"])
-    assert torch.equal(teacher.features(x, ["output"])["output"], model(x))
-    answer = teacher(x, None)
-    assert torch.equal(answer["output"], answer["softmax"])
+def test_the_output_is_the_networks():
     teacher = rdl.NetworkTeacher(network(), ["conv", "output"])
     features = teacher.features(images(), ["output", "conv", "out"])
     assert torch.equal(features["output"], features["out"])
     assert list(teacher(images(), None)) == ["conv", "output"]
+
+
+def test_an_output_that_could_mean_two_things():
+    model = nn.Sequential(OrderedDict(output=nn.Linear(3, 4), softmax=nn.Softmax(dim=1)))
+    message = (
+        "'output' is the network's output, and this network has a layer of that name too; name the layer before it, or "
+        "give the layer another name"
+    )
+    with raises(ValueError, message):
+        rdl.NetworkTeacher(model, ["output", "softmax"])
+    teacher = rdl.NetworkTeacher(model, ["softmax"])
+    with raises(ValueError, message):
+        rdl.Hint(teacher, {"fc": "output"})
+    assert rdl.KD(teacher).teacher is teacher  # there it can mean the network's only
+    x = torch.randn(5, 3)
+    assert torch.equal(teacher.features(x, ["output"])["output"], model(x))
 
 
 def test_features_of_layers_that_it_does_not_answer_by():
@@ -712,3 +722,56 @@ def test_the_standard_errors_that_weights_need():
 def test_unknown_weights():
     with raises(ValueError, "unknown weights 'se'; give None, 'standard_error' or labelled RDMs of weights"):
         rdl.MeasuredTeacher(measured(), weights="se")
+
+
+def test_ids_that_are_none():
+    teacher = rdl.MeasuredTeacher(rdl.label_rdms([[1.0, 2.0, 3.0]], ["a", "b", "c"], ["IT"], "correlation"))
+    with raises(ValueError, "ids is empty; a MeasuredTeacher needs the ids of at least 2 stimuli"):
+        teacher(None, [])
+    with raises(TypeError, "ids is one string, 'ab'; expected a sequence of strings: ['ab']"):
+        teacher(None, "ab")
+
+
+@pytest.mark.parametrize("weights", [np.ones((1, 3)), torch.ones(3), 2.0])
+def test_weights_without_labels_of_any_kind(weights):
+    rdms = rdl.label_rdms([[1.0, 2.0, 3.0]], ["a", "b", "c"], ["IT"], "correlation")
+    with raises(
+        TypeError,
+        f"weights is a {type(weights).__name__}; give None, 'standard_error' or labelled RDMs of weights: "
+        "label_rdms(weights, stimuli, names, 'undeclared')",
+    ):
+        rdl.MeasuredTeacher(rdms, weights=weights)
+
+
+def test_names_where_there_are_subjects_but_no_roi():
+    values = np.random.default_rng(0).uniform(0.1, 2, (4, 3))
+    labels = ["s1/IT", "s2/IT", "s1/V1", "s2/V1"]
+    coords = {"subject": ["s1", "s2", "s1", "s2"], "layer": ["IT", "IT", "V1", "V1"]}
+    rdms = rdl.label_rdms(values, ["a", "b", "c"], labels, "correlation", coords)
+    assert rdl.MeasuredTeacher(rdms, subjects="s1").names == ("s1/IT", "s1/V1")
+    assert rdl.MeasuredTeacher(rdms).names == ("IT", "V1")
+    plain = rdl.label_rdms(values[:2], ["a", "b", "c"], ["s1", "s2"], "correlation", {"subject": ["s1", "s2"]})
+    assert rdl.MeasuredTeacher(plain).names == ("mean",)
+
+
+@pytest.mark.parametrize(
+    ("metric", "student", "compare"),
+    [
+        ("mse", "mse", "cosine"),
+        ("sqeuclidean", "sqeuclidean", "cosine"),
+        ("euclidean", "euclidean", "cosine"),
+        ("crossnobis", "mse", "cosine"),
+        ("mahalanobis", None, "cosine"),
+        ("correlation", "correlation", "corr"),
+        ("cosine", "cosine", "corr"),
+        ("undeclared", None, "corr"),
+    ],
+)
+def test_the_table_of_metrics_and_comparisons(metric, student, compare):
+    teacher = rdl.MeasuredTeacher(rdl.label_rdms([[1.0, 2.0, 3.0]], ["a", "b", "c"], ["IT"], metric))
+    assert teacher.compare == compare
+    if student is None:
+        with pytest.raises(ValueError, match=r"^no student metric follows from the teacher's metric "):
+            rdl.RDLTerm(teacher, {"fc": "IT"})
+    else:
+        assert rdl.RDLTerm(teacher, {"fc": "IT"}).metric == student

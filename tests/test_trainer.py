@@ -4,7 +4,6 @@ import re
 import signal
 import subprocess
 import sys
-from collections import OrderedDict
 from pathlib import Path
 
 import numpy as np
@@ -22,66 +21,20 @@ from brainrdl import _run
 from brainrdl.data import TensorLoader, load_mnist
 from brainrdl.models import mnist_cnn
 from real_data import data_dir
-
-
-def raises(error, message):
-    return pytest.raises(error, match=f"^{re.escape(message)}$")
-
-
-IDS = tuple("abcdefgh")
-
-
-def network(seed=0, dropout=0.5, width=6):
-    torch.manual_seed(seed)
-    return nn.Sequential(
-        OrderedDict(
-            one=nn.Linear(4, width),
-            act=nn.Tanh(),
-            drop=nn.Dropout(dropout),
-            two=nn.Linear(width, 5),
-            out=nn.Linear(5, 3),
-        )
-    )
-
-
-def data(n=24, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(n, 4, generator=generator), torch.randint(3, (n,), generator=generator)
-
-
-def loader(n=24, batch_size=6, shuffle=True, **options):
-    return DataLoader(TensorDataset(*data(n)), batch_size=batch_size, shuffle=shuffle, **options)
-
-
-def stimuli():
-    return rdl.StimulusSet.from_arrays(torch.randn(8, 4, generator=torch.Generator().manual_seed(5)), IDS)
-
-
-def network_teacher():
-    return rdl.NetworkTeacher(network(7, dropout=0.0), ["one", "two"])
-
-
-def brain(**options):
-    values = np.random.default_rng(0).uniform(0.1, 2, (1, 28))
-    return rdl.MeasuredTeacher(rdl.label_rdms(values, IDS, ["IT"], "correlation"), **options)
-
-
-def brain_term(**options):
-    return rdl.RDLTerm(brain(), {"two": "IT"}, stream="stimuli", **options)
-
-
-def weights(module):
-    return {name: value.clone() for name, value in module.state_dict().items()}
-
-
-def assert_same(a, b):
-    assert a.keys() == b.keys()
-    differing = [name for name in a if not torch.equal(a[name], b[name])]
-    assert differing == []
-
-
-def assert_same_history(a, b):
-    pd.testing.assert_frame_equal(a.drop(columns="seconds"), b.drop(columns="seconds"), check_exact=True)
+from training import (
+    IDS,
+    assert_same,
+    assert_same_history,
+    brain,
+    brain_term,
+    data,
+    loader,
+    network,
+    network_teacher,
+    raises,
+    stimuli,
+    weights,
+)
 
 
 class Watch(rdl.Term):
@@ -299,7 +252,11 @@ def test_labels_need_not_be_classes():
     task = DataLoader(TensorDataset(x, x[:, :3]), batch_size=6)
     history = rdl.Trainer(network(), task_loss=nn.MSELoss()).fit(task, epochs=2, validation=task)
     assert list(history.columns) == ["epoch", "task_loss", "lr", "validation_loss", "seconds"]
-    assert history.attrs["configuration"]["task_loss"] == "MSELoss"
+    assert history.attrs["configuration"]["task_loss"] == {
+        "name": "MSELoss",
+        "layers": {"": "MSELoss()"},
+        "reduction": "mean",
+    }
 
 
 # pairs
@@ -726,7 +683,10 @@ CHANGES = {
     "alpha": (one_term(alpha=0.5), "terms.0.alpha.0.two is 1.0 there and 0.5 here"),
     "gradient": (one_term(loss=rdl.RDLoss(gradient="mean")), "terms.0.gradient is 'auto' there and 'mean' here"),
     "comparison": (one_term(loss=rdl.RDLoss(compare="corr")), "terms.0.compare is 'mse' there and 'corr' here"),
-    "teacher": (one_term(rdl.NetworkTeacher(network(8, dropout=0.0), ["one", "two"])), "teachers.0 is '"),
+    "teacher": (
+        one_term(rdl.NetworkTeacher(network(8, dropout=0.0), ["one", "two"])),
+        "teachers.0 has other parameters",
+    ),
     "no term": ({"terms": []}, "terms is [{"),
     "learning rate": (sgd(lr=0.2), "optimizer.groups.0.lr is 0.1 there and 0.2 here"),
     "weight decay": (sgd(weight_decay=0.1), "optimizer.groups.0.weight_decay is 0 there and 0.1 here"),
@@ -734,7 +694,7 @@ CHANGES = {
         {"optimizer": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9)},
         "and None here",
     ),
-    "task loss": ({"task_loss": nn.CrossEntropyLoss()}, "task_loss is 'cross_entropy' there and 'CrossEntropyLoss'"),
+    "task loss": ({"task_loss": nn.CrossEntropyLoss()}, "task_loss is 'cross_entropy' there and {'name': 'Cross"),
     "precision": (
         {"fabric": Fabric(accelerator="cpu", devices=1, precision="bf16-mixed")},
         "precision is '32-true' there and 'bf16-mixed' here",
@@ -815,13 +775,7 @@ class States:
 
 @pytest.fixture
 def as_on_an_accelerator(monkeypatch):
-    init = _run._Health.__init__
-
-    def with_log_every(self, run, log_every):
-        init(self, run, log_every)
-        self._every = log_every
-
-    monkeypatch.setattr(_run._Health, "__init__", with_log_every)
+    monkeypatch.setattr(_run, "updates_between_reads", lambda device, log_every: log_every)
 
 
 BROKEN = (
@@ -1164,7 +1118,8 @@ def test_loggers_get_the_values():
         (
             {},
             {"task_loader": (batch for batch in loader())},
-            "the task loader has no length; repeat(loader, steps) gives it one",
+            "the task loader is a generator, which can be read once only; give something that starts anew for each "
+            "pass: a DataLoader, or list(…)",
         ),
         (
             {},
@@ -1174,7 +1129,8 @@ def test_loggers_get_the_values():
         (
             {"terms": [brain_term()]},
             {"task_loader": None, "stimuli": iter([stimuli().batch()])},
-            "the stimuli has no length; repeat(loader, steps) gives it one",
+            "the loader of the stimuli is a list_iterator, which can be read once only; give something that starts "
+            "anew for each pass: a DataLoader, or list(…)",
         ),
         (
             {"terms": [brain_term()]},
@@ -1242,7 +1198,7 @@ def test_an_incomplete_last_batch_of_one():
         ValueError,
         "a batch of 1 stimulus has no distances; choose another batch size, or drop the incomplete last batch",
     ):
-        rdl.Trainer(network(), [term]).fit(loader(25), epochs=1)
+        rdl.Trainer(network(), [term]).fit([data(6), data(1)], epochs=1)
     rdl.Trainer(network(), [term]).fit(loader(25, drop_last=True), epochs=1)
 
 

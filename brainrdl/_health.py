@@ -1,0 +1,119 @@
+"""No update on values that are not finite."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import inf
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+
+from brainrdl.ids import name_some
+
+
+@dataclass(frozen=True)
+class Value:
+    """One part of the loss: its column in the history, its value and its α."""
+
+    column: str
+    value: Tensor
+    alpha: float
+
+
+@dataclass(frozen=True)
+class _Update:
+    values: Sequence[Value]
+    trained: tuple[str, ...]
+    finite: Tensor  # one flag per value, then one per trained parameter
+    place: str
+
+
+@final
+class Health:
+    """Steps the optimiser only where every loss and every gradient is finite, and says which was not.
+
+    On the CPU it is asked before each step. On an accelerator the host would have to wait for the answer; there the
+    update is undone on the device where a flag says so, and the flag is read every so many updates.
+
+    Parameters
+    ----------
+    optimizer : Optimizer
+        What is stepped.
+    parameters : dict of Parameter
+        Name → what is trained.
+    every : int
+        Updates between two read-outs; 1 asks before each step.
+    gradients : bool
+        Whether to look at the gradients: not where a gradient scaler does, and skips such updates itself.
+    """
+
+    def __init__(
+        self, optimizer: Any, parameters: Mapping[str, nn.Parameter], *, every: int, gradients: bool = True
+    ) -> None:
+        self._optimizer = optimizer
+        self._parameters = dict(parameters)
+        self._every = every
+        self._gradients = gradients
+        self._seen: list[_Update] = []
+        self._good: Tensor | None = None
+
+    def step(self, values: Sequence[Value], place: str) -> None:
+        """Apply the update of the gradients at hand, or do not.
+
+        Raises
+        ------
+        FloatingPointError
+            If a value or a gradient was not finite, here or since the last read-out; names it and the place.
+        """
+        detached = [Value(v.column, v.value.detach(), v.alpha) for v in values]
+        finite = torch.stack([torch.isfinite(v.value) for v in detached])
+        trained = {n: p.grad for n, p in self._parameters.items() if p.grad is not None and p.numel()}
+        if trained and self._gradients:
+            finite = torch.cat((finite, _finite(list(trained.values()))))
+        self._seen.append(_Update(detached, tuple(trained), finite, place))
+        if self._every == 1:
+            self.check()
+            self._optimizer.step()
+            return
+        self._good = finite.all() if self._good is None else self._good & finite.all()
+        before = [parameter.detach().clone() for parameter in self._parameters.values()]
+        self._optimizer.step()
+        with torch.no_grad():
+            for parameter, old in zip(self._parameters.values(), before, strict=True):
+                parameter.copy_(torch.where(self._good, parameter, old))
+        if len(self._seen) >= self._every:
+            self.check()
+
+    def check(self) -> None:
+        """Read the flags; raise for the first update that was not applied."""
+        seen, self._seen = self._seen, []
+        if not seen or bool(torch.stack([update.finite.all() for update in seen]).all()):
+            return
+        update = next(update for update in seen if not update.finite.all())
+        bad = next((v for v in update.values if not torch.isfinite(v.value)), None)
+        if bad is not None:
+            what = f"{bad.column} is {bad.value.item()}"
+        else:
+            flags = update.finite[len(update.values) :].tolist()
+            names = [name for name, fine in zip(update.trained, flags, strict=True) if not fine]
+            what = f"the gradient of {name_some(names)} is not finite"
+        losses = ", ".join(f"{v.column} = {v.value.item():.4g}" for v in update.values)
+        raise FloatingPointError(
+            f"{what} in {update.place}: {losses}. That update was not applied, and training stopped. Lower the "
+            "learning rate or α, or look for images or targets with values that are not finite"
+        )
+
+
+def updates_between_reads(device: torch.device, log_every: int) -> int:
+    """How often the flags are read: on the CPU they are at hand, elsewhere reading them makes the host wait."""
+    return 1 if device.type == "cpu" else log_every
+
+
+def _finite(gradients: list[Tensor]) -> Tensor:
+    """Flag of each gradient (P,): are all its values finite?"""
+    dense = [g.detach()._values() if g.is_sparse else g.detach() for g in gradients]
+    if any(g.device.type != "cpu" for g in dense):
+        return torch.isfinite(torch.stack([n.float() for n in torch._foreach_norm(dense, inf)]))
+    # on the CPU the root of the sum of squares is much faster; where it is infinite, the squares may have overflowed
+    finite = torch.isfinite(torch.stack([n.float() for n in torch._foreach_norm(dense)]))
+    return finite if finite.all() else torch.stack([torch.isfinite(g).all() for g in dense])

@@ -1,0 +1,185 @@
+"""What is checked before the first update: a mistake should cost seconds, not the first epoch."""
+
+import inspect
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from copy import deepcopy
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from brainrdl._forward import answer
+from brainrdl._health import Value
+from brainrdl.ids import name_some
+from brainrdl.streams import StimulusStream, first_batch, last_batch_size, refuse_one_pass, task_batch
+from brainrdl.terms import RDLTerm, Term
+
+
+def check_terms(terms: Sequence[Term]) -> None:
+    """Refuse anything that is not a term, and the same term twice, which would share its heads."""
+    for i, term in enumerate(terms):
+        if not isinstance(term, Term):
+            raise TypeError(f"terms[{i}] is a {type(term).__name__}; expected a Term (RDLTerm, Hint, KD, …)")
+        if any(term is other for other in terms[:i]):
+            raise ValueError(
+                f"terms names the same {term.name!r} term twice, which would share its heads and state; make two, or "
+                "double its alpha"
+            )
+
+
+def check_request(
+    task_loader: Any, stimuli: Any, terms: Sequence[Term], task_loss: Any, epochs: int, log_every: int
+) -> None:
+    """Refuse streams and terms that do not fit together."""
+    on = {stream: [term.name for term in terms if term.stream == stream] for stream in ("task", "stimuli")}
+    if epochs < 1 or log_every < 1:
+        raise ValueError(f"epochs and log_every must be at least 1, got {epochs} and {log_every}")
+    if task_loader is None and stimuli is None:
+        raise ValueError("there is nothing to train on: give a task loader, stimuli, or both")
+    if task_loader is None and on["task"]:
+        raise ValueError(
+            f"{', '.join(on['task'])} is computed on the task stream, and there is no task loader; "
+            "give one, or the term stream='stimuli'"
+        )
+    if stimuli is None and on["stimuli"]:
+        raise ValueError(f"{', '.join(on['stimuli'])} is computed on the stimulus stream: give fit(…, stimuli=…)")
+    if stimuli is not None and not on["stimuli"]:
+        raise ValueError("stimuli are given, but no term has stream='stimuli'")
+    if task_loader is None and isinstance(stimuli, StimulusStream) and stimuli.every > 1:
+        raise ValueError(
+            f"every={stimuli.every} leaves updates without stimuli, and there is no task loader to fill them; "
+            "give one, or every=1"
+        )
+    if task_loader is not None and task_loss is None and not on["task"]:
+        raise ValueError("task_loss=None and no term on the task stream: the task loader would serve nothing")
+    refuse_one_pass(task_loader, "the task loader")
+    refuse_one_pass(stimuli, "the loader of the stimuli")
+
+
+def check_validation(loader: Iterable[Any]) -> None:
+    """Read the first validation batch, so that a loader of another form is refused before an epoch is spent."""
+    refuse_one_pass(loader, "the validation loader")
+    try:
+        task_batch(first_batch(loader, "the validation loader"))
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"validation: {error}") from error
+
+
+def check_writable(checkpoint: str | Path) -> None:
+    """Write and remove a file where the checkpoint will be."""
+    folder = Path(checkpoint).parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise type(error)(
+            f"no checkpoint can be written in {folder} ({os.strerror(error.errno or 0)}); name another path, or make "
+            "that folder writable"
+        ) from error
+
+
+def check_last_batch(
+    student: nn.Module, task_loader: Any, terms: Sequence[Term], to_device: Callable[..., Any]
+) -> None:
+    """Refuse a last batch of one image, where it can be known and the student or a term cannot take it."""
+    if last_batch_size(task_loader) != 1:
+        return
+    advice = "choose another batch size, or leave the incomplete last batch out (drop_last=True)"
+    if any(isinstance(term, RDLTerm) and term.stream == "task" for term in terms):
+        raise ValueError(f"the task loader's last batch holds 1 image, which has no distances; {advice}")
+    if not any(isinstance(module, _BatchNorm) for module in student.modules()):
+        return
+    images = to_device(task_batch(first_batch(task_loader, "the task loader"))[0])
+    with torch.no_grad(), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        try:  # a copy: its running statistics are not the student's
+            answer(deepcopy(student).train(), images[:1], "the student")
+        except ValueError as error:
+            raise ValueError(f"the task loader's last batch holds 1 image, and {error}") from error
+
+
+def check_optimizer(made: Any, trained: Mapping[str, nn.Parameter]) -> tuple[torch.optim.Optimizer, LRScheduler | None]:
+    """Take apart what the optimizer function returned; refuse what the loop cannot drive, or what trains nothing."""
+    optimizer, scheduler = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+    if not isinstance(optimizer, torch.optim.Optimizer) or not isinstance(scheduler, LRScheduler | None):
+        what = f"a tuple of {', '.join(type(m).__name__ for m in made)}" if isinstance(made, tuple) else None
+        raise ValueError(
+            "optimizer must be a function parameters -> Optimizer or (Optimizer, LRScheduler), and it returned "
+            f"{what or f'a {type(made).__name__}'}"
+        )
+    if isinstance(scheduler, ReduceLROnPlateau):
+        raise ValueError(
+            "ReduceLROnPlateau needs a metric at every step, and the trainer steps a scheduler by epochs alone; use "
+            "another scheduler, such as CosineAnnealingLR"
+        )
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    if closure is not None and closure.default is inspect.Parameter.empty:
+        raise ValueError(
+            f"{type(optimizer).__name__} evaluates the loss several times a step (closure), and the trainer does so "
+            "once; use another optimiser, such as SGD or Adam"
+        )
+    given = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    missing = [name for name, parameter in trained.items() if id(parameter) not in given]
+    if missing:
+        raise ValueError(
+            f"the optimiser lacks {len(missing)} of {len(trained)} parameters that require a gradient, which would "
+            f"never be trained: {name_some(missing)}; make it from the parameters that the function is called with "
+            "(they include the heads'), and freeze what is not to be trained with requires_grad_(False)"
+        )
+    return optimizer, scheduler
+
+
+def scalar_loss(loss: Callable[[Any, Tensor], Tensor], output: Any, labels: Tensor) -> Tensor:
+    """The task loss of a batch, a single number.
+
+    Raises
+    ------
+    TypeError
+        If it is not a tensor.
+    ValueError
+        If it is not a single number, or cannot be computed on these labels.
+    """
+    name = getattr(loss, "__name__", type(loss).__name__)
+    try:
+        value = loss(output, labels)
+    except (IndexError, TypeError, ValueError, RuntimeError) as error:
+        if isinstance(error, torch.OutOfMemoryError):
+            raise
+        answered = f"{tuple(output.shape)} values" if isinstance(output, Tensor) else f"a {type(output).__name__}"
+        raise ValueError(
+            f"the task loss {name} failed on an output of {answered} and labels of shape {tuple(labels.shape)} and "
+            f"type {labels.dtype}: {error}; for classes, labels are integers (torch.int64) from 0 to the number of "
+            "classes less 1"
+        ) from error
+    if not isinstance(value, Tensor):
+        raise TypeError(
+            f"the task loss {name} returned a {type(value).__name__}; expected a Tensor that carries the gradient"
+        )
+    if value.numel() != 1:
+        raise ValueError(
+            f"the task loss {name} returned shape {tuple(value.shape)}; expected a single number, the mean over the "
+            "batch (reduction='mean')"
+        )
+    return value.reshape(()) if value.ndim else value
+
+
+def check_value(part: Value, layer: str) -> Value:
+    """Hand on what a term returned for a layer; refuse it unless it can train something."""
+    if not isinstance(part.value, Tensor):
+        raise TypeError(
+            f"{part.column} is a {type(part.value).__name__}; a term returns a Tensor of a single number for each "
+            "layer, computed from the features so that it carries their gradient"
+        )
+    if part.value.ndim:
+        raise ValueError(f"{part.column} has shape {tuple(part.value.shape)}; a term returns a single number a layer")
+    if part.alpha > 0 and not part.value.requires_grad:
+        raise ValueError(
+            f"{part.column} has no gradient, so that it trains nothing: no parameter before {layer!r} requires one, "
+            "or the term detached it; unfreeze one, leave the layer out, or watch it with alpha=0"
+        )
+    return part
