@@ -826,7 +826,7 @@ class TestIntervalsWithoutWidth:
         page = read(write_report(folder))
         table = page.table("errors")
         assert table["plain"]["test error, %"] == ("3.00", "all seeds equal")
-        assert table["RDL (clean)"]["paired t over seeds"] == ("all seeds equal",)
+        assert table["RDL (clean)"]["paired t over seeds"] == ("the same in each",)
         assert "Where all seeds came out equal there is no t interval" in page.texts["errors"]
         assert "[3.00" not in page.texts["errors"]
         assert "[−1.00, −1.00]" not in page.texts[""] + page.texts["errors"]
@@ -973,6 +973,7 @@ class TestTransfer:
         assert "A negative difference: errs less than the method named below it." in page.texts["errors"]
         opening = page.texts[""]
         assert opening.index("% of plain with readout, a difference") < opening.index("% of plain, a difference")
+        assert "all pairs of held-out images" in page.texts["geometry"]
         assert "▼ marks a mean below its baseline's" in page.texts["geometry"]
 
     def test_the_teacher_stands_outside_the_students_tables(self, transfer):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import pandas as pd
 
 from brainrdl.experiments.report import paper
@@ -155,8 +156,8 @@ def error_note(study: StudyFiles, networks: pd.DataFrame, table: pd.DataFrame) -
         )
     if (table["n_seeds"] == 1).any():
         parts.append("From one seed there is no interval over trainings.")
-    flat = (table["n_seeds"] > 1) & (table["high"] - table["low"] < 1e-9)
-    if flat.any():
+    intervals = [table[["low", "high"]].to_numpy(float), table[["paired_low", "paired_high"]].to_numpy(float)]
+    if any(has_no_width(low, high) for low, high in np.concatenate(intervals)):
         parts.append("Where all seeds came out equal there is no t interval: one without width would claim certainty.")
     shared = table.loc[table["n_shared"] > 1, "n_shared"]
     if len(shared) and shared.min() < _FEW_SEEDS:

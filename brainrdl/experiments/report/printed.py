@@ -113,7 +113,7 @@ def errors(table: pd.DataFrame, caption: str, note: str = "", *, tested: bool = 
                 ),
                 *([f"to {arm_name(line['baseline'])}"] if several and line["baseline"] else []),
             ),
-            with_interval("", line["paired_low"], line["paired_high"], signed=True, flat="all seeds equal"),
+            with_interval("", line["paired_low"], line["paired_high"], signed=True, flat="the same in each"),
             ("",) if untested else (p_value(line["p"]), f"{line['b']:.0f} : {line['c']:.0f}"),
             (number(line["standard_error"]),),
             (number(line["validation_error"]),),
