@@ -251,6 +251,17 @@ class TestRDMGrid:
         first = bars(figure)[0]
         assert ticks(first.yaxis if scale == "panel" else first.xaxis) == [f"{low[0]:.3g}", f"{high[0]:.3g}"]
 
+    @pytest.mark.parametrize(("low", "told"), [(1e-8, "0"), (0.02, "0.02"), (0.0, "0")])
+    def test_a_scale_ends_in_readable_numbers(self, low, told):
+        rdms = label_rdms(np.array([[low, 0.7, 1.41421]]), ["a", "b", "c"], ["x"], "euclidean", {"m": "x", "l": "fc"})
+        (bar,) = bars(rdm_grid(rdms, rows="m", columns="l"))
+        assert ticks(bar.xaxis) == [told, "1.41"]
+
+    def test_a_scale_of_small_numbers_keeps_them(self):
+        rdms = label_rdms(np.array([[1e-9, 2e-9, 3e-9]]), ["a", "b", "c"], ["x"], "mse", {"m": "x", "l": "fc"})
+        (bar,) = bars(rdm_grid(rdms, rows="m", columns="l"))
+        assert ticks(bar.xaxis) == ["1e-09", "3e-09"]
+
     def test_names_groups_at_the_margins(self):
         figure = rdm_grid(full_table(), rows="model", columns="layer", groups=DIGITS)
         named = [(bool(ticks(ax.yaxis)), bool(ticks(ax.xaxis))) for ax in panels(figure)]
@@ -605,6 +616,15 @@ class TestErrorDots:
         figure = error_dots(trainings(counts=(100,), seeds=1))
         assert re.fullmatch(r"\d+\.\d\d", figure.axes[0].texts[0].get_text())
         drawn(figure)
+
+    def test_equal_seeds_have_no_interval(self):
+        figure = error_dots(trainings(counts=(100,)).assign(test_error=1.2))
+        assert [text.get_text() for text in figure.axes[0].texts] == ["1.20 (seeds equal)"] * 2
+        drawn(figure)
+
+    def test_numbers_have_a_minus(self):
+        results = pd.DataFrame({"arm": "RDL", "test_error": [0.1, 4.0], "seed": [0, 1]})
+        assert error_dots(results).axes[0].texts[0].get_text().startswith("2.05 [−")
 
     def test_numbers_stand_beside_the_axes(self):
         figure = error_dots(trainings(arms=[f"method {k}" for k in range(12)], counts=(100,)))

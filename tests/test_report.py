@@ -14,9 +14,16 @@ import xarray as xr
 from PIL import Image
 from scipy import stats
 
+from brainrdl.experiments import lab
+from brainrdl.experiments.digits import digits_study
+from brainrdl.experiments.recipe import override
 from brainrdl.experiments.report import write_report
+from brainrdl.experiments.report.faults import at_chance, constant_layers
 from brainrdl.experiments.report.figures import Shown, curve_figure, map_figure
+from brainrdl.experiments.report.paper import PAPER
 from brainrdl.experiments.report.study_files import read_study
+from brainrdl.experiments.reproduce import reproduce
+from brainrdl.experiments.study import Request
 from brainrdl.inference import crossed_bootstrap
 from brainrdl.labelled import label_rdms
 
@@ -33,8 +40,10 @@ ARMS = {
     "rkd": (2.9, 0.7),
     "sp": (3.0, 0.8),
     "cka": (2.9, 0.8),
+    "plain_readout": (3.3, 1.0),
 }
-UNTAUGHT = ("plain", "deep_supervision")
+PAPER_ARMS = tuple(arm for arm in ARMS if arm != "plain_readout")
+UNTAUGHT = ("plain", "plain_readout", "deep_supervision")
 LAYERS = ("pool1", "pool2", "fc")
 
 
@@ -47,7 +56,7 @@ def make_study(
     *,
     study="mnist",
     seeds=3,
-    arms=tuple(ARMS),
+    arms=PAPER_ARMS,
     teachers=("paper", "clean"),
     labels=(100, 1000),
     n_images=2000,
@@ -386,7 +395,11 @@ class TestSummary:
             "84 student networks (18 methods, 3 seeds), each trained on 50,000 MNIST images or on 100–1,000 labelled "
             "MNIST images beside unlabelled ones for 20 epochs and scored once on 1,000 test images"
         ) in opening
-        assert "the paper's teacher (120,000 images) and the clean teacher (120,000 images)" in opening
+        assert (
+            "Fine-tuning, hints, RDL, scale-free RDL, KD, RKD, SP and CKA had the paper's teacher (trained on 120,000 "
+            "images) or, in networks of their own, the clean teacher (trained on 120,000 images). Plain and deep "
+            "supervision had no teacher."
+        ) in opening
         assert "yardstick" not in opening
 
     def test_tells_the_difference_with_its_interval(self, full):
@@ -482,13 +495,17 @@ class TestMcNemar:
         assert table["RDL"]["plain"] == ("",)
 
     def test_a_study_of_the_other_paper_table(self, tmp_path):
-        folder = small(tmp_path, study="cifar100", teachers=("paper",), seeds=2)
+        folder = small(tmp_path, study="cifar100", teachers=("cifar10",), seeds=2)
         page = read(write_report(folder))
         assert "the paper's Table 5" in page.texts["tests"]
         assert "the paper's Figure 5" in page.texts["curves"]
         table = page.table("tests")
         assert table["RDL"]["plain"] == (".00 ←",)
-        assert page.table("errors")["plain"]["paper, %"] == ("30.68",)
+        errors = page.table("errors")
+        assert errors["plain"]["paper, %"] == ("30.68",)
+        assert errors["RDL (cifar10)"]["paper, %"] == ("28.77",)
+        assert "RDL with the CIFAR-10 teacher: test error" in page.texts[""]
+        assert "The paper: 28.77 % against 30.68 %, −1.91 points." in page.texts[""]
 
 
 class TestFewLabels:
@@ -538,7 +555,7 @@ class TestGeometry:
 class TestTries:
     def test_chosen_and_failed_and_untried(self, full):
         page = full[1]
-        chosen = page.table("tries", "The setting that each method was given")
+        chosen = page.table("tries", "What was chosen on validation")
         assert chosen["RDL (clean)"]["setting"] == ("α₀ 2",)
         assert chosen["RDL (clean)"]["validation error, %"] == ("3.00",)
         assert chosen["plain"]["setting"] == ("as in the recipe",)
@@ -732,7 +749,7 @@ class TestPartsOfAStudy:
         assert "The study left no rdms.nc, so there are no RDMs to show." in page.texts["rdms"]
         assert "The study left no mds.nc, so there is no map." in page.texts["map"]
         assert "The study left no geometry.csv" in page.texts["geometry"]
-        assert "The study left no tries.csv" in page.texts["tries"]
+        assert "The study left neither results.json nor tries.csv" in page.texts["tries"]
         assert set(page.images) == {"test-errors"}
 
     def test_plain_alone(self, tmp_path):
@@ -741,7 +758,277 @@ class TestPartsOfAStudy:
         assert "There is only one method." in page.texts["tests"]
 
 
+class TestFaults:
+    def test_a_collapsed_network_is_named_and_leaves_the_map(self, tmp_path, monkeypatch):
+        """A real network of which one layer is dead, through the whole pipeline."""
+        train = lab.train
+
+        def kill(*args):
+            model, history = train(*args)
+            with lab.torch.no_grad():
+                for parameter in model.fc.parameters():
+                    parameter.zero_()
+            return model, history
+
+        monkeypatch.setattr(lab, "train", kill)
+        request = Request(tmp_path / "out", arms=("plain",), limit_train=100, tries=1, device="cpu")
+        study = digits_study()
+        report = reproduce(study, request, override(study.recipe, ["epochs=1"]), say=lambda line: None)
+        distances = xr.load_dataarray(tmp_path / "out" / "mds.nc", engine="h5netcdf")
+        assert distances["layer"].values.tolist() == ["pixels", "pool1", "pool2", "labels"]
+        page = read(report)
+        assert (
+            "At chance, that is at about the 90 % error of a guess among 10 classes: plain-seed0. They count in every "
+            "mean."
+        ) in page.texts[""]
+        assert (
+            "Collapsed, all images being equally far apart in a layer: plain (fc, softmax). A constant RDM correlates "
+            "with nothing, so the maps leave it out."
+        ) in page.texts[""]
+        assert "Left out, their RDMs being constant: plain (fc, softmax)." in page.texts["map"]
+
+    def test_a_sound_study_has_none(self, full):
+        assert "faults" not in full[1].ids
+        assert "Left out" not in full[1].texts["map"]
+
+    def test_chance_depends_on_the_classes(self):
+        runs = pd.DataFrame({"row": ["one", "two"], "test_error": [97.0, 98.8]})
+        assert at_chance(runs, 100, 10_000) == ["two"]
+        assert at_chance(runs, 10, 10_000) == ["one", "two"]
+        assert at_chance(runs, 0, 10_000) == []
+
+    def test_layers_that_only_the_map_lacks(self, full):
+        rdms = xr.load_dataarray(full[0] / "rdms.nc", engine="h5netcdf")
+        distances = xr.load_dataarray(full[0] / "mds.nc", engine="h5netcdf")
+        lost = (distances["model"] == "rdl (clean)") & (distances["layer"] == "fc")
+        kept = np.flatnonzero(~lost.to_numpy())
+        assert constant_layers(rdms, distances) == []
+        assert constant_layers(rdms, distances.isel(point=kept, point_=kept)) == [("rdl (clean)", "fc")]
+
+
+class TestIntervalsWithoutWidth:
+    def set_errors(self, folder, **wrong):
+        """Let the first images of each run be wrong, a number per seed."""
+        results = pd.read_csv(folder / "results.csv")
+        with np.load(folder / "correctness.npz") as file:
+            correctness = {name: file[name] for name in file.files}
+        for name, counts in wrong.items():
+            for seed, count in enumerate(counts):
+                row = f"{name.replace('_', '-')}-seed{seed}"
+                correctness[row] = np.arange(2000) >= count
+                results.loc[results["row"] == row, "test_error"] = 100 * count / 2000
+        results.to_csv(folder / "results.csv", index=False)
+        np.savez(folder / "correctness.npz", **correctness)
+
+    def test_equal_seeds(self, tmp_path):
+        folder = small(tmp_path)
+        self.set_errors(folder, plain=(60, 60, 60), rdl_clean=(40, 40, 40))
+        page = read(write_report(folder))
+        table = page.table("errors")
+        assert table["plain"]["test error, %"] == ("3.00", "all seeds equal")
+        assert table["RDL (clean)"]["paired t over seeds"] == ("the same in each",)
+        assert "Where all seeds came out equal there is no t interval" in page.texts["errors"]
+        assert "[3.00" not in page.texts["errors"]
+        assert "[−1.00, −1.00]" not in page.texts[""] + page.texts["errors"]
+
+    def test_the_same_answers(self, tmp_path):
+        folder = small(tmp_path)
+        self.set_errors(folder, plain=(60, 50, 70), rdl_clean=(60, 50, 70))
+        page = read(write_report(folder))
+        line = page.table("errors")["RDL (clean)"]
+        assert line["difference to plain, points"] == ("0.00", "the same images")
+        assert (
+            "a difference of 0.00 points. In every seed both are right on the same images: nothing tells them apart, "
+            "and there is no interval."
+        ) in page.texts[""]
+
+
+@pytest.fixture(scope="module")
+def settings_page(tmp_path_factory):
+    folder = small(tmp_path_factory.mktemp("settings"), arms=("plain", "hints", "rdl", "kd"), labels=(100,))
+    recipe = {"learning_rate": 0.05, "weight_decay": 0.0005, "relative": True, "choice_epochs": 10, "epochs": 20}
+    edit(folder, configuration={"recipe": recipe})
+    results = pd.read_csv(folder / "results.csv")
+    own = {"plain": {}, "hints": {"learning_rate_factor": 0.3}, "rdl": {"alpha0": 2.0}, "kd": {"alpha0": 0.1}}
+    runs = zip(results["row"], results["arm"], strict=True)
+    rows = [{"row": row, "setting": {"learning_rate": 0.1} | own[arm]} for row, arm in runs]
+    (folder / "results.json").write_text(json.dumps({"rows": rows}))
+    histories = pd.read_csv(folder / "histories.csv")
+    of_rdl = histories["arm"] == "rdl"
+    for layer, alpha in (("pool1", 161.5), ("fc", 2.5)):
+        histories.loc[of_rdl, f"alpha/{layer}"] = alpha * (1 - histories["epoch"] / 20)
+    histories.to_csv(folder / "histories.csv", index=False)
+    columns = ["arm", "labels", "teacher", "try", "setting", "validation_error", "chosen", "seconds"]
+    tried = [
+        ("plain", None, "", 0, "{}", 3.2, False, 9.0),
+        ("plain", None, "", 1, '{"learning_rate": 0.1}', 3.1, True, 9.0),
+        ("plain", 100, "", 0, '{"learning_rate": 0.1}', 9.1, True, 9.0),
+        ("rdl", None, "clean", 0, '{"alpha0": 2.0}', 3.1, True, 9.0),
+        ("rdl", None, "clean", 1, '{"alpha0": 1.0}', 3.3, False, 9.0),
+        ("rdl", 500, "clean", 0, '{"alpha0": 7.0}', 3.1, True, 9.0),
+        ("rdl", 100, "clean", 0, '{"alpha0": 2.0}', 9.1, True, 9.0),
+        ("rdl", 100, "clean", 1, '{"alpha0": 1.0}', 9.3, False, 9.0),
+        ("kd", None, "clean", 0, '{"alpha0": 0.1}', None, True, 0.0),
+    ]
+    tries = pd.DataFrame(tried, columns=columns).assign(validation_loss=0.1)
+    tries.to_csv(folder / "tries.csv", index=False)
+    return read(write_report(folder))
+
+
+class TestSettings:
+    def rows(self, page):
+        found = page.tables["tries", "What each method was trained with"]
+        head = [cell[0] for cell in found[0]]
+        return {(row[0][0], row[1][0]): dict(zip(head, row, strict=True)) for row in found[1:]}
+
+    def test_learning_rate_and_weight_decay_and_whose_choice_they_are(self, settings_page):
+        rows = self.rows(settings_page)
+        assert rows["plain", "all"]["learning rate"] == ("0.1",)
+        assert rows["plain", "all"]["weight decay"] == ("0.0005",)
+        assert rows["RDL (clean)", "all"]["learning rate"] == ("0.1", "as plain")
+        assert rows["RDL (clean)", "all"]["weight decay"] == ("0.0005", "as plain")
+        assert rows["hints (clean)", "all"]["learning rate"] == ("0.03", "as plain × 0.3")
+
+    def test_alpha_and_what_it_is_relative_to(self, settings_page):
+        rows = self.rows(settings_page)
+        assert rows["RDL (clean)", "all"]["α₀"] == ("2, relative", "pool1 162", "fc 2.5")
+        assert rows["KD (clean)", "all"]["α₀"] == ("0.1",)
+        assert "divided by the squared mean distance of the teacher's RDM" in settings_page.texts["tries"]
+
+    def test_where_it_was_chosen_and_for_how_long_it_was_trained(self, settings_page):
+        rows = self.rows(settings_page)
+        assert rows["plain", "all"]["chosen among"] == ("2 candidates", "10 epochs each")
+        assert rows["RDL (clean)", "all"]["chosen among"] == (
+            "2 candidates",
+            "with the clean teacher",
+            "10 epochs each",
+        )
+        assert rows["RDL (clean)", "100"]["chosen among"][2:] == ("at 100 labels", "10 epochs each")
+        assert rows["KD (clean)", "all"]["chosen among"] == ("not tried",)
+        assert rows["hints (clean)", "all"]["epochs"] == ("20", "4 of them for the hint")
+        assert "Candidates were trained for fewer epochs than the runs." in settings_page.texts["tries"]
+
+    def test_updates_are_told_where_labels_are_few(self, settings_page):
+        rows = self.rows(settings_page)
+        assert rows["plain", "100"]["updates"] == ("10,000",)
+        assert rows["plain", "all"]["updates"] == ("",)
+
+
+class TestCalls:
+    def test_each_call_has_a_row(self, tmp_path):
+        folder = small(tmp_path, seeds=1)
+        calls = [
+            {"command": "brainrdl reproduce mnist --seeds 1", "threads": 2, "duration_seconds": 5400.0},
+            {"command": "brainrdl reproduce mnist --seeds 2", "threads": 1, "duration_seconds": 30.0},
+        ]
+        edit(folder, calls=calls)
+        page = read(write_report(folder))
+        assert page.tables["manifest", "Calls of the command"] == [
+            [("",), ("command",), ("threads",), ("duration seconds",)],
+            [("1",), ("brainrdl reproduce mnist --seeds 1",), ("2",), ("90 min",)],
+            [("2",), ("brainrdl reproduce mnist --seeds 2",), ("1",), ("30 s",)],
+        ]
+        assert not [field for field in page.table("manifest", "Manifest") if field.startswith("calls")]
+
+    def test_a_manifest_without_them(self, full):
+        assert ("manifest", "Calls of the command") not in full[1].tables
+        assert full[1].table("manifest", "Manifest")["command"]["value"][0].startswith("brainrdl reproduce mnist")
+
+
+@pytest.fixture(scope="module")
+def transfer(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("transfer")
+    arms = ("plain", "plain_readout", "teacher", "finetuning", "hints", "rdl", "rdl_corr")
+    small(folder, study="cifar100", arms=arms, teachers=("cifar10",), rdms=True, seeds=2)
+    baselines = {"rdl": "plain_readout", "rdl_corr": "plain_readout", "plain": None}
+    edit(folder, baselines=baselines, classes=[str(k) for k in range(100)])
+    results = pd.read_csv(folder / "results.csv").assign(validation_error=np.nan)  # all images are trained on
+    of_teacher = results["arm"] == "teacher"
+    results.loc[of_teacher, "dataset"] = "cifar10"
+    results.to_csv(folder / "results.csv", index=False)
+    histories = pd.read_csv(folder / "histories.csv").drop(columns=["validation_error", "validation_loss"])
+    histories.to_csv(folder / "histories.csv", index=False)
+    with np.load(folder / "correctness.npz") as file:
+        correctness = {name: file[name] for name in file.files}
+    own = {row: correctness.pop(row) for row in results.loc[of_teacher, "row"]}
+    np.savez(folder / "correctness.npz", **correctness)
+    np.savez(folder / "correctness-teachers.npz", ids=correctness["ids"], **own)
+    return read(write_report(folder)), correctness, results
+
+
+class TestTransfer:
+    """A study like the CIFAR-100 one: teachers with other classes, and RDL paired with a network with a readout."""
+
+    def test_each_method_is_compared_with_its_own_baseline(self, transfer):
+        page, correctness, _ = transfer
+        table = page.table("errors")
+        for name, row, baseline, told in (
+            ("RDL (cifar10)", "rdl-cifar10", "plain_readout", "to plain with readout"),
+            ("hints (cifar10)", "hints-cifar10", "plain", "to plain"),
+        ):
+            ours, its = (np.stack([correctness[f"{n}-seed{k}"] for k in range(2)]) for n in (row, baseline))
+            estimate, low, high = crossed_bootstrap(ours, its)
+            expected = (signed(estimate), f"[{signed(low)}, {signed(high)}]", told)
+            assert table[name]["difference to the baseline, points"] == expected
+        assert "A negative difference: errs less than the method named below it." in page.texts["errors"]
+        opening = page.texts[""]
+        assert opening.index("% of plain with readout, a difference") < opening.index("% of plain, a difference")
+        assert "all pairs of held-out images" in page.texts["geometry"]
+        assert "▼ marks a mean below its baseline's" in page.texts["geometry"]
+
+    def test_the_teacher_stands_outside_the_students_tables(self, transfer):
+        page, _, results = transfer
+        assert "teacher (cifar10)" not in page.table("errors")
+        assert "teacher" not in page.table("tests")
+        error = results.loc[results["arm"] == "teacher", "test_error"].mean()
+        assert (
+            f"The CIFAR-10 teacher has other classes, hence no row: its test error is {number(error)} % of 2,000 "
+            "CIFAR-10 images, mean of 2 seeds (the paper's: 8.0 %)."
+        ) in page.texts["errors"]
+        assert "each trained on 50,000 CIFAR-100 images for 20 epochs" in page.texts[""]
+
+    def test_nothing_was_held_out(self, transfer):
+        page, _, _ = transfer
+        assert "validation error, %" not in page.table("errors")["plain"]
+        assert "errors on training images; none were held out in the final training." in page.texts["curves"]
+
+    def test_it_shows_the_papers_other_half(self, transfer):
+        page, _, _ = transfer
+        places = {key: f"the paper's {place}" for key, place in PAPER["cifar100"].places.items()}
+        assert places["tests"] == "the paper's Table 5"
+        for key, place in places.items():
+            assert place in page.texts[key]
+        assert "the paper's Figure" not in page.texts["rdms"]
+        assert page.table("tests")["RDL"]["plain"] == (".00 ←",)
+
+
 class TestRefusals:
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            (
+                {"calls": {"command": "x"}},
+                "has calls {'command': 'x'}; expected a list of objects, one per call of the command",
+            ),
+            ({"baselines": ["plain"]}, "has baselines ['plain']; expected an object of arm and arm"),
+        ],
+    )
+    def test_a_manifest_of_another_form(self, tmp_path, changes, message):
+        folder = small(tmp_path, seeds=1)
+        edit(folder, **changes)
+        with pytest.raises(ValueError, match="expected") as caught:
+            write_report(folder)
+        assert str(caught.value) == f"{folder / 'manifest.json'} {message}"
+
+    def test_settings_of_another_form(self, tmp_path):
+        folder = small(tmp_path, seeds=1)
+        (folder / "results.json").write_text('{"rows": [{"row": "plain-seed0"}]}')
+        with pytest.raises(ValueError, match="setting") as caught:
+            write_report(folder)
+        assert str(caught.value) == (
+            f"{folder / 'results.json'} has no list of rows with a setting each; go on with the study to write it again"
+        )
+
     def test_missing_files_are_named(self, tmp_path):
         folder = small(tmp_path / "study", seeds=1)
         (folder / "manifest.json").unlink()

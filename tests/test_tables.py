@@ -72,6 +72,9 @@ class TestPaper:
         assert published_error("mnist", "teacher", "paper") == 0.56
         assert published_error("mnist", "rdl", "clean") is None
         assert published_error("mnist", "kd", "paper") is None
+        assert published_error("cifar100", "rdl", "cifar10") == 28.77
+        assert published_error("cifar100", "rdl", "paper") is None
+        assert PAPER["cifar100"].teacher_error == 8.0
         assert published_error("digits", "plain", "") is None
 
 
@@ -251,11 +254,13 @@ class TestErrorTable:
         assert plain["n_shared"] == 0
         assert np.isnan(plain[["difference", "crossed_low", "paired_low"]].to_numpy(float)).all()
 
-    def test_another_control(self):
-        results, correctness = study(THREE)
-        table = error_table(results, correctness, control=("rdl", "clean"), n_resamples=50).set_index("method")
-        assert table.loc["plain", "difference"] == pytest.approx(3.3 - 2.1)
-        assert np.isnan(table.loc["RDL (clean)", "difference"])
+    def test_another_baseline(self):
+        results, correctness = study(THREE | {("plain_readout", ""): [3.0, 3.0, 2.7]})
+        baselines = {"rdl": "plain_readout"}
+        table = error_table(results, correctness, baselines=baselines, n_resamples=50).set_index("method")
+        assert table.loc["RDL (clean)", "difference"] == pytest.approx(2.1 - 2.9)
+        assert table.loc["plain with readout", "difference"] == pytest.approx(2.9 - 3.3)
+        assert table["baseline"].tolist() == ["", "plain", "plain_readout", "plain_readout"]
 
     def test_a_study_that_the_paper_lacks(self):
         results, correctness = study(THREE)
@@ -337,6 +342,15 @@ class TestLabelsTable:
         assert line["p"] == pytest.approx(stats.binomtest(int(line["b"]), int(line["b"] + line["c"])).pvalue)
         assert np.isnan(table.loc[0, "p"])
 
+    def test_another_baseline(self):
+        arms = {("plain", ""): [9.0], ("plain_readout", ""): [8.0], ("rdl", "clean"): [5.0]}
+        few, correctness = study(arms, labels=100, seed=1)
+        table = labels_table(few, correctness, baselines={"rdl": "plain_readout"}, n_resamples=50)
+        line = table.set_index("method").loc["RDL (clean)"]
+        method, its = correctness["rdl-clean-labels100-seed0"], correctness["plain_readout-labels100-seed0"]
+        assert line["difference"] == pytest.approx(-3.0)
+        assert (line["b"], line["c"]) == ((method & ~its).sum(), (its & ~method).sum())
+
     def test_no_runs_with_few_labels(self):
         assert labels_table(*study(THREE)).empty
 
@@ -369,15 +383,15 @@ class TestGeometryTable:
             return table[(table["arm"] == arm) & (table["teacher"] == teacher) & table["labels"].isna()]
 
         line = all_labels("rdl", "clean")
-        assert line[["n_seeds", "e_aux", "correlation", "plain_e_aux", "ratio"]].to_numpy(float).tolist() == [
+        assert line[["n_seeds", "e_aux", "correlation", "baseline_e_aux", "ratio"]].to_numpy(float).tolist() == [
             pytest.approx([2, 3.0, 0.8, 4.0, 0.75])
         ]
         assert line[["n_shared", "n_below", "below"]].values.tolist() == [[2, 1, True]]
         plain = all_labels("plain", "paper")
-        assert plain[["e_aux", "plain_e_aux", "below"]].values.tolist() == [[2.0, 2.0, False]]
+        assert plain[["e_aux", "baseline_e_aux", "below"]].values.tolist() == [[2.0, 2.0, False]]
         alone = all_labels("hints", "clean")
         assert alone[["n_shared", "n_below", "below"]].values.tolist() == [[0, 0, False]]
-        assert alone[["plain_e_aux", "ratio"]].isna().all(axis=None)
+        assert alone[["baseline_e_aux", "ratio"]].isna().all(axis=None)
 
 
 class TestTriesTable:
@@ -422,7 +436,7 @@ class TestTriesTable:
         )
 
 
-@pytest.mark.parametrize("module", ["comparisons", "methods", "tables"])
+@pytest.mark.parametrize("module", ["comparisons", "methods", "settings", "tables"])
 def test_tables_read_no_files(module):
     source = (Path(__file__).parents[1] / "brainrdl" / "experiments" / "report" / f"{module}.py").read_text()
     assert not re.search(r"open\(|read_csv|np\.load|Path", source)

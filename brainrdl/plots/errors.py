@@ -198,7 +198,7 @@ def error_dots(results: pd.DataFrame, *, paper: Mapping[str, float] | None = Non
     Returns
     -------
     Figure
-        At the right the numbers drawn, ``mean [low, high]``.
+        At the right the numbers drawn, ``mean [low, high]``, or ``mean (seeds equal)`` where there is no interval.
 
     Raises
     ------
@@ -231,10 +231,12 @@ def error_dots(results: pd.DataFrame, *, paper: Mapping[str, float] | None = Non
         if paper and arm in paper:
             ax.plot(paper[arm], row, **published)
         spread = f" [{low:.2f}, {high:.2f}]" if np.isfinite(low) else ""
+        if high - low < 1e-9:  # an interval without width would claim certainty
+            spread = " (seeds equal)"
         ax.text(
             1.02,
             row,
-            f"{mean:.2f}{spread}",
+            f"{mean:.2f}{spread}".replace("-", "−"),
             transform=ax.get_yaxis_transform(),
             va="center",
             fontsize=FONT - 1,

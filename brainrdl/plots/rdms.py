@@ -281,7 +281,8 @@ def _panels(
             length = min(2.0, block)
             bar_ax = add_axes(left + (block - length) / 2, 0.4, length, 0.06)
         orientation: Literal["vertical", "horizontal"] = "vertical" if scale == "panel" else "horizontal"
-        bar = figure.colorbar(image, cax=bar_ax, orientation=orientation, ticks=limits[i, j], format="%.3g")
+        bar = figure.colorbar(image, cax=bar_ax, orientation=orientation)
+        bar.set_ticks(limits[i, j], labels=[_tick(end, limits[i, j]) for end in limits[i, j]])
         _style_bar(bar)
         if scale != "panel":
             low, high = bar.ax.get_xticklabels()
@@ -327,6 +328,11 @@ def _limits(squares: NDArray[np.float64]) -> tuple[float, float]:
     off = off[np.isfinite(off)]
     low, high = (float(off.min()), float(off.max())) if off.size else (0.0, 1.0)
     return (low, high) if high > low else (low, low + (abs(low) or 1.0))
+
+
+def _tick(value: float, limits: tuple[float, float]) -> str:
+    """Spell an end of a colour scale: 0 where it is rounding beside the other end, not 1e-08."""
+    return "0" if abs(value) < 1e-3 * max(map(abs, limits)) else f"{value:.3g}"
 
 
 def _colormap() -> Colormap:

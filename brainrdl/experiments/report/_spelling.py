@@ -20,16 +20,22 @@ def signed_number(value: float) -> str:
 
 
 def interval(low: float, high: float, *, signed: bool = False) -> str:
-    """In brackets: [1.00, 2.00]; nothing if unknown."""
-    if math.isnan(low):
+    """In brackets: [1.00, 2.00]; nothing if unknown or without width, as that of seeds which are all equal."""
+    if math.isnan(low) or has_no_width(low, high):
         return ""
     spell = signed_number if signed else number
     return f"[{spell(low)},\u00a0{spell(high)}]"
 
 
-def with_interval(estimate: str, low: float, high: float, *, signed: bool = False) -> tuple[str, ...]:
-    """The lines of a cell: an estimate, and its interval where there is one."""
-    return tuple(part for part in (estimate, interval(low, high, signed=signed)) if part) or ("",)
+def has_no_width(low: float, high: float) -> bool:
+    """Whether an interval is a point, but for rounding: what it is of did not vary."""
+    return high - low < 1e-9
+
+
+def with_interval(estimate: str, low: float, high: float, *, flat: str, signed: bool = False) -> tuple[str, ...]:
+    """The lines of a cell: an estimate, and its interval where there is one; `flat` says why it has no width."""
+    spread = flat if has_no_width(low, high) else interval(low, high, signed=signed)
+    return tuple(part for part in (estimate, spread) if part) or ("",)
 
 
 def p_value(p: float) -> str:

@@ -148,7 +148,7 @@ def mcnemar_table(
             p, b, c = mcnemar(right_a, right_b)
             better = "" if p >= SIGNIFICANT else first if b > c else second
             published = None
-            if study in paper.PAPER and {teacher_a, teacher_b} <= {"", "paper"}:
+            if study in paper.PAPER and all(map(paper.PAPER[study].taught_by, (teacher_a, teacher_b))):
                 published = paper.PAPER[study].test(arm_a, arm_b)
             paper_p, arrow = (published.p, published.better) if published else (np.nan, "")
             paper_better = {arm_a: first, arm_b: second}.get(arrow, "")

@@ -28,7 +28,9 @@ _PALETTE = tuple(
         *("plain_readout", "finetuning_replaced", "cka", "kd", "rkd", "sp"),
     )
 )
-_FIXED = ("pixels", "labels")  # layers that are the same whatever the network
+FIXED_LAYERS = ("pixels", "labels")
+"""Layers that are the same whatever the network."""
+
 _MODEL = re.compile(r"(?P<arm>\w+)(?: \((?P<teacher>\w+)\))?(?: (?P<labels>\d+) labels)?")
 
 
@@ -107,6 +109,32 @@ class Shown:
             columns=["name", "arm", "teacher", "labels"],
         )
         return [str(name) for name in self.methods(frame)["name"]]
+
+
+def spell_model(model: str) -> str:
+    """What a report calls a network.
+
+    Parameters
+    ----------
+    model : str
+        Its name in ``rdms.nc`` and ``mds.nc``.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> from brainrdl.experiments.report.figures import spell_model
+    >>> spell_model("rdl_corr (clean)"), spell_model("rdl (clean) 1000 labels")
+    ('scale-free RDL (clean)', 'RDL (clean) with 1,000 labels')
+    """
+    match = _MODEL.fullmatch(model)
+    if not match:
+        return model
+    return method_name(match["arm"], match["teacher"] or "") + (
+        f" with {int(match['labels']):,} labels" if match["labels"] else ""
+    )
 
 
 def render(figure: Figure, kind: Literal["svg", "png"]) -> bytes:
@@ -208,14 +236,14 @@ def rdm_figure(rdms: xr.DataArray, shown: Shown) -> Figure | None:
     if not names:
         return None
     at = {pair: k for k, pair in enumerate(zip(models, layers, strict=True))}
-    order = [k for layer in _FIXED[:1] if (k := _first(layers, layer)) is not None]
+    order = [k for layer in FIXED_LAYERS[:1] if (k := _first(layers, layer)) is not None]
     owners = [names[0]] * len(order)
-    inside = [layer for layer in dict.fromkeys(layers) if layer not in _FIXED]
+    inside = [layer for layer in dict.fromkeys(layers) if layer not in FIXED_LAYERS]
     for name in names:
         here = [at[name, layer] for layer in inside if (name, layer) in at]
         order += here
         owners += [name] * len(here)
-    for layer in _FIXED[1:]:
+    for layer in FIXED_LAYERS[1:]:
         k = _first(layers, layer)
         if k is not None:
             order.append(k)
@@ -253,9 +281,9 @@ def map_figure(distances: xr.DataArray, shown: Shown) -> tuple[Figure, float] | 
     models = [str(model) for model in distances["model"].values]
     layers = [str(layer) for layer in distances["layer"].values]
     names = shown.models(models)
-    fixed = [k for layer in _FIXED if (k := _first(layers, layer)) is not None]
+    fixed = [k for layer in FIXED_LAYERS if (k := _first(layers, layer)) is not None]
     points = fixed + [
-        k for name in names for k, model in enumerate(models) if model == name and layers[k] not in _FIXED
+        k for name in names for k, model in enumerate(models) if model == name and layers[k] not in FIXED_LAYERS
     ]
     if not names or len(points) < 3:
         return None
@@ -264,7 +292,7 @@ def map_figure(distances: xr.DataArray, shown: Shown) -> tuple[Figure, float] | 
     return mds_map(
         distances.values[np.ix_(points, points)],
         labels=[layers[k] for k in points],
-        groups=[None if layers[k] in _FIXED else _title(models[k]) for k in points],
+        groups=[None if layers[k] in FIXED_LAYERS else _title(models[k]) for k in points],
         paths=order,
         palette=_palette(names),
     )
@@ -283,7 +311,7 @@ def curve_figure(histories: pd.DataFrame, shown: Shown) -> Figure | None:
     Returns
     -------
     Figure or None
-        None where none of them is there.
+        Without a panel of validation images where none were held out; None where none of the methods is there.
 
     Examples
     --------
@@ -302,7 +330,8 @@ def curve_figure(histories: pd.DataFrame, shown: Shown) -> Figure | None:
         arm_name(str(arm)): [run for _, run in of_arm.groupby("row", sort=False)]
         for arm, of_arm in rows.groupby("arm", sort=False)
     }
-    return error_curves(runs, palette=_palette(list(dict.fromkeys(rows["arm"]))))
+    columns = [column for column in ("task_error", "validation_error") if rows[column].notna().any()]
+    return error_curves(runs, columns=columns, palette=_palette(list(dict.fromkeys(rows["arm"]))))
 
 
 def dots_figure(results: pd.DataFrame, published: dict[str, float]) -> Figure:

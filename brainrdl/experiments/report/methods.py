@@ -29,6 +29,7 @@ ARM_NAMES: Mapping[str, str] = {
 TEACHER_NAMES: Mapping[str, str] = {
     "paper": "the paper's teacher",
     "clean": "the clean teacher",
+    "cifar10": "the CIFAR-10 teacher",
     "labels": "the teacher trained on the labelled images alone",
 }
 """What a report calls each kind of teacher, in the order in which it lists them."""
@@ -56,6 +57,7 @@ ABOUT_ARMS: Mapping[str, str] = {
 ABOUT_TEACHERS: Mapping[str, str] = {
     "paper": "As in the paper, trained on other images than its students: the manifest names them.",
     "clean": "Trained on deformations of the student's own training images only. All choices were made with it.",
+    "cifar10": "Trained on CIFAR-10: other images and other classes than its students'. All choices were made with it.",
     "labels": "Trained on the labelled images alone, so that it knows no label that its students lack.",
 }
 """What a report says of each kind of teacher."""
@@ -122,6 +124,30 @@ def teacher_name(kind: str) -> str:
     'the clean teacher'
     """
     return TEACHER_NAMES.get(kind, kind)
+
+
+def baseline_of(arm: str, baselines: Mapping[str, str]) -> str | None:
+    """The arm that an arm is compared with.
+
+    Parameters
+    ----------
+    arm : str
+        As in the results.
+    baselines : mapping of str to str
+        Of a study: the arm with the same network and without the arm's terms, where that is not ``plain``.
+
+    Returns
+    -------
+    str or None
+        None for ``plain``.
+
+    Examples
+    --------
+    >>> from brainrdl.experiments.report.methods import baseline_of
+    >>> [baseline_of(arm, {"rdl": "plain_readout"}) for arm in ("rdl", "hints", "plain")]
+    ['plain_readout', 'plain', None]
+    """
+    return None if arm == "plain" else baselines.get(arm, "plain")
 
 
 def families(arms: Sequence[str]) -> list[tuple[str, ...]]:

@@ -8,6 +8,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from brainrdl.checkpoint import atomic_path
 from brainrdl.experiments.report import paper
 from brainrdl.experiments.report._spelling import date, unbroken
+from brainrdl.experiments.report.faults import faults
 from brainrdl.experiments.report.figures import render
 from brainrdl.experiments.report.findings import findings, summary
 from brainrdl.experiments.report.methods import distinct_networks
@@ -24,7 +25,8 @@ def write_report(folder: Path) -> Path:
     ----------
     folder : Path
         With ``results.csv``, ``correctness.npz`` and ``manifest.json``; and, as far as there are any,
-        ``histories.csv``, ``geometry.csv``, ``tries.csv``, ``rdms.nc`` and ``mds.nc``.
+        ``histories.csv``, ``geometry.csv``, ``tries.csv``, ``rdms.nc``, ``mds.nc``, ``results.json`` and
+        ``correctness-teachers.npz``.
 
     Returns
     -------
@@ -60,9 +62,13 @@ def write_report(folder: Path) -> Path:
         created=date(str(study.manifest.get("created", ""))),
         summary=unbroken(summary(study, networks)),
         findings=[unbroken(finding) for finding in findings(study, networks)],
+        faults=[unbroken(fault) for fault in faults(study, networks)],
         sections=sections(study, networks),
         notes=[str(note) for note in study.manifest.get("notes", ())],
+        study=study.name,
         in_paper=study.name in paper.PAPER,
+        baseline="its baseline" if set(study.baselines.values()) - {"plain"} else "plain",
+        validated=study.histories is not None and bool(study.histories["validation_error"].notna().any()),
         one_teacher=study.one_teacher,
         n_seeds=networks["seed"].nunique(),
         n_stimuli=0 if study.rdms is None else study.rdms.sizes["stimulus"],

@@ -35,15 +35,24 @@ class PublishedStudy:
     ----------
     train_size : int
         Images that a student is trained on, as the text says.
+    teacher : str
+        The kind of teacher, as ``results.csv`` calls it, that taught its students.
     test_errors : mapping of arm to float
         Percent (Table 3).
     tests : mapping of (arm, arm) to PublishedTest
         Each pair once, in the order of `ARMS` (Tables 2 and 5).
+    places : mapping of str to str
+        Where the paper shows what a section of the report shows, by the section's id.
+    teacher_error : float or None
+        Percent, of the teacher on its own test images; None where those are the students' (Table 3 has it).
     """
 
     train_size: int
+    teacher: str
     test_errors: Mapping[str, float]
     tests: Mapping[tuple[str, str], PublishedTest]
+    places: Mapping[str, str]
+    teacher_error: float | None = None
 
     def test(self, first: str, second: str) -> PublishedTest | None:
         """The test of two arms in either order, None where the paper has none.
@@ -65,10 +74,31 @@ class PublishedStudy:
         """
         return self.tests.get((first, second)) or self.tests.get((second, first))
 
+    def taught_by(self, kind: str) -> bool:
+        """Whether the paper has such students: taught by its teacher, or by none.
+
+        Parameters
+        ----------
+        kind : str
+            Kind of teacher, empty for none.
+
+        Returns
+        -------
+        bool
+
+        Examples
+        --------
+        >>> from brainrdl.experiments.report.paper import PAPER
+        >>> PAPER["mnist"].taught_by("paper"), PAPER["mnist"].taught_by("clean")
+        (True, False)
+        """
+        return kind in ("", self.teacher)
+
 
 PAPER: Mapping[str, PublishedStudy] = {
     "mnist": PublishedStudy(
         train_size=50_000,
+        teacher="paper",
         test_errors={
             "plain": 0.63,
             "teacher": 0.56,
@@ -94,9 +124,19 @@ PAPER: Mapping[str, PublishedStudy] = {
             ("deep_supervision", "rdl"): PublishedTest(0.39, ""),
             ("hints", "rdl"): PublishedTest(0.17, ""),
         },
+        places={
+            "errors": "Table 3",
+            "tests": "Table 2",
+            "output": "Figure 1a",
+            "rdms": "Figure 3",
+            "curves": "Figure 2",
+            "map": "Figure 4",
+        },
     ),
     "cifar100": PublishedStudy(
         train_size=50_000,
+        teacher="cifar10",
+        teacher_error=8.0,
         test_errors={
             "plain": 30.68,
             "finetuning": 38.75,
@@ -116,9 +156,16 @@ PAPER: Mapping[str, PublishedStudy] = {
             ("deep_supervision", "rdl"): PublishedTest(0.08, ""),
             ("hints", "rdl"): PublishedTest(0.05, ""),
         },
+        places={
+            "errors": "Table 3",
+            "tests": "Table 5",
+            "output": "Figure 1b",
+            "curves": "Figure 5",
+            "map": "Figure 6",
+        },
     ),
 }
-"""By the name of the study. Students were taught by the teacher of kind ``paper``."""
+"""By the name of the study."""
 
 
 def published_error(study: str, arm: str, teacher: str) -> float | None:
@@ -129,7 +176,7 @@ def published_error(study: str, arm: str, teacher: str) -> float | None:
     study : str
         Name of a study.
     arm, teacher : str
-        The method; the paper has no other teacher than ``paper``.
+        The method; the paper has one kind of teacher in each study.
 
     Returns
     -------
@@ -142,6 +189,6 @@ def published_error(study: str, arm: str, teacher: str) -> float | None:
     >>> published_error("mnist", "rdl", "paper"), published_error("mnist", "rdl", "clean")
     (0.49, None)
     """
-    if study not in PAPER or teacher not in ("", "paper"):
+    if study not in PAPER or not PAPER[study].taught_by(teacher):
         return None
     return PAPER[study].test_errors.get(arm)

@@ -12,7 +12,6 @@ from brainrdl.experiments.report._spelling import (
     capital,
     count,
     duration,
-    interval,
     number,
     p_value,
     share,
@@ -69,27 +68,32 @@ def errors(table: pd.DataFrame, caption: str, note: str = "", *, tested: bool = 
     caption, note : str
         Above and below the table.
     tested : bool
-        Whether it holds McNemar's tests against the control.
+        Whether it holds McNemar's tests against the baseline.
 
     Returns
     -------
     Table
-        Without the columns of paired intervals, tests and published errors where there are none.
+        Without the columns of paired intervals, tests, validation and published errors where there are none. Where
+        methods have different baselines, each difference names its own.
 
     Examples
     --------
     >>> import pandas as pd
     >>> from brainrdl.experiments.report.printed import errors
-    >>> line = {"method": "plain", "n_seeds": 1, "test_error": 3.4, "standard_error": 0.4, "validation_error": 3.5}
+    >>> line = {"method": "plain", "n_seeds": 1, "baseline": "", "test_error": 3.4}
+    >>> line |= {"standard_error": 0.4, "validation_error": 3.5}
     >>> unknown = ["low", "high", "difference", "crossed_low", "crossed_high", "paired_low", "paired_high"]
     >>> errors(pd.DataFrame([line | dict.fromkeys(unknown, float("nan"))]), "Test errors").rows
     ((('plain',), ('1',), ('3.40',), ('',), ('0.40',), ('3.50',)),)
     """
-    head = ["method", "seeds", "test error, %", "difference to plain, points", "paired t over seeds", "McNemar p"]
+    several = bool(set(table["baseline"]) - {"", "plain"})
+    to = f"difference to {'the baseline' if several else 'plain'}, points"
+    head = ["method", "seeds", "test error, %", to, "paired t over seeds", "McNemar p"]
     head += ["binomial SE", "validation error, %", "paper, %"]
     shown = dict.fromkeys(head, True) | {
         "paired t over seeds": bool(table["paired_low"].notna().any()),
         "McNemar p": tested,
+        "validation error, %": bool(table["validation_error"].notna().any()),
         "paper, %": "paper" in table and bool(table["paper"].notna().any()),
     }
     rows = []
@@ -98,9 +102,18 @@ def errors(table: pd.DataFrame, caption: str, note: str = "", *, tested: bool = 
         cells = (
             (str(line["method"]),),
             (str(line["n_seeds"]),),
-            with_interval(number(line["test_error"]), line["low"], line["high"]),
-            with_interval(signed_number(line["difference"]), line["crossed_low"], line["crossed_high"], signed=True),
-            (interval(line["paired_low"], line["paired_high"], signed=True),),
+            with_interval(number(line["test_error"]), line["low"], line["high"], flat="all seeds equal"),
+            (
+                *with_interval(
+                    signed_number(line["difference"]),
+                    line["crossed_low"],
+                    line["crossed_high"],
+                    signed=True,
+                    flat="the same images",
+                ),
+                *([f"to {arm_name(line['baseline'])}"] if several and line["baseline"] else []),
+            ),
+            with_interval("", line["paired_low"], line["paired_high"], signed=True, flat="the same in each"),
             ("",) if untested else (p_value(line["p"]), f"{line['b']:.0f} : {line['c']:.0f}"),
             (number(line["standard_error"]),),
             (number(line["validation_error"]),),
@@ -202,7 +215,7 @@ def tries(table: pd.DataFrame) -> Iterator[Table]:
 
     lines = _records(table)
     yield Table(
-        "The setting that each method was given",
+        "What was chosen on validation",
         tuple(head),
         tuple(tuple(start(line) + end(line)) for line in lines if line["chosen"]),
         "Chosen by validation error, then validation loss; the test set was not used. Each choice was made once and "
@@ -216,6 +229,57 @@ def tries(table: pd.DataFrame) -> Iterator[Table]:
         ),
         folded=True,
     )
+
+
+def settings(table: pd.DataFrame) -> Table:
+    """Print what `settings_table` says.
+
+    Parameters
+    ----------
+    table : DataFrame
+        What it says.
+
+    Returns
+    -------
+    Table
+        Updates are told where students have few labels.
+    """
+    few = bool(table["labels"].notna().any())
+    head = ["method", *(["labels"] if few else []), "learning rate", "weight decay", "α₀", "chosen among", "epochs"]
+    rows = []
+    for line in _records(table):
+        labels = ("all",) if math.isnan(line["labels"]) else (f"{line['labels']:,.0f}",)
+        origin = [f"as {arm_name(line['inherited_from'])}"] if line["inherited_from"] else []
+        times = [f"× {line['factor']:g}"] if line["factor"] != 1 else []
+        updates = ("",) if math.isnan(line["labels"]) else (f"{line['updates']:,}",)
+        cells = [
+            (str(line["method"]),),
+            *([labels] if few else []),
+            (f"{line['learning_rate']:g}", *(" ".join((*origin, *times)),) * bool(origin or times)),
+            (f"{line['weight_decay']:g}", *origin),
+            _alpha_cell(line),
+            _chosen_cell(line),
+            (
+                f"{line['epochs']}",
+                *([f"{line['hint_epochs']} of them for the hint"] if line["hint_epochs"] else []),
+            ),
+            *([updates] if few else []),
+        ]
+        rows.append(tuple(cells))
+    note = (
+        "Learning rate and weight decay at the start, of the first seed's run; “as” names the method whose choice it "
+    )
+    note += "took over. "
+    if table["relative"].any():
+        note += (
+            "RDL's α₀ is relative: in each layer it is divided by the squared mean distance of the teacher's RDM, and "
+            "what comes out in the first epoch is told below it. "
+        )
+    if (table["tried_epochs"] < table["epochs"]).any():
+        note += "Candidates were trained for fewer epochs than the runs. "
+    if few:
+        note += "With few labels an epoch is a share of the updates, of which every run has the same number. "
+    return Table("What each method was trained with", (*head, *(["updates"] if few else [])), tuple(rows), note.strip())
 
 
 def key(networks: pd.DataFrame) -> Iterator[Table]:
@@ -256,11 +320,18 @@ def manifest(study: StudyFiles) -> Iterator[Table]:
     Yields
     ------
     Table
-        Both folded.
+        The calls of the command, where they are told; manifest and runs, folded.
     """
-    flat = [
-        (key, value) for key, value in _flat(study.manifest) if key.split(".")[0] not in ("notes", "classes", "title")
-    ]
+    calls = list(study.manifest.get("calls", ()))
+    if calls:
+        columns = list(dict.fromkeys(str(column) for call in calls for column in call))
+        yield Table(
+            "Calls of the command",
+            ("", *(column.replace("_", " ") for column in columns)),
+            tuple(((str(k + 1),), *((_told(call.get(c), c),) for c in columns)) for k, call in enumerate(calls)),
+        )
+    apart = ("notes", "classes", "title", "calls")
+    flat = [(field, value) for field, value in _flat(study.manifest) if field.split(".")[0] not in apart]
     classes = ", ".join(str(name) for name in study.manifest.get("classes", ()))
     rows = [*flat, *([("classes", classes)] if classes else [])]
     yield Table("Manifest", ("field", "value"), tuple(((k,), (v,)) for k, v in rows), folded=True)
@@ -275,6 +346,36 @@ def manifest(study: StudyFiles) -> Iterator[Table]:
         ),
         folded=True,
     )
+
+
+def _alpha_cell(line: Mapping[str, Any]) -> tuple[str, ...]:
+    if math.isnan(line["alpha0"]):
+        return ("",)
+    alphas = line["alphas"] if line["relative"] else {}
+    return (
+        f"{line['alpha0']:g}{', relative' if line['relative'] else ''}",
+        *(f"{layer} {alpha:.3g}" for layer, alpha in alphas.items()),
+    )
+
+
+def _chosen_cell(line: Mapping[str, Any]) -> tuple[str, ...]:
+    if not line["n_tried"]:
+        return ("not tried",)
+    told = [count(line["n_tried"], "candidate")]
+    if line["tried_teacher"]:
+        told.append(f"with {teacher_name(line['tried_teacher'])}")
+    if not math.isnan(line["tried_labels"]):
+        told.append(f"at {line['tried_labels']:,.0f} labels")
+    return (*told, f"{count(int(line['tried_epochs']), 'epoch')} each")
+
+
+def _told(value: Any, column: str) -> str:
+    """A field of a call; durations in the unit that suits them."""
+    if value is None:
+        return ""
+    if isinstance(value, float | int) and ("seconds" in column or "duration" in column):
+        return duration(float(value))
+    return as_text(value) if not isinstance(value, list | dict) else ", ".join(text for _, text in _flat(value))
 
 
 def _geometry_cell(line: Mapping[str, Any] | None, method: str) -> tuple[str, ...]:

@@ -8,9 +8,10 @@ from typing import Literal
 import pandas as pd
 from matplotlib.figure import Figure
 
-from brainrdl.experiments.report import printed, tables
+from brainrdl.experiments.report import paper, printed, tables
 from brainrdl.experiments.report._spelling import count
 from brainrdl.experiments.report.comparisons import mcnemar_table
+from brainrdl.experiments.report.faults import constant_layers, spell_layers
 from brainrdl.experiments.report.figures import (
     Shown,
     curve_figure,
@@ -23,25 +24,9 @@ from brainrdl.experiments.report.figures import (
 from brainrdl.experiments.report.findings import error_note
 from brainrdl.experiments.report.methods import families, kinds_of, teacher_name, with_labels
 from brainrdl.experiments.report.printed import Table
+from brainrdl.experiments.report.settings import settings_table
 from brainrdl.experiments.report.study_files import StudyFiles
 
-_NUMBERS = {
-    "mnist": {
-        "errors": "Table 3",
-        "tests": "Table 2",
-        "output": "Figure 1a",
-        "rdms": "Figure 3",
-        "curves": "Figure 2",
-        "map": "Figure 4",
-    },
-    "cifar100": {
-        "errors": "Table 3",
-        "tests": "Table 5",
-        "output": "Figure 1b",
-        "curves": "Figure 5",
-        "map": "Figure 6",
-    },
-}
 _FAMILIES = ("paper-methods", "further-methods")
 
 
@@ -111,11 +96,11 @@ def sections(study: StudyFiles, networks: pd.DataFrame) -> list[Section]:
     list of Section
         In order. One that has neither items nor anything to say of their absence is left out.
     """
-    numbers = _NUMBERS.get(study.name, {})
+    places = paper.PAPER[study.name].places if study.name in paper.PAPER else {}
     shown = _shown(networks)
 
     def section(key: str, heading: str, items: Iterable[Table | Picture], absent: str = "") -> Section:
-        return Section(key, heading, numbers.get(key, ""), tuple(items), absent)
+        return Section(key, heading, places.get(key, ""), tuple(items), absent)
 
     every = [
         section("errors", "Test errors", _errors(study, networks), "No run had all labels."),
@@ -148,9 +133,9 @@ def sections(study: StudyFiles, networks: pd.DataFrame) -> list[Section]:
         ),
         section(
             "tries",
-            "What was chosen on validation",
-            _tries(study),
-            "The study left no tries.csv, or nothing was to be chosen.",
+            "Settings, and how they were chosen",
+            _settings(study, networks),
+            "The study left neither results.json nor tries.csv, so the methods' settings are not known here.",
         ),
         section("statistics", "How the numbers are made", (), " "),
         section("key", "Methods and teachers", printed.key(networks)),
@@ -160,13 +145,13 @@ def sections(study: StudyFiles, networks: pd.DataFrame) -> list[Section]:
 
 
 def _errors(study: StudyFiles, networks: pd.DataFrame) -> Iterator[Table | Picture]:
-    runs = with_labels(networks, None)
+    runs = study.on_the_test_set(with_labels(networks, None))
     if runs.empty:
         return
-    table = tables.error_table(runs, study.correctness, study=study.name)
+    table = tables.error_table(runs, study.correctness, study=study.name, baselines=study.baselines)
     published = table.dropna(subset="paper").set_index("method")["paper"]
     yield printed.errors(
-        table, "Test error of each method, all training images labelled", error_note(study, runs, table)
+        table, "Test error of each method, all training images labelled", error_note(study, networks, table)
     )
     caption = "Test errors of single seeds."
     if (table["n_seeds"] > 1).any():
@@ -183,9 +168,9 @@ def _errors(study: StudyFiles, networks: pd.DataFrame) -> Iterator[Table | Pictu
 
 def _tests(study: StudyFiles, networks: pd.DataFrame, shown: list[tuple[str, Shown]]) -> Iterator[Table]:
     for name, methods in shown:
-        runs = methods.methods(networks)
+        runs = study.on_the_test_set(methods.methods(networks))
         runs = runs[runs["seed"] == runs["seed"].min()]
-        comparable = methods.teacher in ("", "paper") and methods.labels is None and name.startswith(_FAMILIES[0])
+        comparable = methods.labels is None and name.startswith(_FAMILIES[0])
         table = mcnemar_table(runs, study.correctness, study=study.name if comparable else "")
         if len(table):
             about = f"networks of seed {runs['seed'].iloc[0]}, {count(len(table), 'test')}"
@@ -193,7 +178,7 @@ def _tests(study: StudyFiles, networks: pd.DataFrame, shown: list[tuple[str, Sho
 
 
 def _labels(study: StudyFiles, networks: pd.DataFrame) -> Iterator[Table | Picture]:
-    table = tables.labels_table(networks, study.correctness)
+    table = tables.labels_table(study.on_the_test_set(networks), study.correctness, baselines=study.baselines)
     if table.empty:
         return
     for kind in kinds_of(networks[networks["labels"].notna()]) or [""]:
@@ -214,14 +199,15 @@ def _labels(study: StudyFiles, networks: pd.DataFrame) -> Iterator[Table | Pictu
 def _curves(study: StudyFiles, shown: list[tuple[str, Shown]]) -> Iterator[Picture]:
     if study.histories is None:
         return
+    histories = study.on_the_test_set(study.histories)  # errors among other classes say nothing beside these
     for name, methods in shown:
-        figure = curve_figure(study.histories, methods)
+        figure = curve_figure(histories, methods)
         if figure is not None:
             yield Picture(
                 f"curves-{name}",
                 figure,
-                "Training and validation error against epochs, a line per method.",
-                f"{_described(name, methods, methods.methods(study.histories))}.",
+                "Errors against epochs, a line per method.",
+                f"{_described(name, methods, methods.methods(histories))}.",
             )
 
 
@@ -252,23 +238,30 @@ def _rdms(study: StudyFiles, shown: list[tuple[str, Shown]]) -> Iterator[Picture
 def _maps(study: StudyFiles, shown: list[tuple[str, Shown]]) -> Iterator[Picture]:
     if study.mds is None:
         return
+    constant = constant_layers(study.rdms, study.mds)
     for name, methods in shown:
         drawn = map_figure(study.mds, methods)
         if drawn is not None:
+            here = methods.models([model for model, _ in constant])
+            left_out = [pair for pair in constant if pair[0] in here]
             yield Picture(
                 f"map-{name}",
                 drawn[0],
                 "Each network's layers as a path of points from the pixels to the labels.",
-                f"{_described(name, methods, None)}; stress-1 {drawn[1]:.3f}.",
+                f"{_described(name, methods, None)}; stress-1 {drawn[1]:.3f}."
+                + (f" Left out, their RDMs being constant: {spell_layers(left_out)}." if left_out else ""),
             )
 
 
 def _geometry(study: StudyFiles) -> Iterator[Table]:
     if study.geometry is not None and not study.geometry.empty:
-        yield from printed.geometry(tables.geometry_table(study.geometry))
+        yield from printed.geometry(tables.geometry_table(study.geometry, study.baselines))
 
 
-def _tries(study: StudyFiles) -> Iterator[Table]:
+def _settings(study: StudyFiles, networks: pd.DataFrame) -> Iterator[Table]:
+    table = settings_table(study, networks)
+    if len(table):
+        yield printed.settings(table)
     if study.tries is not None and not study.tries.empty:
         yield from printed.tries(tables.tries_table(study.tries))
 

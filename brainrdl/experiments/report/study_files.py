@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,7 +24,7 @@ RESULTS = (
 )
 _COLUMNS = {
     "results.csv": RESULTS,
-    "histories.csv": ("row", "arm", "teacher", "labels", "seed", "epoch", "task_error", "validation_error"),
+    "histories.csv": ("row", "arm", "teacher", "labels", "seed", "epoch", "task_error"),
     "geometry.csv": ("row", "arm", "labels", "seed", "teacher", "layer", "e_aux", "correlation"),
     "tries.csv": (
         *("arm", "labels", "teacher", "try", "setting"),
@@ -52,6 +52,11 @@ class StudyFiles:
         None where the study left none.
     rdms, mds : DataArray or None
         Labelled RDMs of Figure 3, and distances between RDMs of Figure 4.
+    settings : mapping of str to mapping, or None
+        By row: the knobs that the run was given, its baseline's among them; None where the study left none.
+    teacher_correctness : mapping of str to ndarray of bool, shape (teachers' test images,)
+        By row, of teachers that have other classes than the students and so a test set of their own; empty where there
+        are none.
     """
 
     results: pd.DataFrame
@@ -63,6 +68,34 @@ class StudyFiles:
     tries: pd.DataFrame | None = None
     rdms: xr.DataArray | None = None
     mds: xr.DataArray | None = None
+    settings: Mapping[str, Mapping[str, float]] | None = None
+    teacher_correctness: Correctness = field(default_factory=dict)
+
+    def on_the_test_set(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Select rows of networks that are scored on the students' test images.
+
+        Parameters
+        ----------
+        frame : DataFrame
+            With column ``row``.
+
+        Returns
+        -------
+        DataFrame
+            Without teachers that have a test set of their own.
+        """
+        return frame[~frame["row"].isin(list(self.teacher_correctness))]
+
+    @property
+    def baselines(self) -> Mapping[str, str]:
+        """See `baseline_of`."""
+        return {arm: name for arm, name in self.manifest.get("baselines", {}).items() if name}
+
+    @property
+    def recipe(self) -> Mapping[str, Any]:
+        """Everything that was set, empty where the manifest does not say."""
+        recipe = self.manifest.get("configuration", {}).get("recipe", {})
+        return recipe if isinstance(recipe, Mapping) else {}
 
     @property
     def name(self) -> str:
@@ -82,7 +115,8 @@ def read_study(folder: Path) -> StudyFiles:
     ----------
     folder : Path
         With ``results.csv``, ``correctness.npz`` and ``manifest.json``; and, as far as there are any,
-        ``histories.csv``, ``geometry.csv``, ``tries.csv``, ``rdms.nc`` and ``mds.nc``.
+        ``histories.csv``, ``geometry.csv``, ``tries.csv``, ``rdms.nc``, ``mds.nc``, ``results.json`` and
+        ``correctness-teachers.npz``.
 
     Returns
     -------
@@ -113,9 +147,13 @@ def read_study(folder: Path) -> StudyFiles:
         )
     results = _read_table(folder / "results.csv")
     correctness, n_images = _read_correctness(folder / "correctness.npz")
-    study = StudyFiles(results, correctness, n_images, _read_manifest(folder / "manifest.json"))
+    elsewhere, _ = _if_there(folder / "correctness-teachers.npz", _read_correctness) or ({}, 0)
+    study = StudyFiles(
+        results, correctness, n_images, _read_manifest(folder / "manifest.json"), teacher_correctness=elsewhere
+    )
     try:
-        check_results(study.results, study.correctness, one_teacher=study.one_teacher)
+        check_results(study.on_the_test_set(results), correctness, one_teacher=study.one_teacher)
+        check_results(results[results["row"].isin(list(elsewhere))], elsewhere, one_teacher=study.one_teacher)
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from error
     return replace(
@@ -125,6 +163,7 @@ def read_study(folder: Path) -> StudyFiles:
         tries=_if_there(folder / "tries.csv", _read_table),
         rdms=_if_there(folder / "rdms.nc", _read_rdms),
         mds=_if_there(folder / "mds.nc", _read_array),
+        settings=_if_there(folder / "results.json", _read_settings),
     )
 
 
@@ -209,7 +248,10 @@ def _read_table(path: Path) -> pd.DataFrame:
     lacking = [column for column in _COLUMNS[path.name] if column not in table]
     if lacking:
         raise ValueError(f"{path} lacks the columns {', '.join(lacking)}; it has {', '.join(table.columns)}")
-    return table.assign(teacher=table["teacher"].fillna(""))
+    table = table.assign(teacher=table["teacher"].fillna(""))
+    if path.name == "histories.csv" and "validation_error" not in table:
+        table["validation_error"] = np.nan  # no run held images out
+    return table
 
 
 def _read_correctness(path: Path) -> tuple[dict[str, NDArray[np.bool_]], int]:
@@ -232,7 +274,21 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         manifest = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(manifest, dict) or "study" not in manifest:
         raise ValueError(f"{path} names no study; expected an object with the key 'study'")
+    if not isinstance(manifest.get("baselines", {}), dict):
+        raise ValueError(f"{path} has baselines {manifest['baselines']!r}; expected an object of arm and arm")
+    calls = manifest.get("calls", [])
+    if not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):
+        raise ValueError(f"{path} has calls {calls!r}; expected a list of objects, one per call of the command")
     return manifest
+
+
+def _read_settings(path: Path) -> dict[str, dict[str, float]]:
+    with _reading(path, "JSON file", json.JSONDecodeError, UnicodeDecodeError):
+        content = json.loads(path.read_text(encoding="utf-8"))
+    rows = content.get("rows") if isinstance(content, dict) else None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) and {"row", "setting"} <= set(row) for row in rows):
+        raise ValueError(f"{path} has no list of rows with a setting each; go on with the study to write it again")
+    return {str(row["row"]): dict(row["setting"]) for row in rows}
 
 
 def _read_array(path: Path) -> xr.DataArray:

@@ -1,17 +1,18 @@
-"""The tables of a report, as functions of what a study leaves behind.
+"""The tables of a report that are made of errors, geometries and tries.
 
 All take and return DataFrames and read no files. Errors are in percent, differences in percentage points. What the data
 cannot say is NaN: a study with one seed has no interval over trainings.
 """
 
 import json
+from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
 
 from brainrdl.experiments.report import paper
 from brainrdl.experiments.report.comparisons import NO_DIFFERENCE, Correctness, difference, mcnemar_table
-from brainrdl.experiments.report.methods import METHOD, arm_name, in_order, method_name
+from brainrdl.experiments.report.methods import METHOD, arm_name, baseline_of, in_order, method_name
 from brainrdl.inference import binomial_standard_error, t_interval
 
 
@@ -20,10 +21,10 @@ def error_table(
     correctness: Correctness,
     *,
     study: str = "",
-    control: tuple[str, str] = ("plain", ""),
+    baselines: Mapping[str, str] | None = None,
     n_resamples: int = 10_000,
 ) -> pd.DataFrame:
-    """Table 3: the test error of each method, and how far it is from that of the control.
+    """Table 3: the test error of each method, and how far it is from that of its baseline.
 
     Parameters
     ----------
@@ -33,18 +34,19 @@ def error_table(
         By row.
     study : str
         Name of the study, for the paper's numbers.
-    control : (str, str)
-        The method that the others are compared with.
+    baselines : mapping of str to str, optional
+        See `baseline_of`.
     n_resamples : int
         Of the crossed bootstrap.
 
     Returns
     -------
     DataFrame
-        One row per method: ``arm, teacher, method, n_seeds``; ``test_error, low, high``: mean and 95 % t interval over
+        One row per method: ``arm, teacher, method, n_seeds``; ``baseline``: the arm that it is compared with, empty for
+        ``plain``; ``test_error, low, high``: mean and 95 % t interval over
         seeds; ``standard_error``: binomial, of one network with that error; ``validation_error``: mean;
-        ``n_shared, difference, crossed_low, crossed_high, paired_low, paired_high``: see `Difference`, NaN for the
-        control itself; ``paper``: the published test error.
+        ``n_shared, difference, crossed_low, crossed_high, paired_low, paired_high``: see `Difference`, NaN for
+        ``plain``; ``paper``: the published test error.
 
     Examples
     --------
@@ -61,15 +63,17 @@ def error_table(
     for (arm, teacher), runs in in_order(results).groupby(list(METHOD), sort=False):
         method = (str(arm), str(teacher))
         mean, low, high = t_interval(runs["test_error"].to_numpy(float))
+        baseline = baseline_of(method[0], baselines or {})
         compared = NO_DIFFERENCE
-        if method != control:
-            compared = difference(results, correctness, method, control, n_resamples=n_resamples)
+        if baseline is not None:
+            compared = difference(results, correctness, method, (baseline, ""), n_resamples=n_resamples)
         lines.append(
             {
                 "arm": arm,
                 "teacher": teacher,
                 "method": method_name(*method),
                 "n_seeds": len(runs),
+                "baseline": baseline or "",
                 "test_error": mean,
                 "low": low,
                 "high": high,
@@ -88,7 +92,13 @@ def error_table(
     return table.astype({"paper": float}) if lines else table
 
 
-def labels_table(results: pd.DataFrame, correctness: Correctness, *, n_resamples: int = 10_000) -> pd.DataFrame:
+def labels_table(
+    results: pd.DataFrame,
+    correctness: Correctness,
+    *,
+    baselines: Mapping[str, str] | None = None,
+    n_resamples: int = 10_000,
+) -> pd.DataFrame:
     """Compare the methods at each number of labelled images.
 
     Parameters
@@ -97,15 +107,17 @@ def labels_table(results: pd.DataFrame, correctness: Correctness, *, n_resamples
         As `distinct_networks` leaves them; runs with all labels are passed over.
     correctness : mapping of str to ndarray of bool, shape (test images,)
         By row.
+    baselines : mapping of str to str, optional
+        See `baseline_of`.
     n_resamples : int
         Of the crossed bootstrap.
 
     Returns
     -------
     DataFrame
-        What `error_table` says, for ``labels`` ascending, and ``p, b, c``: McNemar's exact test against the control
+        What `error_table` says, for ``labels`` ascending, and ``p, b, c``: McNemar's exact test against the baseline
         for the networks of the first seed; b is the number of images that only the method gets right, c that only the
-        control gets right. Not corrected for the number of tests.
+        baseline gets right. Not corrected for the number of tests.
 
     Examples
     --------
@@ -120,31 +132,35 @@ def labels_table(results: pd.DataFrame, correctness: Correctness, *, n_resamples
     parts = []
     for labels in sorted(results["labels"].dropna().unique()):
         runs = results[results["labels"] == labels]
-        part = error_table(runs, correctness, n_resamples=n_resamples).drop(columns="paper")
+        part = error_table(runs, correctness, baselines=baselines, n_resamples=n_resamples).drop(columns="paper")
         part.insert(0, "labels", int(labels))
-        tests = mcnemar_table(runs, correctness)
-        tests = tests[tests["first"] == method_name("plain", "")].rename(columns={"second": "method"})
-        # as printed there, b counts the images that only the control gets right
-        swapped = tests[["method", "p", "b", "c"]].rename(columns={"b": "c", "c": "b"})
-        parts.append(part.merge(swapped, on="method", how="left"))
+        tests = mcnemar_table(runs, correctness).rename(columns={"first": "against", "second": "method"})
+        # as printed there, b counts the images that only the first, here the baseline, gets right
+        swapped = tests[["against", "method", "p", "b", "c"]].rename(columns={"b": "c", "c": "b"})
+        against = [arm_name(arm) for arm in part["baseline"]]
+        joined = part.assign(against=against).merge(swapped, on=["against", "method"], how="left")
+        parts.append(joined.drop(columns="against"))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
-def geometry_table(geometry: pd.DataFrame) -> pd.DataFrame:
+def geometry_table(geometry: pd.DataFrame, baselines: Mapping[str, str] | None = None) -> pd.DataFrame:
     """How far each method's geometry is from the teacher's, layer by layer.
 
     Parameters
     ----------
     geometry : DataFrame
         One row per run, teacher and layer: ``arm, labels, seed, teacher, layer, e_aux, correlation``.
+    baselines : mapping of str to str, optional
+        See `baseline_of`.
 
     Returns
     -------
     DataFrame
         One row per number of labels (NaN: all), method, teacher and layer: ``labels, arm, teacher, method, layer``;
-        ``n_seeds``; ``e_aux, correlation``: means over seeds; ``plain_e_aux``: plain's mean against the same teachers;
-        ``ratio``: e_aux over it; ``n_shared, n_below``: seeds that both have, and in how many of them e_aux is below
-        plain's; ``below``: whether the mean is. Methods in the order of a report, layers in that of the input.
+        ``n_seeds``; ``e_aux, correlation``: means over seeds; ``baseline_e_aux``: its baseline's mean against the same
+        teachers (plain's own for plain); ``ratio``: e_aux over it; ``n_shared, n_below``: seeds that both have, and in
+        how many of them e_aux is below the baseline's; ``below``: whether the mean is. Methods in the order of a
+        report, layers in that of the input.
 
     Examples
     --------
@@ -161,12 +177,13 @@ def geometry_table(geometry: pd.DataFrame) -> pd.DataFrame:
         ["labels", "arm", "teacher", "layer"], sort=False, dropna=False
     ):
         same = ordered["labels"].isin([labels])
-        plain = ordered[
-            same & (ordered["arm"] == "plain") & (ordered["teacher"] == teacher) & (ordered["layer"] == layer)
+        baseline = baseline_of(str(arm), baselines or {}) or "plain"
+        its = ordered[
+            same & (ordered["arm"] == baseline) & (ordered["teacher"] == teacher) & (ordered["layer"] == layer)
         ]
-        of_plain = plain.set_index("seed")["e_aux"]
-        shared = runs.set_index("seed")["e_aux"].to_frame("e_aux").join(of_plain.rename("plain"), how="inner")
-        e_aux, plain_e_aux = float(runs["e_aux"].mean()), float(of_plain.mean()) if len(of_plain) else np.nan
+        of_it = its.set_index("seed")["e_aux"]
+        shared = runs.set_index("seed")["e_aux"].to_frame("e_aux").join(of_it.rename("baseline"), how="inner")
+        e_aux, baseline_e_aux = float(runs["e_aux"].mean()), float(of_it.mean()) if len(of_it) else np.nan
         lines.append(
             {
                 "labels": labels,
@@ -177,11 +194,11 @@ def geometry_table(geometry: pd.DataFrame) -> pd.DataFrame:
                 "n_seeds": len(runs),
                 "e_aux": e_aux,
                 "correlation": float(runs["correlation"].mean()),
-                "plain_e_aux": plain_e_aux,
-                "ratio": e_aux / plain_e_aux if plain_e_aux else np.nan,
+                "baseline_e_aux": baseline_e_aux,
+                "ratio": e_aux / baseline_e_aux if baseline_e_aux else np.nan,
                 "n_shared": len(shared),
-                "n_below": int((shared["e_aux"] < shared["plain"]).sum()),
-                "below": e_aux < plain_e_aux,
+                "n_below": int((shared["e_aux"] < shared["baseline"]).sum()),
+                "below": e_aux < baseline_e_aux,
             }
         )
     return pd.DataFrame(lines)
