@@ -915,16 +915,17 @@ class TestSettings:
 
 
 class TestCalls:
-    def test_each_call_has_a_row(self, tmp_path):
+    @pytest.mark.parametrize("numbered", [False, True])
+    def test_each_call_has_a_row(self, tmp_path, numbered):
         folder = small(tmp_path, seeds=1)
         calls = [
             {"command": "brainrdl reproduce mnist --seeds 1", "threads": 2, "duration_seconds": 5400.0},
             {"command": "brainrdl reproduce mnist --seeds 2", "threads": 1, "duration_seconds": 30.0},
         ]
-        edit(folder, calls=calls)
+        edit(folder, calls={str(k): call for k, call in enumerate(calls, 1)} if numbered else calls)
         page = read(write_report(folder))
         assert page.tables["manifest", "Calls of the command"] == [
-            [("",), ("command",), ("threads",), ("duration seconds",)],
+            [("",), ("command",), ("threads",), ("time",)],
             [("1",), ("brainrdl reproduce mnist --seeds 1",), ("2",), ("90 min",)],
             [("2",), ("brainrdl reproduce mnist --seeds 2",), ("1",), ("30 s",)],
         ]
@@ -1008,7 +1009,7 @@ class TestRefusals:
         [
             (
                 {"calls": {"command": "x"}},
-                "has calls {'command': 'x'}; expected a list of objects, one per call of the command",
+                "has calls {'command': 'x'}; expected objects, one per call of the command, in order",
             ),
             ({"baselines": ["plain"]}, "has baselines ['plain']; expected an object of arm and arm"),
         ],

@@ -322,13 +322,12 @@ def manifest(study: StudyFiles) -> Iterator[Table]:
     Table
         The calls of the command, where they are told; manifest and runs, folded.
     """
-    calls = list(study.manifest.get("calls", ()))
-    if calls:
-        columns = list(dict.fromkeys(str(column) for call in calls for column in call))
+    if study.calls:
+        columns = list(dict.fromkeys(str(column) for call in study.calls for column in call))
         yield Table(
             "Calls of the command",
-            ("", *(column.replace("_", " ") for column in columns)),
-            tuple(((str(k + 1),), *((_told(call.get(c), c),) for c in columns)) for k, call in enumerate(calls)),
+            ("", *("time" if _is_time(column) else column.replace("_", " ") for column in columns)),
+            tuple(((str(k + 1),), *((_told(call.get(c), c),) for c in columns)) for k, call in enumerate(study.calls)),
         )
     apart = ("notes", "classes", "title", "calls")
     flat = [(field, value) for field, value in _flat(study.manifest) if field.split(".")[0] not in apart]
@@ -373,9 +372,13 @@ def _told(value: Any, column: str) -> str:
     """A field of a call; durations in the unit that suits them."""
     if value is None:
         return ""
-    if isinstance(value, float | int) and ("seconds" in column or "duration" in column):
+    if isinstance(value, float | int) and _is_time(column):
         return duration(float(value))
     return as_text(value) if not isinstance(value, list | dict) else ", ".join(text for _, text in _flat(value))
+
+
+def _is_time(column: str) -> bool:
+    return "seconds" in column or "duration" in column
 
 
 def _geometry_cell(line: Mapping[str, Any] | None, method: str) -> tuple[str, ...]:

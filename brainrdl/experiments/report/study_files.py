@@ -92,6 +92,11 @@ class StudyFiles:
         return {arm: name for arm, name in self.manifest.get("baselines", {}).items() if name}
 
     @property
+    def calls(self) -> list[Mapping[str, Any]]:
+        """What is known of each call of the command, the first one first; empty where the manifest does not say."""
+        return _values(self.manifest.get("calls", []))
+
+    @property
     def recipe(self) -> Mapping[str, Any]:
         """Everything that was set, empty where the manifest does not say."""
         recipe = self.manifest.get("configuration", {}).get("recipe", {})
@@ -277,9 +282,14 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     if not isinstance(manifest.get("baselines", {}), dict):
         raise ValueError(f"{path} has baselines {manifest['baselines']!r}; expected an object of arm and arm")
     calls = manifest.get("calls", [])
-    if not isinstance(calls, list) or not all(isinstance(call, dict) for call in calls):
-        raise ValueError(f"{path} has calls {calls!r}; expected a list of objects, one per call of the command")
+    if not isinstance(calls, list | dict) or not all(isinstance(call, dict) for call in _values(calls)):
+        raise ValueError(f"{path} has calls {calls!r}; expected objects, one per call of the command, in order")
     return manifest
+
+
+def _values(items: Any) -> list[Any]:
+    """What a list holds, or an object under numbers."""
+    return list(items.values()) if isinstance(items, Mapping) else list(items)
 
 
 def _read_settings(path: Path) -> dict[str, dict[str, float]]:
