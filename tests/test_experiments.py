@@ -30,6 +30,7 @@ from brainrdl.experiments import lab as lab_module
 from brainrdl.experiments import score as score_module
 from brainrdl.experiments._folder import locked
 from brainrdl.experiments.arms import Arm, Context, initialised, paper_arms, train
+from brainrdl.experiments.batches import Batches
 from brainrdl.experiments.digits import digits_study
 from brainrdl.experiments.mnist import mnist_study
 from brainrdl.experiments.recipe import Recipe, override, recipe_from, spelled
@@ -284,8 +285,8 @@ def test_the_test_set_is_opened_after_all_training(tmp_path: Path) -> None:
     study = digits_study()
     order: list[str] = []
 
-    def load(data_dir: Path | None, limit: int | None, download: bool) -> object:
-        splits = study.load(data_dir, limit, download)
+    def load(asked: Request) -> object:
+        splits = study.load(asked)
 
         def test() -> object:
             order.append("test")
@@ -347,14 +348,15 @@ def test_hidden_labels_do_not_reach_a_label_run(tmp_path: Path) -> None:
     weights = []
     for hidden in (rest, dataclasses.replace(rest, labels=rest.labels.flip(0))):
         context = Context(
-            dataclasses.replace(RECIPE, updates=6),
-            lambda: mnist_cnn(10, image_size=8),
-            labelled,
-            validation,
-            hidden,
-            initialised(lambda: mnist_cnn(10, image_size=8), 7),
-            Fabric(accelerator="cpu", devices=1),
-            0,
+            recipe=dataclasses.replace(RECIPE, updates=6),
+            model=lambda: mnist_cnn(10, image_size=8),
+            training=labelled,
+            validation=validation,
+            unlabelled=hidden,
+            teacher=initialised(lambda: mnist_cnn(10, image_size=8), 7),
+            batches=Batches(),
+            fabric=Fabric(accelerator="cpu", devices=1),
+            seed=0,
         )
         student, _ = train(arm, context, {"alpha0": 1.0}, tmp_path / str(len(weights)))
         weights.append(torch.cat([p.flatten() for p in student.parameters()]))
@@ -366,7 +368,17 @@ def context() -> Context:
     training, validation, _ = load_digits()
     make = lambda: mnist_cnn(10, image_size=8)  # noqa: E731
     fabric = Fabric(accelerator="cpu", devices=1)
-    return Context(RECIPE, make, training.take(range(150)), validation, None, initialised(make, 5), fabric, 0)
+    return Context(
+        recipe=RECIPE,
+        model=make,
+        training=training.take(range(150)),
+        validation=validation,
+        unlabelled=None,
+        teacher=initialised(make, 5),
+        batches=Batches(),
+        fabric=fabric,
+        seed=0,
+    )
 
 
 def arm_named(name: str) -> Arm:

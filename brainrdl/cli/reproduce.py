@@ -32,7 +32,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
         (cifar100_study, "the paper's CIFAR study: a teacher of CIFAR-10, students of CIFAR-100"),
     ):
         study = make()
-        one = studies.add_parser(study.name, help=text, description=text)
+        one = studies.add_parser(study.name, help=text, description=text, allow_abbrev=False)
         one.set_defaults(run=_run, study=make, labels=(), teacher=(), train_size=None)
         _add_options(one, study)
 

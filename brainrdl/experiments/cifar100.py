@@ -63,7 +63,7 @@ def _arms() -> tuple[Arm, ...]:
     """What is drawn to the teacher has a readout on top, and so its control has one too."""
     shared = {arm.name: arm for arm in paper_arms(*_RATES)}
     shared |= {name: replace(shared[name], network="readout", baseline="plain_readout") for name in _ON_READOUT}
-    # at a learning rate of 1 a relative α₀ of .3 and more let the first pool's features grow without bound
+    # a learning rate of 1 lets features grow without bound under a large α₀: with a briefly trained teacher under .3
     shared["rdl"] = replace(shared["rdl"], candidates=tuple({"alpha0": alpha0} for alpha0 in (0.1, 0.03, 0.3, 0.01)))
     finetuning = replace(
         shared["finetuning"], candidates=tuple({"learning_rate_factor": f} for f in (1, 0.3, 0.1, 0.03))

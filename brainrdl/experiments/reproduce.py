@@ -19,7 +19,7 @@ from brainrdl.experiments.lab import Lab, device_name
 from brainrdl.experiments.recipe import Recipe
 from brainrdl.experiments.recorded import read_row
 from brainrdl.experiments.report import write_report
-from brainrdl.experiments.score import write_geometry, write_mds, write_rdms, write_results
+from brainrdl.experiments.score import write_geometry, write_mds, write_rdms, write_results, write_teacher_output
 from brainrdl.experiments.study import Request, Row, Splits, Study, check, frozen, plan
 from brainrdl.inference import binomial_standard_error
 from brainrdl.precision import choose_precision
@@ -83,6 +83,7 @@ def reproduce(
             write_results(lab, rows)
             write_geometry(lab, rows)
             write_rdms(lab, rows)
+            write_teacher_output(lab, rows)
             write_mds(lab, rows)
         _write_manifest(lab)
         return write_report(request.out)
@@ -228,6 +229,7 @@ def _write_manifest(lab: Lab) -> None:
         "teacher_images": lab.splits.notes,
         "data": lab.splits.checksums,
         "one_teacher": lab.request.one_teacher,
+        "baselines": {arm.name: arm.baseline for arm in lab.study.arms},
         "classes": list(lab.splits.classes),
         "notes": notes,
     }

@@ -168,12 +168,19 @@ def write_rdms(lab: Lab, rows: list[Row]) -> None:
             rdms.append(distances.cpu().numpy())
             models.append(network.label)
             layers.append(layer)
-    names = [f"{model}/{layer}" for model, layer in zip(models, layers, strict=True)]
-    labelled = label_rdms(np.stack(rdms), list(shown.ids), names, "euclidean", {"model": models, "layer": layers})
-    classes = [shown.classes[int(label)] for label in shown.labels]
-    labelled.attrs["provenance"] = json.dumps({"classes": classes, "study": lab.study.name, "seed": 0})
-    with atomic_path(lab.request.out / "rdms.nc") as temporary:
-        labelled.to_netcdf(temporary, engine="h5netcdf")
+    _write_labelled(lab, "rdms.nc", shown, np.stack(rdms), models, layers)
+
+
+def write_teacher_output(lab: Lab, rows: list[Row]) -> None:
+    """Write Figure 1b's RDM: the output of a teacher with other classes for its own test images (output.nc)."""
+    if lab.splits.teacher_test is None:
+        return
+    shown = _of_each_class(lab.splits.teacher_test())
+    row = min((row for row in rows if row.teacher), key=lambda row: row.seed, default=None)
+    model = None if row is None else lab.teacher(row.teacher, lab.teacher_seed(row.seed), row.labels).model
+    if row is not None and model is not None:
+        output = _rdms(model, ["softmax"], lab.study.batches.tensor(shown), "euclidean")["softmax"].cpu().numpy()
+        _write_labelled(lab, "output.nc", shown, output[None], [f"teacher ({row.teacher})"], ["softmax"])
 
 
 def write_mds(lab: Lab, rows: list[Row], *, n_samples: int = 20, n_images: int = 100) -> None:
@@ -206,6 +213,17 @@ def write_mds(lab: Lab, rows: list[Row], *, n_samples: int = 20, n_images: int =
     )
     with atomic_path(lab.request.out / "mds.nc") as temporary:
         distance.to_netcdf(temporary, engine="h5netcdf")
+
+
+def _write_labelled(
+    lab: Lab, file: str, shown: LabelledImages, rdms: np.ndarray, models: list[str], layers: list[str]
+) -> None:
+    names = [f"{model}/{layer}" for model, layer in zip(models, layers, strict=True)]
+    labelled = label_rdms(rdms, list(shown.ids), names, "euclidean", {"model": models, "layer": layers})
+    classes = [shown.classes[int(label)] for label in shown.labels]
+    labelled.attrs["provenance"] = json.dumps({"classes": classes, "study": lab.study.name, "seed": 0})
+    with atomic_path(lab.request.out / file) as temporary:
+        labelled.to_netcdf(temporary, engine="h5netcdf")
 
 
 def _line(lab: Lab, row: Row, run: Run) -> dict[str, Any]:

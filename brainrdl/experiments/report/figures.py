@@ -167,7 +167,7 @@ def render(figure: Figure, kind: Literal["svg", "png"]) -> bytes:
 
 
 def example_rdm(rdms: xr.DataArray) -> Figure:
-    """Figure 1a: the RDM of a network's output, images grouped by class.
+    """Figure 1: the RDM of a network's output, images grouped by class.
 
     Parameters
     ----------

@@ -212,9 +212,10 @@ def _curves(study: StudyFiles, shown: list[tuple[str, Shown]]) -> Iterator[Pictu
 
 
 def _output(study: StudyFiles) -> Iterator[Picture]:
-    if study.rdms is not None and (study.rdms["layer"] == "softmax").any():
+    rdms = study.rdms if study.output is None else study.output
+    if rdms is not None and (rdms["layer"] == "softmax").any():
         alt = "RDM of a network's outputs for test images, ordered by class."
-        yield Picture("output-rdm", example_rdm(study.rdms), alt, "", "png")
+        yield Picture("output-rdm", example_rdm(rdms), alt, "", "png")
 
 
 def _rdms(study: StudyFiles, shown: list[tuple[str, Shown]]) -> Iterator[Picture]:

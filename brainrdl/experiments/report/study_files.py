@@ -52,6 +52,8 @@ class StudyFiles:
         None where the study left none.
     rdms, mds : DataArray or None
         Labelled RDMs of Figure 3, and distances between RDMs of Figure 4.
+    output : DataArray or None
+        Labelled RDM of a teacher's output for its own test images, where they are not the students'.
     settings : mapping of str to mapping, or None
         By row: the knobs that the run was given, its baseline's among them; None where the study left none.
     teacher_correctness : mapping of str to ndarray of bool, shape (teachers' test images,)
@@ -68,6 +70,7 @@ class StudyFiles:
     tries: pd.DataFrame | None = None
     rdms: xr.DataArray | None = None
     mds: xr.DataArray | None = None
+    output: xr.DataArray | None = None
     settings: Mapping[str, Mapping[str, float]] | None = None
     teacher_correctness: Correctness = field(default_factory=dict)
 
@@ -120,8 +123,8 @@ def read_study(folder: Path) -> StudyFiles:
     ----------
     folder : Path
         With ``results.csv``, ``correctness.npz`` and ``manifest.json``; and, as far as there are any,
-        ``histories.csv``, ``geometry.csv``, ``tries.csv``, ``rdms.nc``, ``mds.nc``, ``results.json`` and
-        ``correctness-teachers.npz``.
+        ``histories.csv``, ``geometry.csv``, ``tries.csv``, ``rdms.nc``, ``mds.nc``, ``output.nc``, ``results.json``
+        and ``correctness-teachers.npz``.
 
     Returns
     -------
@@ -168,6 +171,7 @@ def read_study(folder: Path) -> StudyFiles:
         tries=_if_there(folder / "tries.csv", _read_table),
         rdms=_if_there(folder / "rdms.nc", _read_rdms),
         mds=_if_there(folder / "mds.nc", _read_array),
+        output=_if_there(folder / "output.nc", _read_rdms),
         settings=_if_there(folder / "results.json", _read_settings),
     )
 
