@@ -51,9 +51,8 @@ def read_parts(assembly: xr.DataArray, given: Given, path: Path) -> Parts:
         assembly = assembly.expand_dims("time_bin")
     patterns = np.asarray(assembly.transpose("time_bin", "presentation", "neuroid").values, dtype=np.float64)
     ids = [str(value) for value in assembly[field].values.tolist()]
-    broken = [
-        stimulus for stimulus, row in zip(ids, np.isfinite(patterns).all(axis=(0, 2)).tolist(), strict=True) if not row
-    ]
+    finite = np.asarray(np.isfinite(patterns).all(axis=(0, 2))).tolist()
+    broken = [stimulus for stimulus, is_finite in zip(ids, finite, strict=True) if not is_finite]
     if broken:
         raise ValueError(
             f"{path}: patterns hold NaN or infinite values, for stimulus {name_some(list(dict.fromkeys(broken)))}; "

@@ -221,4 +221,5 @@ def _lost(rdms: xr.DataArray, written: Path, format: str) -> str | None:
 
 
 def _bare(rdms: xr.DataArray, name: object) -> xr.DataArray:
-    return rdms.coords[name].reset_coords(drop=True)
+    coord: xr.DataArray = rdms.coords[name].reset_coords(drop=True)
+    return coord
