@@ -4,7 +4,6 @@ import json
 import re
 import sys
 import warnings
-from itertools import product
 from pathlib import Path
 
 import h5py
@@ -96,16 +95,24 @@ def test_what_is_written_is_read(tmp_path, suffix, data):
     assert back.values.tobytes() == rdms.values.tobytes()
 
 
-@settings(
-    max_examples=2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
-)
-@given(rdms=labelled(holes=False))
-def test_every_format_becomes_every_other(tmp_path, rdms):
-    for source in SUFFIXES:
-        rdl.write_rdms(rdms, tmp_path / f"from.{source}")
-    for source, target in product(SUFFIXES, SUFFIXES):
+@pytest.mark.parametrize("source", SUFFIXES)
+def test_every_format_becomes_every_other(tmp_path, source):
+    rdms = several(2, n=4, subject=["ä", "b"], session=[2, 1], time=[0.1, np.nan]).assign_attrs(note="日本", share=0.5)
+    rdms = rdms.assign_coords(stimulus=[*"zä", "a b", "😀"], stimulus_=[*"zä", "a b", "😀"])
+    rdl.write_rdms(rdms, tmp_path / f"from.{source}")
+    for target in SUFFIXES:
         convert(tmp_path / f"from.{source}", tmp_path / f"to.{target}")
         xr.testing.assert_identical(rdl.read_rdms(tmp_path / f"to.{target}"), rdms)
+
+
+@settings(
+    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+)
+@given(rdms=labelled(holes=False), source=st.sampled_from(SUFFIXES), target=st.sampled_from(SUFFIXES))
+def test_any_rdms_survive_two_formats(tmp_path, rdms, source, target):
+    rdl.write_rdms(rdms, tmp_path / f"from.{source}")
+    convert(tmp_path / f"from.{source}", tmp_path / f"to.{target}")
+    xr.testing.assert_identical(rdl.read_rdms(tmp_path / f"to.{target}"), rdms)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -336,7 +343,8 @@ def test_several_descriptors_are_not_chosen_from(tmp_path):
     place = "rsatoolbox's RDMs"
     with raises(
         ValueError,
-        f"{place}: has several fields that could hold the stimulus ids: 'conds', 'image'; choose one: stimuli='conds'",
+        f"{place}: does not say which of its fields holds the stimulus ids: 'conds', 'image'; choose one: "
+        "stimuli='conds'",
     ):
         rdl.from_rsatoolbox(rdms, names="subj")
     with raises(
@@ -346,6 +354,17 @@ def test_several_descriptors_are_not_chosen_from(tmp_path):
     chosen = rdl.from_rsatoolbox(rdms, stimuli="image", names="subj")
     assert chosen["stimulus"].values.tolist() == ["1", "2", "3"]
     assert chosen["conds"].values.tolist() == ["z", "a", "m"]
+
+
+def test_numbers_are_no_ids():
+    rdms = theirs(stimulus=[3, 1, 2])
+    with raises(
+        ValueError,
+        "rsatoolbox's RDMs: does not hold the stimulus ids; give them in the file's order: stimuli=[...], 3 strings",
+    ):
+        rdl.from_rsatoolbox(rdms, names="subj")
+    labelled_ = rdl.from_rsatoolbox(rdms, stimuli=["c", "a", "b"], names="subj")
+    assert labelled_["pattern_stimulus"].values.tolist() == [3, 1, 2]
 
 
 def test_a_measure_that_is_none_of_ours_is_kept_and_asked_for():

@@ -166,11 +166,11 @@ def read_parts(path: Path, given: Given, format: str | None = None) -> Parts:
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}; give the path of a file of RDMs")
     if chosen == "netcdf":
-        with netcdf.open_netcdf(path) as dataset:
-            assembly = assemblies.find_assembly(dataset)
-            if assembly is None:
-                return netcdf.read_parts(dataset, path)
-            return assemblies.read_parts(assembly, given, path)
+        dataset = netcdf.load_netcdf(path)
+        assembly = assemblies.find_assembly(dataset)
+        if assembly is None:
+            return netcdf.read_parts(dataset, path)
+        return assemblies.read_parts(assembly, given, path)
     if chosen == "matlab" or (chosen == "meadows" and path.suffix == ".mat"):
         variables = matlab.read_variables(path)
         if meadows.is_meadows(variables):

@@ -4,8 +4,6 @@ A file whose array has the dimensions ``presentation`` and ``neuroid``, as Brain
 patterns; see `brainrdl.exchange.assemblies`.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import xarray as xr
@@ -18,9 +16,8 @@ _CLASSIC = (b"CDF\x01", b"CDF\x02", b"CDF\x05")
 _CF = ("_FillValue", "missing_value", "scale_factor", "add_offset", "units", "calendar", "dtype", "coordinates")
 
 
-@contextmanager
-def open_netcdf(path: Path) -> Iterator[xr.Dataset]:
-    """Open a netCDF file of version 3 or 4; ValueError where it is none, or is damaged."""
+def load_netcdf(path: Path) -> xr.Dataset:
+    """Load a netCDF file of version 3 or 4; ValueError where it is none, or is damaged."""
     with path.open("rb") as file:
         is_classic = file.read(4) in _CLASSIC
     if not is_classic:
@@ -28,13 +25,13 @@ def open_netcdf(path: Path) -> Iterator[xr.Dataset]:
             pass
     try:
         with xr.open_dataset(path, engine="scipy" if is_classic else "h5netcdf") as dataset:
-            yield dataset.load()
-    except (OSError, RuntimeError, TypeError, KeyError, IndexError, AttributeError) as error:
+            return dataset.load()
+    except (OSError, EOFError, RuntimeError, TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
         raise ValueError(f"{path} is not a netCDF file, or is damaged; fetch or write it again") from error
 
 
 def read_parts(dataset: xr.Dataset, path: Path) -> Parts:
-    """Take a labelled RDM out of an open file."""
+    """Take a labelled RDM out of a file's content."""
     if "dissimilarity" not in dataset:
         raise ValueError(
             f"{path} holds no variable 'dissimilarity', and no patterns with dimensions presentation and neuroid; its "

@@ -178,7 +178,7 @@ def _resolve(
             return answer
         if fields:
             raise ValueError(
-                f"has several fields that could hold {of}: {name_some(fields)}; choose one: "
+                f"does not say which of its fields holds {of}: {name_some(fields)}; choose one: "
                 f"{what}={next(iter(fields))!r}"
             )
         raise ValueError(f"does not hold {of}; give them in the file's order: {what}=[...], {count} strings")

@@ -191,9 +191,13 @@ def _from_dict(content: Mapping[str, Any], place: str) -> Parts:
     if ours is not None:
         types = load_document(text(ours), f"the descriptor {_OURS!r} of {place}").get("coords", {})
     coords: dict[str, Coord] = {}
-    names = _strings(rows.pop("rdm")) if "rdm" in rows else None
-    stimuli = _strings(patterns.pop("stimulus")) if "stimulus" in patterns else None
-    candidates = {} if stimuli else _string_columns(patterns)
+    names = _string_columns(rows).get("rdm")
+    if names:
+        rows.pop("rdm")
+    candidates = _string_columns(patterns)
+    stimuli = candidates.get("stimulus")
+    if stimuli:
+        candidates = {"stimulus": stimuli}
     if len(candidates) == 1:  # the only labels that the patterns have
         field, stimuli = next(iter(candidates.items()))
         patterns.pop(field)
@@ -205,6 +209,8 @@ def _from_dict(content: Mapping[str, Any], place: str) -> Parts:
                 if np.array_equal(typed, np.arange(len(typed))):
                     continue  # rsatoolbox's own numbering
                 name = f"{kind}_index"
+            if name in DIMS:  # numbers, which are no labels
+                name = f"{kind}_{name}"
             if name in coords:
                 raise ValueError(f"{place} has both an RDM and a pattern descriptor {name!r}; rename one of them")
             coords[name] = ((declared.get("dims", dim),), typed)
