@@ -4,7 +4,9 @@ import io
 import json
 import pickle
 import re
+import struct
 import zipfile
+import zlib
 
 import h5py
 import numpy as np
@@ -396,6 +398,32 @@ def test_matlab_file_that_claims_more_than_it_holds(tmp_path):
         "write it again",
     ):
         rdl.read_rdms(path)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_matlab_arrays_that_claim_more_than_they_hold(tmp_path, compressed):
+    """SciPy's own reader crashes on some of these."""
+    path = tmp_path / "a.mat"
+    matlab(path, square(1, 2, 3)[None])
+    if compressed:
+        scipy.io.savemat(path, {"RDMs": scipy.io.loadmat(path)["RDMs"]}, do_compression=True)
+        content = path.read_bytes()
+        start, inner = content[:128], bytearray(zlib.decompress(content[136:]))
+    else:
+        content = path.read_bytes()
+        start, inner = content[:128], bytearray(content[128:])
+    sizes = [at for at in range(0, len(inner) - 4, 4) if inner[at : at + 4] in (b"\3\0\0\0", b"\1\0\0\0")]
+    assert len(sizes) > 5
+    for at in sizes:
+        faulty = bytearray(inner)
+        faulty[at + 1] = 0x40  # thousands more rows, columns, cells or bytes
+        body = struct.pack("<II", 15, len(zlib.compress(faulty))) + zlib.compress(faulty) if compressed else faulty
+        path.write_bytes(start + body)
+        with raises(
+            ValueError,
+            f"{path} is not a MATLAB file of version 5 to 7.3, or is damaged; fetch or write it again",
+        ):
+            read(path)
 
 
 # pickle

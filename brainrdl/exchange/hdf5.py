@@ -4,11 +4,13 @@ An HDF5 file can point into other files (external and virtual data, external lin
 within itself), and claim arrays that it does not hold. All are refused before anything is read.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import h5py
+import numpy as np
 
 _DEEPEST = 20
 # deflate cannot expand data more than this
@@ -91,3 +93,37 @@ def _address(group: h5py.Group) -> int:
 def text(value: object) -> str:
     """Decode a string as HDF5 gives it, bytes or str."""
     return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def write_group(group: h5py.Group, content: Mapping[str, Any]) -> None:
+    """Write a nested dictionary the way rsatoolbox does: strings as attributes, arrays as data sets."""
+    for name, value in content.items():
+        if "/" in name or name == ".":
+            raise ValueError(f"HDF5 cannot hold the name {name!r}, in which a slash means a group; rename it")
+        if isinstance(value, Mapping):
+            write_group(group.create_group(name), value)
+        elif isinstance(value, str):
+            group.attrs[name] = value
+        elif isinstance(value, np.ndarray) and value.dtype.kind == "U":
+            strings = value.tolist()
+            if all(string.isascii() for string in strings):
+                group[name] = value.astype("S")
+            else:
+                # rsatoolbox decodes data sets as ASCII, attributes as UTF-8
+                group.attrs.create(name, strings, dtype=h5py.string_dtype())
+        else:
+            group[name] = value
+
+
+def read_group(group: h5py.Group) -> dict[str, Any]:
+    """Read a group, its data sets and its attributes into one nested dictionary."""
+    content: dict[str, Any] = {}
+    for name, item in group.items():
+        if isinstance(item, h5py.Group):
+            content[name] = read_group(item)
+        elif isinstance(item, h5py.Dataset):
+            content[name] = None if item.shape is None else np.asarray(item[()])
+    for name in group.attrs:
+        value = group.attrs[name]
+        content[name] = None if isinstance(value, h5py.Empty) else value
+    return content

@@ -2,16 +2,15 @@
 
 One struct per RDM, fields ``RDM`` (square, or a vector), ``name`` and ``color``; an array of them may be ROI ×
 subject × session, and is read in that order, the last index fastest. Other fields of one number or text become
-coordinates. Versions 5 to 7 are read by SciPy, 7.3 (HDF5) by `brainrdl.exchange.matlab73`; both give the same
-variables: a struct array is an object array of dictionaries, a char matrix a list of strings.
+coordinates. Versions 5 to 7 are read by SciPy, once `brainrdl.exchange.matlab5` has checked them, 7.3 (HDF5) by
+`brainrdl.exchange.matlab73`; both give the same variables: a struct array is an object array of dictionaries, a
+char matrix a list of strings.
 
 We write version 5, and add a variable ``brainrdl`` with the labels that structs have no place for. It is matched
 by name, so RDMs may be reordered and left out in MATLAB.
 """
 
-import struct
 import warnings
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,14 @@ from typing import Any
 import numpy as np
 import xarray as xr
 from scipy.io import loadmat, savemat
-from scipy.io.matlab import MatReadError, MatReadWarning
+from scipy.io.matlab import MatReadWarning
 
 from brainrdl.exchange.document import Document, to_document
+from brainrdl.exchange.matlab5 import broken, readable_variables
 from brainrdl.exchange.matlab73 import read_variables as read_variables_73
 from brainrdl.exchange.parts import Coord, Parts, toolbox_coords, unpadded
 
 _OURS = "brainrdl"
-_HEADER = 128
 _LARGEST = 2**31 - 1
 
 
@@ -69,42 +68,17 @@ def from_variables(variables: Mapping[str, Any], path: Path) -> Parts:
 def read_variables(path: Path) -> dict[str, Any]:
     """Read all variables of a .mat file: arrays, lists of strings (char matrices), object arrays of dictionaries."""
     with path.open("rb") as file:
-        start = file.read(_HEADER)
+        start = file.read(10)
     if start.startswith(b"MATLAB 7.3") or start[:4] == b"\x89HDF":
         return read_variables_73(path)
-    _check_complete(path, start)
+    names = readable_variables(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", MatReadWarning)
-            variables = loadmat(path, chars_as_strings=True, mat_dtype=False)
-    except (MatReadError, MatReadWarning, ValueError, TypeError, KeyError, IndexError, OSError, EOFError) as error:
-        raise _broken(path) from error
-    except (NotImplementedError, zlib.error, MemoryError, OverflowError, UnicodeDecodeError) as error:
-        raise _broken(path) from error
+            variables = loadmat(path, variable_names=names, chars_as_strings=True, mat_dtype=False)
+    except Exception as error:  # what SciPy stumbles over in a damaged file can be anything
+        raise broken(path) from error
     return {name: _plain(value) for name, value in variables.items() if not name.startswith("__")}
-
-
-def _check_complete(path: Path, start: bytes) -> None:
-    """Check that the elements of a version 5 file fill it exactly: each begins with a type and its size."""
-    if len(start) < _HEADER or start[126:128] not in (b"IM", b"MI"):
-        raise _broken(path)
-    tag = ("<" if start[126:128] == b"IM" else ">") + "II"
-    size, at = path.stat().st_size, _HEADER
-    with path.open("rb") as file:
-        while at < size:
-            file.seek(at)
-            head = file.read(8)
-            claimed = struct.unpack(tag, head)[1] if len(head) == 8 else 8
-            if at + 8 + claimed > size:
-                raise ValueError(
-                    f"{path}: a variable claims {claimed} bytes, the file holds {max(size - at - 8, 0)} more; it is "
-                    "cut off: fetch or write it again"
-                )
-            at += 8 + claimed
-
-
-def _broken(path: Path) -> ValueError:
-    return ValueError(f"{path} is not a MATLAB file of version 5 to 7.3, or is damaged; fetch or write it again")
 
 
 def _plain(value: Any) -> Any:

@@ -19,7 +19,7 @@ import numpy as np
 import xarray as xr
 
 from brainrdl.exchange.document import dump_document, encode_values, load_document
-from brainrdl.exchange.hdf5 import opened, text
+from brainrdl.exchange.hdf5 import opened, read_group, text, write_group
 from brainrdl.exchange.parts import Coord, Given, Parts, complete
 from brainrdl.labelled import DIMS, condense
 
@@ -138,7 +138,7 @@ def from_rsatoolbox(
 def read_parts(path: Path) -> Parts:
     """Read an HDF5 file that rsatoolbox, or `write`, wrote."""
     with opened(path) as file:
-        content = _read_group(file)
+        content = read_group(file)
     return _from_dict(content, str(path))
 
 
@@ -147,7 +147,7 @@ def write(rdms: xr.DataArray, path: Path) -> None:
     content = _to_dict(rdms)
     # the newer layout takes attributes of more than 64 KiB
     with h5py.File(path, "w", libver=("v108", "v110")) as file:
-        _write_group(file, content)
+        write_group(file, content)
 
 
 def _to_dict(rdms: xr.DataArray) -> dict[str, Any]:
@@ -275,35 +275,3 @@ def _attribute(value: Any) -> Any:
         if isinstance(value, int | float | str) and not isinstance(value, bool)
         else json.dumps(value, default=str)
     )
-
-
-def _write_group(group: h5py.Group, content: Mapping[str, Any]) -> None:
-    for name, value in content.items():
-        if "/" in name or name == ".":
-            raise ValueError(f"HDF5 cannot hold the name {name!r}, in which a slash means a group; rename it")
-        if isinstance(value, Mapping):
-            _write_group(group.create_group(name), value)
-        elif isinstance(value, str):
-            group.attrs[name] = value
-        elif isinstance(value, np.ndarray) and value.dtype.kind == "U":
-            strings = value.tolist()
-            if all(string.isascii() for string in strings):
-                group[name] = value.astype("S")
-            else:
-                # rsatoolbox decodes data sets as ASCII, attributes as UTF-8
-                group.attrs.create(name, strings, dtype=h5py.string_dtype())
-        else:
-            group[name] = value
-
-
-def _read_group(group: h5py.Group) -> dict[str, Any]:
-    content: dict[str, Any] = {}
-    for name, item in group.items():
-        if isinstance(item, h5py.Group):
-            content[name] = _read_group(item)
-        elif isinstance(item, h5py.Dataset):
-            content[name] = None if item.shape is None else np.asarray(item[()])
-    for name in group.attrs:
-        value = group.attrs[name]
-        content[name] = None if isinstance(value, h5py.Empty) else value
-    return content
