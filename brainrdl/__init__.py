@@ -4,6 +4,7 @@ from brainrdl.checkpoint import load_model, save_model
 from brainrdl.combine import average_rdms, concat_rdms
 from brainrdl.condensed import sample_pairs, to_condensed, to_square
 from brainrdl.distances import rdm
+from brainrdl.exchange import from_rsatoolbox, read_rdms, to_rsatoolbox, write_rdms
 from brainrdl.features import Recorder, capture, list_layers
 from brainrdl.inference import mcnemar
 from brainrdl.labelled import label_rdms, select_stimuli
@@ -40,6 +41,7 @@ __all__ = [
     "concat_rdms",
     "constant",
     "cosine_decay",
+    "from_rsatoolbox",
     "label_rdms",
     "linear_decay",
     "list_layers",
@@ -47,6 +49,7 @@ __all__ = [
     "mcnemar",
     "rdl_loss",
     "rdm",
+    "read_rdms",
     "relative_alpha",
     "repeat",
     "sample_pairs",
@@ -54,7 +57,9 @@ __all__ = [
     "select_stimuli",
     "step_decay",
     "to_condensed",
+    "to_rsatoolbox",
     "to_square",
+    "write_rdms",
 ]
 
 

@@ -1,0 +1,82 @@
+"""Patterns in BrainIO's form, presentation × neuroid (× time_bin), as RDMs.
+
+The presentations of one stimulus (coordinate ``stimulus_id``, in older files ``image_id``) are averaged, then
+`brainrdl.rdm` compares the mean patterns, for each time bin by itself.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import torch
+import xarray as xr
+
+from brainrdl.distances import METRICS, rdm
+from brainrdl.exchange.parts import Coord, Given, Parts
+from brainrdl.ids import name_some
+
+_ID_COORDS = ("stimulus_id", "image_id")
+_DIMS = ("presentation", "neuroid", "time_bin")
+
+
+def find_assembly(dataset: xr.Dataset) -> xr.DataArray | None:
+    """The array of patterns in a file, where there is one."""
+    found = [array for array in dataset.data_vars.values() if {"presentation", "neuroid"} <= set(array.dims)]
+    return found[0] if len(found) == 1 else None
+
+
+def read_parts(assembly: xr.DataArray, given: Given, path: Path) -> Parts:
+    """Turn patterns into RDMs, by the metric given.
+
+    Raises
+    ------
+    ValueError
+        If no metric that patterns can be compared by is given, ids are missing, or a value is not finite.
+    """
+    if given.metric not in METRICS:
+        raise ValueError(
+            f"{path} holds patterns, which a metric turns into RDMs; give it: metric= one of {', '.join(METRICS)}"
+        )
+    extra = [str(dim) for dim in assembly.dims if dim not in _DIMS]
+    if extra:
+        raise ValueError(
+            f"{path}: the patterns have a dimension {extra[0]!r}; expected presentation × neuroid (× time_bin)"
+        )
+    field = next((name for name in _ID_COORDS if name in assembly.coords), None)
+    if field is None:
+        raise ValueError(
+            f"{path}: presentations have no coordinate 'stimulus_id' (or 'image_id'), so stimuli are not known"
+        )
+    if "time_bin" not in assembly.dims:
+        assembly = assembly.expand_dims("time_bin")
+    patterns = np.asarray(assembly.transpose("time_bin", "presentation", "neuroid").values, dtype=np.float64)
+    ids = [str(value) for value in assembly[field].values.tolist()]
+    finite = np.asarray(np.isfinite(patterns).all(axis=(0, 2))).tolist()
+    broken = [stimulus for stimulus, is_finite in zip(ids, finite, strict=True) if not is_finite]
+    if broken:
+        raise ValueError(
+            f"{path}: patterns hold NaN or infinite values, for stimulus {name_some(list(dict.fromkeys(broken)))}; "
+            "leave these presentations or neuroids out"
+        )
+    stimuli = list(dict.fromkeys(ids))
+    position = {stimulus: at for at, stimulus in enumerate(stimuli)}
+    row = np.array([position[stimulus] for stimulus in ids])
+    count = np.bincount(row)
+    sums = np.zeros((len(patterns), len(stimuli), patterns.shape[2]))
+    for total, pattern in zip(sums, patterns, strict=True):
+        np.add.at(total, row, pattern)
+    means = sums / count[:, None]
+    values = np.stack([rdm(torch.from_numpy(mean), given.metric).numpy() for mean in means])
+    coords: dict[str, Coord] = {}
+    for name in ("time_bin_start", "time_bin_end"):
+        if name in assembly.coords and assembly[name].dims == ("time_bin",):
+            coords[name] = (("rdm",), assembly[name].values)
+    made = {"patterns": path.name, "neuroids": patterns.shape[2], "presentations": len(ids)}
+    return Parts(
+        values=values,
+        order="row-major",
+        stimuli=stimuli,
+        metric=given.metric,
+        coords=coords,
+        attrs={"provenance": json.dumps(made)},
+    )

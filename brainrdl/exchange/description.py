@@ -1,0 +1,101 @@
+"""What is in a file of RDMs, told without changing or completing it."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from brainrdl._triangles import condensed
+from brainrdl.exchange.files import read_parts
+from brainrdl.exchange.parts import Given, Order
+from brainrdl.ids import name_some
+
+
+def describe(
+    path: str | os.PathLike[str], *, metric: str | None = None, order: Order | None = None, format: str | None = None
+) -> dict[str, Any]:
+    """Tell what a file says of its RDMs, and what it lacks.
+
+    Parameters
+    ----------
+    path, metric, order, format
+        As in `read_rdms`; nothing but patterns needs a metric, and nothing an order.
+
+    Returns
+    -------
+    dict
+        ``names``, ``stimuli``, ``metric`` (None where the file does not say), ``n_rdms``, ``n_stimuli``, ``coords``
+        (names), ``attrs``; and one value per RDM in ``missing_pairs`` (NaN), ``negative_pairs``, ``asymmetry`` (the
+        largest difference between the two directions of a pair; 0 for vectors), ``diagonal`` (the largest
+        magnitude) and ``range`` (lowest and highest distance, None if all are missing).
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        As `read_rdms`, but for missing labels and values that are no distances.
+
+    Examples
+    --------
+    >>> import numpy as np, tempfile, brainrdl as rdl
+    >>> from brainrdl.exchange import describe
+    >>> rdms = rdl.label_rdms(np.array([[0.2, np.nan, -1.1]]), ["face", "body", "house"], ["IT"], "crossnobis")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     rdl.write_rdms(rdms, f"{folder}/rdms.h5")
+    ...     found = describe(f"{folder}/rdms.h5")
+    >>> found["names"], found["metric"], found["missing_pairs"], found["negative_pairs"]
+    (['IT'], 'crossnobis', [1], [1])
+    """
+    path = Path(path)
+    parts = read_parts(path, Given(metric=metric, order=order), format)
+    values = parts.values
+    if values.dtype.kind not in "biuf":
+        raise ValueError(f"{path}: the values are of type {values.dtype}; expected real numbers")
+    values = values.astype(np.float64)
+    try:
+        n_stimuli = parts.n_stimuli
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+    if parts.is_condensed:
+        pairs, asymmetry, diagonal = values, np.zeros(len(values)), np.zeros(len(values))
+    else:
+        pairs = condensed(values)
+        asymmetry = np.nan_to_num(np.abs(pairs - condensed(values.swapaxes(1, 2)))).max(axis=1, initial=0)
+        diagonal = np.abs(np.diagonal(values, axis1=1, axis2=2)).max(axis=1)
+    return {
+        "names": None if parts.names is None else list(parts.names),
+        "stimuli": None if parts.stimuli is None else list(parts.stimuli),
+        "metric": parts.metric or parts.foreign_metric,
+        "n_rdms": len(values),
+        "n_stimuli": n_stimuli,
+        "coords": sorted(parts.coords),
+        "attrs": dict(parts.attrs),
+        "missing_pairs": np.isnan(pairs).sum(axis=1).tolist(),
+        "negative_pairs": (pairs < 0).sum(axis=1).tolist(),
+        "asymmetry": asymmetry.tolist(),
+        "diagonal": diagonal.tolist(),
+        "range": [None if np.isnan(row).all() else (np.nanmin(row).item(), np.nanmax(row).item()) for row in pairs],
+    }
+
+
+def describe_as_text(path: str | os.PathLike[str], *, metric: str | None = None, format: str | None = None) -> str:
+    """Write `describe` out for reading, one line per RDM."""
+    found = describe(path, metric=metric, format=format)
+    stimuli = "no ids in the file" if found["stimuli"] is None else name_some(found["stimuli"])
+    lines = [
+        f"{path}",
+        f"{found['n_rdms']} RDMs of {found['n_stimuli']} stimuli ({stimuli})",
+        f"metric: {found['metric'] or 'not in the file'}",
+        f"coordinates: {', '.join(found['coords']) or 'none'}",
+        *(f"{name}: {value}" for name, value in found["attrs"].items()),
+    ]
+    for at in range(found["n_rdms"]):
+        name = repr(found["names"][at]) if found["names"] else f"RDM {at} (no name in the file)"
+        span = found["range"][at]
+        lines.append(
+            f"{name}: {'no pair measured' if span is None else f'{span[0]:.6g} to {span[1]:.6g}'}, "
+            f"{found['missing_pairs'][at]} missing and {found['negative_pairs'][at]} negative pairs, "
+            + (f"asymmetric by up to {found['asymmetry'][at]:.6g}" if found["asymmetry"][at] else "symmetric")
+            + (f", diagonal up to {found['diagonal'][at]:.6g}" if found["diagonal"][at] else "")
+        )
+    return "\n".join(lines)

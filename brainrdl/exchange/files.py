@@ -1,0 +1,225 @@
+"""Reading and writing RDMs, whatever the format."""
+
+import os
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import xarray as xr
+
+from brainrdl.checkpoint import atomic_path
+from brainrdl.exchange import assemblies, matlab, meadows, net2brain, netcdf, rsatoolbox, tidy
+from brainrdl.exchange.parts import Given, Order, Parts, complete
+from brainrdl.ids import did_you_mean
+from brainrdl.labelled import check_rdms
+
+_BY_SUFFIX = {
+    ".nc": "netcdf",
+    ".nc4": "netcdf",
+    ".netcdf": "netcdf",
+    ".h5": "rsatoolbox",
+    ".hdf5": "rsatoolbox",
+    ".npz": "net2brain",
+    ".mat": "matlab",
+    ".json": "meadows",
+    ".csv": "csv",
+}
+_WRITERS: dict[str, Callable[[xr.DataArray, Path], None]] = {
+    "netcdf": netcdf.write,
+    "rsatoolbox": rsatoolbox.write,
+    "net2brain": net2brain.write,
+    "matlab": matlab.write,
+    "meadows": meadows.write,
+    "csv": tidy.write,
+}
+_PICKLES = {
+    ".pkl": "rsatoolbox: rsatoolbox.rdm.load_rdm(path).save('rdms.h5')",
+    ".pickle": "rsatoolbox: rsatoolbox.rdm.load_rdm(path, 'pkl').save('rdms.h5')",
+    ".pt": "Net2Brain: LayerRDM.from_file(path).save('rdm.npz', 'npz')",
+}
+
+
+def read_rdms(
+    path: str | os.PathLike[str],
+    *,
+    stimuli: Iterable[str] | str | None = None,
+    metric: str | None = None,
+    names: Iterable[str] | str | None = None,
+    order: Order | None = None,
+    format: str | None = None,
+) -> xr.DataArray:
+    """Read RDMs that this or another tool wrote.
+
+    What a file does not say is given here, never guessed; what is given and contradicts the file is an error.
+
+    Parameters
+    ----------
+    path : path
+        netCDF (``.nc``: labelled RDMs, or BrainIO's patterns, which `metric` turns into RDMs), rsatoolbox's HDF5
+        (``.h5``, ``.hdf5``), Net2Brain's ``.npz``, MATLAB struct arrays or Meadows' results (``.mat``), Meadows' JSON
+        (``.json``), tidy CSV (``.csv``).
+    stimuli : sequence of str (n,) or str, optional
+        The ids, in the file's order; or the name of the file's field that holds them, where it has several. Ids
+        that the file has are kept; only where these are not unique do the given ones take their place, and theirs
+        become the coordinate ``stimulus_in_file``.
+    metric : str, optional
+        What the distances are, as in `label_rdms`.
+    names : sequence of str (rdms,) or str, optional
+        The same for the names of the RDMs (and ``name_in_file``).
+    order : {"row-major", "column-major"}, optional
+        How the file's vectors list the pairs of the upper triangle, where neither it nor its format says: by row, as
+        SciPy and MATLAB's ``squareform`` do, or by column, as MATLAB's ``rdm(triu(true(n), 1))`` does.
+    format : {"netcdf", "rsatoolbox", "net2brain", "matlab", "meadows", "csv"}, optional
+        By the suffix of the path where absent.
+
+    Returns
+    -------
+    DataArray (rdm, stimulus, stimulus_)
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    TypeError, ValueError
+        If the file is of another format, cut off or damaged, needs pickle, points to other files or claims more than
+        it holds; if it lacks something that was not given, or what was given contradicts it; if its RDMs are none
+        (see `label_rdms`). The message begins with the path.
+
+    Examples
+    --------
+    >>> import numpy as np, tempfile, brainrdl as rdl
+    >>> rdms = rdl.label_rdms(np.array([[0.2, 1.3, 1.1]]), ["face", "body", "house"], ["IT"], "correlation")
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     rdl.write_rdms(rdms, f"{folder}/rdms.mat")
+    ...     rdl.read_rdms(f"{folder}/rdms.mat").identical(rdms)
+    True
+    """
+    path = Path(path)
+    given = Given(stimuli, metric, names, order)
+    return complete(read_parts(path, given, format), given, path)
+
+
+def write_rdms(rdms: xr.DataArray, path: str | os.PathLike[str], *, format: str | None = None) -> None:
+    """Write RDMs for this or another tool.
+
+    What the format has no place for is added under a name of our own where its readers do not look. The file is
+    read back before it replaces `path`: what it would not give back exactly is refused.
+
+    Parameters
+    ----------
+    rdms : DataArray (rdm, stimulus, stimulus_)
+        Labelled RDMs.
+    path : path
+        Where to, written atomically; missing folders are made.
+    format : {"netcdf", "rsatoolbox", "net2brain", "matlab", "meadows", "csv"}, optional
+        By the suffix of `path` where absent, as in `read_rdms`. ``.npz`` holds one RDM in Net2Brain's model form,
+        several in its brain form. ``.mat`` is a MATLAB struct array, ``.json`` Meadows'.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the format cannot hold something (netCDF alone holds standard errors), which is named; if `rdms` is no
+        labelled RDM.
+
+    Examples
+    --------
+    See `read_rdms`.
+    """
+    path = Path(path)
+    checked = check_rdms(rdms)
+    chosen = _format(path, format)
+    if chosen == "meadows" and path.suffix.lower() == ".mat":
+        raise ValueError(
+            f"{path}: Meadows' .mat has no place for names and metric; write its JSON (.json), or a MATLAB struct "
+            "array (format='matlab')"
+        )
+    if chosen != "netcdf" and "standard_error" in checked.coords:
+        raise ValueError(
+            f"{path}: {chosen} files have no place for standard errors; write netCDF, or leave them out: "
+            "rdms.drop_vars('standard_error')"
+        )
+    try:
+        with atomic_path(path) as temporary:
+            _WRITERS[chosen](checked, temporary)
+            lost = _lost(checked, temporary, chosen)
+            if lost:
+                raise ValueError(f"{chosen} files do not give back {lost}; rename or leave it out, or write netCDF")
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{path}: {error}") from error
+
+
+def convert(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    stimuli: Iterable[str] | str | None = None,
+    metric: str | None = None,
+    names: Iterable[str] | str | None = None,
+    order: Order | None = None,
+) -> None:
+    """Read RDMs and write them in another format; see `read_rdms` and `write_rdms`."""
+    write_rdms(read_rdms(source, stimuli=stimuli, metric=metric, names=names, order=order), target)
+
+
+def read_parts(path: Path, given: Given, format: str | None = None) -> Parts:
+    """Read what a file says, unchecked and incomplete."""
+    chosen = _format(path, format)
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path}; give the path of a file of RDMs")
+    if chosen == "netcdf":
+        dataset = netcdf.load_netcdf(path)
+        assembly = assemblies.find_assembly(dataset)
+        if assembly is None:
+            return netcdf.read_parts(dataset, path)
+        return assemblies.read_parts(assembly, given, path)
+    if chosen == "matlab" or (chosen == "meadows" and path.suffix == ".mat"):
+        variables = matlab.read_variables(path)
+        if meadows.is_meadows(variables):
+            return meadows.from_variables(variables, path)
+        return matlab.from_variables(variables, path)
+    readers = {
+        "rsatoolbox": rsatoolbox.read_parts,
+        "net2brain": net2brain.read_parts,
+        "meadows": meadows.read_parts,
+        "csv": tidy.read_parts,
+    }
+    return readers[chosen](path)
+
+
+def _format(path: Path, format: str | None) -> str:
+    if format is not None:
+        if format not in _WRITERS:
+            raise ValueError(
+                f"unknown format {format!r}; known are {', '.join(_WRITERS)}{did_you_mean(format, _WRITERS)}"
+            )
+        return format
+    suffix = path.suffix.lower()
+    if suffix in _PICKLES:
+        raise ValueError(
+            f"{path}: files that need pickle are not opened, as pickle can run any code; where you trust it, convert "
+            f"it with {_PICKLES[suffix]}"
+        )
+    if suffix not in _BY_SUFFIX:
+        raise ValueError(
+            f"{path}: no format goes with the suffix {suffix!r}; known are {', '.join(_BY_SUFFIX)}, or give format="
+        )
+    return _BY_SUFFIX[suffix]
+
+
+def _lost(rdms: xr.DataArray, written: Path, format: str) -> str | None:
+    """Name what a written file does not give back."""
+    parts = read_parts(written, Given(), format)
+    back = complete(parts, Given(), written)
+    if back.identical(rdms):
+        return None
+    for name in dict.fromkeys((*rdms.coords, *back.coords)):
+        if name not in back.coords or name not in rdms.coords or not _bare(back, name).identical(_bare(rdms, name)):
+            return f"the coordinate {name!r}"
+    for name in dict.fromkeys((*rdms.attrs, *back.attrs)):
+        if back.attrs.get(name) != rdms.attrs.get(name):
+            return f"the attribute {name!r}"
+    return "the values"
+
+
+def _bare(rdms: xr.DataArray, name: object) -> xr.DataArray:
+    coord: xr.DataArray = rdms.coords[name].reset_coords(drop=True)
+    return coord

@@ -1,0 +1,147 @@
+"""MATLAB files: struct arrays of RDMs as the MATLAB RSA toolbox writes them.
+
+One struct per RDM, fields ``RDM`` (square, or a vector), ``name`` and ``color``; an array of them may be ROI ×
+subject × session, and is read in that order, the last index fastest. Other fields of one number or text become
+coordinates. Versions 5 to 7 are read by SciPy, once `brainrdl.exchange.matlab5` has checked them, 7.3 (HDF5) by
+`brainrdl.exchange.matlab73`; both give the same variables: a struct array is an object array of dictionaries, a
+char matrix a list of strings.
+
+We write version 5, and add a variable ``brainrdl`` with the labels that structs have no place for. It is matched
+by name, so RDMs may be reordered and left out in MATLAB.
+"""
+
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from scipy.io import loadmat, savemat
+from scipy.io.matlab import MatReadWarning
+
+from brainrdl.exchange.document import Document, to_document
+from brainrdl.exchange.matlab5 import broken, readable_variables
+from brainrdl.exchange.matlab73 import read_variables as read_variables_73
+from brainrdl.exchange.parts import Coord, Parts, toolbox_coords, unpadded
+
+_OURS = "brainrdl"
+_LARGEST = 2**31 - 1
+
+
+def read_parts(path: Path) -> Parts:
+    """Read the one struct array of RDMs in a .mat file."""
+    return from_variables(read_variables(path), path)
+
+
+def from_variables(variables: Mapping[str, Any], path: Path) -> Parts:
+    """Find the one struct array of RDMs among a file's variables."""
+    found = {
+        name: value
+        for name, value in variables.items()
+        if isinstance(value, np.ndarray)
+        and value.dtype == object
+        and value.size
+        and all(isinstance(entry, dict) and "RDM" in entry for entry in value.flat)
+    }
+    if len(found) != 1:
+        if found:
+            raise ValueError(
+                f"{path} holds several struct arrays with a field 'RDM': {', '.join(map(repr, found))}; expected one: "
+                f"in MATLAB, save('one.mat', '{next(iter(found))}') keeps a single variable"
+            )
+        raise ValueError(
+            f"{path} holds no struct array with a field 'RDM', as the RSA toolbox writes them; its variables are "
+            f"{', '.join(map(repr, variables)) or '(none)'}"
+        )
+    entries = list(next(iter(found.values())).flat)
+    values = _stacked([np.asarray(entry["RDM"]) for entry in entries], path)
+    names = [_text(entry["name"], path) for entry in entries] if all("name" in entry for entry in entries) else None
+    if _OURS in variables:
+        ours = Document(_text(variables[_OURS], path), f"the variable {_OURS!r} of {path}")
+        along = ours.coords_of(names or [], f"the variable {_OURS!r} of {path}")
+        return Parts(values, None, ours.stimuli, names, metric=ours.metric, coords=along, attrs=ours.attrs)
+    coords = toolbox_coords(names) if names else {}
+    return Parts(values, names=names, coords={**_scalar_fields(entries), **coords})
+
+
+def read_variables(path: Path) -> dict[str, Any]:
+    """Read all variables of a .mat file: arrays, lists of strings (char matrices), object arrays of dictionaries."""
+    with path.open("rb") as file:
+        start = file.read(10)
+    if start.startswith(b"MATLAB 7.3") or start[:4] == b"\x89HDF":
+        return read_variables_73(path)
+    names = readable_variables(path)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", MatReadWarning)
+            variables = loadmat(path, variable_names=names, chars_as_strings=True, mat_dtype=False)
+    except Exception as error:  # what SciPy stumbles over in a damaged file can be anything
+        raise broken(path) from error
+    return {name: _plain(value) for name, value in variables.items() if not name.startswith("__")}
+
+
+def _plain(value: Any) -> Any:
+    """SciPy's arrays as dictionaries and strings."""
+    if not isinstance(value, np.ndarray):
+        return value
+    if value.dtype.names:
+        structs = np.empty(value.shape, dtype=object)
+        for at in np.ndindex(value.shape):
+            structs[at] = {name: _plain(value[at][name]) for name in value.dtype.names}
+        return structs
+    if value.dtype.kind == "U":
+        texts = value.reshape(-1).tolist()
+        return texts if len(texts) == 1 else unpadded(texts)
+    if value.dtype == object:
+        cells = np.empty(value.shape, dtype=object)
+        for at in np.ndindex(value.shape):
+            cells[at] = _plain(value[at])
+        return cells
+    return value
+
+
+def _text(value: Any, path: Path) -> str:
+    if isinstance(value, np.ndarray) and value.dtype == object and value.size == 1:  # a cell of one string
+        value = value.flat[0]
+    if isinstance(value, list) and len(value) <= 1:
+        return str(value[0]) if value else ""
+    raise ValueError(f"{path}: a struct's field 'name' is {value!r}; expected a row of characters")
+
+
+def _stacked(values: list[np.ndarray], path: Path) -> np.ndarray:
+    """Squares (rdms, n, n), or vectors (rdms, pairs) whichever way they lie."""
+    flat = [value.reshape(-1) if value.ndim == 2 and 1 in value.shape else value for value in values]
+    shapes = {value.shape for value in flat}
+    if len(shapes) > 1:
+        first, second = sorted(shapes)[:2]
+        raise ValueError(
+            f"{path}: its RDMs differ in shape, {first} and {second}; keep those of one set of stimuli per file"
+        )
+    return np.stack(flat)
+
+
+def _scalar_fields(entries: list[dict[str, Any]]) -> dict[str, Coord]:
+    """Fields besides the toolbox's own that hold one number or one text in every struct."""
+    coords: dict[str, Coord] = {}
+    for name in entries[0]:
+        column = [entry.get(name) for entry in entries]
+        if name in ("RDM", "name", "color"):
+            continue
+        if all(isinstance(value, list) and len(value) == 1 for value in column):
+            coords[name] = (("rdm",), [value[0] for value in column if value])
+        elif all(isinstance(value, np.ndarray) and value.dtype.kind in "biuf" and value.size == 1 for value in column):
+            coords[name] = (("rdm",), np.array([value.item() for value in column if value is not None]))
+    return coords
+
+
+def write(rdms: xr.DataArray, path: Path) -> None:
+    """Write a struct array ``RDMs`` (1, rdms) with square matrices."""
+    if rdms.values[0].nbytes > _LARGEST:
+        raise ValueError(
+            f"a MATLAB file of version 5 cannot hold RDMs of {rdms.sizes['stimulus']} stimuli; write netCDF"
+        )
+    structs = np.empty((1, rdms.sizes["rdm"]), dtype=[("RDM", object), ("name", object), ("color", object)])
+    for at, name in enumerate(rdms["rdm"].values.tolist()):
+        structs[0, at] = (rdms.values[at], name, np.zeros((1, 3)))
+    savemat(path, {"RDMs": structs, _OURS: to_document(rdms)}, appendmat=False)

@@ -1,0 +1,114 @@
+"""Results of the Meadows platform's multiple arrangement task, as downloaded: .mat or JSON.
+
+In a .mat file of one participant ``rdmutv`` is the upper triangle, row by row, and ``stimuli`` a char matrix; in
+one of several, ``rdmutv_<participant>`` and ``stimuli_<participant>``. In the JSON of one participant each entry of
+``tasks`` of type ``multiarrange`` has ``stimuli`` and ``rdm``. No file says what the distances are. We write the
+JSON, one task per RDM, and add ``brainrdl``, which readers of its ``tasks`` do not look at.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from brainrdl._triangles import condensed
+from brainrdl.exchange.document import Document, to_document
+from brainrdl.exchange.parts import Coord, Parts
+
+_OURS = "brainrdl"
+_TASK = "multiarrange"
+
+
+def is_meadows(variables: Mapping[str, Any]) -> bool:
+    """Whether a .mat file's variables are Meadows'."""
+    return any(name.startswith("rdmutv") for name in variables)
+
+
+def from_variables(variables: Mapping[str, Any], path: Path) -> Parts:
+    """Read the variables of a .mat file."""
+    people = [name.removeprefix("rdmutv").removeprefix("_") for name in variables if name.startswith("rdmutv")]
+    vectors, ids = [], []
+    for person in people:
+        suffix = f"_{person}" if person else ""
+        if f"stimuli{suffix}" not in variables:
+            raise ValueError(f"{path} holds 'rdmutv{suffix}', but no 'stimuli{suffix}'; download it again from Meadows")
+        vectors.append(np.asarray(variables[f"rdmutv{suffix}"]).reshape(-1))
+        ids.append(_ids(variables[f"stimuli{suffix}"], path))
+    _check_same(people, vectors, ids, path)
+    named = [person.replace("_", "-") for person in people] if all(people) else None
+    coords: dict[str, Coord] = {} if named is None else {"subject": (("rdm",), named)}
+    return Parts(np.stack(vectors), "row-major", ids[0], named, coords=coords)
+
+
+def read_parts(path: Path) -> Parts:
+    """Read a JSON file of one participant."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise ValueError(f"{path} is not JSON, or is cut off; fetch or write it again") from error
+    tasks = content.get("tasks") if isinstance(content, dict) else None
+    if not isinstance(tasks, list):
+        raise ValueError(f"{path} has no list 'tasks', as Meadows' JSON of one participant does")
+    vectors, ids, names = [], [], []
+    for task in tasks:
+        try:
+            if task["task"].get("task_type") != _TASK:
+                continue
+            names.append(str(task["task"]["name"]))
+            ids.append([str(stimulus["name"]) for stimulus in task["stimuli"]])
+            vectors.append(_numbers(task["rdm"]))
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ValueError(
+                f"{path}: a task lacks 'task' with 'name', 'stimuli' with 'name' each, or 'rdm' as a list of numbers; "
+                "download it again from Meadows"
+            ) from error
+    if not vectors:
+        raise ValueError(f"{path} holds no task of type {_TASK!r}, the only one that has RDMs")
+    _check_same(names, vectors, ids, path)
+    values = np.stack(vectors)
+    if _OURS in content:
+        ours = Document(str(content[_OURS]), f"{_OURS!r} in {path}")
+        coords = ours.coords_of(names, f"{_OURS!r} in {path}")
+        return Parts(values, "row-major", ids[0], names, metric=ours.metric, coords=coords, attrs=ours.attrs)
+    return Parts(values, "row-major", ids[0], names)
+
+
+def write(rdms: xr.DataArray, path: Path) -> None:
+    """Write JSON with one task per RDM."""
+    if np.isnan(rdms.values).any():
+        raise ValueError(
+            "Meadows' JSON cannot hold unmeasured pairs (NaN); write netCDF, or select stimuli without them"
+        )
+    stimuli = [{"name": stimulus} for stimulus in rdms["stimulus"].values.tolist()]
+    vectors = condensed(rdms.values).tolist()
+    tasks = [
+        {"task": {"task_type": _TASK, "name": name}, "stimuli": stimuli, "rdm": vector}
+        for name, vector in zip(rdms["rdm"].values.tolist(), vectors, strict=True)
+    ]
+    path.write_text(json.dumps({"tasks": tasks, _OURS: to_document(rdms)}, allow_nan=False), encoding="utf-8")
+
+
+def _ids(value: Any, path: Path) -> list[str]:
+    """Names of stimuli: a char matrix, or a cell array of strings."""
+    if isinstance(value, np.ndarray) and value.dtype == object:
+        value = [cell[0] if isinstance(cell, list) and len(cell) == 1 else cell for cell in value.flat]
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        raise ValueError(f"{path}: 'stimuli' is neither a char matrix nor a cell array of strings")
+    return [str(one) for one in value]
+
+
+def _numbers(given: Any) -> np.ndarray:
+    if not isinstance(given, list) or not all(type(value) in (int, float) for value in given):
+        raise TypeError("no list of numbers")
+    return np.array(given, dtype=np.float64)
+
+
+def _check_same(names: list[str], vectors: list[np.ndarray], ids: list[list[str]], path: Path) -> None:
+    for name, vector, stimuli in zip(names, vectors, ids, strict=True):
+        if stimuli != ids[0] or vector.shape != vectors[0].shape:
+            raise ValueError(
+                f"{path}: RDMs {names[0]!r} and {name!r} are of different stimuli; keep one of them per file"
+            )

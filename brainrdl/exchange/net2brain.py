@@ -1,0 +1,115 @@
+"""Net2Brain's .npz files.
+
+Its *model* form is one RDM per file, as its `LayerRDM` saves it: ``rdm`` (condensed, row-major), ``stimuli_name``,
+``layer_name``, ``meta``. Its own files hold ``meta`` as a pickled dictionary, which is not opened; ours hold it as
+JSON. Its *brain* form is ``arr_0`` (subjects, n, n) or (subjects, times, n, n), without any labels; ours add
+``brainrdl``, which its readers do not look at.
+"""
+
+import json
+import warnings
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+from brainrdl._triangles import condensed
+from brainrdl.exchange.document import Document, to_document
+from brainrdl.exchange.npz import Npz
+from brainrdl.exchange.parts import Coord, Parts
+
+# their 'pearson' standardises units over stimuli first, so it is not our correlation
+_SHARED_METRICS = ("euclidean", "cosine", "correlation")
+_OURS = "brainrdl"
+
+
+def read_parts(path: Path) -> Parts:
+    """Read an .npz file of either form."""
+    members = Npz(path)
+    if "rdm" in members:
+        return _read_model(members)
+    if "arr_0" in members:
+        return _read_brain(members)
+    raise ValueError(
+        f"{path} holds neither 'rdm' (Net2Brain's model form) nor 'arr_0' (its brain form); there are: "
+        f"{', '.join(map(repr, members.names)) or 'none'}. Label the arrays yourself: "
+        "label_rdms(np.load(path)[...], ...)"
+    )
+
+
+def _read_model(members: Npz) -> Parts:
+    values = members["rdm"]
+    values = values[None] if values.ndim in (1, 2) else values
+    stimuli = _strings(members, "stimuli_name")
+    layer = _strings(members, "layer_name")
+    meta = _meta(members)
+    if _OURS in meta:
+        ours = Document(meta[_OURS], f"'meta' of {members.path}")
+        coords = ours.coords_of(layer or ours.names, f"'meta' of {members.path}")
+        return Parts(values, "row-major", stimuli, layer, metric=ours.metric, coords=coords, attrs=ours.attrs)
+    distance = meta.get("distance")
+    return Parts(
+        values=values,
+        order="row-major",
+        stimuli=stimuli,
+        names=layer,
+        metric=distance if distance in _SHARED_METRICS else None,
+        foreign_metric=None if distance is None else str(distance),
+    )
+
+
+def _read_brain(members: Npz) -> Parts:
+    values = members["arr_0"]
+    coords: dict[str, Coord] = {}
+    if values.ndim == 4:
+        n_subjects, n_times = values.shape[:2]
+        values = values.reshape(-1, *values.shape[2:])
+        coords = {
+            "subject_index": (("rdm",), np.repeat(np.arange(n_subjects), n_times)),
+            "time_index": (("rdm",), np.tile(np.arange(n_times), n_subjects)),
+        }
+    elif values.ndim == 2 and values.shape[0] == values.shape[1]:
+        values = values[None]
+    if _OURS in members:
+        ours = Document(str(members[_OURS]), f"{_OURS!r} of {members.path}")
+        return Parts(values, None, ours.stimuli, ours.names, metric=ours.metric, coords=ours.coords, attrs=ours.attrs)
+    return Parts(values, coords=coords)
+
+
+def _strings(members: Npz, name: str) -> list[str] | None:
+    if name not in members or name in members.objects:  # None is pickled too
+        return None
+    return [str(value) for value in np.atleast_1d(members[name]).tolist()]
+
+
+def _meta(members: Npz) -> dict[str, str]:
+    if "meta" in members.objects:
+        warnings.warn(
+            f"{members.path}: 'meta' is pickled and was not opened, so that the metric it may name has to be given",
+            stacklevel=2,
+        )
+        return {}
+    if "meta" not in members:
+        return {}
+    try:
+        meta = json.loads(str(members["meta"]))
+    except ValueError:
+        return {}
+    return meta if isinstance(meta, dict) else {}
+
+
+def write(rdms: xr.DataArray, path: Path) -> None:
+    """Write one RDM in the model form, several in the brain form."""
+    document = to_document(rdms)
+    with path.open("wb") as file:
+        if rdms.sizes["rdm"] > 1:
+            np.savez(file, arr_0=rdms.values, brainrdl=np.array(document))
+            return
+        metric = rdms.attrs["metric"]
+        np.savez(
+            file,
+            rdm=condensed(rdms.values)[0],
+            stimuli_name=np.array(rdms["stimulus"].values.tolist()),
+            layer_name=np.array(rdms["rdm"].values.tolist()[0]),
+            meta=np.array(json.dumps({"distance": metric, _OURS: document})),
+        )

@@ -1,0 +1,67 @@
+"""netCDF, this package's own form: a labelled RDM as xarray writes it, and assemblies of patterns.
+
+A file whose array has the dimensions ``presentation`` and ``neuroid``, as BrainIO's assemblies do, is read as
+patterns; see `brainrdl.exchange.assemblies`.
+"""
+
+from pathlib import Path
+
+import xarray as xr
+
+from brainrdl.exchange.hdf5 import opened
+from brainrdl.exchange.parts import Coord, Parts
+from brainrdl.labelled import DIMS
+
+_CLASSIC = (b"CDF\x01", b"CDF\x02", b"CDF\x05")
+_CF = ("_FillValue", "missing_value", "scale_factor", "add_offset", "units", "calendar", "dtype", "coordinates")
+
+
+def load_netcdf(path: Path) -> xr.Dataset:
+    """Load a netCDF file of version 3 or 4; ValueError where it is none, or is damaged."""
+    with path.open("rb") as file:
+        is_classic = file.read(4) in _CLASSIC
+    if not is_classic:
+        with opened(path):  # checks that all it claims lies in it
+            pass
+    try:
+        with xr.open_dataset(path, engine="scipy" if is_classic else "h5netcdf") as dataset:
+            return dataset.load()
+    except (OSError, EOFError, RuntimeError, TypeError, ValueError, KeyError, IndexError, AttributeError) as error:
+        raise ValueError(f"{path} is not a netCDF file, or is damaged; fetch or write it again") from error
+
+
+def read_parts(dataset: xr.Dataset, path: Path) -> Parts:
+    """Take a labelled RDM out of a file's content."""
+    if "dissimilarity" not in dataset:
+        raise ValueError(
+            f"{path} holds no variable 'dissimilarity', and no patterns with dimensions presentation and neuroid; its "
+            f"variables are {', '.join(map(repr, dataset.variables)) or '(none)'}"
+        )
+    array = dataset["dissimilarity"]
+    if array.dims != DIMS:
+        raise ValueError(f"{path}: 'dissimilarity' has dimensions {array.dims}, expected {DIMS}")
+    stimuli, partners, names = (
+        [str(label) for label in array[dim].values.tolist()] if dim in array.coords else None
+        for dim in ("stimulus", "stimulus_", "rdm")
+    )
+    if stimuli != partners:
+        raise ValueError(f"{path}: coordinates 'stimulus' and 'stimulus_' differ; an RDM has one order for both axes")
+    coords: dict[str, Coord] = {
+        str(name): (tuple(map(str, coord.dims)), coord.values)
+        for name, coord in array.coords.items()
+        if name not in DIMS
+    }
+    attrs = {str(name): value for name, value in array.attrs.items()}
+    metric = attrs.pop("metric", None)
+    return Parts(array.values, None, stimuli, names, metric=metric, coords=coords, attrs=attrs)
+
+
+def write(rdms: xr.DataArray, path: Path) -> None:
+    """Write a labelled RDM with everything that it carries."""
+    reserved = [name for name in rdms.attrs if name in _CF]
+    if reserved:
+        raise ValueError(
+            f"attribute {reserved[0]!r} has a meaning of its own in netCDF, which would change the values or be lost; "
+            "rename it"
+        )
+    rdms.to_netcdf(path, engine="h5netcdf")

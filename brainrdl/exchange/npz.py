@@ -1,0 +1,92 @@
+"""Arrays of .npz files, read without pickle and never more than the file can hold."""
+
+import math
+import zipfile
+import zlib
+from pathlib import Path
+from typing import IO, Any, final
+
+import numpy as np
+
+_LARGEST_EXPANSION = 1032  # of deflate
+
+
+@final
+class Npz:
+    """The members of an .npz file.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+
+    Raises
+    ------
+    ValueError
+        If it is no .npz, or is cut off.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.objects: set[str] = set()
+        self._headers: dict[str, zipfile.ZipInfo] = {}
+        try:
+            with zipfile.ZipFile(path) as archive:
+                for info in archive.infolist():
+                    name = info.filename.removesuffix(".npy")
+                    with archive.open(info) as file:
+                        if _header(file)[1].hasobject:
+                            self.objects.add(name)
+                    self._headers[name] = info
+        except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, NotImplementedError) as error:
+            raise self._broken() from error
+
+    @property
+    def names(self) -> list[str]:
+        """The members' names."""
+        return list(self._headers)
+
+    def __contains__(self, name: str) -> bool:
+        """Whether there is a member of that name."""
+        return name in self._headers
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        """Read a member; ValueError if it is pickled, damaged, or claims more than the file holds."""
+        if name in self.objects:
+            raise ValueError(
+                f"{self.path}: {name!r} is an array of Python objects, which only pickle can read, and pickle can run "
+                "any code; save it again as numbers or strings where you trust it: np.savez(path, "
+                f"{name}=np.asarray(old[{name!r}].tolist())) with old = np.load(..., allow_pickle=True)"
+            )
+        info = self._headers[name]
+        try:
+            with zipfile.ZipFile(self.path) as archive, archive.open(info) as file:
+                shape, dtype, header = _header(file)
+                claimed, there = math.prod(shape) * dtype.itemsize, info.file_size - header
+                if claimed > there or info.file_size > info.compress_size * _LARGEST_EXPANSION:
+                    raise _ClaimError(
+                        f"{self.path}: {name!r} claims {claimed} bytes (shape {shape}), more than the {there} stored "
+                        "for it; the file is damaged: write it again"
+                    )
+            with zipfile.ZipFile(self.path) as archive, archive.open(info) as file:
+                array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
+        except _ClaimError as error:
+            raise ValueError(str(error)) from None
+        except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError) as error:
+            raise self._broken() from error
+        return array
+
+    def _broken(self) -> ValueError:
+        return ValueError(f"{self.path} is not an .npz file, or is cut off or damaged; fetch or write it again")
+
+
+@final
+class _ClaimError(Exception):
+    pass
+
+
+def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], int]:
+    version = np.lib.format.read_magic(file)
+    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    shape, _, dtype = read(file)
+    return shape, dtype, file.tell()

@@ -1,0 +1,234 @@
+"""What a file holds of RDMs, and how the caller's words complete it.
+
+A reader gathers `Parts`: values, and what the file says about them. `complete` adds what the caller gave
+(`Given`) where the file says nothing, refuses what contradicts the file, and labels the result. Nothing is
+guessed: what neither knows is asked for.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+import numpy as np
+import xarray as xr
+
+from brainrdl.condensed import stimuli_of
+from brainrdl.ids import check_ids, did_you_mean, name_some
+from brainrdl.labelled import METRICS, check_rdms, label_rdms
+
+Order = Literal["row-major", "column-major"]
+"""How a vector lists the pairs of the upper triangle: by row (SciPy, torch, rsatoolbox and MATLAB's `pdist` and
+`squareform`), or by column (MATLAB's ``rdm(triu(true(n), 1))``; nilearn's lower triangle by row)."""
+
+Coord = tuple[tuple[str, ...], Any]
+"""A coordinate: its dimensions, its values."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """What the caller says about a file; see `read_rdms`."""
+
+    stimuli: Iterable[str] | str | None = None
+    metric: str | None = None
+    names: Iterable[str] | str | None = None
+    order: Order | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what no file could agree with."""
+        if self.order is not None and self.order not in get_args(Order):
+            raise ValueError(f"unknown order {self.order!r}; known are {', '.join(get_args(Order))}")
+        if self.metric is not None and self.metric not in METRICS:
+            raise ValueError(
+                f"unknown metric {self.metric!r}; known are {', '.join(METRICS)}{did_you_mean(self.metric, METRICS)}"
+            )
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a file says. None is what it does not say.
+
+    Attributes
+    ----------
+    values : ndarray (rdms, pairs) or (rdms, n, n)
+        As read, unchecked.
+    order : {"row-major", "column-major"}, optional
+        Of condensed values, where the format fixes it or the file declares it.
+    stimuli, names : list of str, optional
+        As read, unchecked.
+    fields : dict of list of str
+        Columns of the file that could be `stimuli`, where it does not say which one is.
+    name_fields : dict of list of str
+        The same for `names`.
+    metric : str, optional
+        In this package's words.
+    foreign_metric : str, optional
+        What the file calls its metric, where that is none of this package's.
+    coords : dict
+        Coordinates: dimensions and values.
+    attrs : dict
+        Attributes without ``metric``.
+    """
+
+    values: np.ndarray
+    order: Order | None = None
+    stimuli: Sequence[str] | None = None
+    names: Sequence[str] | None = None
+    fields: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    name_fields: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    metric: str | None = None
+    foreign_metric: str | None = None
+    coords: Mapping[str, Coord] = field(default_factory=dict)
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_condensed(self) -> bool:
+        """Whether the values are vectors of pairs."""
+        return self.values.ndim == 2
+
+    @property
+    def n_stimuli(self) -> int:
+        """Number of stimuli that the values are of; ValueError if there is no such number."""
+        if self.values.ndim == 3 and self.values.shape[1] == self.values.shape[2]:
+            return int(self.values.shape[1])
+        if self.values.ndim != 2:
+            raise ValueError(f"the values have shape {self.values.shape}, expected (rdms, n(n-1)/2) or (rdms, n, n)")
+        return stimuli_of(self.values.shape[1])
+
+    def by_row(self, order: Order | None) -> np.ndarray:
+        """Return the values with vectors in row-major order."""
+        if not self.is_condensed or self.n_stimuli <= 3:  # up to three stimuli both orders are the same
+            return self.values
+        known = self.order or order
+        if known is None:
+            raise ValueError(
+                f"holds vectors of {self.values.shape[1]} pairs, but not their order; give it: order='row-major' "
+                "for SciPy's and MATLAB's squareform, order='column-major' for MATLAB's rdm(triu(true(n), 1)) and "
+                "nilearn's lower triangles"
+            )
+        return self.values if known == "row-major" else by_row(self.values, self.n_stimuli)
+
+
+def by_row(values: np.ndarray, n: int) -> np.ndarray:
+    """Bring vectors (rdms, n(n-1)/2) from column-major into row-major order of the upper triangle."""
+    j, i = np.tril_indices(n, -1)  # pairs i < j, sorted by column j
+    position = np.empty((n, n), dtype=np.intp)
+    position[i, j] = np.arange(len(i))
+    ordered: np.ndarray = values[:, position[np.triu_indices(n, 1)]]
+    return ordered
+
+
+def complete(parts: Parts, given: Given, path: object) -> xr.DataArray:
+    """Label what a file holds, with the caller's words where it says nothing.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `read_rdms`; every message begins with `path`.
+    """
+    try:
+        if given.order is not None and parts.order not in (None, given.order) and parts.is_condensed:
+            raise ValueError(
+                f"lists pairs in {parts.order} order, but order={given.order!r} was given; leave order out"
+            )
+        n, n_rdms = parts.n_stimuli, len(parts.values)
+        values = parts.by_row(given.order)
+        coords = dict(parts.coords)
+        ids = _resolve("stimuli", given.stimuli, parts.stimuli, parts.fields, n)
+        if parts.stimuli is not None and list(parts.stimuli) != list(ids):
+            coords["stimulus_in_file"] = (("stimulus",), list(parts.stimuli))
+        names = _resolve("names", given.names, parts.names, parts.name_fields, n_rdms)
+        if parts.names is not None and list(parts.names) != list(names):
+            coords["name_in_file"] = (("rdm",), list(parts.names))
+        metric = _metric(parts, given)
+        along = {name: values for name, (dims, values) in coords.items() if dims == ("rdm",)}
+        if "standard_error" in coords:
+            along["standard_error"] = coords["standard_error"][1]
+        # labelled as undeclared, since the attributes have a say in whether negative values are meant
+        rdms = label_rdms(values, ids, names, "undeclared", along)
+        others = {name: coord for name, coord in coords.items() if coord[0] in (("stimulus",), ("stimulus_",))}
+        return check_rdms(rdms.assign_coords(others).assign_attrs({**parts.attrs, "metric": metric}))
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{path}: {error}") from error
+
+
+def _resolve(
+    what: str,
+    given: Iterable[str] | str | None,
+    there: Sequence[str] | None,
+    fields: Mapping[str, Sequence[str]],
+    count: int,
+) -> Sequence[str]:
+    """Return the ids or names: the file's, or the caller's where it has none that can serve."""
+    of = "the stimulus ids" if what == "stimuli" else "the names of the RDMs"
+    axis = "stimuli" if what == "stimuli" else "RDMs"
+    if isinstance(given, str):
+        if given not in fields:
+            known = f"; there are {name_some(fields)}" if fields else ", and has none to choose from"
+            raise ValueError(f"has no field {given!r} that could hold {of}{known}")
+        given = fields[given]
+    answer = None if given is None else check_ids(given, what)
+    if answer is not None and len(answer) != count:
+        raise ValueError(
+            f"holds {count} {axis}, but {what} names {len(answer)}; give one for each, in the file's order"
+        )
+    if there is None:
+        if answer is not None:
+            return answer
+        if fields:
+            raise ValueError(
+                f"does not say which of its fields holds {of}: {name_some(fields)}; choose one: "
+                f"{what}={next(iter(fields))!r}"
+            )
+        raise ValueError(f"does not hold {of}; give them in the file's order: {what}=[...], {count} strings")
+    if len(there) != count:
+        raise ValueError(f"holds {count} {axis}, but {len(there)} of {of}; the file contradicts itself")
+    copies = [name for name, times in Counter(there).items() if times > 1]
+    if answer is None:
+        if copies:
+            raise ValueError(
+                f"{of} must be unique, but the file has these more than once: {name_some(copies)}; give others in "
+                f"their place, in the file's order: {what}=[...]"
+            )
+        return check_ids(there, what)
+    if list(answer) != list(there) and not copies:
+        first = next(i for i, (a, b) in enumerate(zip(answer, there, strict=True)) if a != b)
+        raise ValueError(
+            f"{what} contradicts the file, first at position {first}: {answer[first]!r} was given, the file has "
+            f"{there[first]!r}; leave {what} out, and rename afterwards"
+        )
+    return answer
+
+
+def _metric(parts: Parts, given: Given) -> str:
+    if parts.metric is None:
+        if given.metric is not None:
+            return given.metric
+        called = f", and calls it {parts.foreign_metric!r}, which is none of them" if parts.foreign_metric else ""
+        raise ValueError(
+            f"does not say by a known name what the distances are{called}; give it: metric= one of "
+            f"{', '.join(METRICS)} ('undeclared' where it is not known)"
+        )
+    if given.metric not in (None, parts.metric):
+        raise ValueError(f"metric={given.metric!r} contradicts the file, which says {parts.metric!r}; leave metric out")
+    return parts.metric
+
+
+def unpadded(texts: Iterable[str]) -> list[str]:
+    """Strip the spaces with which MATLAB fills the rows of a char matrix."""
+    return [text.rstrip(" \0") for text in texts]
+
+
+def toolbox_coords(names: Sequence[str]) -> dict[str, Coord]:
+    """Read ROI, subject and session from names in the MATLAB RSA toolbox's form, ``ROI | subject | Session: 1``."""
+    found = [re.fullmatch(r"(.+?) \| (.+?) \| Session: ?(\d+)", name) for name in names]
+    if not all(found):
+        return {}
+    columns = zip(*(match.groups() for match in found if match), strict=True)
+    roi, subject, session = (list(column) for column in columns)
+    return {
+        "roi": (("rdm",), roi),
+        "subject": (("rdm",), subject),
+        "session": (("rdm",), [int(number) for number in session]),
+    }

@@ -1,0 +1,277 @@
+"""rsatoolbox: its RDMs in memory, and its HDF5 files.
+
+Both are one dictionary: ``dissimilarities`` (condensed, row-major), ``dissimilarity_measure``, and descriptors
+of the array, of the RDMs and of the patterns (stimuli). Ours go where its own functions find them and keep them
+aligned: ids as the pattern descriptor ``stimulus``, names as the RDM descriptor ``rdm``, coordinates and
+attributes as descriptors of their own names; one more descriptor, ``brainrdl``, holds their types.
+
+Its words for metrics: what it calls ``squared euclidean``, and in places ``euclidean``, is the mean over channels
+of squared differences, our ``mse``; its ``squared mahalanobis`` is our ``mahalanobis``.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+import xarray as xr
+
+from brainrdl.exchange.document import dump_document, encode_values, load_document
+from brainrdl.exchange.hdf5 import opened, read_group, text, write_group
+from brainrdl.exchange.parts import Coord, Given, Parts, complete
+from brainrdl.labelled import DIMS, condense
+
+if TYPE_CHECKING:
+    from rsatoolbox.rdm import RDMs
+
+_THEIR_NAMES = {
+    "mse": "squared euclidean",
+    "mahalanobis": "squared mahalanobis",
+    # theirs is the mean of squares; these two must not be taken for it
+    "euclidean": "root of summed squares",
+    "sqeuclidean": "summed squares",
+}
+_OUR_NAMES = {
+    **{theirs: ours for ours, theirs in _THEIR_NAMES.items()},
+    "euclidean": "mse",
+    "mahalanobis": "mahalanobis",
+    "crossnobis": "crossnobis",
+    "correlation": "correlation",
+    "cosine": "cosine",
+    "undeclared": "undeclared",
+}
+_OURS = "brainrdl"
+
+
+def to_rsatoolbox(rdms: xr.DataArray) -> "RDMs":
+    """Turn labelled RDMs into rsatoolbox's.
+
+    Parameters
+    ----------
+    rdms : DataArray (rdm, stimulus, stimulus_)
+        Labelled RDMs.
+
+    Returns
+    -------
+    rsatoolbox.rdm.RDMs
+        Ids are the pattern descriptor ``stimulus``, names the RDM descriptor ``rdm``; coordinates and attributes
+        are descriptors too. ``mse`` is called ``squared euclidean``, as rsatoolbox does.
+
+    Raises
+    ------
+    ImportError
+        If rsatoolbox is not installed.
+    TypeError, ValueError
+        If there are standard errors, which it has no place for, or `rdms` is no labelled RDM.
+
+    Examples
+    --------
+    >>> import numpy as np, brainrdl as rdl
+    >>> rdms = rdl.label_rdms(np.array([[0.2, 1.3, 1.1]]), ["face", "body", "house"], ["IT"], "mse")
+    >>> theirs = rdl.to_rsatoolbox(rdms)
+    >>> theirs.dissimilarity_measure, theirs.pattern_descriptors["stimulus"]
+    ('squared euclidean', ['face', 'body', 'house'])
+    >>> rdl.from_rsatoolbox(theirs).identical(rdms)
+    True
+    """
+    try:
+        from rsatoolbox.rdm import RDMs
+    except ImportError as error:
+        raise ImportError(
+            "to_rsatoolbox makes objects of rsatoolbox, which is not installed: pip install rsatoolbox"
+        ) from error
+    content = _to_dict(rdms)
+    return RDMs(
+        dissimilarities=content["dissimilarities"],
+        dissimilarity_measure=content["dissimilarity_measure"],
+        descriptors=content["descriptors"],
+        rdm_descriptors={name: values.tolist() for name, values in content["rdm_descriptors"].items()},
+        pattern_descriptors={name: values.tolist() for name, values in content["pattern_descriptors"].items()},
+    )
+
+
+def from_rsatoolbox(
+    rdms: "RDMs",
+    *,
+    stimuli: Sequence[str] | str | None = None,
+    metric: str | None = None,
+    names: Sequence[str] | str | None = None,
+) -> xr.DataArray:
+    """Label rsatoolbox's RDMs.
+
+    Parameters
+    ----------
+    rdms : rsatoolbox.rdm.RDMs
+        Its RDMs.
+    stimuli, metric, names
+        What they lack, as in `read_rdms`; a string for `stimuli` or `names` names the descriptor that holds them.
+
+    Returns
+    -------
+    DataArray (rdm, stimulus, stimulus_)
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `read_rdms`.
+
+    Examples
+    --------
+    >>> import numpy as np, brainrdl as rdl
+    >>> from rsatoolbox.rdm import RDMs
+    >>> theirs = RDMs(
+    ...     np.array([[0.2, 1.3, 1.1]]),
+    ...     dissimilarity_measure="correlation",
+    ...     pattern_descriptors={"conds": ["face", "body", "house"]},
+    ... )
+    >>> rdl.from_rsatoolbox(theirs, names=["IT"]).sel(rdm="IT", stimulus="face", stimulus_="house").item()
+    1.3
+    """
+    if not hasattr(rdms, "to_dict") or not hasattr(rdms, "dissimilarities"):
+        raise TypeError(f"expected rsatoolbox.rdm.RDMs, got a {type(rdms).__name__}")
+    place = "rsatoolbox's RDMs"
+    return complete(_from_dict(rdms.to_dict(), place), Given(stimuli, metric, names), place)
+
+
+def read_parts(path: Path) -> Parts:
+    """Read an HDF5 file that rsatoolbox, or `write`, wrote."""
+    with opened(path) as file:
+        content = read_group(file)
+    return _from_dict(content, str(path))
+
+
+def write(rdms: xr.DataArray, path: Path) -> None:
+    """Write an HDF5 file that `rsatoolbox.rdm.load_rdm` reads."""
+    content = _to_dict(rdms)
+    # the newer layout takes attributes of more than 64 KiB
+    with h5py.File(path, "w", libver=("v108", "v110")) as file:
+        write_group(file, content)
+
+
+def _to_dict(rdms: xr.DataArray) -> dict[str, Any]:
+    """Labelled RDMs as rsatoolbox's dictionary."""
+    metric = rdms.attrs.get("metric", "")
+    rows = {"rdm": np.asarray(rdms["rdm"].values.tolist())}
+    patterns = {"stimulus": np.asarray(rdms["stimulus"].values.tolist())}
+    types = {}
+    for key, coord in rdms.coords.items():
+        if key in DIMS:
+            continue
+        name, encoded = str(key), encode_values(coord)
+        types[name] = {"dims": coord.dims[0], "type": encoded["type"]}
+        native = np.asarray(encoded["values"]) if coord.dtype.kind in "OUTMm" else coord.values
+        (rows if coord.dims == ("rdm",) else patterns)[name] = native
+    attrs = {name: value for name, value in rdms.attrs.items() if name != "metric"}
+    return {
+        "dissimilarities": condense(rdms),
+        "dissimilarity_measure": _THEIR_NAMES.get(metric, metric),
+        "descriptors": {
+            **{name: str(value) if isinstance(value, str) else value for name, value in attrs.items()},
+            _OURS: dump_document({"coords": types}),
+        },
+        "rdm_descriptors": rows,
+        "pattern_descriptors": patterns,
+    }
+
+
+def _from_dict(content: Mapping[str, Any], place: str) -> Parts:
+    values = content.get("dissimilarities")
+    if not isinstance(values, np.ndarray):
+        raise ValueError(
+            f"{place} holds no 'dissimilarities', as files of RDMs that rsatoolbox wrote do; there are: "
+            f"{', '.join(map(repr, content)) or 'none'}"
+        )
+    descriptors, rows, patterns = (
+        dict(content.get(kind) or {}) for kind in ("descriptors", "rdm_descriptors", "pattern_descriptors")
+    )
+    ours = descriptors.pop(_OURS, None)
+    types: dict[str, Any] = {}
+    if ours is not None:
+        types = load_document(text(ours), f"the descriptor {_OURS!r} of {place}").get("coords", {})
+    coords: dict[str, Coord] = {}
+    names = _string_columns(rows).get("rdm")
+    if names:
+        rows.pop("rdm")
+    candidates = _string_columns(patterns)
+    stimuli = candidates.get("stimulus")
+    if stimuli:
+        candidates = {"stimulus": stimuli}
+    if len(candidates) == 1:  # the only labels that the patterns have
+        field, stimuli = next(iter(candidates.items()))
+        patterns.pop(field)
+    for kind, dim, columns in (("rdm", "rdm", rows), ("pattern", "stimulus", patterns)):
+        for name, column in columns.items():
+            declared = types.get(name, {})
+            typed = _column(column, declared.get("type"), name, place)
+            if name == "index" and not declared:
+                if np.array_equal(typed, np.arange(len(typed))):
+                    continue  # rsatoolbox's own numbering
+                name = f"{kind}_index"
+            if name in DIMS:  # numbers, which are no labels
+                name = f"{kind}_{name}"
+            if name in coords:
+                raise ValueError(f"{place} has both an RDM and a pattern descriptor {name!r}; rename one of them")
+            coords[name] = ((declared.get("dims", dim),), typed)
+    measure = content.get("dissimilarity_measure")
+    measure = None if measure is None else text(measure)
+    attrs = {name: _attribute(value) for name, value in descriptors.items() if value is not None}
+    metric = _OUR_NAMES.get(measure.lower()) if measure else None
+    if measure and metric is None:
+        attrs["dissimilarity_measure"] = measure
+    return Parts(
+        values=values,
+        order="row-major",
+        stimuli=stimuli,
+        names=names,
+        fields=candidates if stimuli is None else {},
+        name_fields={} if names else _string_columns(rows),
+        metric=metric,
+        foreign_metric=measure,
+        coords=coords,
+        attrs=attrs,
+    )
+
+
+def _strings(column: Any) -> list[str]:
+    return [text(value) for value in np.asarray(column).tolist()]
+
+
+def _string_columns(columns: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Those columns whose values are all strings."""
+    return {
+        name: _strings(column)
+        for name, column in columns.items()
+        if all(isinstance(value, str | bytes) for value in np.asarray(column, dtype=object).tolist())
+    }
+
+
+def _column(column: Any, kind: str | None, name: str, place: str) -> np.ndarray:
+    if isinstance(column, Mapping):  # a list that was no array, by position
+        column = [column[key] for key in sorted(column, key=int)] if all(key.isdigit() for key in column) else None
+    values = np.asarray(column)
+    if values.ndim != 1 or values.dtype.kind not in "biufSUOTMm":
+        raise ValueError(
+            f"{place} has a descriptor {name!r} that holds no single value each, so it cannot become a coordinate; "
+            "remove it"
+        )
+    if values.dtype.kind in "SO":
+        if not all(isinstance(value, str | bytes) for value in values.tolist()):
+            raise ValueError(f"{place} has a descriptor {name!r} that mixes types; convert them to one type")
+        values = np.array(_strings(values), dtype=np.str_)
+    return values if kind in (None, "str") else values.astype(kind)
+
+
+def _attribute(value: Any) -> Any:
+    """A descriptor as a scalar or string: what else it may be becomes JSON."""
+    if isinstance(value, str | bytes):
+        return text(value)
+    value = np.asarray(value).tolist() if not isinstance(value, Mapping) else value
+    if isinstance(value, bytes):
+        return text(value)
+    return (
+        value
+        if isinstance(value, int | float | str) and not isinstance(value, bool)
+        else json.dumps(value, default=str)
+    )

@@ -1,0 +1,145 @@
+"""Tidy CSV: one row per RDM and pair.
+
+Columns ``rdm``, ``stimulus``, ``stimulus_`` and ``dissimilarity``, then ``metric`` and the coordinates along
+``rdm``. A last column, ``brainrdl``, holds the other labels in its first row. Any tool's table with the first four
+columns is read (``rdm`` may be missing where there is one RDM): rows in any order, each pair once or both ways
+round, all of them, unmeasured ones with an empty cell or NaN; stimuli and RDMs in order of first occurrence.
+"""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from brainrdl._triangles import condensed
+from brainrdl.exchange.document import Document, decode_values, encode_values, to_document
+from brainrdl.exchange.parts import Coord, Parts
+from brainrdl.labelled import DIMS
+
+_OURS = "brainrdl"
+_RESERVED = (*DIMS, "dissimilarity", "metric", _OURS)
+
+
+def read_parts(path: Path) -> Parts:
+    """Read a table."""
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False, na_filter=False, encoding="utf-8")
+    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, ValueError) as error:
+        raise ValueError(f"{path} is not a CSV table in UTF-8, or is cut off; write it again") from error
+    missing = [name for name in ("stimulus", "stimulus_", "dissimilarity") if name not in table]
+    if missing or table.empty:
+        raise ValueError(
+            f"{path} lacks {', '.join(map(repr, missing)) or 'rows'}; expected the columns rdm, stimulus, stimulus_, "
+            "dissimilarity with one row per RDM and pair"
+        )
+    names = list(dict.fromkeys(table["rdm"])) if "rdm" in table else None
+    rows = (
+        table["rdm"].map({name: at for at, name in enumerate(names)}).to_numpy() if names else np.zeros(len(table), int)
+    )
+    ours = Document(table[_OURS].iloc[0], f"the column {_OURS!r} of {path}") if _OURS in table else None
+    pairs = table[["stimulus", "stimulus_"]].to_numpy()
+    stimuli = list(dict.fromkeys(pairs.reshape(-1).tolist())) if ours is None else ours.stimuli
+    unknown = set(pairs.reshape(-1).tolist()) - set(stimuli)
+    if unknown:
+        raise ValueError(
+            f"{path}: the rows name {min(unknown)!r}, which is not among the stimuli that its column {_OURS!r} lists; "
+            "remove that column after editing"
+        )
+    values = _squares(table, rows, pairs, stimuli, names or ["(one)"], path)
+    metric = _metric(table, path)
+    coords = {str(name): _along(table[name], rows, str(name), path) for name in table.columns if name not in _RESERVED}
+    if ours is not None:
+        typed = ours.coords_of(names or ours.names, f"the column {_OURS!r} of {path}")
+        for name, (dims, column) in typed.items():
+            if dims == ("rdm",) and (name not in coords or _cells(column) != list(coords[name][1])):
+                raise ValueError(
+                    f"{path}: column {name!r} is not as it was written; remove the column {_OURS!r} after editing"
+                )
+        return Parts(
+            values, None, stimuli, names, metric=metric or ours.metric, coords={**coords, **typed}, attrs=ours.attrs
+        )
+    return Parts(values, None, stimuli, names, metric=metric, coords=coords)
+
+
+def write(rdms: xr.DataArray, path: Path) -> None:
+    """Write a table."""
+    n, n_rdms = rdms.sizes["stimulus"], rdms.sizes["rdm"]
+    i, j = np.triu_indices(n, 1)
+    ids = np.array(rdms["stimulus"].values.tolist(), dtype=object)
+    columns: dict[str, object] = {
+        "rdm": np.repeat(np.array(rdms["rdm"].values.tolist(), dtype=object), len(i)),
+        "stimulus": np.tile(ids[i], n_rdms),
+        "stimulus_": np.tile(ids[j], n_rdms),
+        "dissimilarity": condensed(rdms.values).reshape(-1),
+        "metric": rdms.attrs["metric"],
+    }
+    for key, coord in rdms.coords.items():
+        name = str(key)
+        if name in ("metric", _OURS):
+            raise ValueError(f"a tidy table has a column {name!r} of its own; rename the coordinate: rdms.rename(...)")
+        if coord.dims == ("rdm",) and name != "rdm":
+            columns[name] = np.repeat(np.array(_cells(decode_values(encode_values(coord))), dtype=object), len(i))
+    table = pd.DataFrame(columns)
+    table[_OURS] = [to_document(rdms)] + [""] * (len(table) - 1)
+    # repr gives a float back exactly; quotes keep an id that looks like a number or holds a line break what it is
+    table.to_csv(path, index=False, na_rep="NaN", quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n", encoding="utf-8")
+
+
+def _squares(
+    table: pd.DataFrame, rows: np.ndarray, pairs: np.ndarray, stimuli: list[str], names: list[str], path: Path
+) -> np.ndarray:
+    n = len(stimuli)
+    at = {stimulus: position for position, stimulus in enumerate(stimuli)}
+    i = np.array([at[stimulus] for stimulus in pairs[:, 0]])
+    j = np.array([at[stimulus] for stimulus in pairs[:, 1]])
+    distances = np.array([_number(cell, path) for cell in table["dissimilarity"]])
+    count = np.zeros((len(names), n, n), dtype=int)
+    np.add.at(count, (rows, i, j), 1)
+    if (count > 1).any():
+        k, a, b = np.argwhere(count > 1)[0]
+        raise ValueError(
+            f"{path}: stimuli {stimuli[a]!r} and {stimuli[b]!r} of RDM {names[k]!r} have several rows; expected one"
+        )
+    absent = np.triu(count + count.swapaxes(1, 2) == 0, 1)
+    if absent.any():
+        k, a, b = np.argwhere(absent)[0]
+        raise ValueError(
+            f"{path}: stimuli {stimuli[a]!r} and {stimuli[b]!r} of RDM {names[k]!r} have no row; add one, with NaN "
+            "where unmeasured"
+        )
+    values = np.zeros((len(names), n, n))
+    values[rows, j, i] = distances
+    values[rows, i, j] = distances  # last, so that a pair given both ways round stays as the table has it
+    return values
+
+
+def _number(cell: str, path: Path) -> float:
+    try:
+        return float(cell) if cell else float("nan")
+    except ValueError:
+        raise ValueError(f"{path}: dissimilarity is {cell!r}; expected a number, or nothing where unmeasured") from None
+
+
+def _metric(table: pd.DataFrame, path: Path) -> str | None:
+    if "metric" not in table:
+        return None
+    metrics = list(dict.fromkeys(table["metric"]))
+    if len(metrics) > 1:
+        raise ValueError(f"{path}: metrics differ, {metrics[0]!r} and {metrics[1]!r}; keep one per file")
+    return metrics[0] or None
+
+
+def _along(column: pd.Series, rows: np.ndarray, name: str, path: Path) -> Coord:
+    values = column.to_numpy()
+    firsts = np.unique(rows, return_index=True)[1]
+    if (values != values[firsts][rows]).any():
+        raise ValueError(
+            f"{path}: column {name!r} differs within an RDM; expected one value for each RDM, so remove it"
+        )
+    return ("rdm",), values[firsts].astype(str)
+
+
+def _cells(values: np.ndarray) -> list[str]:
+    return [str(value) for value in (values.astype(str) if values.dtype.kind in "Mm" else values).tolist()]
