@@ -4,6 +4,7 @@ from brainrdl.checkpoint import load_model, save_model
 from brainrdl.combine import average_rdms, concat_rdms
 from brainrdl.condensed import sample_pairs, to_condensed, to_square
 from brainrdl.distances import rdm
+from brainrdl.export import layer_rdms
 from brainrdl.features import Recorder, capture, list_layers
 from brainrdl.inference import mcnemar
 from brainrdl.labelled import label_rdms, select_stimuli
@@ -41,6 +42,7 @@ __all__ = [
     "constant",
     "cosine_decay",
     "label_rdms",
+    "layer_rdms",
     "linear_decay",
     "list_layers",
     "load_model",

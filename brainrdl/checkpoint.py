@@ -5,6 +5,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -186,3 +187,12 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
     with safe_open(str(path), framework="pt") as file:
         manifest: dict[str, Any] = json.loads((file.metadata() or {}).get("manifest", "{}"))
     return manifest
+
+
+def fingerprint(model: nn.Module) -> str:
+    """SHA-256 of a model's parameters and buffers, names and all."""
+    digest = sha256()
+    for name, value in sorted((*model.named_parameters(), *model.named_buffers()), key=lambda item: item[0]):
+        digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
+        digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

@@ -3,11 +3,11 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import deepcopy
-from hashlib import sha256
 
 import torch
 from torch import Tensor, nn
 
+from brainrdl.checkpoint import fingerprint
 from brainrdl.distances import METRICS, check_metric, rdm, training_rdm
 from brainrdl.features import Recorder
 
@@ -72,11 +72,7 @@ class RDMTeacher(nn.Module, ABC):
 
     def fingerprint(self) -> str:
         """SHA-256 of its parameters and buffers: a run is not gone on with under another teacher."""
-        digest = sha256()
-        for name, value in sorted((*self.named_parameters(), *self.named_buffers()), key=lambda item: item[0]):
-            digest.update(f"{name} {tuple(value.shape)} {value.dtype}".encode())
-            digest.update(value.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
-        return digest.hexdigest()
+        return fingerprint(self)
 
     def observe(self, images: Tensor | None, ids: Sequence[str] | None, names: Sequence[str]) -> dict[str, Tensor]:
         """Make one pass over a batch: what `distances` is computed from, here the RDMs themselves."""

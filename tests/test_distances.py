@@ -16,7 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import brainrdl as rdl
-from brainrdl import distances
+from brainrdl import _exact, distances
 from brainrdl.condensed import condensed_index, stimuli_of
 from brainrdl.distances import (
     METRICS,
@@ -433,6 +433,7 @@ def test_the_result_does_not_depend_on_the_blocks(metric, kind, elements, monkey
     x, pull = data(kind), pull_of(20)
     plain, training, gradient = rdl.rdm(x, metric), training_rdm(x, metric), gradient_of(x, metric, pull)
     monkeypatch.setattr(distances, "_BLOCK_ELEMENTS", elements)
+    monkeypatch.setattr(_exact, "_CHUNK_ELEMENTS", elements)
     torch.testing.assert_close(rdl.rdm(x, metric), plain, rtol=1e-9, atol=0)
     if kind == "two clusters":
         return  # of the training path's distances within a cluster only some digits are good
@@ -461,6 +462,7 @@ class Made(TorchDispatchMode):
 @pytest.mark.parametrize("metric", METRICS)
 def test_no_pair_of_patterns_is_laid_side_by_side(metric, n, units, block, monkeypatch):
     monkeypatch.setattr(distances, "_BLOCK_ELEMENTS", n * block)
+    monkeypatch.setattr(_exact, "_CHUNK_ELEMENTS", n * block)
     bound = max(n * n, n * block, n * units)
     assert bound < n * (n - 1) // 2 * units
     generator = torch.Generator().manual_seed(0)
