@@ -151,7 +151,7 @@ def list_named_layers(
     Returns
     -------
     str
-        A line per layer: its name, shape and number of units.
+        A line per layer: its name and shape.
 
     Raises
     ------
@@ -169,7 +169,7 @@ def list_named_layers(
     wide = max(map(len, shapes), default=0)
     lines = []
     for layer, shape in shapes.items():
-        told = "not to be asked for" if shape is None else " × ".join(map(str, shape)) or "1"
+        told = "cannot be asked for" if shape is None else " × ".join(map(str, shape)) or "1"
         lines.append(f"{layer:{wide}}  {told}")
     return "\n".join(lines)
 
