@@ -18,12 +18,10 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from brainrdl._exact import undefined, unit_means
+from brainrdl._exact import not_finite, undefined, unit_means, unit_slices
 from brainrdl.features import Recorder
 from brainrdl.ids import name_some
 from brainrdl.stimuli import StimulusSet
-
-_ELEMENTS = 2**20
 
 
 class Layer(NamedTuple):
@@ -280,9 +278,8 @@ class Activations:
                     f"{rows.dtype}, the first stimulus with {n_units} of {self._layers[layer].dtype}; give a transform "
                     "that makes all images alike"
                 )
-            finite = torch.stack([torch.isfinite(row).all() for row in rows])
-            if not finite.all():
-                ids = [self._run.stimuli.ids[first + int(k)] for k in torch.nonzero(~finite)[:, 0]]
+            if odd := not_finite(rows):
+                ids = [self._run.stimuli.ids[first + k] for k in odd]
                 raise ValueError(
                     f"layer {layer!r} answers with NaN or infinite values to stimuli {name_some(ids)}; distances need "
                     "finite patterns: drop these stimuli, or look for the weights or the image that made them"
@@ -290,9 +287,7 @@ class Activations:
             here = slice(first, first + len(rows))
             found.without[here] = undefined(rows, self._metric)
             if self._metric == "correlation":
-                step = max(1, _ELEMENTS // len(rows))
-                slices = [slice(start, min(start + step, n_units)) for start in range(0, n_units, step)]
-                found.mean[here] = unit_means(rows, slices)
+                found.mean[here] = unit_means(rows, unit_slices(*rows.shape))
             for block in blocks:
                 self._store.put(block, first, rows[:, block.start : block.stop])
 

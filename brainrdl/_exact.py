@@ -15,6 +15,20 @@ ANGULAR = ("correlation", "cosine")
 
 _TOO_CLOSE = 1e-6
 _CHUNK_ELEMENTS = 2**18
+_BLOCK_ELEMENTS = 2**17  # 1 MiB: a block stays in the cache between the operations on it
+_LEAST_WIDTH = 256  # below it, reading and writing the n² sums takes longer than the products
+
+
+def unit_slices(n: int, n_units: int) -> list[slice]:
+    """Blocks of units, of the width at which n patterns are quickest to work on."""
+    width = max(_LEAST_WIDTH, _BLOCK_ELEMENTS // n)
+    return [slice(start, min(start + width, n_units)) for start in range(0, n_units, width)]
+
+
+def not_finite(features: Tensor) -> list[int]:
+    """The rows with NaN or infinite values."""
+    rows: list[int] = torch.nonzero(~torch.isfinite(features).all(dim=1)).flatten().tolist()
+    return rows
 
 
 def unit_means(features: Tensor, slices: Sequence[slice]) -> Tensor:
@@ -39,7 +53,7 @@ def undefined(features: Tensor, metric: str) -> Tensor:
 
 def fill_distances(
     square: Tensor, blocks: Callable[[], Iterable[Tensor]], metric: str, n_units: int, *, mean: Tensor, without: Tensor
-) -> None:
+) -> bool:
     """Fill the upper triangle of a matrix of zeros with distances.
 
     Parameters
@@ -57,6 +71,11 @@ def fill_distances(
         Of each pattern over its units, see `unit_means`; read by ``correlation`` only.
     without : Tensor (n,)
         The patterns that have no direction, see `undefined`: their distance to every other is 1.
+
+    Returns
+    -------
+    bool
+        Whether all is well. If not, a pattern is not finite, or so large that its square is not.
     """
     angular = metric in ANGULAR
 
@@ -69,6 +88,8 @@ def fill_distances(
     for block in blocks():
         _add_gram(square, centred(block))
     squared_norms = square.diagonal().clone()
+    if not torch.isfinite(squared_norms).all():
+        return False
     norms = squared_norms.sqrt().masked_fill_(without, 0.0)
     i, j = _from_gram(square, norms if angular else squared_norms, angular)
     if len(i):
@@ -83,6 +104,7 @@ def fill_distances(
         square.sqrt_()
     elif metric == "mse":
         square /= n_units
+    return True
 
 
 def mirror(square: Tensor) -> None:
@@ -116,20 +138,21 @@ def _from_gram(square: Tensor, norms: Tensor, angular: bool) -> tuple[Tensor, Te
     step = max(1, _CHUNK_ELEMENTS // n)
     close = []
     for start in range(0, n, step):
-        part, own = square[start : start + step], norms[start : start + step, None]
+        rows = slice(start, start + step)
+        part, own, others = square[rows, start:], norms[rows, None], norms[start:]
         if angular:
-            outer = own * norms
+            outer = own * others
             nowhere = outer == 0
             part.div_(outer.clamp_min_(torch.finfo(outer.dtype).tiny)).masked_fill_(nowhere, 0.0)
             part.neg_().add_(1.0).clamp_(0, 2)
             too_close = (part < _TOO_CLOSE) & ~nowhere
         else:
             # |f_i − f_j|² = |f_i|² + |f_j|² − 2 f_i·f_j
-            both = own + norms
+            both = own + others
             part.mul_(-2).add_(both).clamp_(min=0)
             too_close = part < both.mul_(_TOO_CLOSE)
-        part.triu_(start + 1)
-        close.append(torch.nonzero(too_close.triu_(start + 1)) + torch.tensor([start, 0], device=square.device))
+        part.triu_(1)
+        close.append(torch.nonzero(too_close.triu_(1)) + start)
     i, j = torch.cat(close).unbind(dim=1)
     return i, j
 

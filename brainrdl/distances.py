@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from brainrdl._exact import ANGULAR, fill_distances, undefined, unit_means
+from brainrdl._exact import ANGULAR, fill_distances, not_finite, undefined, unit_means, unit_slices
 from brainrdl.condensed import upper_triangle
 
 METRICS = ("mse", "sqeuclidean", "euclidean", "correlation", "cosine")
@@ -62,17 +62,11 @@ def rdm(features: Tensor, metric: str = "mse") -> Tensor:
     flat = _flat(features)
     if flat.requires_grad and torch.is_grad_enabled():
         return training_rdm(flat, metric)
-    if not torch.isfinite(flat).all():
-        rows = torch.nonzero(~torch.isfinite(flat).all(dim=1)).flatten().tolist()
-        raise ValueError(
-            f"features of stimulus {_some(rows)} (row, counted from 0) hold NaN or infinite values; distances need "
-            "finite patterns: drop these stimuli, or find the layer or the image that made them"
-        )
     flat = flat.detach()
     with torch.no_grad(), full_precision(flat.device):
-        slices = _slices(flat)
+        slices = unit_slices(*flat.shape)
         square = torch.zeros(len(flat), len(flat), dtype=torch.float64, device=flat.device)
-        fill_distances(
+        all_is_well = fill_distances(
             square,
             lambda: (flat[:, units] for units in slices),
             metric,
@@ -80,6 +74,8 @@ def rdm(features: Tensor, metric: str = "mse") -> Tensor:
             mean=unit_means(flat, slices) if metric == "correlation" else square.new_zeros(len(flat), 1),
             without=undefined(flat, metric),
         )
+        if not all_is_well:
+            raise ValueError(_complaint(flat))
         return upper_triangle(square)
 
 
@@ -198,12 +194,14 @@ class _Patterns:
     @property
     def width(self) -> int:
         """Units a block."""
-        return _width(self.features)
+        n, n_units = self.features.shape
+        return max(1, min(n_units, _BLOCK_ELEMENTS // n))
 
     def __iter__(self) -> Iterator[tuple[slice, Tensor]]:
         angular = self.metric in ANGULAR
         dtype = torch.float64 if angular else torch.promote_types(self.features.dtype, torch.float32)
-        slices = _slices(self.features)
+        n_units = self.features.shape[1]
+        slices = [slice(start, min(start + self.width, n_units)) for start in range(0, n_units, self.width)]
         mean = unit_means(self.features, slices) if self.metric == "correlation" else None
         for units in slices:
             block = self.features[:, units].to(dtype)
@@ -212,16 +210,6 @@ class _Patterns:
             elif not angular:
                 block = block - block.mean(dim=0)  # a common offset cancels in every difference
             yield units, block
-
-
-def _width(features: Tensor) -> int:
-    return max(1, min(features.shape[1], _BLOCK_ELEMENTS // len(features)))
-
-
-def _slices(features: Tensor) -> list[slice]:
-    """Blocks of units, each of at most `_BLOCK_ELEMENTS` numbers."""
-    n_units, width = features.shape[1], _width(features)
-    return [slice(start, min(start + width, n_units)) for start in range(0, n_units, width)]
 
 
 def _square(features: Tensor, patterns: Iterable[tuple[slice, Tensor]], metric: str) -> tuple[Tensor, Tensor]:
@@ -266,6 +254,19 @@ def _flat(features: Tensor) -> Tensor:
         # the order of units means nothing to a distance, and this one needs no copy
         return features.permute(0, 2, 3, 1).flatten(1)
     return features.flatten(1)
+
+
+def _complaint(features: Tensor) -> str:
+    rows = not_finite(features)
+    if rows:
+        return (
+            f"features of stimulus {_some(rows)} (row, counted from 0) hold NaN or infinite values; distances need "
+            "finite patterns: drop these stimuli, or find the layer or the image that made them"
+        )
+    return (
+        f"features reach {features.abs().max().item():.3g}, whose square is beyond the range of float64; scale all of "
+        "them down"
+    )
 
 
 def _some(rows: list[int]) -> str:

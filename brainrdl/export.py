@@ -23,7 +23,7 @@ MAX_MEMORY = 2**30
 """Bytes that `layer_rdms` holds at most, unless told otherwise."""
 
 _OVERHEAD = 24 * 2**20  # of chunks of a matrix, buffers and all small things
-_BLOCK_ELEMENTS = 2**22
+_BLOCK_ELEMENTS = 2**20
 
 
 def layer_rdms(
@@ -156,7 +156,11 @@ def _squares(run: Run, layers: dict[str, Layer], metric: str, max_memory: int) -
             def blocks(name: str = name) -> Iterator[Tensor]:
                 return (block.to(products) for block in activations.blocks(name))
 
-            fill_distances(square, blocks, metric, layer.n_units, mean=patterns.mean, without=without)
+            if not fill_distances(square, blocks, metric, layer.n_units, mean=patterns.mean, without=without):
+                raise ValueError(
+                    f"the answers of layer {name!r} are finite, but the sum of their squares is beyond the range of "
+                    "float64; look for the weights that make them so large"
+                )
             mirror(square)
             if without.any():
                 square[without] = square[:, without] = torch.nan

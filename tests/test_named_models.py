@@ -100,7 +100,7 @@ def test_a_file_with_code_is_not_opened(here, capsys):
             "torchvision:alexnett",
             None,
             ValueError,
-            "torchvision has no model 'alexnett'; did you mean 'alexnet'?",
+            "torchvision has no model 'alexnett'; did you mean 'alexnet' or 'googlenet' or 'resnet50'?",
         ),
         (
             "torchvision:resnet18",
