@@ -3,7 +3,8 @@
     python benchmarks/layer_rdms.py --out layer_rdms.json          # 2,000 images of 224 × 224; 20 GB of disk, minutes
     python benchmarks/layer_rdms.py --images 100
 
-The widest layer's answers to 2,000 images are 6.4 GB. "The model's own" is the peak of a plain forward pass of one batch.
+The widest layer's answers to 2,000 images are 6.4 GB. "The model's own" is the peak of a plain forward pass of one
+batch.
 ``--no-disk`` has the model run again for each share of the units, as where there is no room for a temporary file.
 Peaks are the kernel's (``VmHWM``, set back before the run; Linux only), ``ru_maxrss`` beside them.
 """

@@ -1,5 +1,7 @@
 """Fit neural networks to brains, and to each other, by representational geometry."""
 
+from typing import TYPE_CHECKING
+
 from brainrdl.checkpoint import load_model, save_model
 from brainrdl.combine import average_rdms, concat_rdms
 from brainrdl.condensed import sample_pairs, to_condensed, to_square
@@ -17,6 +19,9 @@ from brainrdl.streams import StimulusStream, repeat
 from brainrdl.teachers import NetworkTeacher, RDMTeacher, relative_alpha
 from brainrdl.terms import Batch, RDLTerm, Term
 from brainrdl.trainer import Trainer
+
+if TYPE_CHECKING:
+    from brainrdl.plots import plot_mds, plot_rdms
 
 __all__ = [
     "CKA",
@@ -47,6 +52,8 @@ __all__ = [
     "list_layers",
     "load_model",
     "mcnemar",
+    "plot_mds",
+    "plot_rdms",
     "rdl_loss",
     "rdm",
     "relative_alpha",
@@ -58,3 +65,16 @@ __all__ = [
     "to_condensed",
     "to_square",
 ]
+
+
+def __getattr__(name: str) -> object:
+    # matplotlib is loaded by those who draw
+    if name in ("plot_mds", "plot_rdms"):
+        from brainrdl import plots
+
+        return getattr(plots, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
