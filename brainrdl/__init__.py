@@ -1,10 +1,13 @@
 """Fit neural networks to brains, and to each other, by representational geometry."""
 
+from typing import TYPE_CHECKING
+
 from brainrdl.checkpoint import load_model, save_model
 from brainrdl.combine import average_rdms, concat_rdms
 from brainrdl.condensed import sample_pairs, to_condensed, to_square
 from brainrdl.distances import rdm
 from brainrdl.exchange import from_rsatoolbox, read_rdms, to_rsatoolbox, write_rdms
+from brainrdl.export import layer_rdms
 from brainrdl.features import Recorder, capture, list_layers
 from brainrdl.inference import mcnemar
 from brainrdl.labelled import label_rdms, select_stimuli
@@ -17,6 +20,9 @@ from brainrdl.streams import StimulusStream, repeat
 from brainrdl.teachers import NetworkTeacher, RDMTeacher, relative_alpha
 from brainrdl.terms import Batch, RDLTerm, Term
 from brainrdl.trainer import Trainer
+
+if TYPE_CHECKING:
+    from brainrdl.plots import plot_mds, plot_rdms
 
 __all__ = [
     "CKA",
@@ -43,10 +49,13 @@ __all__ = [
     "cosine_decay",
     "from_rsatoolbox",
     "label_rdms",
+    "layer_rdms",
     "linear_decay",
     "list_layers",
     "load_model",
     "mcnemar",
+    "plot_mds",
+    "plot_rdms",
     "rdl_loss",
     "rdm",
     "read_rdms",
@@ -63,9 +72,18 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> str:
+def __getattr__(name: str) -> object:
     if name == "__version__":
         from importlib.metadata import version
 
         return version("brainrdl")
-    raise AttributeError(f"module 'brainrdl' has no attribute {name!r}")
+    # matplotlib is loaded by those who draw
+    if name in ("plot_mds", "plot_rdms"):
+        from brainrdl import plots
+
+        return getattr(plots, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -3,8 +3,7 @@
 Every metric is a function of the Gram matrix of the patterns, so that an RDM costs n² memory beyond the features:
 the features are read in blocks of units, no pair of patterns is ever laid side by side. Two paths share it.
 
-*Without gradient* the Gram matrix is summed in float64, and pairs too close for it (squared distance below 1e-6 of
-the squared norms) are recomputed from the differences of their patterns.
+*Without gradient* everything is float64, see `brainrdl._exact`.
 
 *With gradient* squared distances are computed in the precision of the features, at least float32, and cosines in
 float64. Half precision, autocast and TF32 never reach a distance, whatever is set outside.
@@ -19,13 +18,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from brainrdl._exact import ANGULAR, fill_distances, not_finite, undefined, unit_means, unit_slices
 from brainrdl.condensed import check_tensor, upper_triangle
 
 METRICS = ("mse", "sqeuclidean", "euclidean", "correlation", "cosine")
 """The metrics that are computed from features."""
 
 _BLOCK_ELEMENTS = 2**22
-_TOO_CLOSE = 1e-6
 
 
 def rdm(features: Tensor, metric: str = "mse") -> Tensor:
@@ -63,14 +62,21 @@ def rdm(features: Tensor, metric: str = "mse") -> Tensor:
     flat = _flat(features)
     if flat.requires_grad and torch.is_grad_enabled():
         return training_rdm(flat, metric)
-    if not torch.isfinite(flat).all():
-        rows = torch.nonzero(~torch.isfinite(flat).all(dim=1)).flatten().tolist()
-        raise ValueError(
-            f"features of stimulus {_some(rows)} (row, counted from 0) hold NaN or infinite values; distances need "
-            "finite patterns: drop these stimuli, or find the layer or the image that made them"
-        )
+    flat = flat.detach()
     with torch.no_grad(), full_precision(flat.device):
-        return upper_triangle(_exact_square(flat, metric))
+        slices = unit_slices(*flat.shape)
+        square = torch.zeros(len(flat), len(flat), dtype=torch.float64, device=flat.device)
+        all_is_well = fill_distances(
+            square,
+            lambda: (flat[:, units] for units in slices),
+            metric,
+            flat.shape[1],
+            mean=unit_means(flat, slices) if metric == "correlation" else square.new_zeros(len(flat), 1),
+            without=undefined(flat, metric),
+        )
+        if not all_is_well:
+            raise ValueError(_complaint(flat))
+        return upper_triangle(square)
 
 
 def training_rdm(
@@ -116,7 +122,7 @@ def undefined_patterns(features: Tensor, metric: str) -> Tensor:
         True for constant patterns under ``correlation`` and zero patterns under ``cosine``; False elsewhere.
     """
     check_metric(metric)
-    return _undefined(_flat(features), metric)
+    return undefined(_flat(features), metric)
 
 
 def check_metric(metric: str) -> None:
@@ -133,7 +139,7 @@ class _Distances(torch.autograd.Function):
         n = len(features)
         i, j = torch.triu_indices(n, n, 1, device=features.device) if pairs is None else pairs.to(features.device).T
         position = i * n + j
-        patterns = _Patterns(features, metric, exact=False)
+        patterns = _Patterns(features, metric)
         # patterns that fit one block are kept as they are used; wider ones are made again, block by block
         whole = next(iter(patterns))[1] if patterns.width == features.shape[1] else None
         with full_precision(features.device):
@@ -156,14 +162,14 @@ class _Distances(torch.autograd.Function):
             if whole is not None:
                 return (pull @ whole).to(ctx.dtype), None, None, None
             gradient = torch.empty_like(features)
-            for units, block in _Patterns(features, ctx.metric, exact=False):
+            for units, block in _Patterns(features, ctx.metric):
                 gradient[:, units] = (pull @ block).to(ctx.dtype)
         return gradient, None, None, None
 
 
 def _pull(g: Tensor, square: Tensor, norms: Tensor, n_units: int, metric: str) -> Tensor:
     """The n × n matrix M with Σ_j g_ij ∂d_ij/∂f_i = (M X)_i, X the (centred) patterns."""
-    if metric in ("correlation", "cosine"):
+    if metric in ANGULAR:
         # ∂d_ij/∂f_i = −(u_j − s_ij u_i)/|f_i| with u = f/|f|, s = 1 − d; no direction, no gradient
         inverse = torch.where(norms > 0, 1 / norms.clamp_min(torch.finfo(norms.dtype).tiny), 0.0)
         g = g * (inverse > 0)[:, None] * (inverse > 0)[None, :]
@@ -184,7 +190,6 @@ class _Patterns:
 
     features: Tensor
     metric: str
-    exact: bool
 
     @property
     def width(self) -> int:
@@ -193,16 +198,11 @@ class _Patterns:
         return max(1, min(n_units, _BLOCK_ELEMENTS // n))
 
     def __iter__(self) -> Iterator[tuple[slice, Tensor]]:
-        angular = self.metric in ("correlation", "cosine")
+        angular = self.metric in ANGULAR
+        dtype = torch.float64 if angular else torch.promote_types(self.features.dtype, torch.float32)
         n_units = self.features.shape[1]
-        dtype = torch.float64 if angular or self.exact else torch.promote_types(self.features.dtype, torch.float32)
         slices = [slice(start, min(start + self.width, n_units)) for start in range(0, n_units, self.width)]
-        mean: Tensor | None = None
-        if self.metric == "correlation":
-            # centred twice: the mean of a large offset is itself rounded
-            mean = torch.stack([self.features[:, s].to(dtype).sum(dim=1) for s in slices]).sum(dim=0)[:, None] / n_units
-            rest = torch.stack([(self.features[:, s].to(dtype) - mean).sum(dim=1) for s in slices]).sum(dim=0)
-            mean = mean + rest[:, None] / n_units
+        mean = unit_means(self.features, slices) if self.metric == "correlation" else None
         for units in slices:
             block = self.features[:, units].to(dtype)
             if mean is not None:
@@ -216,8 +216,8 @@ def _square(features: Tensor, patterns: Iterable[tuple[slice, Tensor]], metric: 
     """Square distances from the Gram matrix, and the patterns' norms (angular metrics) or squared norms."""
     gram = reduce(torch.add, (block @ block.T for _, block in patterns))
     squared_norms = gram.diagonal().clone()
-    if metric in ("correlation", "cosine"):
-        norms = torch.where(_undefined(features, metric), 0.0, squared_norms.sqrt())
+    if metric in ANGULAR:
+        norms = torch.where(undefined(features, metric), 0.0, squared_norms.sqrt())
         outer = norms[:, None] * norms[None, :]
         # not "outer > 0": a NaN has to stay one, so that training stops on it
         cosine = torch.where(outer == 0, 0.0, gram / outer.clamp_min(torch.finfo(gram.dtype).tiny))
@@ -240,38 +240,6 @@ def _symmetric(square: Tensor) -> Tensor:
     return upper + upper.T
 
 
-def _exact_square(features: Tensor, metric: str) -> Tensor:
-    """Distances in float64, those of close pairs from the differences of their patterns."""
-    angular = metric in ("correlation", "cosine")
-    kind = metric if angular else "sqeuclidean"
-    patterns = _Patterns(features, kind, exact=True)
-    square, norms = _square(features, patterns, kind)
-    # distances between unit vectors are 1 − cos = |u_i − u_j|²/2, with squared norms adding up to 2
-    reference = (norms[:, None] * norms[None, :] > 0) * 1.0 if angular else norms[:, None] + norms[None, :]
-    i, j = torch.nonzero((square < _TOO_CLOSE * reference).triu_(1), as_tuple=True)
-    if len(i):
-        close = torch.zeros(len(i), dtype=square.dtype, device=square.device)
-        for units, block in patterns:
-            if angular:
-                block = block / norms.clamp_min(torch.finfo(norms.dtype).tiny)[:, None]
-            else:
-                block = features[:, units].to(block.dtype)
-            step = max(1, _BLOCK_ELEMENTS // block.shape[1])
-            for start in range(0, len(i), step):
-                chosen = slice(start, start + step)
-                close[chosen] += (block[i[chosen]] - block[j[chosen]]).square_().sum(dim=1)
-        square[i, j] = square[j, i] = close / 2 if angular else close
-    return square if angular else _from_squared(square, metric, features.shape[1])
-
-
-def _undefined(features: Tensor, metric: str) -> Tensor:
-    if metric == "correlation":
-        return features.amax(dim=1) == features.amin(dim=1)
-    if metric == "cosine":
-        return (features == 0).all(dim=1)
-    return torch.zeros(len(features), dtype=torch.bool, device=features.device)
-
-
 def _flat(features: Tensor) -> Tensor:
     check_tensor(features, "features")
     if features.ndim < 2 or features.shape[0] < 2 or features[0].numel() == 0:
@@ -285,6 +253,19 @@ def _flat(features: Tensor) -> Tensor:
         # the order of units means nothing to a distance, and this one needs no copy
         return features.permute(0, 2, 3, 1).flatten(1)
     return features.flatten(1)
+
+
+def _complaint(features: Tensor) -> str:
+    rows = not_finite(features)
+    if rows:
+        return (
+            f"features of stimulus {_some(rows)} (row, counted from 0) hold NaN or infinite values; distances need "
+            "finite patterns: drop these stimuli, or find the layer or the image that made them"
+        )
+    return (
+        f"features reach {features.abs().max().item():.3g}, whose square is beyond the range of float64; scale all of "
+        "them down"
+    )
 
 
 def _some(rows: list[int]) -> str:

@@ -9,5 +9,17 @@ from brainrdl.plots._groups import Groups
 from brainrdl.plots.errors import error_curves, error_dots, label_curve
 from brainrdl.plots.mds import mds_map
 from brainrdl.plots.rdms import plot_rdms, rdm_grid, rdm_panel
+from brainrdl.plots.scaling import plot_mds, save_plot
 
-__all__ = ["Groups", "error_curves", "error_dots", "label_curve", "mds_map", "plot_rdms", "rdm_grid", "rdm_panel"]
+__all__ = [
+    "Groups",
+    "error_curves",
+    "error_dots",
+    "label_curve",
+    "mds_map",
+    "plot_mds",
+    "plot_rdms",
+    "rdm_grid",
+    "rdm_panel",
+    "save_plot",
+]

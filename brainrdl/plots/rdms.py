@@ -11,8 +11,10 @@ from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import ArrayLike, NDArray
+from scipy.stats import rankdata
 from xarray import DataArray
 
+from brainrdl._triangles import condensed, laid_out
 from brainrdl.labelled import check_rdms
 from brainrdl.plots._groups import (
     Groups,
@@ -25,6 +27,7 @@ from brainrdl.plots._groups import (
     stretches_of,
 )
 from brainrdl.plots._style import FONT, INK, quoted, text_width
+from brainrdl.plots._thumbnails import Images, draw_strip, strip_shape, thumbnails_of
 
 _MEASURES = {
     "mse": "mean squared difference",
@@ -101,7 +104,14 @@ def rdm_panel(
     return ax
 
 
-def plot_rdms(rdms: DataArray, *, groups: Groups | None = None, scale: Literal["panel", "all"] = "panel") -> Figure:
+def plot_rdms(
+    rdms: DataArray,
+    *,
+    groups: Groups | None = None,
+    scale: Literal["panel", "all"] = "panel",
+    rank: bool = False,
+    images: Images | None = None,
+) -> Figure:
     """Draw every RDM of a labelled DataArray, up to four in a row.
 
     Parameters
@@ -109,9 +119,14 @@ def plot_rdms(rdms: DataArray, *, groups: Groups | None = None, scale: Literal["
     rdms : DataArray (rdm, stimulus, stimulus_)
         Labelled RDMs; each panel bears its label along `rdm`. NaN (unmeasured) is grey.
     groups : str, mapping from stimulus id, or sequence of length stimuli, optional
-        As in `rdm_panel`.
+        As in `rdm_panel`. ``"stimulus"`` labels each stimulus by its id, where that fits.
     scale : {"panel", "all"}
         Whether each panel has its own colour scale, or all share one.
+    rank : bool
+        Whether colours show the percentile of each pair among those of its RDM (ties share their mean) instead of its
+        value; the figure then says so.
+    images : StimulusSet, or mapping from stimulus id to image, optional
+        Drawn small along the left and lower edges, in staggered columns where there are many.
 
     Returns
     -------
@@ -121,7 +136,7 @@ def plot_rdms(rdms: DataArray, *, groups: Groups | None = None, scale: Literal["
     ------
     TypeError, ValueError
         As `brainrdl.labelled.check_rdms`; ValueError also if `scale` is unknown, or `groups` does not name a
-        group per stimulus, or scatters one.
+        group per stimulus, or scatters one, or a stimulus has no image.
 
     Examples
     --------
@@ -138,7 +153,11 @@ def plot_rdms(rdms: DataArray, *, groups: Groups | None = None, scale: Literal["
     n_rows = -(-len(names) // n_columns)
     grid = np.full((n_rows, n_columns), -1)
     grid.ravel()[: len(names)] = np.arange(len(names))
-    return _panels(rdms, grid, groups, scale, titles=names)
+    pictures = None if images is None else thumbnails_of(images, rdms["stimulus"].to_numpy().tolist())
+    if not rank:
+        return _panels(rdms, grid, groups, scale, titles=names, pictures=pictures)
+    measure = f"percentile of {_measure(rdms)}"
+    return _panels(_percentiles(rdms), grid, groups, scale, titles=names, pictures=pictures, measure=measure)
 
 
 def rdm_grid(
@@ -221,6 +240,8 @@ def _panels(
     titles: Sequence[str] = (),
     row_names: Sequence[str] = (),
     column_names: Sequence[str] = (),
+    pictures: Sequence[NDArray[np.float64]] | None = None,
+    measure: str | None = None,
 ) -> Figure:
     """Draw RDM ``grid[i, j]`` in row i, column j (-1: none).
 
@@ -231,7 +252,8 @@ def _panels(
     n_rows, n_columns = grid.shape
 
     side = 1.0 if n_columns > 4 else 1.3
-    beside, beneath = names_width(stretches, side), names_height(stretches, side)
+    strip = strip_shape(len(pictures), side)[1] + 0.04 if pictures else 0.0
+    beside, beneath = names_width(stretches, side) + strip, names_height(stretches, side) + strip
     heads = max((text_width(name) for name in (*titles, *column_names)), default=0.0)
     across = max(side + (0.45 if scale == "panel" else 0.09), heads + 0.1)
     down = side + (0.25 if titles else 0.09)
@@ -264,6 +286,9 @@ def _panels(
         last = i == n_rows - 1 or grid[i + 1, j] < 0
         edges = [edge for edge, here in (("left", j == 0), ("bottom", last)) if here]
         images[sharing(i, j)] = _draw(ax, squares[grid[i, j]], limits[sharing(i, j)], stretches, side, edges)
+        for edge in edges if pictures else ():
+            draw_strip(ax, pictures or (), side, edge)
+            ax.tick_params(axis="y" if edge == "left" else "x", pad=1.5 + 72 * strip)
         if titles:
             ax.set_title(titles[grid[i, j]], fontsize=FONT, pad=3)
     for i, name in enumerate(row_names):
@@ -289,7 +314,7 @@ def _panels(
             low.set_horizontalalignment("left")
             high.set_horizontalalignment("right")
     note = {"panel": "one scale per panel", "column": "one scale per column", "all": "one scale"}[scale]
-    write(left + block / 2, 0.06, f"{_measure(rdms)} ({note})", ha="center", va="bottom", color=INK)
+    write(left + block / 2, 0.06, f"{measure or _measure(rdms)} ({note})", ha="center", va="bottom", color=INK)
     return figure
 
 
@@ -320,6 +345,14 @@ def _draw(
         ax.set_xticks(centres, names, rotation=90 if names_turned(stretches, side) else 0)
     ax.tick_params(length=0, labelsize=font, pad=1.5)
     return image
+
+
+def _percentiles(rdms: DataArray) -> DataArray:
+    """Each measured pair's percentile among those of its RDM: 100 (rank − ½) / pairs."""
+    values = condensed(rdms.to_numpy())
+    pairs = np.isfinite(values).sum(axis=1, keepdims=True)
+    ranks = rankdata(values, axis=1, nan_policy="omit")
+    return rdms.copy(data=laid_out(100 * (ranks - 0.5) / pairs, rdms.shape[1]))
 
 
 def _limits(squares: NDArray[np.float64]) -> tuple[float, float]:

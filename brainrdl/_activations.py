@@ -1,0 +1,322 @@
+"""What layers answer to all stimuli, handed out in blocks of units, whatever fits into memory.
+
+A network answers stimulus by stimulus, a Gram matrix wants all stimuli of some units. Where the answers do not fit into
+memory in between, they wait in a file; where that has no room either, the model runs again for each share of them.
+"""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack
+from itertools import groupby
+from math import prod
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol, final
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from brainrdl._exact import not_finite, undefined, unit_means, unit_slices
+from brainrdl.features import Recorder
+from brainrdl.ids import name_some
+from brainrdl.stimuli import StimulusSet
+
+
+class Layer(NamedTuple):
+    """One layer's answer to one stimulus."""
+
+    n_units: int
+    dtype: torch.dtype
+
+
+class Block(NamedTuple):
+    """Units ``start`` to ``stop - 1`` of a layer."""
+
+    layer: str
+    start: int
+    stop: int
+
+    @property
+    def width(self) -> int:
+        """Number of units."""
+        return self.stop - self.start
+
+
+class Patterns(NamedTuple):
+    """What is known of a layer's patterns as wholes."""
+
+    mean: Tensor  # (n, 1), over units
+    without: Tensor  # (n,), those that have no direction
+
+
+class Run(NamedTuple):
+    """A model on a device, and what it is shown."""
+
+    model: nn.Module
+    stimuli: StimulusSet
+    batch_size: int
+    device: torch.device
+
+    def answers(self, keep: Mapping[str, Callable[[Tensor, int], None]], n: int | None = None) -> Iterator[int]:
+        """Show the first n stimuli (all by default); yields how many were shown in each batch.
+
+        `keep` takes, by layer, the answer to a batch (stimuli, ...) and the position of its first stimulus, at the
+        moment at which the layer gives it: nothing behind it has changed it yet, and no two answers wait side by side.
+        """
+        n = len(self.stimuli) if n is None else n
+        first = 0
+
+        def keeper(layer: str) -> Callable[[object], Tensor]:
+            def handle(answer: object) -> Tensor:
+                if not isinstance(answer, Tensor) or answer.ndim == 0 or answer.shape[0] != size:
+                    what = f"shape {tuple(answer.shape)}" if isinstance(answer, Tensor) else type(answer).__name__
+                    raise ValueError(
+                        f"layer {layer!r} answers {size} stimuli with {what}, expected a tensor (stimuli, ...); name "
+                        "a layer within it or behind it"
+                    )
+                ran.add(layer)
+                keep[layer](answer.detach(), first)
+                return torch.zeros(size, 1)  # all that the Recorder has to keep
+
+            return handle
+
+        with Recorder(self.model, keep, select={layer: keeper(layer) for layer in keep}) as recorder:
+            while first < n:
+                images, _ = self.stimuli.batch(range(first, min(first + self.batch_size, n)))
+                size = len(images)
+                ran: set[str] = set()
+                with torch.no_grad():
+                    self.model(images.to(self.device))
+                for layer in keep:
+                    if layer not in ran:
+                        raise RuntimeError(
+                            f"layer {layer!r} did not run when the model did; name a layer that its forward calls"
+                        )
+                recorder.features()  # raises where a layer ran more than once
+                yield size
+                first += size
+
+
+def measure_layers(run: Run, layers: Iterable[str]) -> dict[str, Layer]:
+    """The layers' sizes, from one stimulus."""
+    sizes: dict[str, Layer] = {}
+
+    def keeper(layer: str) -> Callable[[Tensor, int], None]:
+        def keep(answer: Tensor, first: int) -> None:
+            if answer.is_complex() or answer.numel() == 0:
+                raise ValueError(
+                    f"layer {layer!r} answers with {answer.dtype} of shape {tuple(answer.shape)}; distances need real "
+                    "numbers, and at least one unit"
+                )
+            sizes[layer] = Layer(prod(answer.shape[1:]), answer.dtype)
+
+        return keep
+
+    for _ in run.answers({layer: keeper(layer) for layer in layers}, n=1):
+        pass
+    return sizes
+
+
+def plan_passes(layers: Mapping[str, Layer], n: int, width: int, room: int) -> list[list[Block]]:
+    """Share the layers out over passes through the stimuli, each pass's answers in `room` bytes.
+
+    Blocks are at most `width` units wide. A layer is divided between passes only where it does not fit into one.
+    """
+    passes: list[list[Block]] = []
+    left = 0
+    for name, layer in layers.items():
+        unit = n * layer.dtype.itemsize
+        blocks = [Block(name, s, min(s + width, layer.n_units)) for s in range(0, layer.n_units, width)]
+        if not passes or (left < unit * layer.n_units):
+            passes.append([])
+            left = room
+        for block in blocks:
+            if left < unit * block.width and passes[-1]:
+                passes.append([])
+                left = room
+            passes[-1].append(block)
+            left -= unit * block.width
+    return passes
+
+
+class _Store(Protocol):
+    """Holds the answers of one pass."""
+
+    def put(self, block: Block, first: int, rows: Tensor) -> None:
+        """Keep the answer to the stimuli from `first` on."""
+
+    def get(self, block: Block) -> Tensor:
+        """The answers to all stimuli, (n, units)."""
+
+
+@final
+class _Memory:
+    def __init__(self, blocks: Iterable[Block], n: int, layers: Mapping[str, Layer]) -> None:
+        self._parts = {block: torch.empty(n, block.width, dtype=layers[block.layer].dtype) for block in blocks}
+
+    def put(self, block: Block, first: int, rows: Tensor) -> None:
+        self._parts[block][first : first + len(rows)] = rows
+
+    def get(self, block: Block) -> Tensor:
+        return self._parts[block]
+
+
+@final
+class _File:
+    """A file laid out block by block, so that each is read in one go."""
+
+    def __init__(self, file: Any, blocks: Iterable[Block], n: int, layers: Mapping[str, Layer]) -> None:
+        self._file, self._n, self._layers = file, n, layers
+        self._offsets: dict[Block, int] = {}
+        end = 0
+        for block in blocks:
+            self._offsets[block] = end
+            end += n * self._row(block)
+
+    def _row(self, block: Block) -> int:
+        return block.width * self._layers[block.layer].dtype.itemsize
+
+    def put(self, block: Block, first: int, rows: Tensor) -> None:
+        self._file.seek(self._offsets[block] + first * self._row(block))
+        self._file.write(rows.contiguous().view(torch.uint8).numpy().data)
+
+    def get(self, block: Block) -> Tensor:
+        values = torch.empty(self._n, block.width, dtype=self._layers[block.layer].dtype)
+        view = values.view(torch.uint8).numpy().reshape(-1).data
+        self._file.seek(self._offsets[block])
+        if self._file.readinto(view) != len(view):
+            raise OSError(f"the temporary file in {tempfile.gettempdir()} was cut short; was it cleaned up meanwhile?")
+        return values
+
+
+@final
+class Activations:
+    """The layers' answers to all stimuli, block by block, as often as they are asked for.
+
+    Parameters
+    ----------
+    run : Run
+        The model and the stimuli.
+    layers : dict of Layer
+        As `measure_layers` gives them.
+    passes : list of list of Block
+        As `plan_passes` gives them.
+    metric : str
+        Of the distances: what `patterns` is about.
+    in_memory : bool
+        Where answers wait for those to the other stimuli: in memory, or in a temporary file.
+    """
+
+    def __init__(
+        self, run: Run, layers: Mapping[str, Layer], passes: list[list[Block]], metric: str, *, in_memory: bool
+    ) -> None:
+        self._run, self._layers, self._passes, self._metric = run, layers, passes, metric
+        self._loaded: int | None = None
+        self._store: _Store
+        self._patterns: dict[str, Patterns] = {}
+        self._open = ExitStack()
+        self._file = None if in_memory else self._open.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
+        # every number is recorded once and used once, at least
+        total = 2 * len(run.stimuli) * sum(layer.n_units for layer in layers.values())
+        self._bar = self._open.enter_context(
+            tqdm(total=total, bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}", disable=None)
+        )
+
+    def __enter__(self) -> "Activations":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._open.close()
+
+    def patterns(self, layer: str) -> Patterns:
+        """What is known of the layer's patterns as wholes; runs the model if it has not seen the layer yet."""
+        if layer not in self._patterns:
+            self._load(next(k for k, blocks in enumerate(self._passes) if any(b.layer == layer for b in blocks)))
+        return self._patterns[layer]
+
+    def blocks(self, layer: str) -> Iterator[Tensor]:
+        """The layer's answers as blocks of units (n, w); runs the model where they are no longer at hand."""
+        for k, planned in enumerate(self._passes):
+            of_layer = [block for block in planned if block.layer == layer]
+            if of_layer:
+                self._load(k)
+            for block in of_layer:
+                yield self._store.get(block)
+                self._bar.set_description(self._describe(k, f"distances of {layer}"))
+                self._advance(len(self._run.stimuli) * block.width)
+
+    def _load(self, number: int) -> None:
+        if self._loaded == number:
+            return
+        blocks = self._passes[number]
+        n = len(self._run.stimuli)
+        self._loaded = None
+        if self._file is None:
+            self._store = _Memory((), n, {})  # the last pass's goes before this one's comes
+            self._store = _Memory(blocks, n, self._layers)
+        else:
+            self._store = _File(self._file, blocks, n, self._layers)
+        keep = {layer: self._keeper(layer, list(part)) for layer, part in groupby(blocks, lambda block: block.layer)}
+        units = sum(block.width for block in blocks)
+        self._bar.set_description(self._describe(number, "the model runs"))
+        for size in self._run.answers(keep):
+            self._advance(size * units)
+        self._loaded = number
+
+    def _keeper(self, layer: str, blocks: list[Block]) -> Callable[[Tensor, int], None]:
+        n, n_units = len(self._run.stimuli), self._layers[layer].n_units
+        found = Patterns(torch.zeros(n, 1, dtype=torch.float64), torch.zeros(n, dtype=torch.bool))
+        self._patterns[layer] = found
+
+        def keep(answer: Tensor, first: int) -> None:
+            rows = answer.flatten(1).cpu()
+            if rows.shape[1] != n_units or rows.dtype != self._layers[layer].dtype:
+                raise ValueError(
+                    f"layer {layer!r} answers stimulus {self._run.stimuli.ids[first]!r} with {rows.shape[1]} units of "
+                    f"{rows.dtype}, the first stimulus with {n_units} of {self._layers[layer].dtype}; give a transform "
+                    "that makes all images alike"
+                )
+            if odd := not_finite(rows):
+                ids = [self._run.stimuli.ids[first + k] for k in odd]
+                raise ValueError(
+                    f"layer {layer!r} answers with NaN or infinite values to stimuli {name_some(ids)}; distances need "
+                    "finite patterns: drop these stimuli, or look for the weights or the image that made them"
+                )
+            here = slice(first, first + len(rows))
+            found.without[here] = undefined(rows, self._metric)
+            if self._metric == "correlation":
+                found.mean[here] = unit_means(rows, unit_slices(*rows.shape))
+            for block in blocks:
+                self._store.put(block, first, rows[:, block.start : block.stop])
+
+        return keep
+
+    def _describe(self, number: int, what: str) -> str:
+        return f"pass {number + 1} of {len(self._passes)}, {what}"
+
+    def _advance(self, done: int) -> None:
+        # a layer with close pairs, or a pass that is made again, is more work than was known at first
+        if self._bar.total is not None:
+            self._bar.total = max(self._bar.total, self._bar.n + done)
+        self._bar.update(done)
+
+
+def disk_room() -> int:
+    """Bytes that a temporary file may take: half of what is free, and nothing where the folder is memory itself."""
+    folder = Path(tempfile.gettempdir()).resolve()
+    return 0 if _is_memory(folder) else shutil.disk_usage(folder).free // 2
+
+
+def _is_memory(folder: Path) -> bool:
+    """Whether the folder lies in a file system that is kept in memory, as far as the system tells (Linux)."""
+    mounts = Path("/proc/mounts")
+    if not os.path.exists(mounts):
+        return False
+    kinds = {}
+    for line in mounts.read_text(encoding="utf-8", errors="replace").splitlines():
+        _, point, kind, *_ = line.split(" ")
+        kinds[Path(point)] = kind
+    place = next((parent for parent in (folder, *folder.parents) if parent in kinds), None)
+    return place is not None and kinds[place] in ("tmpfs", "ramfs")

@@ -1,0 +1,216 @@
+"""A network's layers as labelled RDMs: model × stimuli → RDMs, however wide the layers are."""
+
+import json
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor, nn
+
+from brainrdl._activations import Activations, Layer, Run, disk_room, measure_layers, plan_passes
+from brainrdl._configuration import DIGEST, digest
+from brainrdl._exact import fill_distances, mirror
+from brainrdl.distances import check_metric
+from brainrdl.ids import check_ids, name_some
+from brainrdl.labelled import DIMS
+from brainrdl.stimuli import StimulusSet
+
+MAX_MEMORY = 2**30
+"""Bytes that `layer_rdms` holds at most, unless told otherwise."""
+
+_OVERHEAD = 24 * 2**20  # of chunks of a matrix, buffers and all small things
+_BLOCK_ELEMENTS = 2**20
+
+
+def layer_rdms(
+    model: nn.Module,
+    stimuli: StimulusSet,
+    layers: Iterable[str],
+    metric: str = "mse",
+    *,
+    batch_size: int = 32,
+    device: str | torch.device | None = None,
+    max_memory: int = MAX_MEMORY,
+) -> xr.DataArray:
+    """Compute the RDMs of a network's layers over a set of stimuli.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Any network that takes a batch of images. It runs in eval mode, and is left in the mode and on the device in
+        which it was.
+    stimuli : StimulusSet
+        At least two images with ids, as the model wants them (size, normalisation).
+    layers : sequence of str
+        Names as in `list_layers`; the answer of each is flattened to its units.
+    metric : {"mse", "sqeuclidean", "euclidean", "correlation", "cosine"}
+        As in `rdm`. Distances are computed in float64; those of near-duplicates from the differences of their patterns.
+    batch_size : int
+        Stimuli in one forward pass. The result does not depend on it beyond the rounding of the network's own answers.
+    device : device, optional
+        Where to run; where the model's parameters are if absent.
+    max_memory : int
+        Bytes that are held at most beside the model and what its forward pass of one batch takes: the result (8 n² for
+        each layer) and blocks of units. What the layers answer waits in memory where it fits; else in a temporary file
+        (in ``$TMPDIR``, of at most half the free space); where there is no such room, the model runs again for
+        each share of the units.
+
+    Returns
+    -------
+    DataArray (rdm, stimulus, stimulus_)
+        One RDM per layer, labelled by its name, with coordinates ``layer`` and ``model`` (its class). Patterns without
+        a direction (constant ones under ``correlation``, zero ones under ``cosine``) have NaN distances. The attribute
+        ``provenance`` is JSON: the model, the SHA-256 of its weights, versions.
+
+    Raises
+    ------
+    TypeError
+        If `stimuli` is no StimulusSet.
+    ValueError
+        If a layer is unknown (with near matches), is named twice, answers with no tensor or with values that are not
+        finite; if all of its patterns lack a direction; if `max_memory` or `batch_size` is too small, the metric
+        unknown, or there are fewer than two stimuli.
+    RuntimeError
+        If a layer did not run, or ran more than once, in a forward pass.
+
+    Warns
+    -----
+    UserWarning
+        Names the stimuli whose patterns have no direction.
+
+    Examples
+    --------
+    >>> import torch, brainrdl as rdl
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 5), torch.nn.ReLU())
+    >>> stimuli = rdl.StimulusSet.from_arrays(torch.rand(4, 3, 2, 2), ["face", "body", "house", "shoe"])
+    >>> rdms = rdl.layer_rdms(model, stimuli, ["1", "2"], "euclidean")
+    >>> rdms.sizes["rdm"], rdms["layer"].values.tolist(), rdms.attrs["metric"]
+    (2, ['1', '2'], 'euclidean')
+    """
+    check_metric(metric)
+    if not isinstance(stimuli, StimulusSet):
+        raise TypeError(
+            f"stimuli is a {type(stimuli).__name__}, expected a StimulusSet, whose ids label the RDM: "
+            "StimulusSet.from_folder(path, transform) or .from_arrays(images, ids)"
+        )
+    n = len(stimuli)
+    if n < 2:
+        raise ValueError(f"an RDM needs at least 2 stimuli, got {n}")
+    if batch_size < 1:
+        raise ValueError(f"batch_size is {batch_size}; expected at least 1")
+    names = check_ids(layers, "layers")
+    if not names:
+        raise ValueError("layers is empty; list_layers(model) names those there are")
+    provenance = {
+        "function": "brainrdl.layer_rdms",
+        "model": f"{type(model).__module__}.{type(model).__qualname__}",
+        "weights_sha256": digest((*model.named_parameters(), *model.named_buffers())).removeprefix(DIGEST),
+        "versions": {name: version(name) for name in ("brainrdl", "torch")},
+    }
+    with _evaluating(model, device) as place:
+        run = Run(model, stimuli, batch_size, place)
+        sizes = measure_layers(run, names)
+        squares = _squares(run, sizes, metric, max_memory)
+    return xr.DataArray(
+        squares,
+        dims=DIMS,
+        coords={
+            "rdm": list(names),
+            "stimulus": list(stimuli.ids),
+            "stimulus_": list(stimuli.ids),
+            "layer": ("rdm", list(names)),
+            "model": ("rdm", [type(model).__name__] * len(names)),
+        },
+        name="dissimilarity",
+        attrs={"metric": metric, "provenance": json.dumps(provenance)},
+    )
+
+
+def _squares(run: Run, layers: dict[str, Layer], metric: str, max_memory: int) -> np.ndarray:
+    """The RDMs (layers, n, n), in `max_memory` bytes."""
+    n = len(run.stimuli)
+    width, room = _divide(max_memory, n, layers)
+    needed = n * sum(layer.n_units * layer.dtype.itemsize for layer in layers.values())
+    # writing and reading a number once is quicker than running a convolutional network once more for it
+    on_disk = 0 if needed <= room else disk_room()
+    in_memory = on_disk <= room
+    passes = plan_passes(layers, n, width, room if in_memory else on_disk)
+    # float64 is not to be had on every accelerator
+    products = run.device if run.device.type == "cuda" else torch.device("cpu")
+    squares = np.zeros((len(layers), n, n))
+    with Activations(run, layers, passes, metric, in_memory=in_memory) as activations:
+        for k, (name, layer) in enumerate(layers.items()):
+            square = torch.from_numpy(squares[k])
+            patterns = activations.patterns(name)
+            without = patterns.without
+            if len(without) - int(without.sum()) < 2:
+                raise ValueError(
+                    f"layer {name!r} has no {metric} RDM: of its patterns {int(without.sum())} of {n} are "
+                    f"{_LACKING[metric]}; choose another metric, or leave the layer out"
+                )
+
+            def blocks(name: str = name) -> Iterator[Tensor]:
+                return (block.to(products) for block in activations.blocks(name))
+
+            if not fill_distances(square, blocks, metric, layer.n_units, mean=patterns.mean, without=without):
+                raise ValueError(
+                    f"the answers of layer {name!r} are finite, but the sum of their squares is beyond the range of "
+                    "float64; look for the weights that make them so large"
+                )
+            mirror(square)
+            if without.any():
+                square[without] = square[:, without] = torch.nan
+                square.fill_diagonal_(0.0)
+                ids = [stimulus for stimulus, lacks in zip(run.stimuli.ids, without.tolist(), strict=True) if lacks]
+                warnings.warn(
+                    f"layer {name!r} answers with a pattern that is {_LACKING[metric]} to stimuli {name_some(ids)}; "
+                    f"their {metric} distances are NaN",
+                    stacklevel=3,
+                )
+    return squares
+
+
+_LACKING = {"correlation": "constant over units", "cosine": "zero throughout"}
+
+
+def _divide(max_memory: int, n: int, layers: dict[str, Layer]) -> tuple[int, int]:
+    """Units per block, and bytes in which activations may wait in memory, so that all stays below `max_memory`."""
+    result = 8 * n * n * len(layers)
+    # a block as it came and the one before it, in float64, and centred
+    unit = n * 2 * (8 + max(layer.dtype.itemsize for layer in layers.values()))
+    rest = max_memory - result - _OVERHEAD
+    if rest < 2 * unit:
+        raise ValueError(
+            f"max_memory is {max_memory:,} bytes, but {n} stimuli and {len(layers)} layers need at least "
+            f"{result + _OVERHEAD + 2 * unit:,}; raise it, or ask for fewer layers at a time"
+        )
+    width = min(_BLOCK_ELEMENTS // n or 1, rest // (2 * unit), max(layer.n_units for layer in layers.values()))
+    return width, rest - width * unit
+
+
+@contextmanager
+def _evaluating(model: nn.Module, device: str | torch.device | None) -> Iterator[torch.device]:
+    """The model in eval mode on a device, and back as it was; yields the device."""
+    modes = {module: module.training for module in model.modules()}
+    homes = {value.device for value in (*model.parameters(), *model.buffers())}
+    home = next(iter(homes), torch.device("cpu"))
+    place = home if device is None else torch.device(device)
+    if device is not None and len(homes) > 1:
+        raise ValueError(
+            f"the model lies on several devices ({', '.join(sorted(map(str, homes)))}), and would be moved to {place}; "
+            "leave device out to run it as it is"
+        )
+    model.eval()
+    try:
+        if place != home:
+            model.to(place)
+        yield place
+    finally:
+        if place != home:
+            model.to(home)
+        for module, mode in modes.items():
+            module.training = mode

@@ -1,0 +1,309 @@
+"""Networks by name, as the command line takes them: ``torchvision:resnet18`` or ``package.module:factory``."""
+
+import importlib
+import json
+import os
+import pickle
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+import xarray as xr
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from brainrdl.export import MAX_MEMORY, layer_rdms
+from brainrdl.features import list_layers
+from brainrdl.ids import did_you_mean
+from brainrdl.stimuli import StimulusSet
+
+
+class NamedModel(NamedTuple):
+    """A network with what goes before it."""
+
+    model: nn.Module
+    transform: Callable[[Image.Image], Tensor] | None
+    """From a PIL image to the network's input; None: floats in [0, 1]."""
+    weights: str
+    """Where its weights are from."""
+
+
+def load_named_model(name: str, weights: str | os.PathLike[str] | None = None) -> NamedModel:
+    """Make a network from its name.
+
+    Parameters
+    ----------
+    name : str
+        ``torchvision:NAME``, a model of torchvision, with the preprocessing that its default (or the named) weights
+        were trained with; or ``package.module:factory``, a function without arguments that returns a network, or a
+        network and its transform. The module is looked for in the working directory too.
+    weights : str or path, optional
+        A file with a state_dict (``.pt``, ``.pth``; no code in it is run) or ``.safetensors``; or, for torchvision, the
+        name of its weights, such as ``IMAGENET1K_V1``, which are then downloaded. Absent: as the network is made, which
+        in torchvision means random ones.
+
+    Returns
+    -------
+    NamedModel
+        Model, transform, and what was loaded, in words.
+
+    Raises
+    ------
+    ValueError
+        If there is no such model, module, function or name of weights; if the file holds no state_dict, or that of
+        another architecture.
+    FileNotFoundError
+        If there is no such file.
+    TypeError
+        If the function returns no network.
+
+    Examples
+    --------
+    >>> from brainrdl.named_models import load_named_model
+    >>> named = load_named_model("torchvision:resnet18")
+    >>> type(named.model).__name__, named.weights
+    ('ResNet', 'none loaded')
+    """
+    source, separator, what = name.partition(":")
+    if not (separator and source and what):
+        raise ValueError(f"model {name!r} is no name of a model; expected torchvision:NAME or package.module:factory")
+    if source == "torchvision":
+        return _from_torchvision(what, weights)
+    made = _factory(name, source, what)()
+    model, transform = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+    if not isinstance(model, nn.Module):
+        raise TypeError(
+            f"{name} returned a {type(model).__name__}; expected a torch module, or a module and its transform"
+        )
+    if weights is None:
+        return NamedModel(model, transform, "none loaded")
+    return NamedModel(model, transform, _load_weights(model, Path(weights)))
+
+
+def layer_shapes(model: nn.Module, example: Tensor) -> dict[str, tuple[int, ...] | None]:
+    """Find the shape of every layer's answer to one stimulus.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Any network; it runs once, in eval mode, and is left in the mode it was in.
+    example : Tensor (1, ...)
+        A batch of one stimulus.
+
+    Returns
+    -------
+    dict of tuple
+        Layer name, as in `list_layers`, to shape without the stimuli; None where a layer does not run, runs more than
+        once, or answers with no tensor, so that it cannot be asked for by name.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from brainrdl.named_models import layer_shapes
+    >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten())
+    >>> layer_shapes(model, torch.zeros(1, 3, 8, 8))
+    {'0': (4, 6, 6), '1': (144,)}
+    """
+    answers: dict[nn.Module, list[Any]] = {}
+
+    def note(module: nn.Module, args: Any, output: Any) -> None:
+        tensor = isinstance(output, Tensor) and output.ndim > 0 and len(output) == len(example)
+        answers.setdefault(module, []).append(tuple(output.shape[1:]) if tensor else None)
+
+    modules = dict(model.named_modules(remove_duplicate=False))
+    modes = {module: module.training for module in model.modules()}
+    handles = [module.register_forward_hook(note) for module in modes]
+    try:
+        model.eval()
+        with torch.no_grad():
+            model(example)
+    finally:
+        for handle in handles:
+            handle.remove()
+        for module, mode in modes.items():
+            module.training = mode
+    shapes = {}
+    for layer in list_layers(model):
+        found = answers.get(modules[layer], []) if layer in modules else []
+        shapes[layer] = found[0] if len(found) == 1 else None
+    return shapes
+
+
+def list_named_layers(
+    name: str, stimuli: str | os.PathLike[str] | None = None, weights: str | os.PathLike[str] | None = None
+) -> str:
+    """Write out a named network's layers and their shapes: what ``brainrdl rdms network --list-layers`` prints.
+
+    Parameters
+    ----------
+    name, weights
+        As in `load_named_model`.
+    stimuli : path, optional
+        Folder of images, the first of which is shown to the network; needed where the network has no transform that
+        makes an image of its size.
+
+    Returns
+    -------
+    str
+        A line per layer: its name and shape.
+
+    Raises
+    ------
+    ValueError
+        If there is neither folder nor transform, or as in `load_named_model`.
+    """
+    named = load_named_model(name, weights)
+    if stimuli is not None:
+        image = StimulusSet.from_folder(stimuli, named.transform)[0][0]
+    elif named.transform is not None:
+        image = named.transform(Image.new("RGB", (256, 256)))
+    else:
+        raise ValueError(f"{name} does not say how large its images are; name a folder of stimuli, to show it one")
+    shapes = layer_shapes(named.model, image[None])
+    wide = max(map(len, shapes), default=0)
+    lines = []
+    for layer, shape in shapes.items():
+        told = "cannot be asked for" if shape is None else " × ".join(map(str, shape)) or "1"
+        lines.append(f"{layer:{wide}}  {told}")
+    return "\n".join(lines)
+
+
+def network_rdms(
+    name: str,
+    stimuli: str | os.PathLike[str],
+    layers: Iterable[str],
+    metric: str = "mse",
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    device: str | None = None,
+    max_memory: int = MAX_MEMORY,
+) -> xr.DataArray:
+    """Compute a named network's RDMs over a folder of images: what ``brainrdl rdms network`` does.
+
+    Parameters
+    ----------
+    name, weights
+        As in `load_named_model`.
+    stimuli : path
+        Folder of images, see `StimulusSet.from_folder`.
+    layers, metric, device, max_memory
+        As in `layer_rdms`.
+
+    Returns
+    -------
+    DataArray (rdm, stimulus, stimulus_)
+        As `layer_rdms`, with `name` as coordinate ``model``; name, weights and preprocessing are in the provenance.
+
+    Raises
+    ------
+    Exception
+        As `load_named_model`, `StimulusSet.from_folder` and `layer_rdms`.
+    """
+    named = load_named_model(name, weights)
+    images = StimulusSet.from_folder(stimuli, named.transform)
+    rdms = layer_rdms(named.model, images, layers, metric, device=device, max_memory=max_memory)
+    preprocessing = "floats in [0, 1]" if named.transform is None else " ".join(repr(named.transform).split())
+    provenance = {
+        **json.loads(rdms.attrs["provenance"]),
+        "name": name,
+        "weights": named.weights,
+        "preprocessing": preprocessing,
+    }
+    return rdms.assign_coords(model=("rdm", [name] * rdms.sizes["rdm"])).assign_attrs(provenance=json.dumps(provenance))
+
+
+def _from_torchvision(name: str, weights: str | os.PathLike[str] | None) -> NamedModel:
+    # imported here: it takes as long as torch itself
+    from torchvision import models
+
+    known = models.list_models()
+    if name not in known:
+        raise ValueError(f"torchvision has no model {name!r}{did_you_mean(name, known)}")
+    there = models.get_model_weights(name)
+    if weights is None:
+        return NamedModel(models.get_model(name), there.DEFAULT.transforms(), "none loaded")
+    if Path(weights).is_file():
+        model = models.get_model(name)
+        return NamedModel(model, there.DEFAULT.transforms(), _load_weights(model, Path(weights)))
+    names = list(there.__members__)
+    if str(weights) not in names:
+        raise FileNotFoundError(
+            f"there is no file {os.fspath(weights)}, and no weights of that name for {name} in torchvision, which has "
+            f"{', '.join(names)}"
+        )
+    chosen = there[str(weights)]
+    return NamedModel(models.get_model(name, weights=chosen), chosen.transforms(), f"torchvision {chosen}")
+
+
+def _factory(name: str, module_name: str, function: str) -> Callable[[], Any]:
+    with _working_directory_first():
+        try:
+            module = importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+                raise  # the module is there, and what it imports is not
+            raise ValueError(
+                f"there is no module {module_name!r} for model {name!r}; looked in {os.getcwd()} and where Python "
+                "looks for packages"
+            ) from error
+    made = getattr(module, function, None)
+    if not callable(made):
+        near = did_you_mean(function, [known for known in vars(module) if not known.startswith("_")])
+        raise ValueError(f"{module.__file__} has no function {function!r}{near}")
+    factory: Callable[[], Any] = made
+    return factory
+
+
+@contextmanager
+def _working_directory_first() -> Iterator[None]:
+    """As ``python -m`` has it; an installed command does not."""
+    place = os.getcwd()
+    sys.path.insert(0, place)
+    try:
+        yield
+    finally:
+        sys.path.remove(place)
+
+
+def _load_weights(model: nn.Module, path: Path) -> str:
+    """Load a file's weights into a model, strictly; says what was loaded."""
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}; name a state_dict (.pt, .pth) or a .safetensors file")
+    state = _read_weights(path)
+    # checkpoints wrap them, and so does DataParallel
+    state = state["state_dict"] if isinstance(state, dict) and isinstance(state.get("state_dict"), dict) else state
+    if not isinstance(state, dict) or not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ValueError(f"{path} holds no state_dict, a dict of tensors by name; save one with model.state_dict()")
+    if all(key.startswith("module.") for key in state):
+        state = {key.removeprefix("module."): value for key, value in state.items()}
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        differences = " ".join(str(error).split())
+        short = differences if len(differences) < 500 else f"{differences[:500]} …"
+        raise ValueError(f"{path} holds the weights of another architecture: {short}") from error
+    return path.name
+
+
+def _read_weights(path: Path) -> Any:
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's thoughts on a file that is refused anyway
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ValueError(
+            f"{path} holds more than tensors, or is no file of torch's; it is not opened, since that could run code: "
+            "save the weights alone with torch.save(model.state_dict(), path)"
+        ) from error
+    except OSError:
+        raise
+    except (SafetensorError, RuntimeError, EOFError, ValueError) as error:
+        raise ValueError(f"{path} cannot be read as weights ({type(error).__name__}); is it damaged?") from error
