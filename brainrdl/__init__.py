@@ -2,13 +2,16 @@
 
 from brainrdl.checkpoint import load_model, save_model
 from brainrdl.combine import average_rdms, concat_rdms
+from brainrdl.compare import compare_rdms
 from brainrdl.condensed import sample_pairs, to_condensed, to_square
+from brainrdl.controls import category_rdm, remove_block_means
 from brainrdl.distances import rdm
 from brainrdl.features import Recorder, capture, list_layers
 from brainrdl.inference import mcnemar
 from brainrdl.labelled import label_rdms, select_stimuli
 from brainrdl.losses import RDLoss, rdl_loss
 from brainrdl.measured import MeasuredTeacher
+from brainrdl.mixtures import fit_rdms
 from brainrdl.peers import CKA, KD, RKD, SP, DeepSupervision, Hint
 from brainrdl.schedules import constant, cosine_decay, linear_decay, step_decay
 from brainrdl.stimuli import StimulusSet
@@ -37,9 +40,12 @@ __all__ = [
     "Trainer",
     "average_rdms",
     "capture",
+    "category_rdm",
+    "compare_rdms",
     "concat_rdms",
     "constant",
     "cosine_decay",
+    "fit_rdms",
     "label_rdms",
     "linear_decay",
     "list_layers",
@@ -48,6 +54,7 @@ __all__ = [
     "rdl_loss",
     "rdm",
     "relative_alpha",
+    "remove_block_means",
     "repeat",
     "sample_pairs",
     "save_model",

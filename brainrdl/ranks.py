@@ -82,13 +82,13 @@ class Concordance(NamedTuple):
     @property
     def tau_a(self) -> float:
         """(concordant − discordant)/all."""
-        return self.difference / self.total if self.total else float("nan")
+        return self.difference / self.total
 
     @property
     def tau_b(self) -> float:
-        """(concordant − discordant)/√(untied in a · untied in b); NaN where either is constant."""
+        """(concordant − discordant)/√(untied in a · untied in b); 0 where either is constant."""
         untied = (self.total - self.tied_a) * (self.total - self.tied_b)
-        return float(self.difference / np.sqrt(float(untied))) if untied else float("nan")
+        return float(self.difference / np.sqrt(float(untied))) if untied else 0.0
 
 
 def ranking(values: np.ndarray) -> Ranking:

@@ -1,16 +1,16 @@
 """Whitened RDMs: condensed RDMs turned into vectors whose errors are uncorrelated and of one size.
 
-Distances that share a stimulus covary. Where the patterns' errors have covariance Σ over stimuli, those of the distances
-have ``V = Ξ∘Ξ`` with ``Ξ = CΣCᵀ``, C the matrix of all pairwise contrasts (Diedrichsen et al. 2020). A whitened
-comparison needs ``dᵀV⁻¹d'``; V itself, P × P, is never built:
+Distances that share a stimulus covary. Where the patterns' errors have covariance Σ over stimuli, those of the
+distances have ``V = Ξ∘Ξ`` with ``Ξ = CΣCᵀ``, C the matrix of all pairwise contrasts (Diedrichsen et al. 2020). A
+whitened comparison needs ``dᵀV⁻¹d'``; V itself, P × P, is never built:
 
 - Σ diagonal, ``diag(σ)``: then ``V = diag(2 σ_i σ_j) + B diag(σ²) Bᵀ``, B the pairs' incidence matrix (P × n, two ones
   per row). With ``c`` the solution of ``(diag(σ⁻²) + Bᵀ diag(1/2σ_iσ_j) B) c = Bᵀ diag(1/2σ_iσ_j) d``, the vector
   ``[(d − Bc)/√(2σ_iσ_j), c/σ]`` has the product dᵀV⁻¹d'. Where Σ = I and no pair is missing, the system is
   ``(nI + 11ᵀ) c = Bᵀd``, which is solved by hand: O(n²), for RDMs of any metric.
 - Σ full: with ``M`` the pseudoinverse of HΣH (H centres), ``dᵀV⁻¹d' = ¼ tr(M D M D')``: O(n³). With Σ = I this is the
-  numerator of linear CKA. Missing pairs take the values that make ``tr(M D M D)`` smallest, which is the same as leaving
-  their rows and columns out of V.
+  numerator of linear CKA. Missing pairs take the values that make ``tr(M D M D)`` smallest, which is the same as
+  leaving their rows and columns out of V.
 """
 
 import torch
@@ -61,11 +61,13 @@ def whitened(rdms: Tensor, n: int, *, covariance: Tensor | None = None, measured
     if measured is not None and bool(measured.all()):
         measured = None
     if covariance is None:
-        return _identity(rdms, n) if measured is None else _variances(rdms, torch.ones_like(rdms[0, :1]).expand(n), measured)
+        if measured is None:
+            return _identity(rdms, n)
+        covariance = rdms.new_ones(n)
     covariance = _checked(covariance.to(rdms), n)
     if covariance.ndim == 1:
-        everywhere = torch.ones(n * (n - 1) // 2, dtype=torch.bool, device=rdms.device)
-        return _variances(rdms, covariance, everywhere if measured is None else measured)
+        pairs = torch.triu_indices(n, n, 1, device=rdms.device).T
+        return whitened_pairs(rdms, pairs if measured is None else pairs[measured], covariance)
     return _full(rdms, covariance, measured)
 
 
@@ -83,32 +85,52 @@ def _identity(rdms: Tensor, n: int) -> Tensor:
     return torch.cat(((rdms - residual) * 0.5**0.5, c), dim=1)
 
 
-def _variances(rdms: Tensor, variances: Tensor, measured: Tensor) -> Tensor:
-    """[(d − Bc)/√(2σ_iσ_j), c/σ] with c from the n × n normal equations."""
+def whitened_pairs(distances: Tensor, pairs: Tensor, variances: Tensor, *, counts: Tensor | None = None) -> Tensor:
+    """`whitened` for any set of pairs, of stimuli with uncorrelated errors.
+
+    Parameters
+    ----------
+    distances : Tensor (rdms, pairs)
+        Distances of these pairs.
+    pairs : Tensor (pairs, 2)
+        Distinct pairs of different stimuli.
+    variances : Tensor (n,)
+        Diagonal of Σ, above 0.
+    counts : Tensor (pairs,), optional
+        1 for a pair that counts and 0 for one that does not (all count if absent), which saves asking a device which.
+
+    Returns
+    -------
+    Tensor (rdms, pairs + n)
+        ``[(d − Bc)/√(2σ_iσ_j), c/σ]`` with c from the n × n normal equations; differentiable.
+    """
     n = len(variances)
-    i, j = torch.triu_indices(n, n, 1, device=rdms.device)[:, measured]
-    scale = 2 * variances[i] * variances[j]
-    weighted = rdms / scale
-    sums = rdms.new_zeros(len(rdms), n).index_add(1, i, weighted).index_add(1, j, weighted)
-    system = rdms.new_zeros(n, n)
-    system[i, j] = system[j, i] = 1 / scale
+    i, j = pairs.unbind(dim=1)
+    precision = 1 / (2 * variances[i] * variances[j])
+    if counts is not None:
+        precision = precision * counts
+    weighted = distances * precision
+    sums = distances.new_zeros(len(distances), n).index_add(1, i, weighted).index_add(1, j, weighted)
+    system = distances.new_zeros(n, n)
+    system[i, j] = precision
+    system[j, i] = precision
     system = system + torch.diag(system.sum(dim=1) + variances**-2)
     c = torch.linalg.solve(system, sums.T).T
-    return torch.cat(((rdms - c[:, i] - c[:, j]) / scale.sqrt(), c / variances), dim=1)
+    return torch.cat(((distances - c[:, i] - c[:, j]) * precision.sqrt(), c / variances), dim=1)
 
 
 def _full(rdms: Tensor, covariance: Tensor, measured: Tensor | None) -> Tensor:
     """W D Wᵀ / 2, its triangles laid side by side, with WᵀW = M."""
-    n = len(covariance)
     centred = covariance - covariance.mean(dim=0) - covariance.mean(dim=1, keepdim=True) + covariance.mean()
     variances, directions = torch.linalg.eigh(centred)
-    # the smallest is that of the constant, 0 but for rounding
+    # the smallest is that of the constant, 0 but for rounding, or else Σ is no covariance
+    smallest = variances[0] if variances[0] < -1e-12 * variances[-1] else variances[1]
     variances, directions = variances[1:], directions[:, 1:]
-    if not variances[0] > 1e-12 * variances[-1]:
+    if not smallest > 1e-12 * variances[-1]:
         raise ValueError(
             "sigma_k leaves a contrast of stimuli without variance (its smallest centred eigenvalue is "
-            f"{variances[0].item():.3g}, the largest {variances[-1].item():.3g}), so that it cannot be inverted; "
-            "shrink it toward its diagonal"
+            f"{(smallest / variances[-1]).item():.0e} of the largest), so that it cannot be inverted; shrink it "
+            "toward its diagonal"
         )
     W = (directions / variances.sqrt()).T
     if measured is not None:
