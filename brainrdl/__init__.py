@@ -7,7 +7,7 @@ from brainrdl.condensed import sample_pairs, to_condensed, to_square
 from brainrdl.controls import category_rdm, remove_block_means
 from brainrdl.distances import rdm
 from brainrdl.features import Recorder, capture, list_layers
-from brainrdl.inference import mcnemar
+from brainrdl.inference import mcnemar, noise_ceiling
 from brainrdl.labelled import label_rdms, select_stimuli
 from brainrdl.losses import RDLoss, rdl_loss
 from brainrdl.measured import MeasuredTeacher
@@ -51,6 +51,7 @@ __all__ = [
     "list_layers",
     "load_model",
     "mcnemar",
+    "noise_ceiling",
     "rdl_loss",
     "rdm",
     "relative_alpha",
