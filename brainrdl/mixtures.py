@@ -98,7 +98,6 @@ def fit_rdms(
         names = joined.rdms["models"]["rdm"].values[missing].tolist()
         raise ValueError(f"model RDMs must be complete, but pairs are missing in {name_some(names)}")
     fold_of = _folds(folds, joined.ids, seed)
-    pooled = _pooled(targets, method)
     i, j = np.triu_indices(len(joined.ids), 1)
     options = Options(method)
     scores, weights, pairs = [], [], []
@@ -111,7 +110,7 @@ def fit_rdms(
                 "3 left to fit"
             )
         fitted, scored = ~held_out[i] & ~held_out[j], held_out[i] & held_out[j]
-        weight = _fit(mixed[:, fitted], pooled[fitted], method)
+        weight = _fit(mixed[:, fitted], _pooled(targets[:, fitted], method), method)
         weights.append(weight)
         mixture = torch.from_numpy(weight @ mixed[:, scored])[None]
         scores.append(similarities(mixture, torch.from_numpy(targets[:, scored]), options)[0].numpy())
