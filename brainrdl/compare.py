@@ -1,6 +1,6 @@
 """Labelled RDMs against labelled RDMs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -9,11 +9,13 @@ import xarray as xr
 from torch import Tensor
 
 from brainrdl._triangles import condensed
-from brainrdl.comparisons import PARTIAL, WHITENED, Options, check_method, similarities
+from brainrdl.comparisons import PARTIAL, WHITENED, Comparison, Options, check_method
 from brainrdl.ids import find_ids, name_some
 from brainrdl.labelled import check_rdms
 
 Join = Literal["exact", "intersect"]
+
+_NUMBERS_AT_ONCE = 4_000_000
 
 
 def compare_rdms(
@@ -109,7 +111,8 @@ def compare_rdms(
         controls=None if controls is None else joined.on_device("controls"),
         projected=(partial != "b", partial != "a"),
     )
-    values = similarities(joined.on_device("a"), joined.on_device("b"), options).cpu().numpy()
+    against = Comparison(joined.on_device("b"), options)
+    values = torch.cat([against(block) for block in joined.blocks("a")]).cpu().numpy()
     return xr.DataArray(
         values,
         dims=("rdm_a", "rdm_b"),
@@ -143,20 +146,29 @@ class Joined(NamedTuple):
     ids: tuple[str, ...]
     left_out: dict[str, int]
 
-    def condensed(self, name: str) -> np.ndarray:
-        """The upper triangles (rdms, pairs) of one of the arrays, in the order of `ids`."""
-        rdms = self.rdms[name]
-        own = rdms["stimulus"].values.tolist()
+    def condensed(self, name: str, rdms: slice = slice(None), out: np.ndarray | None = None) -> np.ndarray:
+        """The upper triangles (rdms, pairs) of one of the arrays, or some of its RDMs, in the order of `ids`."""
+        values = self.rdms[name].values[rdms]
+        own = self.rdms[name]["stimulus"].values.tolist()
         if own == list(self.ids):
-            return condensed(rdms.values)
+            return condensed(values, out)
         rows = np.array(find_ids(self.ids, own, name))
-        i, j = np.triu_indices(len(rows), 1)
-        taken: np.ndarray = rdms.values[:, rows[i], rows[j]]
-        return taken
+        return condensed(values[:, rows[:, None], rows], out)
 
     def on_device(self, name: str) -> Tensor:
         """`condensed` as a tensor on torch's default device."""
         return torch.from_numpy(self.condensed(name)).to(torch.get_default_device())
+
+    def blocks(self, name: str) -> Iterator[Tensor]:
+        """`on_device`, some RDMs at a time; each block is overwritten by the next."""
+        n_rdms, n_pairs = self.rdms[name].sizes["rdm"], len(self.ids) * (len(self.ids) - 1) // 2
+        at_once = min(n_rdms, max(1, _NUMBERS_AT_ONCE // n_pairs))
+        # one buffer for all: memory that the system hands out anew costs more than what is written to it
+        buffer = np.empty((at_once, n_pairs))
+        for start in range(0, n_rdms, at_once):
+            out = buffer[: min(at_once, n_rdms - start)]
+            self.condensed(name, slice(start, start + at_once), out)
+            yield torch.from_numpy(out).to(torch.get_default_device())
 
 
 def join_rdms(rdms: Mapping[str, xr.DataArray], *, join: Join = "exact") -> Joined:

@@ -31,26 +31,27 @@ def midranks(values: Tensor) -> Tensor:
     >>> midranks(torch.tensor([[3.0, 1.0, 3.0]]))
     tensor([[2.5000, 1.0000, 2.5000]], dtype=torch.float64)
     """
-    ranks = torch.empty(values.shape, dtype=torch.float64, device=values.device)
-    plain = torch.arange(1, values.shape[1] + 1, dtype=torch.float64, device=values.device)
-    for row, out in zip(values, ranks, strict=True):
-        order = _argsort(row)
-        ordered = row.take(order)
-        new = ordered[1:] != ordered[:-1]
-        if not new.all():
-            # of each run of ties, the mean of its first and last rank
-            run = torch.nn.functional.pad(new.cumsum(0), (1, 0))
-            ends = torch.bincount(run).cumsum(0).double()
-            starts = torch.nn.functional.pad(ends[:-1], (1, 0)) + 1
-            out[order] = ((starts + ends) / 2)[run]
-        else:
-            out[order] = plain
+    if values.device.type == "cpu":  # numpy sorts several times as fast as torch
+        return torch.from_numpy(np.stack([_midranks(row) for row in values.numpy()]))
+    ordered, order = values.sort(dim=1)
+    first, last = (torch.searchsorted(ordered, ordered, right=right) for right in (False, True))
+    return torch.empty(values.shape, dtype=torch.float64, device=values.device).scatter_(
+        1, order, (first + last + 1).double() / 2
+    )
+
+
+def _midranks(row: np.ndarray) -> np.ndarray:
+    order = np.argsort(row)
+    ordered = row.take(order)
+    new = ordered[1:] != ordered[:-1]
+    ranks = np.empty(len(row))
+    if new.all():
+        ranks[order] = np.arange(1.0, len(row) + 1)
+    else:
+        # of each run of ties, the mean of its first and last rank
+        bounds = np.concatenate(([0], np.flatnonzero(new) + 1, [len(row)]))
+        ranks[order] = np.repeat((bounds[:-1] + bounds[1:] + 1) / 2, np.diff(bounds))
     return ranks
-
-
-def _argsort(row: Tensor) -> Tensor:
-    # numpy sorts several times as fast as torch on the CPU
-    return torch.from_numpy(np.argsort(row.numpy())) if row.device.type == "cpu" else row.argsort()
 
 
 class Ranking(NamedTuple):

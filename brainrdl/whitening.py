@@ -71,15 +71,21 @@ def whitened(rdms: Tensor, n: int, *, covariance: Tensor | None = None, measured
     return _full(rdms, covariance, measured)
 
 
-def _identity(rdms: Tensor, n: int) -> Tensor:
-    """c = (nI + 11ᵀ)⁻¹ Bᵀd, and [d − Bc, √2 c]/√2."""
-    # the rows of B, stimulus by stimulus: pairs (i, i+1 … n−1) lie together, which spares a gather of n²
-    starts = [i * n - i * (i + 1) // 2 for i in range(n)]
+def stimulus_sums(rdms: Tensor, n: int) -> Tensor:
+    """Each stimulus's sum of distances, Bᵀd: (rdms, n) of condensed RDMs (rdms, n(n-1)/2)."""
     sums = rdms.new_zeros(len(rdms), n)
-    for i in range(n - 1):
-        row = rdms[:, starts[i] : starts[i + 1]]
+    start = 0
+    for i in range(n - 1):  # pairs (i, i+1 … n−1) lie together, which spares a gather of n²
+        row = rdms[:, start : start + n - 1 - i]
         sums[:, i] += row.sum(dim=1)
         sums[:, i + 1 :] += row
+        start += n - 1 - i
+    return sums
+
+
+def _identity(rdms: Tensor, n: int) -> Tensor:
+    """c = (nI + 11ᵀ)⁻¹ Bᵀd, and [d − Bc, √2 c]/√2."""
+    sums = stimulus_sums(rdms, n)
     c = (sums - sums.sum(dim=1, keepdim=True) / (2 * n)) / n
     residual = torch.cat([c[:, i, None] + c[:, i + 1 :] for i in range(n - 1)], dim=1)
     return torch.cat(((rdms - residual) * 0.5**0.5, c), dim=1)

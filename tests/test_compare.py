@@ -183,7 +183,7 @@ def test_coordinates_and_counts_are_kept():
     expected = rdl.compare_rdms(
         rdl.select_stimuli(models, [f"s{i:02}" for i in range(2, 12)]), brains, join="intersect"
     )
-    np.testing.assert_array_equal(result.values, expected.values)
+    np.testing.assert_allclose(result.values, expected.values, rtol=0, atol=1e-14)
 
 
 def test_different_stimuli_are_an_error():
