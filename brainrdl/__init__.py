@@ -4,15 +4,18 @@ from typing import TYPE_CHECKING
 
 from brainrdl.checkpoint import load_model, save_model
 from brainrdl.combine import average_rdms, concat_rdms
+from brainrdl.compare import compare_rdms
 from brainrdl.condensed import sample_pairs, to_condensed, to_square
+from brainrdl.controls import category_rdm, remove_block_means
 from brainrdl.distances import rdm
 from brainrdl.exchange import from_rsatoolbox, read_rdms, to_rsatoolbox, write_rdms
 from brainrdl.export import layer_rdms
 from brainrdl.features import Recorder, capture, list_layers
-from brainrdl.inference import mcnemar
+from brainrdl.inference import mcnemar, noise_ceiling
 from brainrdl.labelled import label_rdms, select_stimuli
 from brainrdl.losses import RDLoss, rdl_loss
 from brainrdl.measured import MeasuredTeacher
+from brainrdl.mixtures import fit_rdms
 from brainrdl.peers import CKA, KD, RKD, SP, DeepSupervision, Hint
 from brainrdl.schedules import constant, cosine_decay, linear_decay, step_decay
 from brainrdl.stimuli import StimulusSet
@@ -44,9 +47,12 @@ __all__ = [
     "Trainer",
     "average_rdms",
     "capture",
+    "category_rdm",
+    "compare_rdms",
     "concat_rdms",
     "constant",
     "cosine_decay",
+    "fit_rdms",
     "from_rsatoolbox",
     "label_rdms",
     "layer_rdms",
@@ -54,12 +60,14 @@ __all__ = [
     "list_layers",
     "load_model",
     "mcnemar",
+    "noise_ceiling",
     "plot_mds",
     "plot_rdms",
     "rdl_loss",
     "rdm",
     "read_rdms",
     "relative_alpha",
+    "remove_block_means",
     "repeat",
     "sample_pairs",
     "save_model",

@@ -5,10 +5,14 @@ from collections.abc import Sequence
 import numpy as np
 
 
-def condensed(squares: np.ndarray) -> np.ndarray:
-    """Row-major upper triangles, (rdms, n(n-1)/2), of (rdms, n, n)."""
-    i, j = np.triu_indices(squares.shape[-1], 1)
-    triangles: np.ndarray = squares[:, i, j]
+def condensed(squares: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """Row-major upper triangles, (rdms, n(n-1)/2), of (rdms, n, n); written to `out` where it is given."""
+    n = squares.shape[-1]
+    triangles = np.empty((len(squares), n * (n - 1) // 2), dtype=squares.dtype) if out is None else out
+    start = 0
+    for i in range(n - 1):  # slices are several times as fast as an index of n² numbers
+        triangles[:, start : start + n - 1 - i] = squares[:, i, i + 1 :]
+        start += n - 1 - i
     return triangles
 
 

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from brainrdl.condensed import check_tensor, condensed_index, sample_pairs
 from brainrdl.distances import check_metric, training_rdm
-from brainrdl.similarity import check_compare, dissimilarity
+from brainrdl.similarity import WHITENED, check_compare, dissimilarity
 
 GRADIENTS = ("auto", "per-stimulus", "mean")
 
@@ -31,9 +31,12 @@ def rdl_loss(
         leaves before anything is counted. No gradient reaches the target.
     metric : str
         Distance between the student's patterns, see `rdm`.
-    compare : {"mse", "corr", "cosine"}
-        ``mse`` is E_aux of Eq. 2 with weights, ``Σ w (D − T)² / Σ w``; ``corr`` and ``cosine`` are 1 minus the
-        (weighted) Pearson correlation or cosine of the two RDMs, which ignore the target's scale.
+    compare : {"mse", "corr", "cosine", "corr_cov", "cosine_cov", "soft-spearman"}
+        ``mse`` is E_aux of Eq. 2 with weights, ``Σ w (D − T)² / Σ w``; the others are 1 minus a similarity that
+        ignores the target's scale: (weighted) Pearson correlation or cosine of the two RDMs, the same after whitening
+        them by the covariance of distances that share a stimulus (which takes no weights), and Spearman's
+        correlation with soft ranks (temperature .1 standard deviations of the distances; see
+        `brainrdl.similarity.dissimilarity`).
     pairs : Tensor (P, 2), optional
         The pairs to compare (the random subset P of Eq. 4), all if absent.
     weights : Tensor (n(n-1)/2,), optional
@@ -55,7 +58,8 @@ def rdl_loss(
         If the features, target, pairs or weights are not tensors.
     ValueError
         For unknown names, wrong lengths, infinite distances in the target (on an accelerator the loss is not finite
-        instead), negative, infinite or missing weights, and ``per-stimulus`` with another comparison than ``mse``.
+        instead), negative, infinite or missing weights, weights with a whitened comparison, and ``per-stimulus`` with
+        another comparison than ``mse``.
 
     References
     ----------
@@ -78,6 +82,11 @@ def rdl_loss(
     for value, what in ((features, "features"), (target, "target"), (pairs, "pairs"), (weights, "weights")):
         if value is not None or what in ("features", "target"):
             check_tensor(value, what)
+    if weights is not None and compare in WHITENED:
+        raise ValueError(
+            f"compare={compare!r} takes no weights: whitening weighs the pairs by their own covariance; leave the "
+            "weights out, or use corr or cosine"
+        )
     n = features.shape[0] if features.ndim else 0
     _check_length(target, n, "target")
     index = None
@@ -109,7 +118,8 @@ def rdl_loss(
         if gradient == "auto":  # decided on the device: reading it here would make the host wait
             row_scale = torch.where(measured.all(), row_scale, 1.0)
     distances = training_rdm(features, metric, row_scale, pairs=pairs)
-    return dissimilarity(distances, torch.where(measured, target, 0.0).to(distances.dtype), compare, w)
+    target = torch.where(measured, target, 0.0).to(distances.dtype)
+    return dissimilarity(distances, target, compare, w, pairs=pairs, n=n)
 
 
 class RDLoss(nn.Module):

@@ -1,35 +1,71 @@
 """Condensed RDM against condensed RDM: differentiable comparisons, as losses (smaller is more alike)."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
-COMPARISONS = ("mse", "corr", "cosine")
+from brainrdl.condensed import stimuli_of
+from brainrdl.whitening import whitened_pairs
+
+COMPARISONS = ("mse", "corr", "cosine", "corr_cov", "cosine_cov", "soft-spearman")
 """The comparisons that can be trained with."""
 
+WHITENED = ("corr_cov", "cosine_cov")
+"""Those that whiten by the covariance of distances which share a stimulus."""
 
-def dissimilarity(distances: Tensor, target: Tensor, compare: str, weights: Tensor) -> Tensor:
+TEMPERATURE = 0.1
+"""How soft the ranks of ``soft-spearman`` are, in standard deviations of the distances."""
+
+_NUMBERS_AT_ONCE = 4_000_000
+
+
+def dissimilarity(
+    distances: Tensor,
+    target: Tensor,
+    compare: str,
+    weights: Tensor,
+    *,
+    pairs: Tensor | None = None,
+    n: int | None = None,
+) -> Tensor:
     """Compare distances with target distances.
 
     Parameters
     ----------
     distances, target : Tensor (P,)
         Distances of the same pairs; the target finite.
-    compare : {"mse", "corr", "cosine"}
-        ``mse``: Σ w (D − T)² / Σ w, Eq. 2 where all w are 1. ``corr``: 1 − weighted Pearson r.
-        ``cosine``: 1 − weighted cosine.
+    compare : str
+        ``mse``: Σ w (D − T)² / Σ w, Eq. 2 where all w are 1. ``corr``: 1 − weighted Pearson r. ``cosine``: 1 − weighted
+        cosine. ``corr_cov`` and ``cosine_cov``: the same of the RDMs whitened by the covariance of distances that share
+        a stimulus, the patterns' errors being independent [1]_. ``soft-spearman``: 1 − weighted Pearson r between
+        the target's ranks and soft ranks ``1/2 + Σ_j w_j sigmoid((D_i − D_j)/τ)`` of the distances [2]_, τ being
+        `TEMPERATURE` times their standard deviation (through which no gradient flows); it tends to Spearman's
+        correlation with τ.
     weights : Tensor (P,)
-        w ≥ 0 of each pair; 0 for a pair that does not count.
+        w ≥ 0 of each pair; 0 for a pair that does not count. Only 0 and 1 for the whitened comparisons.
+    pairs : Tensor (P, 2), optional
+        The members of each pair, for the whitened comparisons; absent: all pairs in condensed order.
+    n : int, optional
+        Number of stimuli, where `pairs` are given.
 
     Returns
     -------
     Tensor ()
         The loss. Where nothing can be compared it is constant, with zero gradient: 0 for ``mse`` where no pair
-        counts, 1 for ``corr`` and ``cosine`` where either side has no variance beyond rounding (no length).
+        counts, 1 for the others where either side has no variance beyond rounding (no length).
 
     Raises
     ------
     ValueError
         For an unknown comparison; the known ones are listed.
+
+    References
+    ----------
+    .. [1] Diedrichsen et al. (2020). Comparing representational geometries using whitened unbiased-distance-matrix
+       similarity. arXiv:2007.02789.
+    .. [2] Qin, Liu & Li (2010). A general approximation framework for direct optimization of information retrieval
+       measures. Information Retrieval 13, 375-397.
     """
     check_compare(compare)
     if compare == "mse":
@@ -38,15 +74,69 @@ def dissimilarity(distances: Tensor, target: Tensor, compare: str, weights: Tens
         return residual.sum() / torch.where(total > 0, total, 1.0)
     # sums of many products of nearly equal numbers: in float64 they are worth their digits
     d, t, w = distances.double(), target.double(), weights.double()
-    if compare == "corr":
-        rounding = 8 * torch.finfo(distances.dtype).eps
+    rounding = 8 * torch.finfo(distances.dtype).eps
+    if compare == "soft-spearman":
+        d = _soft_ranks(_deviations(d, w, rounding), w)
+        t = _ranks(t, w)
+    if not compare.startswith("cosine"):
         d, t = _deviations(d, w, rounding), _deviations(t, w, rounding)
+    if compare in WHITENED:
+        if pairs is None or n is None:
+            n = stimuli_of(len(d))
+            pairs = torch.triu_indices(n, n, 1, device=d.device).T
+        d, t = whitened_pairs(torch.stack((d, t)), pairs.to(d.device), d.new_ones(n), counts=w)
+        w = torch.ones_like(d)
     product, d_length, t_length = (w * d * t).sum(), (w * d * d).sum(), (w * t * t).sum()
     lengths = d_length * t_length
     comparable = ~(lengths <= 0)  # NaN distances make a NaN loss, which stops the training
     # `where` twice: the root's gradient at 0 would be NaN even in the branch not taken
     similarity = torch.where(comparable, product / torch.where(comparable, lengths, 1.0).sqrt(), 0.0)
     return (1 - similarity).to(distances.dtype)
+
+
+def _soft_ranks(deviations: Tensor, weights: Tensor) -> Tensor:
+    """1/2 + Σ_j w_j sigmoid((D_i − D_j)/τ), of deviations from the mean."""
+    total = weights.sum()
+    spread = ((weights * deviations.detach().square()).sum() / torch.where(total > 0, total, 1.0)).sqrt()
+    # without spread all ranks are alike, whatever τ is
+    ranks: Tensor = _SoftRanks.apply(deviations / torch.where(spread > 0, TEMPERATURE * spread, 1.0), weights)
+    return ranks
+
+
+class _SoftRanks(torch.autograd.Function):
+    """P × P comparisons in slices, so that memory stays bounded; the derivative is computed from the inputs again."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor, weights: Tensor) -> Tensor:
+        ctx.save_for_backward(values, weights)
+        ranks = [torch.sigmoid(part[:, None] - values) @ weights for part in _slices(values)]
+        return torch.cat(ranks) + 0.5
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        values, weights = ctx.saved_tensors
+        (gradient,) = gradients
+        collected = []
+        for part, part_gradient, part_weights in zip(
+            *(_slices(vector) for vector in (values, gradient, weights)), strict=True
+        ):
+            above = torch.sigmoid(part[:, None] - values)
+            slope = above * (1 - above)
+            # D_i moves its own rank up, and those of all others down
+            collected.append(part_gradient * (slope @ weights) - part_weights * (slope @ gradient))
+        return torch.cat(collected), None
+
+
+def _slices(vector: Tensor) -> tuple[Tensor, ...]:
+    return torch.split(vector, max(1, _NUMBERS_AT_ONCE // max(1, len(vector))))
+
+
+def _ranks(values: Tensor, weights: Tensor) -> Tensor:
+    """Ranks of `values`, each counted as often as its weight says; ties share their mean. No gradient."""
+    ordered, order = values.sort()
+    below = torch.nn.functional.pad(weights[order].cumsum(0), (1, 0))
+    first, last = (torch.searchsorted(ordered, values, right=right) for right in (False, True))
+    return (below[first] + below[last] + 1) / 2
 
 
 def _deviations(values: Tensor, weights: Tensor, rounding: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""Figures: RDM panels, training curves, maps of RDMs, test errors as dots.
+"""Figures: RDM panels, training curves, maps of RDMs, test errors as dots, models' scores.
 
 Every function returns a `matplotlib.figure.Figure` (or the axes that it drew on) and shows nothing: a
 notebook displays what a cell returns, a script calls ``figure.savefig(path)``. pyplot and its global state
@@ -10,6 +10,7 @@ from brainrdl.plots.errors import error_curves, error_dots, label_curve
 from brainrdl.plots.mds import mds_map
 from brainrdl.plots.rdms import plot_rdms, rdm_grid, rdm_panel
 from brainrdl.plots.scaling import plot_mds, save_plot
+from brainrdl.plots.scores import score_panel, similarity_matrix
 
 __all__ = [
     "Groups",
@@ -22,4 +23,6 @@ __all__ = [
     "rdm_grid",
     "rdm_panel",
     "save_plot",
+    "score_panel",
+    "similarity_matrix",
 ]

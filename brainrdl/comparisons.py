@@ -1,0 +1,264 @@
+"""Condensed RDMs against condensed RDMs, every method of comparison, on whatever device they are.
+
+Every comparison but Kendall's and the mean squared error is an inner product of feature vectors: an RDM's features are
+computed once, and all comparisons are one matrix product.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple, final
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from brainrdl.condensed import stimuli_of
+from brainrdl.ids import did_you_mean
+from brainrdl.ranks import Ranking, concordance, midranks, ranking
+from brainrdl.whitening import stimulus_sums, whitened
+
+METHODS = ("cosine", "corr", "cosine_cov", "corr_cov", "spearman", "rho-a", "tau-a", "tau-b", "mse")
+"""The comparisons, by rsatoolbox's names; ``mse`` is returned negated."""
+
+WHITENED = ("cosine_cov", "corr_cov")
+"""Those that whiten by the covariance of distances which share a stimulus."""
+
+PARTIAL = ("cosine", "corr", "cosine_cov", "corr_cov", "spearman")
+"""Those that are cosines of feature vectors, from which controls can be projected out."""
+
+_CENTRED = ("corr", "corr_cov", "spearman", "rho-a")
+_RANKED = ("spearman", "rho-a")
+_KENDALL = ("tau-a", "tau-b")
+_ROUNDING = 1e-13
+_CANCELLED = 1e-6
+
+
+class Options(NamedTuple):
+    """How to compare.
+
+    Attributes
+    ----------
+    method : str
+        One of `METHODS`.
+    covariance : Tensor (n,) or (n, n), optional
+        For the whitened methods, the covariance of the pattern estimates over stimuli.
+    controls : Tensor (controls, pairs), optional
+        Condensed RDMs to project out.
+    projected : tuple of bool
+        Whether the controls are projected out of a, and of b.
+    """
+
+    method: str = "corr"
+    covariance: Tensor | None = None
+    controls: Tensor | None = None
+    projected: tuple[bool, bool] = (True, True)
+
+
+def check_method(method: str) -> None:
+    """Raise a ValueError that lists the known methods, unless `method` is one of them."""
+    if method not in METHODS:
+        raise ValueError(f"unknown method {method!r}; known are: {', '.join(METHODS)}{did_you_mean(method, METHODS)}")
+
+
+def similarities(a: Tensor, b: Tensor, options: Options) -> Tensor:
+    """Compare each RDM of one set with each of another; larger is more alike.
+
+    Parameters
+    ----------
+    a : Tensor (rdms_a, pairs)
+        Condensed RDMs of n stimuli; NaN is an unmeasured pair.
+    b : Tensor (rdms_b, pairs)
+        Of the same stimuli in the same order, on the same device.
+    options : Options
+        Method, covariance and controls.
+
+    Returns
+    -------
+    Tensor (rdms_a, rdms_b)
+        float64. Two RDMs are compared on the pairs that both have measured (and all controls); NaN where these are
+        fewer than two. 0 where an RDM has no variation beyond rounding (for the cosines: no length) to compare.
+
+    Examples
+    --------
+    >>> import torch
+    >>> a = torch.tensor([[1.0, 2.0, 3.0]])
+    >>> similarities(a, torch.tensor([[2.0, 4.0, 6.0], [3.0, 2.0, 1.0]]), Options("corr")).round(decimals=6)
+    tensor([[ 1., -1.]], dtype=torch.float64)
+    """
+    return Comparison(b, options)(a)
+
+
+@final
+class Comparison:
+    """`similarities` to given RDMs, whose features are computed once for however many calls.
+
+    Parameters
+    ----------
+    b : Tensor (rdms_b, pairs)
+        Condensed RDMs.
+    options : Options
+        Method, covariance and controls.
+    """
+
+    def __init__(self, b: Tensor, options: Options) -> None:
+        check_method(options.method)
+        self.n = stimuli_of(b.shape[1])
+        self.options = options
+        self.b = [(rows, measured, b[rows] if len(rows) < len(b) else b) for rows, measured in _by_measured(b)]
+        self.n_b = len(b)
+        self.common = torch.ones(b.shape[1], dtype=torch.bool, device=b.device)
+        if options.controls is not None:
+            self.common = ~options.controls.isnan().any(dim=0)
+        self._latest: dict[int, _Block] = {}
+
+    def __call__(self, a: Tensor) -> Tensor:
+        """Compare RDMs (rdms_a, pairs) with them: (rdms_a, rdms_b)."""
+        result = torch.full((len(a), self.n_b), torch.nan, dtype=torch.float64, device=a.device)
+        for rows_a, measured_a in _by_measured(a):
+            of_a = a[rows_a] if len(rows_a) < len(a) else a
+            for group, (rows_b, measured_b, of_b) in enumerate(self.b):
+                measured = measured_a & measured_b & self.common
+                if measured.sum() > 1:
+                    block = self._latest.get(group)
+                    if block is None or not torch.equal(block.measured, measured):
+                        block = self._latest[group] = _Block(self.n, measured, self.options, of_b)
+                    result[rows_a[:, None], rows_b] = block.compare(of_a)
+        return result
+
+
+def features(rdms: Tensor, measured: Tensor, options: Options) -> Tensor:
+    """Vectors (rdms, length) in which a comparison is a cosine, not yet of unit length.
+
+    `rdms` (rdms, pairs) holds the measured pairs only, those where `measured` (n(n-1)/2,) is True.
+    """
+    method = options.method
+    if method in _RANKED:
+        rdms = midranks(rdms)
+    rdms = rdms.double()
+    if method in _CENTRED:
+        rdms = _centred(rdms)
+    if method in WHITENED:
+        rdms = whitened(rdms, stimuli_of(len(measured)), covariance=options.covariance, measured=measured)
+    return rdms
+
+
+def centred_features(rdms: np.ndarray, method: str) -> np.ndarray:
+    """`features` of ``corr`` or ``spearman`` for arrays (rdms, pairs) without NaN."""
+    return _centred(midranks(torch.from_numpy(rdms)) if method == "spearman" else torch.from_numpy(rdms)).numpy()
+
+
+def _centred(rdms: Tensor) -> Tensor:
+    size = rdms.abs().amax(dim=1, keepdim=True)
+    deviations = rdms - rdms.mean(dim=1, keepdim=True)
+    # equal values differ from their mean by its rounding, which has no direction
+    constant = deviations.abs().amax(dim=1, keepdim=True) <= _ROUNDING * size
+    return deviations.masked_fill(constant, 0.0)
+
+
+def _by_measured(rdms: Tensor) -> Sequence[tuple[Tensor, Tensor]]:
+    """Rows that have the same pairs measured, with these pairs."""
+    # a sum is NaN where any summand is: one pass, and no copy, where nothing is missing
+    if not rdms.sum().isnan():
+        return [(torch.arange(len(rdms), device=rdms.device), torch.ones_like(rdms[0], dtype=torch.bool))]
+    groups: dict[bytes, list[int]] = {}
+    for row, rdm in enumerate(rdms):
+        groups.setdefault(np.packbits((~rdm.isnan()).cpu().numpy()).tobytes(), []).append(row)
+    return [(torch.tensor(rows, device=rdms.device), ~rdms[rows[0]].isnan()) for rows in groups.values()]
+
+
+class _Block:
+    """RDMs (rdms_b, pairs) that others are compared with on the same pairs."""
+
+    def __init__(self, n: int, measured: Tensor, options: Options, b: Tensor) -> None:
+        self.n, self.measured, self.options = n, measured, options
+        self.complete = bool(measured.all())
+        self.b = self._taken(b)
+        method = options.method
+        self.rankings: list[Ranking] = []
+        if method in _KENDALL:
+            self.rankings = [ranking(row) for row in self.b.cpu().numpy()]
+        elif method != "mse":
+            self.basis = self._basis()
+            self.features = self._features(self.b, options.projected[1])
+        # without controls and missing pairs, only one side has to be centred and whitened
+        self.one_sided = options.controls is None and (
+            method in ("cosine", "corr", "spearman")
+            or (method in WHITENED and options.covariance is None and self.complete)
+        )
+        if self.one_sided:
+            p = self.b.shape[1]
+            # V⁻¹d is (d − Bc)/2, the first of the whitened features times √½
+            self.dual = self.features[:, :p] * 0.5**0.5 if method in WHITENED else self.features
+            self.dual_sums = self.dual.sum(dim=1)
+
+    def compare(self, a: Tensor) -> Tensor:
+        """Compare RDMs (rdms_a, pairs) with them."""
+        a = self._taken(a)
+        if self.rankings:
+            return self._kendall(a)
+        if self.options.method == "mse":
+            return -torch.stack([(row - self.b).square().mean(dim=1) for row in a])
+        if self.one_sided:
+            return self._products(a)
+        return self._features(a, self.options.projected[0]) @ self.features.T
+
+    def _taken(self, rdms: Tensor) -> Tensor:
+        return (rdms if self.complete else rdms[:, self.measured]).double()
+
+    def _products(self, a: Tensor) -> Tensor:
+        """a V⁻¹b / |a| from a as it is: its mean is taken out of the products, which spares copies of a."""
+        method = self.options.method
+        rows = midranks(a) if method == "spearman" else a
+        p = rows.shape[1]
+        products = rows @ self.dual.T
+        square = size = torch.linalg.vector_norm(rows, dim=1).square()
+        mean = rows.new_zeros(len(rows))
+        if method in _CENTRED:
+            mean = rows.mean(dim=1)
+            products -= torch.outer(mean, self.dual_sums)
+            square = size - p * mean.square()
+        if method in WHITENED:
+            sums = stimulus_sums(rows, self.n) - (self.n - 1) * mean[:, None]
+            total = sums.sum(dim=1, keepdim=True)
+            # |d|² − rᵀc, halved; see `whitening`
+            square = (square - (sums * (sums - total / (2 * self.n))).sum(dim=1) / self.n) / 2
+        similar = products / square.clamp_min(torch.finfo(square.dtype).tiny).sqrt()[:, None]
+        cancelled = square < _CANCELLED * size
+        if cancelled.any():  # a constant, or nearly: what the subtraction left has too few digits
+            similar[cancelled] = self._features(a[cancelled], False) @ self.features.T
+        return torch.where(size[:, None] > 0, similar, 0.0)
+
+    def _features(self, rdms: Tensor, project: bool) -> Tensor:
+        """Vectors whose products are the similarities."""
+        vectors = features(rdms, self.measured, self.options)
+        if self.options.method == "rho-a":
+            p = rdms.shape[1]
+            of_ranks: Tensor = vectors * (12 / (p**3 - p)) ** 0.5
+            return of_ranks
+        if project and self.basis is not None:
+            before = vectors.norm(dim=1, keepdim=True)
+            for _ in range(2):  # once leaves rounding errors of the size of what is taken out
+                vectors = vectors - vectors @ self.basis.T @ self.basis
+            vectors = vectors.masked_fill(vectors.norm(dim=1, keepdim=True) <= 1e-10 * before, 0.0)
+        length = vectors.norm(dim=1, keepdim=True)
+        return vectors / torch.where(length > 0, length, 1.0)
+
+    def _basis(self) -> Tensor | None:
+        """Orthonormal rows that span the controls' features."""
+        controls = self.options.controls
+        if controls is None:
+            return None
+        vectors = features(self._taken(controls), self.measured, self.options)
+        length = vectors.norm(dim=1, keepdim=True)
+        _, sizes, directions = torch.linalg.svd(vectors / torch.where(length > 0, length, 1.0), full_matrices=False)
+        basis: Tensor = directions[sizes > 1e-10]
+        return basis
+
+    def _kendall(self, a: Tensor) -> Tensor:
+        """Counted on the CPU."""
+        result = np.empty((len(a), len(self.rankings)))
+        for k, row in enumerate(a.cpu().numpy()):
+            mine = ranking(row)
+            for m, theirs in enumerate(self.rankings):
+                counts = concordance(mine, theirs)
+                result[k, m] = counts.tau_a if self.options.method == "tau-a" else counts.tau_b
+        return torch.from_numpy(result).to(a.device)

@@ -1,0 +1,217 @@
+"""What other RDMs, or categories, already explain: category RDMs, block means, partitioned variance."""
+
+from collections.abc import Hashable, Iterator, Mapping
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from brainrdl._triangles import condensed, laid_out
+from brainrdl.compare import Join, join_rdms
+from brainrdl.comparisons import centred_features
+from brainrdl.ids import name_some
+from brainrdl.labelled import check_rdms, label_rdms
+
+Labels = Mapping[str, Hashable] | xr.DataArray
+"""A category for each stimulus: id → category, or a DataArray along ``stimulus``, such as ``rdms["category"]``."""
+
+
+def category_rdm(labels: Labels, name: str = "category") -> xr.DataArray:
+    """Make the RDM of a categorical model: 0 within a category, 1 between categories.
+
+    Parameters
+    ----------
+    labels : mapping of str, or DataArray (stimulus,)
+        Stimulus id → category.
+    name : str
+        The RDM's label.
+
+    Returns
+    -------
+    DataArray (rdm, stimulus, stimulus_)
+        One RDM, metric ``undeclared``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If labels come without ids, or there is a single category.
+
+    Examples
+    --------
+    >>> import brainrdl as rdl
+    >>> rdl.category_rdm({"face": "animate", "body": "animate", "house": "inanimate"}).values[0]
+    array([[0., 0., 1.],
+           [0., 0., 1.],
+           [1., 1., 0.]])
+    """
+    of = _labels(labels)
+    codes = _codes(list(of.values()))
+    if codes.max() == 0:
+        raise ValueError(
+            f"all {len(codes)} stimuli are in one category, {next(iter(of.values()))!r}; give at least two"
+        )
+    return label_rdms((codes[:, None] != codes).astype(np.float64)[None], list(of), [name], "undeclared")
+
+
+def remove_block_means(rdms: xr.DataArray, labels: Labels) -> xr.DataArray:
+    """Subtract from each distance the mean of its block of categories.
+
+    A block holds the pairs of stimuli with the same two categories, which may be one. What is left says nothing about
+    the categories, only about stimuli within them.
+
+    Parameters
+    ----------
+    rdms : DataArray (rdm, stimulus, stimulus_)
+        Labelled RDMs.
+    labels : mapping of str, or DataArray (stimulus,)
+        Stimulus id → category, for all stimuli of the RDMs.
+
+    Returns
+    -------
+    DataArray (rdm, stimulus, stimulus_)
+        Each block has mean 0 in each RDM, over its measured pairs. The metric is ``undeclared``, since these are no
+        distances any more; the former one is kept as attribute ``metric_before``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a stimulus has no label, there are standard errors (which do not follow), or `rdms` is no labelled RDM.
+
+    Examples
+    --------
+    >>> import numpy as np, brainrdl as rdl
+    >>> rdms = rdl.label_rdms(np.array([[0.2, 1.3, 1.1]]), ["face", "body", "house"], ["IT"], "correlation")
+    >>> within = rdl.remove_block_means(rdms, {"face": "animate", "body": "animate", "house": "inanimate"})
+    >>> within.sel(rdm="IT", stimulus="house").values.round(3)
+    array([ 0.1, -0.1,  0. ])
+    """
+    rdms = check_rdms(rdms)
+    if "standard_error" in rdms.coords:
+        raise ValueError(
+            "standard errors do not say how sure a difference from a block's mean is; leave them out: "
+            "rdms.drop_vars('standard_error')"
+        )
+    of = _labels(labels)
+    ids = rdms["stimulus"].values.tolist()
+    lacking = [stimulus for stimulus in ids if stimulus not in of]
+    if lacking:
+        raise ValueError(f"labels has no category for {len(lacking)} of {len(ids)} stimuli: {name_some(lacking)}")
+    blocks = _blocks(_codes([of[stimulus] for stimulus in ids]))
+    values = condensed(rdms.values)
+    left = np.empty_like(values)
+    for rdm, out in zip(values, left, strict=True):
+        measured = ~np.isnan(rdm)
+        counts = np.bincount(blocks, measured)
+        sums = np.bincount(blocks, np.where(measured, rdm, 0.0))
+        out[:] = rdm - (sums / np.maximum(counts, 1))[blocks]
+    removed = rdms.copy(data=laid_out(left, len(ids)))
+    return check_rdms(removed.assign_attrs(metric="undeclared", metric_before=rdms.attrs["metric"]))
+
+
+def partition_variance(
+    target: xr.DataArray, families: Mapping[str, xr.DataArray], method: str = "corr", *, join: Join = "exact"
+) -> pd.DataFrame:
+    """Split the variance of RDMs into what one, two or three families of model RDMs explain alone and in common.
+
+    Commonality analysis: R² of the least-squares fit by the RDMs of every union of families, by inclusion and
+    exclusion. Only measured pairs that all RDMs share are used. A common part may be negative, where families suppress
+    each other's noise.
+
+    Parameters
+    ----------
+    target : DataArray (rdm, stimulus, stimulus_)
+        RDMs to explain.
+    families : dict of DataArray (rdm, stimulus, stimulus_)
+        One to three families, each of one or more model RDMs.
+    method : {"corr", "spearman"}
+        Whether distances or their ranks are regressed.
+    join : {"exact", "intersect"}
+        See `compare_rdms`.
+
+    Returns
+    -------
+    DataFrame
+        Index ``rdm``; a column for each part, as ``"a"`` (a alone) and ``"a & b"`` (a and b in common, no other), and
+        ``total``, the R² of all families, which is the sum of the parts.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For no or more than three families, an unknown method, and as `compare_rdms`.
+
+    Examples
+    --------
+    >>> import numpy as np, brainrdl as rdl
+    >>> from brainrdl.controls import partition_variance
+    >>> rng = np.random.default_rng(0)
+    >>> ids = [f"s{i}" for i in range(8)]
+    >>> a, b = (rdl.label_rdms(rng.random((1, 28)), ids, [name], "undeclared") for name in "ab")
+    >>> partition_variance(2 * a + 1 - np.eye(8), {"a": a, "b": b}).round(2)["total"].item()
+    1.0
+    """
+    if method not in ("corr", "spearman"):
+        raise ValueError(f"unknown method {method!r}; known are: corr, spearman")
+    if not 1 <= len(families) <= 3:
+        raise ValueError(f"families holds {len(families)}; variance is partitioned among one to three")
+    if "target" in families:
+        raise ValueError("a family is called 'target', which is what is explained; choose another name")
+    joined = join_rdms({"target": target, **families}, join=join)
+    values = {name: joined.condensed(name) for name in ("target", *families)}
+    measured = ~np.any([np.isnan(rdms).any(axis=0) for rdms in values.values()], axis=0)
+    if measured.sum() < 2:
+        raise ValueError(f"{measured.sum()} pairs are measured in all RDMs; variance needs at least 2")
+    values = {name: centred_features(rdms[:, measured], method) for name, rdms in values.items()}
+    explained = {
+        union: _r_squared(values["target"], np.concatenate([values[name] for name in union]))
+        for union in _subsets(tuple(families))
+    }
+    everything = tuple(families)
+    # Σ of the parts of all subsets of U, g(U) = R²(all) − R²(all without U); Möbius inversion gives the parts
+    without = {
+        union: explained[everything] - explained.get(tuple(f for f in everything if f not in union), 0.0)
+        for union in explained
+    }
+    parts = {
+        " & ".join(part): sum((-1.0) ** (len(part) - len(inner)) * without[inner] for inner in _subsets(part))
+        for part in explained
+    }
+    index = pd.Index(joined.rdms["target"]["rdm"].values.tolist(), name="rdm")
+    return pd.DataFrame({**parts, "total": explained[everything]}, index=index)
+
+
+def _r_squared(targets: np.ndarray, models: np.ndarray) -> np.ndarray:
+    fitted = np.linalg.lstsq(models.T, targets.T, rcond=None)[0].T @ models
+    total = np.square(targets).sum(axis=1)
+    left: np.ndarray = np.square(targets - fitted).sum(axis=1)
+    return 1 - left / np.where(total > 0, total, np.nan)
+
+
+def _subsets(names: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+    for size in range(1, len(names) + 1):
+        yield from combinations(names, size)
+
+
+def _labels(labels: Labels) -> dict[str, Hashable]:
+    if isinstance(labels, xr.DataArray):
+        if labels.dims != ("stimulus",) or "stimulus" not in labels.coords:
+            raise ValueError(f"labels has dimensions {labels.dims}, expected ('stimulus',) with the ids as coordinate")
+        return dict(zip(labels["stimulus"].values.tolist(), labels.values.tolist(), strict=True))
+    if not isinstance(labels, Mapping):
+        raise TypeError(
+            f"labels is a {type(labels).__name__}, which has no stimulus ids; give a mapping: dict(zip(ids, labels))"
+        )
+    return dict(labels)
+
+
+def _codes(labels: list[Hashable]) -> np.ndarray:
+    numbers: dict[Hashable, int] = {}
+    return np.array([numbers.setdefault(label, len(numbers)) for label in labels])
+
+
+def _blocks(codes: np.ndarray) -> np.ndarray:
+    """A number for each pair's unordered two categories."""
+    i, j = np.triu_indices(len(codes), 1)
+    low, high = np.minimum(codes[i], codes[j]), np.maximum(codes[i], codes[j])
+    blocks: np.ndarray = low * (int(codes.max()) + 1) + high
+    return blocks

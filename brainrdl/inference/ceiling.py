@@ -1,0 +1,180 @@
+"""How well any model could score: noise ceilings on the scale of the scores."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import xarray as xr
+
+from brainrdl._triangles import condensed
+from brainrdl.combine import average_rdms
+from brainrdl.comparisons import Options, check_method, similarities
+from brainrdl.ids import name_some
+from brainrdl.labelled import check_rdms
+from brainrdl.ranks import midranks
+
+
+class NoiseCeiling(NamedTuple):
+    """The range in which the best possible model's score lies.
+
+    Attributes
+    ----------
+    lower : float
+        Mean similarity of each subject's RDM with the mean of the others.
+    upper : float
+        Mean similarity of each subject's RDM with the mean of all, its own among them.
+    """
+
+    lower: float
+    upper: float
+
+
+def noise_ceiling(
+    rdms: xr.DataArray, method: str = "corr", *, over: str = "subject", normalize: bool = True
+) -> NoiseCeiling:
+    """Estimate how similar to single subjects' RDMs a model's RDM can be, by how similar the subjects are.
+
+    On one scale with the score of a model, ``compare_rdms(model, subjects, method).mean()``, the subjects being those
+    of `subject_rdms`.
+
+    Parameters
+    ----------
+    rdms : DataArray (rdm, stimulus, stimulus_)
+        One RDM per subject, or one per subject and session. NaN is an unmeasured pair: it takes no part in a mean.
+    method : str
+        As in `compare_rdms`.
+    over : str
+        The coordinate along ``rdm`` that tells the subjects apart.
+    normalize : bool
+        Whether RDMs are brought to one scale before they are averaged over subjects: z-scored for ``corr`` and
+        ``corr_cov``, divided by their root mean square for the cosines, ranked for the rank correlations, left as they
+        are for ``mse``. False averages distances.
+
+    Returns
+    -------
+    NoiseCeiling
+        ``lower`` and ``upper``.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If there is no coordinate `over`, a subject has several RDMs (of different regions or layers), there are fewer
+        than two subjects, or as `compare_rdms`.
+
+    References
+    ----------
+    Nili et al. (2014). A toolbox for representational similarity analysis. PLOS Computational Biology 10, e1003553.
+
+    Examples
+    --------
+    >>> import numpy as np, brainrdl as rdl
+    >>> rng = np.random.default_rng(0)
+    >>> values = rng.random(45) + rng.random((6, 45))
+    >>> ids, subjects = [f"s{i}" for i in range(10)], [f"sub-{k}" for k in range(6)]
+    >>> rdms = rdl.label_rdms(values, ids, subjects, "correlation", {"subject": subjects})
+    >>> lower, upper = rdl.noise_ceiling(rdms)
+    >>> print(f"{lower:.2f} to {upper:.2f}")
+    0.70 to 0.80
+    """
+    check_method(method)
+    subjects = subject_rdms(rdms, over=over)
+    if subjects.sizes["rdm"] < 2:
+        raise ValueError(f"there is a single {over}; a noise ceiling needs at least two, to compare them")
+    values = condensed(subjects.values)
+    return ceiling_of(values, normalized(values, method) if normalize else values, method)
+
+
+def subject_rdms(rdms: xr.DataArray, *, over: str = "subject") -> xr.DataArray:
+    """Average sessions within subjects, and check that each subject has one RDM.
+
+    Parameters
+    ----------
+    rdms : DataArray (rdm, stimulus, stimulus_)
+        Labelled RDMs.
+    over : str
+        The coordinate along ``rdm`` that tells the subjects apart.
+
+    Returns
+    -------
+    DataArray (rdm, stimulus, stimulus_)
+        One RDM per subject; its sessions' plain mean, since the distances of one subject have one unit.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `noise_ceiling`.
+
+    Examples
+    --------
+    >>> import numpy as np, brainrdl as rdl
+    >>> from brainrdl.inference import subject_rdms
+    >>> values, ids = np.array([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]]), ["face", "body", "house"]
+    >>> coords = {"subject": "sub-01", "session": ["ses-1", "ses-2"]}
+    >>> rdms = rdl.label_rdms(values, ids, ["a", "b"], "correlation", coords)
+    >>> subject_rdms(rdms).sel(stimulus="face").values
+    array([[0., 2., 2.]])
+    """
+    rdms = check_rdms(rdms)
+    if over not in rdms.coords or rdms[over].dims != ("rdm",):
+        there = ", ".join(repr(str(name)) for name, coord in rdms.coords.items() if coord.dims == ("rdm",))
+        raise ValueError(
+            f"no coordinate {over!r} along 'rdm' to tell subjects apart; there are: {there}; add it: "
+            f"rdms.assign_coords({over}=('rdm', [...]))"
+        )
+    if over == "subject" and "session" in rdms.coords:
+        rdms = average_rdms(rdms, over="session")
+    names = rdms[over].values.tolist()
+    several = list(dict.fromkeys(name for name in names if names.count(name) > 1))
+    if several:
+        raise ValueError(
+            f"there are {names.count(several[0])} RDMs of {over} {name_some(several)}; select one region, layer or "
+            "time first: rdms.isel(rdm=rdms['roi'] == 'IT')"
+        )
+    return rdms
+
+
+def normalized(rdms: np.ndarray, method: str) -> np.ndarray:
+    """Condensed RDMs (rdms, pairs) brought to the scale on which they are averaged for a comparison."""
+    if method == "mse":
+        return rdms
+    out = np.full_like(rdms, np.nan)
+    for row, rdm in zip(out, rdms, strict=True):
+        measured = ~np.isnan(rdm)
+        values = rdm[measured]
+        if method.startswith("cosine"):
+            row[measured] = _over(values, np.sqrt(np.mean(values**2)))
+        elif method.startswith("corr"):
+            row[measured] = _over(values - values.mean(), values.std())
+        else:
+            # the ranks of m of P pairs, stretched to those expected among P
+            ranks = midranks(torch.from_numpy(values)[None])[0].numpy()
+            row[measured] = ranks * (len(rdm) + 1) / (len(values) + 1)
+    return out
+
+
+def ceiling_of(rdms: np.ndarray, scaled: np.ndarray, method: str, counts: np.ndarray | None = None) -> NoiseCeiling:
+    """The noise ceiling of condensed RDMs (subjects, pairs), averaged as `scaled`, each subject counted `counts` times.
+
+    All copies of a subject are left out together. NaN where fewer than two subjects are left.
+    """
+    counts = np.ones(len(rdms)) if counts is None else counts
+    here = np.flatnonzero(counts)
+    if len(here) < 2:
+        return NoiseCeiling(np.nan, np.nan)
+    measured = ~np.isnan(scaled)
+    times = counts[:, None] * measured
+    filled = np.where(measured, scaled, 0.0) * counts[:, None]
+    total, number = filled.sum(axis=0), times.sum(axis=0)
+    options = Options(method)
+    found = np.zeros(2)
+    with np.errstate(invalid="ignore"):  # 0/0: a pair that nobody measured stays NaN
+        for subject in here:
+            others = (total - filled[subject]) / (number - times[subject])
+            means = torch.from_numpy(np.stack((others, total / number)))
+            found += counts[subject] * similarities(means, torch.from_numpy(rdms[[subject]]), options)[:, 0].numpy()
+    lower, upper = found / counts.sum()
+    return NoiseCeiling(float(lower), float(upper))
+
+
+def _over(values: np.ndarray, size: float) -> np.ndarray:
+    return values / size if size > 0 else values

@@ -1,0 +1,227 @@
+"""Models against subjects: scores with intervals, tests against zero, against the ceiling and against each other."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Literal, final
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from scipy import stats
+
+from brainrdl.compare import join_rdms
+from brainrdl.comparisons import check_method
+from brainrdl.ids import did_you_mean
+from brainrdl.inference.bootstrap import Resamples, resample_scores
+from brainrdl.inference.ceiling import NoiseCeiling, subject_rdms
+from brainrdl.inference.multiplicity import holm
+
+MIN_SUBJECTS = 8
+"""With fewer, what varies between subjects is not estimated from them."""
+
+
+@final
+@dataclass(frozen=True)
+class ModelScores:
+    """What `score_models` returns.
+
+    Attributes
+    ----------
+    table : DataFrame
+        Index ``model``; ``score``, its standard error ``se``, the t interval ``low`` to ``high``, the bootstrap's
+        percentile interval ``percentile_low`` to ``percentile_high``, ``p`` of a score of zero or less (one-sided), and
+        ``p_ceiling`` of a score equal to the lower noise ceiling (two-sided). P-values are not corrected.
+    subjects : DataFrame
+        Index ``model``, a column per subject: the similarities whose means are the scores.
+    ceiling : NoiseCeiling
+        On the same scale, subjects and pairs; NaN with a single subject.
+    over : {"stimuli", "subjects", "both"}
+        What intervals and tests generalise over.
+    note : str
+        What a reader has to know about them, empty if nothing.
+    level : float
+        Coverage of the intervals.
+    resamples : Resamples
+        Behind the standard errors.
+    """
+
+    table: pd.DataFrame
+    subjects: pd.DataFrame
+    ceiling: NoiseCeiling
+    over: str
+    note: str
+    level: float
+    resamples: Resamples
+
+    def contrasts(self, pairs: Sequence[tuple[str, str]] | None = None) -> pd.DataFrame:
+        """Test differences between models' scores, corrected by Holm over the contrasts declared.
+
+        Parameters
+        ----------
+        pairs : sequence of (str, str), optional
+            The contrasts to test, as declared before looking; all pairs of models if absent.
+
+        Returns
+        -------
+        DataFrame
+            A row per contrast: ``a``, ``b``, ``difference`` (score of a − score of b), ``se``, ``low``, ``high``, ``p``
+            (two-sided) and ``p_holm``.
+
+        Raises
+        ------
+        ValueError
+            For an unknown model, or a contrast of a model with itself.
+        """
+        names = self.table.index.tolist()
+        chosen = list(combinations(names, 2)) if pairs is None else [(str(a), str(b)) for a, b in pairs]
+        rows = []
+        for a, b in chosen:
+            for name in (a, b):
+                if name not in names:
+                    raise ValueError(f"no model {name!r} among {', '.join(names)}{did_you_mean(name, names)}")
+            if a == b:
+                raise ValueError(f"a contrast of {a!r} with itself; name two models")
+            weights = np.zeros(len(names) + 2)
+            weights[names.index(a)], weights[names.index(b)] = 1, -1
+            rows.append({"a": a, "b": b, **_tested(self.resamples, weights, self.level)})
+        table = pd.DataFrame(rows, columns=["a", "b", "estimate", "se", "low", "high", "p"])
+        return table.rename(columns={"estimate": "difference"}).assign(p_holm=holm(table["p"].to_numpy(dtype=float)))
+
+
+def score_models(
+    models: xr.DataArray,
+    subjects: xr.DataArray,
+    method: str = "corr",
+    *,
+    over: Literal["auto", "stimuli", "subjects", "both"] = "auto",
+    n_resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> ModelScores:
+    """Score model RDMs against subjects' RDMs, with intervals, tests and noise ceiling.
+
+    A model's score is the mean over subjects of its similarity to the subject's RDM, sessions being averaged within
+    subjects first. Standard errors come from the bootstrap, intervals and p-values from Student's t with them.
+
+    Parameters
+    ----------
+    models : DataArray (rdm, stimulus, stimulus_)
+        One RDM per model.
+    subjects : DataArray (rdm, stimulus, stimulus_)
+        RDMs of the same stimuli with a ``subject`` coordinate, of one region; or a single RDM.
+    method : str
+        As in `compare_rdms`.
+    over : {"auto", "stimuli", "subjects", "both"}
+        What to generalise over: other stimuli (for these subjects), other subjects (for these stimuli), or both at once
+        with the two-factor correction. ``auto``: both from eight subjects on, below that stimuli only.
+    n_resamples : int
+    level : float
+        Coverage of the intervals.
+    seed : int
+        Of the draws.
+
+    Returns
+    -------
+    ModelScores
+
+    Raises
+    ------
+    TypeError, ValueError
+        For fewer than eight subjects with ``over="subjects"`` or ``"both"``, a subject with several RDMs, and as
+        `compare_rdms`.
+
+    References
+    ----------
+    Schütt, Kipnis, Diedrichsen & Kriegeskorte (2023). Statistical inference on representational geometries. eLife 12,
+    e82566.
+
+    Examples
+    --------
+    >>> import numpy as np, brainrdl as rdl
+    >>> from brainrdl.inference import score_models
+    >>> from brainrdl.labelled import condense
+    >>> rng = np.random.default_rng(0)
+    >>> ids, names = [f"s{i}" for i in range(10)], [f"sub-{k}" for k in range(10)]
+    >>> models = rdl.label_rdms(rng.random((2, 45)), ids, ["good", "bad"], "mse")
+    >>> values = rng.random((10, 45)) + condense(models)[0]
+    >>> brains = rdl.label_rdms(values, ids, names, "correlation", {"subject": names})
+    >>> scores = score_models(models, brains, n_resamples=200)
+    >>> scores.over, scores.table["score"].round(2).to_dict()
+    ('both', {'good': 0.75, 'bad': 0.18})
+    """
+    check_method(method)
+    if not 0 < level < 1:
+        raise ValueError(f"level must lie between 0 and 1, such as 0.95, but is {level:g}")
+    joined = join_rdms({"models": models, "subjects": subjects})
+    alone = joined.rdms["subjects"].sizes["rdm"] == 1
+    if alone and "subject" not in joined.rdms["subjects"].coords:
+        one = joined.rdms["subjects"].assign_coords(subject=joined.rdms["subjects"]["rdm"])
+    else:
+        one = joined.rdms["subjects"]
+    joined = joined._replace(rdms={**joined.rdms, "subjects": subject_rdms(one)})
+    names = [str(name) for name in joined.rdms["subjects"]["subject"].values]
+    factor, note = _factor(over, len(names))
+    resamples = resample_scores(
+        joined.condensed("models"), joined.condensed("subjects"), method, factor, n_resamples=n_resamples, seed=seed
+    )
+    labels = [str(label) for label in joined.rdms["models"]["rdm"].values]
+    rows = []
+    for k in range(len(labels)):
+        score, below = np.zeros(len(labels) + 2), np.zeros(len(labels) + 2)
+        score[k] = below[k] = 1
+        below[-2] = -1
+        tail = (1 - level) / 2
+        draws = resamples.draws()[:, k]
+        tested = _tested(resamples, score, level)
+        statistic = tested["estimate"] / tested["se"] if tested["se"] > 0 else np.nan
+        tested["p"] = float(stats.t.sf(statistic, resamples.degrees_of_freedom))
+        percentiles = np.nanquantile(draws, [tail, 1 - tail])
+        rows.append(
+            {
+                **tested,
+                "percentile_low": percentiles[0],
+                "percentile_high": percentiles[1],
+                "p_ceiling": _tested(resamples, below, level)["p"] if len(names) > 1 else np.nan,
+            }
+        )
+    columns = ["estimate", "se", "low", "high", "percentile_low", "percentile_high", "p", "p_ceiling"]
+    table = pd.DataFrame(rows, index=pd.Index(labels, name="model"), columns=columns)
+    return ModelScores(
+        table.rename(columns={"estimate": "score"}),
+        pd.DataFrame(resamples.scores, index=table.index, columns=names),
+        NoiseCeiling(float(resamples.estimate[-2]), float(resamples.estimate[-1])),
+        factor,
+        note,
+        level,
+        resamples,
+    )
+
+
+def _factor(over: str, n_subjects: int) -> tuple[Literal["stimuli", "subjects", "both"], str]:
+    if over not in ("auto", "stimuli", "subjects", "both"):
+        raise ValueError(f"unknown over {over!r}; known are: auto, stimuli, subjects, both")
+    few = (
+        f"{n_subjects} subject{'s are' if n_subjects > 1 else ' is'} too few to speak of other subjects, which takes "
+        f"{MIN_SUBJECTS}"
+    )
+    if over in ("subjects", "both"):
+        if n_subjects < MIN_SUBJECTS:
+            raise ValueError(f"{few}; take over='stimuli', which speaks of other stimuli for these subjects")
+        return ("subjects", "") if over == "subjects" else ("both", "")
+    if over == "auto" and n_subjects >= MIN_SUBJECTS:
+        return "both", ""
+    if n_subjects < MIN_SUBJECTS:
+        return "stimuli", f"{few}: intervals and tests speak of other stimuli, for these subjects only"
+    return "stimuli", ""
+
+
+def _tested(resamples: Resamples, weights: np.ndarray, level: float) -> dict[str, float]:
+    """A linear combination of scores, with its t interval and two-sided test of zero."""
+    used = weights != 0
+    estimate = float(resamples.estimate[used] @ weights[used])
+    se = resamples.standard_error(weights)
+    degrees = resamples.degrees_of_freedom
+    half = float(stats.t.ppf((1 + level) / 2, degrees)) * se
+    p = 2 * float(stats.t.sf(abs(estimate) / se, degrees)) if se > 0 else np.nan
+    return {"estimate": estimate, "se": se, "low": estimate - half, "high": estimate + half, "p": p}

@@ -1,0 +1,120 @@
+"""Permutation tests of relatedness: stimuli permuted, rows and columns together."""
+
+from collections.abc import Hashable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import torch
+import xarray as xr
+
+from brainrdl.compare import compare_rdms, join_rdms
+from brainrdl.comparisons import Options, similarities
+from brainrdl.ids import name_some
+from brainrdl.ranks import midranks
+
+
+class PermutationTest(NamedTuple):
+    """What `permutation_test` returns.
+
+    Attributes
+    ----------
+    similarity : DataArray (rdm_a, rdm_b)
+        As `compare_rdms` gives it.
+    p : DataArray (rdm_a, rdm_b)
+        ``(1 + number of permutations at least as similar)/(1 + permutations)``, one-sided, not corrected.
+    null : DataArray (permutation, rdm_a, rdm_b)
+        Similarities under permutation.
+    """
+
+    similarity: xr.DataArray
+    p: xr.DataArray
+    null: xr.DataArray
+
+
+def permutation_test(
+    a: xr.DataArray,
+    b: xr.DataArray,
+    method: str = "corr",
+    *,
+    within: Mapping[str, Hashable] | None = None,
+    n_permutations: int = 1000,
+    seed: int = 0,
+) -> PermutationTest:
+    """Test whether RDMs are related, by giving the stimuli of one side to each other's rows and columns.
+
+    One permutation serves all RDMs. Permuting within categories keeps all that the categories explain, and tests what
+    stimuli within them have in common; take out the blocks' means first with `remove_block_means`, or what the
+    categories explain stays in the similarity and in all of its null distribution.
+
+    Parameters
+    ----------
+    a, b : DataArray (rdm, stimulus, stimulus_)
+        Labelled RDMs of the same stimuli, without missing pairs.
+    method : str
+        As in `compare_rdms`.
+    within : mapping of str, optional
+        Stimulus id → category; stimuli change places within their category only.
+    n_permutations : int
+    seed : int
+        Of the permutations.
+
+    Returns
+    -------
+    PermutationTest
+
+    Raises
+    ------
+    TypeError, ValueError
+        For missing pairs, which would not be missing at random after permuting; a stimulus without category, categories
+        of one stimulus each, fewer than one permutation; and as `compare_rdms`.
+
+    Examples
+    --------
+    >>> import numpy as np, brainrdl as rdl
+    >>> from brainrdl.inference import permutation_test
+    >>> values, ids = np.random.default_rng(0).random((2, 45)), [f"s{i}" for i in range(10)]
+    >>> a = rdl.label_rdms(values[:1], ids, ["a"], "undeclared")
+    >>> b = rdl.label_rdms(values.sum(axis=0)[None], ids, ["b"], "undeclared")
+    >>> permutation_test(a, b, n_permutations=99).p.item()
+    0.01
+    """
+    similarity = compare_rdms(a, b, method)
+    joined = join_rdms({"a": a, "b": b})
+    mine, theirs = (torch.from_numpy(joined.condensed(name)) for name in ("a", "b"))
+    if mine.isnan().any() or theirs.isnan().any():
+        raise ValueError("pairs are missing; permuting would compare other pairs: take the stimuli measured throughout")
+    if n_permutations < 1:
+        raise ValueError(f"n_permutations must be at least 1, but is {n_permutations}")
+    groups = _groups(within, joined.ids)
+    if method == "spearman":  # ranks move with their pairs
+        mine, theirs, method = midranks(mine), midranks(theirs), "corr"
+    n = len(joined.ids)
+    i, j = np.triu_indices(n, 1)
+    place = np.zeros((n, n), dtype=int)
+    place[i, j] = place[j, i] = np.arange(len(i))
+    rng = np.random.default_rng(seed)
+    null = np.empty((n_permutations, *similarity.shape))
+    for out in null:
+        order = np.arange(n)
+        for group in groups:
+            order[group] = rng.permutation(group)
+        out[:] = similarities(mine[:, place[order[i], order[j]]], theirs, Options(method)).numpy()
+    # what rounding leaves of an equal similarity counts as equal
+    reached = (null >= similarity.values - 1e-12).sum(axis=0)
+    p = similarity.copy(data=(1 + reached) / (1 + n_permutations)).rename("p")
+    drawn = xr.DataArray(null, dims=("permutation", *similarity.dims), coords=similarity.coords, name="null")
+    return PermutationTest(similarity, p, drawn)
+
+
+def _groups(within: Mapping[str, Hashable] | None, ids: tuple[str, ...]) -> list[np.ndarray]:
+    if within is None:
+        return [np.arange(len(ids))]
+    lacking = [stimulus for stimulus in ids if stimulus not in within]
+    if lacking:
+        raise ValueError(f"within has no category for {len(lacking)} of {len(ids)} stimuli: {name_some(lacking)}")
+    members: dict[Hashable, list[int]] = {}
+    for position, stimulus in enumerate(ids):
+        members.setdefault(within[stimulus], []).append(position)
+    if max(map(len, members.values())) < 2:
+        raise ValueError("every category of within holds a single stimulus, so that nothing can change places")
+    return [np.array(rows) for rows in members.values()]

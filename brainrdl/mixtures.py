@@ -1,0 +1,164 @@
+"""Non-negative mixtures of model RDMs, fitted on some stimuli and scored on others."""
+
+from collections.abc import Hashable, Mapping
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+import xarray as xr
+from scipy.optimize import nnls
+
+from brainrdl.compare import Join, join_rdms
+from brainrdl.comparisons import Options, check_method, features, similarities
+from brainrdl.ids import name_some
+
+
+class MixtureFit(NamedTuple):
+    """What `fit_rdms` returns.
+
+    Attributes
+    ----------
+    scores : DataFrame
+        Index ``fold``, a column for each target RDM: similarity on the held-out pairs. Their mean over folds is the
+        score: ``fit.scores.mean()``.
+    weights : DataFrame
+        Index ``fold``, a column for each model RDM: its weight, at least 0, of the RDM as given.
+    pairs : DataFrame
+        Index ``fold``, columns ``fitted``, ``scored``, ``neither``: numbers of pairs of stimuli.
+    """
+
+    scores: pd.DataFrame
+    weights: pd.DataFrame
+    pairs: pd.DataFrame
+
+
+def fit_rdms(
+    models: xr.DataArray,
+    target: xr.DataArray,
+    folds: int | Mapping[str, Hashable],
+    *,
+    method: str = "corr",
+    seed: int = 0,
+    join: Join = "exact",
+) -> MixtureFit:
+    """Fit a non-negative mixture of model RDMs on training stimuli, and score it on held-out ones.
+
+    For each fold, the mixture is fitted to the mean of the target RDMs (each scaled as `method` asks) on the pairs
+    whose members are both outside the fold, and compared with each target RDM on the pairs whose
+    members are both inside it. Pairs that straddle the fold are neither fitted nor scored.
+
+    Parameters
+    ----------
+    models : DataArray (rdm, stimulus, stimulus_)
+        The RDMs to mix.
+    target : DataArray (rdm, stimulus, stimulus_)
+        RDMs to predict, such as those of several subjects. NaN is an unmeasured pair.
+    folds : int or mapping of str
+        Stimulus id → the fold in which it is held out; a number deals the stimuli into that many folds at random.
+    method : str
+        As in `compare_rdms`, but for ``mse``. Least squares is that of the distances, with a free intercept for all
+        methods but the cosines, whitened for the whitened methods; the score is the method's.
+    seed : int
+        Of the random folds.
+    join : {"exact", "intersect"}
+        See `compare_rdms`.
+
+    Returns
+    -------
+    MixtureFit
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a fold holds fewer than three stimuli or leaves fewer than three, a stimulus has no fold, a model RDM misses
+        pairs, or as `compare_rdms`.
+
+    Examples
+    --------
+    >>> import numpy as np, brainrdl as rdl
+    >>> rng = np.random.default_rng(0)
+    >>> ids = [f"s{i:02}" for i in range(12)]
+    >>> models = rdl.label_rdms(rng.random((2, 66)), ids, ["a", "b"], "undeclared")
+    >>> target = (0.5 * models[:1] + 2 * models[1:].values).assign_coords(rdm=["IT"])
+    >>> fit = rdl.fit_rdms(models, target, 3)
+    >>> (fit.weights["b"] / fit.weights["a"]).round(3).tolist()
+    [4.0, 4.0, 4.0]
+    >>> fit.scores.mean().round(3)
+    IT    1.0
+    dtype: float64
+    """
+    check_method(method)
+    if method == "mse":
+        raise ValueError("fit_rdms scores by a method that ignores the scale, not 'mse'; take corr or cosine")
+    joined = join_rdms({"models": models, "target": target}, join=join)
+    mixed, targets = joined.condensed("models"), joined.condensed("target")
+    missing = np.isnan(mixed).any(axis=1)
+    if missing.any():
+        names = joined.rdms["models"]["rdm"].values[missing].tolist()
+        raise ValueError(f"model RDMs must be complete, but pairs are missing in {name_some(names)}")
+    fold_of = _folds(folds, joined.ids, seed)
+    i, j = np.triu_indices(len(joined.ids), 1)
+    options = Options(method)
+    scores, weights, pairs = [], [], []
+    names = list(dict.fromkeys(fold_of))
+    for name in names:
+        held_out = np.array([fold == name for fold in fold_of])
+        if min(held_out.sum(), (~held_out).sum()) < 3:
+            raise ValueError(
+                f"fold {name!r} holds out {held_out.sum()} of {len(held_out)} stimuli; at least 3 must be held out and "
+                "3 left to fit"
+            )
+        fitted, scored = ~held_out[i] & ~held_out[j], held_out[i] & held_out[j]
+        weight = _fit(mixed[:, fitted], _pooled(targets[:, fitted], method), method)
+        weights.append(weight)
+        mixture = torch.from_numpy(weight @ mixed[:, scored])[None]
+        scores.append(similarities(mixture, torch.from_numpy(targets[:, scored]), options)[0].numpy())
+        pairs.append((fitted.sum(), scored.sum(), len(i) - fitted.sum() - scored.sum()))
+    index = pd.Index(names, name="fold")
+    labels = [joined.rdms[which]["rdm"].values.tolist() for which in ("target", "models")]
+    return MixtureFit(
+        pd.DataFrame(scores, index=index, columns=labels[0]),
+        pd.DataFrame(weights, index=index, columns=labels[1]),
+        pd.DataFrame(pairs, index=index, columns=["fitted", "scored", "neither"]),
+    )
+
+
+def _fit(models: np.ndarray, target: np.ndarray, method: str) -> np.ndarray:
+    """Non-negative weights by least squares over the target's measured pairs."""
+    measured = torch.from_numpy(~np.isnan(target))
+    rows = torch.from_numpy(np.concatenate((models, target[None])))[:, measured]
+    # ranks of a mixture are not a mixture of ranks: what is ranked to be scored is fitted as it is
+    by = method if method in ("cosine", "cosine_cov", "corr_cov") else "corr"
+    vectors = features(rows, measured, Options(by)).numpy()
+    weights: np.ndarray = nnls(vectors[:-1].T, vectors[-1])[0]
+    return weights
+
+
+def _pooled(rdms: np.ndarray, method: str) -> np.ndarray:
+    """The mean of the targets, each brought to one scale, over the RDMs that measured a pair."""
+    measured = ~np.isnan(rdms)
+    count = measured.sum(axis=1, keepdims=True)
+    filled = np.where(measured, rdms, 0.0)
+    if not method.startswith("cosine"):
+        filled = np.where(measured, filled - filled.sum(axis=1, keepdims=True) / count, 0.0)
+    size = np.sqrt(np.square(filled).sum(axis=1, keepdims=True) / count)
+    filled = filled / np.where(size > 0, size, 1.0)
+    total = measured.sum(axis=0)
+    pooled: np.ndarray = filled.sum(axis=0) / np.where(total > 0, total, np.nan)
+    return pooled
+
+
+def _folds(folds: int | Mapping[str, Hashable], ids: tuple[str, ...], seed: int) -> list[Hashable]:
+    if isinstance(folds, Mapping):
+        lacking = [stimulus for stimulus in ids if stimulus not in folds]
+        if lacking:
+            raise ValueError(f"folds has no fold for {len(lacking)} of {len(ids)} stimuli: {name_some(lacking)}")
+        return [folds[stimulus] for stimulus in ids]
+    if isinstance(folds, bool) or not isinstance(folds, int):
+        raise TypeError(f"folds is a {type(folds).__name__}; expected a number, or a mapping of stimulus id → fold")
+    if folds < 2:
+        raise ValueError(f"folds is {folds}; at least 2 are needed")
+    # dealt like cards, so that sizes differ by one at most
+    dealt = np.random.default_rng(seed).permutation(np.arange(len(ids)) % folds)
+    return list(dealt.tolist())

@@ -1,0 +1,194 @@
+"""Models' scores: bars under a noise ceiling with marks of significance, and the matrix of layers × regions."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from xarray import DataArray
+
+from brainrdl.inference import NoiseCeiling
+from brainrdl.plots._style import FONT, INK, quoted, style_axes, text_width
+
+_BAR = "#56B4E9"
+
+
+def score_panel(
+    table: pd.DataFrame,
+    *,
+    ceiling: NoiseCeiling | None = None,
+    contrasts: pd.DataFrame | None = None,
+    label: str = "similarity",
+    title: str | None = None,
+    alpha: float = 0.05,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw models' scores as bars with intervals, below the noise ceiling.
+
+    Parameters
+    ----------
+    table : DataFrame
+        Index ``model``; columns ``score``, ``low``, ``high`` and ``p_fdr`` or ``p``, as `score_models` gives them.
+    ceiling : NoiseCeiling, optional
+        Drawn as a grey band.
+    contrasts : DataFrame, optional
+        Columns ``a``, ``b``, ``p_holm``: a line above the bars joins each two models that differ significantly.
+    label : str
+        Of the score's axis.
+    title : str, optional
+    alpha : float
+        A score whose p is below it bears an asterisk, at its foot.
+    ax : Axes, optional
+        Where to draw; by default a figure of its own, found as ``ax.figure``.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    ValueError
+        If a column is missing, there is no model, or a contrast names a model that the table lacks.
+
+    References
+    ----------
+    Nili et al. (2014). A toolbox for representational similarity analysis. PLOS Computational Biology 10, e1003553.
+
+    Examples
+    --------
+    >>> values = {"score": [0.3, 0.1], "low": [0.2, -0.1], "high": [0.4, 0.3], "p": [0.001, 0.2]}
+    >>> table = pd.DataFrame(values, index=["a", "b"])
+    >>> ax = score_panel(table, ceiling=NoiseCeiling(0.35, 0.5), label="Pearson r")
+    >>> [text.get_text() for text in ax.get_xticklabels()]
+    ['a', 'b']
+    """
+    tested = "p_fdr" if "p_fdr" in table else "p"
+    missing = [name for name in ("score", "low", "high", tested) if name not in table]
+    if missing:
+        raise ValueError(f"table has no column {quoted(missing)}; score_models gives them")
+    if table.empty:
+        raise ValueError("table holds no model; give at least one")
+    names = [str(name) for name in table.index]
+    joined = _lines(contrasts, names, alpha)
+    if ax is None:
+        widest = max(text_width(name, FONT - 1) for name in names)
+        size = (1.2 + 0.42 * len(names), 2.4 + 0.7 * widest + 0.1 * len(joined))
+        ax = Figure(figsize=size, layout="constrained").subplots()
+    x = np.arange(len(names))
+    if ceiling is not None and np.isfinite(ceiling).all():
+        ax.axhspan(ceiling.lower, ceiling.upper, color="0.85", linewidth=0, zorder=0)
+    ax.bar(x, table["score"], width=0.7, color=_BAR, zorder=1)
+    ax.vlines(x, table["low"], table["high"], color=INK, linewidth=1.0, zorder=2)
+    ax.axhline(0, color=INK, linewidth=0.6, zorder=2)
+    ends = [table["low"].min(), table["high"].max(), 0.0]
+    ends += [value for value in ceiling or () if np.isfinite(value)]
+    low, high = min(ends), max(ends)
+    step = 0.05 * (high - low)
+    for k, p in zip(x, table[tested], strict=True):
+        if p < alpha:
+            ax.annotate("*", (k, low - step), ha="center", va="center", fontsize=FONT + 2, color=INK)
+    for level, (a, b) in enumerate(joined, start=1):
+        ax.plot([a, b], [high + level * step] * 2, color=INK, linewidth=0.8, solid_capstyle="butt")
+    ax.set_ylim(low - 2 * step, high + (len(joined) + 1) * step)
+    ax.set_xlim(-0.6, len(names) - 0.4)
+    ax.set_xticks(x, names, rotation=90 if max(map(len, names)) > 3 else 0)
+    ax.set_ylabel(label, fontsize=FONT)
+    if title:
+        ax.set_title(title, fontsize=FONT)
+    style_axes(ax)
+    return ax
+
+
+def similarity_matrix(
+    similarities: DataArray | pd.DataFrame,
+    *,
+    significant: pd.DataFrame | None = None,
+    label: str | None = None,
+    title: str | None = None,
+    limits: tuple[float, float] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw similarities as a matrix with its numbers, such as layers × regions.
+
+    Parameters
+    ----------
+    similarities : DataArray (rdm_a, rdm_b) or DataFrame
+        As `compare_rdms` gives it; rows are drawn from the top.
+    significant : DataFrame, optional
+        Of the same rows and columns, True where an asterisk is put behind the number.
+    label : str, optional
+        Of the colour bar; by default the array's name.
+    title : str, optional
+    limits : (float, float), optional
+        Of the colours; by default zero (or the lowest, if below) to the highest.
+    ax : Axes, optional
+        Where to draw; by default a figure of its own, found as ``ax.figure``.
+
+    Returns
+    -------
+    Axes
+
+    Raises
+    ------
+    ValueError
+        If there is nothing to draw, or `significant` has other rows or columns.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame([[0.1, 0.3], [0.2, 0.5]], ["conv1", "fc"], ["EVC", "IT"])
+    >>> ax = similarity_matrix(table, label="Pearson r")
+    >>> [text.get_text() for text in ax.texts]
+    ['.10', '.30', '.20', '.50']
+    """
+    if isinstance(similarities, DataArray):
+        label = str(similarities.name) if label is None else label
+        rows, columns = (similarities[dim].values.tolist() for dim in similarities.dims)
+        table = pd.DataFrame(similarities.values, rows, columns)
+    else:
+        table = similarities
+    if table.empty:
+        raise ValueError("there is nothing to draw; give at least one row and one column")
+    if significant is not None and not (
+        significant.index.equals(table.index) and significant.columns.equals(table.columns)
+    ):
+        raise ValueError("significant has other rows or columns than the similarities; label it like them")
+    values = table.to_numpy(dtype=float)
+    row_names, column_names = ([str(name) for name in axis] for axis in (table.index, table.columns))
+    if ax is None:
+        wide = max(text_width(name, FONT - 1) for name in row_names)
+        high = max(text_width(name, FONT - 1) for name in column_names)
+        size = (1.3 + wide + 0.45 * len(column_names), 0.5 + high + 0.22 * len(row_names))
+        ax = Figure(figsize=size, layout="constrained").subplots()
+    low, top = limits or (min(0.0, float(np.nanmin(values))), float(np.nanmax(values)))
+    image = ax.imshow(values, vmin=low, vmax=top, cmap="viridis", aspect="auto")
+    for (k, m), value in np.ndenumerate(values):
+        if np.isnan(value):
+            continue
+        mark = "*" if significant is not None and bool(significant.to_numpy()[k, m]) else ""
+        shade = (value - low) / (top - low) if top > low else 1.0
+        text = f"{value:.2f}".replace("0.", ".", 1) + mark
+        ax.text(m, k, text, ha="center", va="center", fontsize=FONT - 1, color="black" if shade > 0.6 else "white")
+    ax.set_xticks(np.arange(len(column_names)), column_names, rotation=90)
+    ax.set_yticks(np.arange(len(row_names)), row_names)
+    ax.tick_params(labelsize=FONT - 1, width=0.6, length=2.0)
+    ax.spines[:].set_visible(False)
+    if title:
+        ax.set_title(title, fontsize=FONT)
+    bar = ax.figure.colorbar(image, ax=ax, shrink=0.8, aspect=18)
+    bar.set_label(label or "similarity", fontsize=FONT)
+    bar.ax.tick_params(labelsize=FONT - 1, width=0.6, length=2.0)
+    bar.outline.set_visible(False)
+    return ax
+
+
+def _lines(contrasts: pd.DataFrame | None, names: Sequence[str], alpha: float) -> list[tuple[int, int]]:
+    """Places of the models that differ, the shortest distances first, so that their lines lie lowest."""
+    if contrasts is None:
+        return []
+    unknown = [name for name in pd.unique(contrasts[["a", "b"]].to_numpy().ravel()) if name not in names]
+    if unknown:
+        raise ValueError(f"contrasts name {quoted(unknown)}, which the table lacks; it has {quoted(names)}")
+    differ = contrasts[contrasts["p_holm"] < alpha]
+    places = [sorted((names.index(a), names.index(b))) for a, b in zip(differ["a"], differ["b"], strict=True)]
+    return sorted(((a, b) for a, b in places), key=lambda ends: (ends[1] - ends[0], ends))

@@ -1,0 +1,158 @@
+"""The result of `brainrdl compare`, and its figures."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.image import imread
+
+import brainrdl as rdl
+from brainrdl.inference import NoiseCeiling, fdr, holm, score_models
+from brainrdl.model_comparison import compare_models
+from brainrdl.plots import score_panel, similarity_matrix
+
+IDS = [f"s{k:02}" for k in range(10)]
+RNG = np.random.default_rng(0)
+SHARED = {roi: RNG.random(45) for roi in ("EVC", "IT")}
+
+
+def data(n_subjects=8, rois=("EVC", "IT")):
+    subjects = [f"sub-{k}" for k in range(n_subjects)]
+    rng = np.random.default_rng(1)
+    return rdl.label_rdms(
+        np.concatenate([SHARED[roi] + 0.5 * rng.random((n_subjects, 45)) for roi in rois]),
+        IDS,
+        [f"{s}/{roi}" for roi in rois for s in subjects],
+        "correlation",
+        {"roi": [roi for roi in rois for _ in subjects], "subject": subjects * len(rois)},
+    )
+
+
+def models():
+    rng = np.random.default_rng(2)
+    early = rdl.label_rdms((SHARED["EVC"] + rng.random(45))[None], IDS, ["early"], "mse", {"layer": "conv1"})
+    late = rdl.label_rdms(np.stack([SHARED["IT"] + rng.random(45), rng.random(45)]), IDS, ["late", "none"], "cosine")
+    return [early, late]
+
+
+def test_each_region_is_scored_and_tests_are_corrected_over_the_table():
+    result = compare_models(models(), data(), n_resamples=50)
+    assert list(result.scores) == ["EVC", "IT"]
+    assert result.table[["roi", "model"]].to_numpy().tolist() == [
+        [roi, model] for roi in ("EVC", "IT") for model in ("early", "late", "none")
+    ]
+    pooled = rdl.concat_rdms(
+        [m.drop_vars("layer", errors="ignore").assign_attrs(metric="undeclared") for m in models()]
+    )
+    alone = score_models(pooled, data(rois=("EVC",)), n_resamples=50)
+    pd.testing.assert_series_equal(
+        result.table["score"][:3], alone.table["score"].reset_index(drop=True), check_names=False
+    )
+    assert (result.table["ceiling_lower"][:3] == alone.ceiling.lower).all()
+    np.testing.assert_allclose(result.table["p_fdr"], fdr(result.table["p"]))
+    np.testing.assert_allclose(result.contrasts["p_holm"], holm(result.contrasts["p"]))
+    assert len(result.contrasts) == 6
+    assert set(result.table["over"]) == {"both"}
+    assert result.notes == []
+    best = result.table.loc[result.table.groupby("roi")["score"].idxmax()]
+    assert best["model"].tolist() == ["early", "late"]
+
+
+def test_declared_contrasts_and_few_subjects():
+    result = compare_models(models(), data(4), n_resamples=20, contrasts=[("early", "late")])
+    assert result.contrasts[["roi", "a", "b"]].to_numpy().tolist() == [
+        ["EVC", "early", "late"],
+        ["IT", "early", "late"],
+    ]
+    assert len(result.notes) == 1
+    text = str(result)
+    assert text.splitlines()[-1] == result.notes[0]
+    assert text.splitlines()[0].split() == [
+        *("roi", "model", "score", "low", "high", "p_fdr", "p_ceiling", "ceiling_lower", "ceiling_upper"),
+        *("over", "n_subjects", "n_stimuli"),
+    ]
+
+
+def test_the_files_hold_the_result(tmp_path):
+    result = compare_models(models(), data(), n_resamples=20)
+    written = result.write(tmp_path / "out")
+    assert [path.name for path in written] == ["scores.csv", "contrasts.csv", "scores.png"]
+    pd.testing.assert_frame_equal(pd.read_csv(written[0]), result.table)
+    pd.testing.assert_frame_equal(pd.read_csv(written[1]), result.contrasts)
+    assert imread(written[2]).shape[2] == 4
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["contrasts.csv", "scores.csv", "scores.png"]
+
+
+def test_a_single_model_and_a_single_rdm():
+    one = data(1, ("IT",)).drop_vars(["roi", "subject"])
+    result = compare_models(models()[0], one, n_resamples=20)
+    assert len(result.contrasts) == 0
+    assert "roi" not in str(result).splitlines()[0]
+    assert len(result.figure().axes) == 1
+
+
+def test_models_of_different_units_are_not_compared_by_mse():
+    with pytest.raises(ValueError) as error:
+        compare_models(models(), data(), "mse")
+    assert str(error.value) == "mse compares units, so that the models must have one metric; take corr or cosine"
+
+
+TABLE = pd.DataFrame(
+    {"score": [0.3, 0.1, 0.2], "low": [0.2, -0.1, 0.1], "high": [0.4, 0.3, 0.3], "p": [0.001, 0.2, 0.02]}, list("abc")
+)
+
+
+def test_bars_ceiling_and_marks():
+    contrasts = pd.DataFrame({"a": ["a", "b", "a"], "b": ["b", "c", "c"], "p_holm": [0.01, 0.3, 0.04]})
+    ax = score_panel(TABLE, ceiling=NoiseCeiling(0.35, 0.5), contrasts=contrasts, label="r", title="IT")
+    assert [bar.get_height() for bar in ax.containers[0]] == [0.3, 0.1, 0.2]
+    (band,) = [patch for patch in ax.patches if patch not in list(ax.containers[0])]
+    assert (band.get_y(), band.get_y() + band.get_height()) == pytest.approx((0.35, 0.5))
+    assert [text.xy[0] for text in ax.texts] == [0, 2]
+    assert [text.get_text() for text in ax.texts] == ["*", "*"]
+    lines = [line.get_xdata() for line in ax.lines if len(set(line.get_ydata())) == 1 and line.get_ydata()[0] > 0.4]
+    assert [tuple(line) for line in lines] == [(0, 1), (0, 2)]
+    assert ax.get_ylabel() == "r"
+    assert ax.get_title() == "IT"
+
+
+def test_corrected_values_mark_where_there_are_any():
+    ax = score_panel(TABLE.assign(p_fdr=[0.003, 0.2, 0.06]))
+    assert [text.xy[0] for text in ax.texts] == [0]
+    assert len(ax.patches) == 3  # no ceiling, no band
+
+
+def test_the_matrix_shows_numbers_and_marks():
+    similarities = rdl.compare_rdms(models()[1], data(2))
+    ax = similarity_matrix(similarities)
+    assert [text.get_text() for text in ax.get_xticklabels()] == similarities["rdm_b"].values.tolist()
+    assert [text.get_text() for text in ax.get_yticklabels()] == ["late", "none"]
+    assert len(ax.texts) == 8
+    table = pd.DataFrame([[0.5, -0.12], [np.nan, 1.0]], ["x", "y"], ["u", "v"])
+    marked = pd.DataFrame([[True, False], [False, False]], ["x", "y"], ["u", "v"])
+    ax = similarity_matrix(table, significant=marked)
+    assert [text.get_text() for text in ax.texts] == [".50*", "-.12", "1.00"]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda: score_panel(TABLE.drop(columns=["low", "p"])),
+            "table has no column 'low', 'p'; score_models gives them",
+        ),
+        (lambda: score_panel(TABLE.iloc[:0]), "table holds no model; give at least one"),
+        (
+            lambda: score_panel(TABLE, contrasts=pd.DataFrame({"a": ["a"], "b": ["d"], "p_holm": [0.5]})),
+            "contrasts name 'd', which the table lacks; it has 'a', 'b', 'c'",
+        ),
+        (lambda: similarity_matrix(TABLE.iloc[:0]), "there is nothing to draw; give at least one row and one column"),
+        (
+            lambda: similarity_matrix(TABLE, significant=TABLE.iloc[:2] > 0),
+            "significant has other rows or columns than the similarities; label it like them",
+        ),
+    ],
+)
+def test_refusals(call, message):
+    with pytest.raises(ValueError) as error:
+        call()
+    assert str(error.value) == message
