@@ -1,5 +1,8 @@
 """Fit neural networks to brains, and to each other, by representational geometry."""
 
+from importlib import import_module
+from types import ModuleType
+
 from brainrdl.checkpoint import load_model, save_model
 from brainrdl.combine import average_rdms, concat_rdms
 from brainrdl.condensed import sample_pairs, to_condensed, to_square
@@ -56,3 +59,10 @@ __all__ = [
     "to_condensed",
     "to_square",
 ]
+
+
+def __getattr__(name: str) -> ModuleType:
+    """Import `fmri`, and with it nilearn and nibabel, on first use."""
+    if name == "fmri":
+        return import_module("brainrdl.fmri")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
