@@ -1,5 +1,6 @@
 """The GLM's settings, and the design matrices they make of events and confounds."""
 
+import warnings
 from dataclasses import dataclass
 from typing import Literal, final, get_args
 
@@ -21,6 +22,8 @@ HRF_MODELS = (
     "glover + derivative + dispersion",
 )
 """Response models with one amplitude per regressor (a finite impulse response has none)."""
+
+_DEPENDENT = 1e-10  # of the largest singular value; nilearn lifts those of a singular design to 1e-15
 
 
 @final
@@ -109,15 +112,18 @@ def design_matrix(
     if clash:
         raise ValueError(f"{name_some(clash)} names both a trial type and a confound; rename one of them")
     start = glm.slice_time_ref * t_r
-    design: pd.DataFrame = make_first_level_design_matrix(
-        np.linspace(start, start + (n_scans - 1) * t_r, n_scans),
-        events,
-        hrf_model=glm.hrf_model,
-        drift_model=drift_model(glm, confounds),
-        high_pass=glm.high_pass,
-        add_regs=None if confounds is None else confounds.to_numpy(),
-        add_reg_names=None if confounds is None else list(confounds.columns),
-    )
+    with warnings.catch_warnings():
+        # confounds that repeat each other only cost rank; a stimulus that is lost is found by `check_estimable`
+        warnings.filterwarnings("ignore", message="Matrix is singular")
+        design: pd.DataFrame = make_first_level_design_matrix(
+            np.linspace(start, start + (n_scans - 1) * t_r, n_scans),
+            events,
+            hrf_model=glm.hrf_model,
+            drift_model=drift_model(glm, confounds),
+            high_pass=glm.high_pass,
+            add_regs=None if confounds is None else confounds.to_numpy(),
+            add_reg_names=None if confounds is None else list(confounds.columns),
+        )
     return design
 
 
@@ -146,20 +152,22 @@ def separate_designs(events: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
 def rank(design: Array) -> int:
     """Rank of a design, its columns brought to one length first."""
     length = np.linalg.norm(design, axis=0)
-    return int(np.linalg.matrix_rank(design[:, length > 0] / length[length > 0]))
+    singular = np.linalg.svd(design[:, length > 0] / length[length > 0], compute_uv=False)
+    return int((singular > _DEPENDENT * singular[0]).sum())
 
 
 def check_estimable(design: pd.DataFrame, regressors: list[str], run: object) -> None:
     """Raise a ValueError that names regressors whose amplitude the design does not determine."""
     X = design.to_numpy()
     length = np.linalg.norm(X, axis=0)
-    silent = [name for name in regressors if length[design.columns.get_loc(name)] == 0]
+    # nilearn's lifting of singular values leaves a trace of a regressor of zeros
+    silent = [name for name in regressors if length[design.columns.get_loc(name)] <= _DEPENDENT * length.max()]
     if silent:
         raise ValueError(f"in run {run} no response to {name_some(silent)} falls on a scan; check the onsets")
     unit = X / np.where(length > 0, length, 1.0)
     # a regressor's amplitude is determined if its unit vector lies in the design's row space
-    projection: NDArray[np.float64] = np.linalg.pinv(unit) @ unit
-    columns = [design.columns.get_loc(name) for name in regressors]
+    projection: NDArray[np.float64] = np.linalg.pinv(unit, _DEPENDENT) @ unit
+    columns = design.columns.get_indexer(pd.Index(regressors))
     off = np.abs(projection[:, columns] - np.eye(len(unit.T))[:, columns]).max(axis=0)
     lost = [name for name, difference in zip(regressors, off, strict=True) if difference > 1e-6]
     if lost:

@@ -215,8 +215,8 @@ def _fit_run(Y: Array, given: RunDesign, glm: GLM, run: Hashable) -> _RunFit:
     dof = given.n_scans - rank(design.to_numpy())
     if dof < 1:
         raise ValueError(
-            f"run {run} has {given.n_scans} scans for a design of rank {given.n_scans - dof}, which leaves no degree of "
-            "freedom; use fewer confounds or regressors"
+            f"run {run} has {given.n_scans} scans for a design of rank {given.n_scans - dof}, which leaves no degree "
+            "of freedom; use fewer confounds or regressors"
         )
     betas, residuals, raw = _solve(Y, design, glm)
     if glm.trials == "lss":
@@ -228,7 +228,7 @@ def _fit_run(Y: Array, given: RunDesign, glm: GLM, run: Hashable) -> _RunFit:
         amplitudes = np.array(rows)
     else:
         check_estimable(design, names, run)
-        amplitudes = betas[[design.columns.get_loc(name) for name in names]]
+        amplitudes = betas[design.columns.get_indexer(pd.Index(names))]
     with np.errstate(divide="ignore", invalid="ignore"):
         tsnr = Y.mean(axis=0) / np.sqrt(np.square(raw).sum(axis=0) / dof)
     stimuli = names if one_per_type else given.events["trial_type"].tolist()

@@ -1,8 +1,8 @@
 """Images from disk, with the file's name in every complaint, and the checks that two of them lie in one space."""
 
+import zlib
 from pathlib import Path
 from typing import Any, TypeAlias
-from zlib import error as ZlibError
 
 import nibabel
 import numpy as np
@@ -46,7 +46,7 @@ def open_image(image: Image) -> Any:
             )
     try:
         return nibabel.load(path)
-    except (ImageFileError, EOFError, OSError, ZlibError) as error:
+    except (ImageFileError, EOFError, OSError, zlib.error) as error:
         raise ValueError(f"{path} cannot be read as an image ({error}); it is damaged or no NIfTI file") from error
 
 
@@ -57,9 +57,10 @@ def read_volumes(image: Image) -> Array:
         # scaled integers take no more than float32 holds
         dtype = np.float64 if opened.get_data_dtype() == np.float64 else np.float32
         data: Array = np.asarray(opened.dataobj, dtype=dtype)
-    except (EOFError, OSError, ValueError, ZlibError) as error:
+    except (EOFError, OSError, ValueError, zlib.error) as error:
         raise ValueError(
-            f"{image_name(image)} is truncated or damaged ({error}): its header promises {opened.shape}; copy it again"
+            f"{image_name(image)} is truncated or damaged ({str(error).splitlines()[0]}): its header promises "
+            f"{opened.shape}; copy it again"
         ) from error
     return data
 

@@ -110,7 +110,7 @@ def read_confounds(confounds: Table | None, *, n_scans: int, name: str | None = 
         raise ValueError(f"{name} has {len(table)} rows, but the run {n_scans} scans; expected a row per scan")
     columns = {}
     for column in table:
-        values = pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=float)
+        values = pd.to_numeric(table[column], errors="coerce").to_numpy(dtype=float, copy=True)
         known = np.flatnonzero(np.isfinite(values))
         gaps = np.flatnonzero(~np.isfinite(values))
         if not known.size:
@@ -118,7 +118,7 @@ def read_confounds(confounds: Table | None, *, n_scans: int, name: str | None = 
         late = gaps[gaps > known[0]]
         if late.size:
             raise ValueError(
-                f"confound {column!r} of {name} is {table[column].iloc[late[0]]!r} at scan {late[0]}; only the first "
+                f"confound {column!r} of {name} is {table[column].iloc[late[0]]} at scan {late[0]}; only the first "
                 "values of a derivative may be missing"
             )
         values[gaps] = values[known[0]]
