@@ -211,8 +211,8 @@ def test_bad_images(run, mask, tmp_path):
     pointer.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\nsize 9\n")
     with raises(
         ValueError,
-        f"{pointer} is only a version-control pointer of 63 bytes, not the image; fetch its content first (git lfs pull, "
-        "git annex get, datalad get)",
+        f"{pointer} is only a version-control pointer of 63 bytes, not the image; fetch its content first (git lfs "
+        "pull, git annex get, datalad get)",
     ):
         fit(pointer)
     link = tmp_path / "link.nii.gz"
@@ -251,8 +251,8 @@ def change(**columns):
     [
         (
             change().drop(columns=["onset"]).rename(columns={"trial_type": "type"}),
-            "{} has no column 'onset', 'trial_type'; its columns are 'duration', 'type'. Events need onset and duration "
-            "in seconds, and trial_type",
+            "{} has no column 'onset', 'trial_type'; its columns are 'duration', 'type'. Events need onset and "
+            "duration in seconds, and trial_type",
         ),
         (
             change().drop(columns="duration"),
@@ -321,7 +321,8 @@ def test_stimuli_that_the_design_does_not_tell_apart(run, mask):
     many = pd.DataFrame(np.random.default_rng(0).normal(size=(N_SCANS, N_SCANS)), columns=[f"c{k}" for k in range(80)])
     with raises(
         ValueError,
-        "run 1 has 80 scans for a design of rank 80, which leaves no degree of freedom; use fewer confounds or regressors",
+        "run 1 has 80 scans for a design of rank 80, which leaves no degree of freedom; use fewer confounds or "
+        "regressors",
     ):
         fit_patterns([image], [events], mask, t_r=T_R, confounds=[many])
     with raises(ValueError, "'face' names both a trial type and a confound; rename one of them"):

@@ -77,7 +77,9 @@ def crossnobis(
     else:
         distances = mean_over_run_pairs(run_pair_distances(means, checked, device))
         check_shared(means, distances, allow_missing=allow_missing)
-    return label_rdms(distances[None], means.stimuli, [means.name], "crossnobis")
+    rdms = label_rdms(distances[None], means.stimuli, [means.name], "crossnobis")
+    # what is to be known about the patterns is to be known about their RDM
+    return rdms.assign_attrs(warning=patterns.attrs["warning"]) if "warning" in patterns.attrs else rdms
 
 
 def run_pair_distances(

@@ -41,7 +41,7 @@ def read_events(events: Table, *, n_scans: int, t_r: float, name: str | None = N
     ['house', 'face']
     """
     name = name or (str(events) if isinstance(events, str | Path) else "the events")
-    table = _read(events, name)
+    table = read_table(events, name)
     missing = [column for column in ("onset", "duration", "trial_type") if column not in table]
     if missing:
         raise ValueError(
@@ -103,7 +103,7 @@ def read_confounds(confounds: Table | None, *, n_scans: int, name: str | None = 
     if confounds is None:
         return None
     name = name or (str(confounds) if isinstance(confounds, str | Path) else "the confounds")
-    table = _read(confounds, name).reset_index(drop=True)
+    table = read_table(confounds, name).reset_index(drop=True)
     if table.shape[1] == 0:
         return None
     if len(table) != n_scans:
@@ -126,7 +126,8 @@ def read_confounds(confounds: Table | None, *, n_scans: int, name: str | None = 
     return pd.DataFrame(columns)
 
 
-def _read(table: Table, name: str) -> pd.DataFrame:
+def read_table(table: Table, name: str) -> pd.DataFrame:
+    """Read a tab-separated table; a DataFrame is returned as it is."""
     if isinstance(table, pd.DataFrame):
         return table
     path = Path(table)
