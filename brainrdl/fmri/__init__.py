@@ -15,6 +15,7 @@ from brainrdl.fmri.noise import noise_precision, repeats_precision
 from brainrdl.fmri.patterns import make_patterns
 from brainrdl.fmri.pipeline import Settings, rdms_from_bids
 from brainrdl.fmri.reliability import select_voxels, split_half, subject_ceiling
+from brainrdl.fmri.searchlight import searchlight_map, searchlight_rdms
 from brainrdl.fmri.simulation import Simulation, plant_patterns, simulate_bids
 
 __all__ = [
@@ -34,6 +35,8 @@ __all__ = [
     "rdms_from_bids",
     "read_betas",
     "repeats_precision",
+    "searchlight_map",
+    "searchlight_rdms",
     "select_voxels",
     "simulate_bids",
     "split_half",

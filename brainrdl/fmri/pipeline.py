@@ -195,7 +195,7 @@ def process(
     log = log or (lambda _line: None)
     runs = unit.runs
     images = [run.image for run in runs]
-    paths = {name: _of_subject(mask, unit.subject) for name, mask in masks.items()}
+    paths = {name: subject_mask(mask, unit.subject) for name, mask in masks.items()}
     in_masks = {name: mask_voxels(path, images[0], resample=settings.resample) for name, path in paths.items()}
     inside = _inside_brains(runs)
     regions = {name: voxels if inside is None else np.intersect1d(voxels, inside) for name, voxels in in_masks.items()}
@@ -272,7 +272,8 @@ def check_masks(masks: Mapping[str, Image]) -> None:
             raise ValueError(f"a region is named {name!r}; expected a name without '/', such as 'V1'")
 
 
-def _of_subject(mask: Image, subject: str) -> Image:
+def subject_mask(mask: Image, subject: str) -> Image:
+    """Put the subject into the path of a mask."""
     return Path(str(mask).replace("{subject}", subject)) if isinstance(mask, str | Path) else mask
 
 

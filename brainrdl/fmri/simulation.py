@@ -202,7 +202,7 @@ def plant_patterns(rdm: xr.DataArray, n_voxels: int, rng: np.random.Generator) -
     --------
     >>> rdm = label_rdms(np.array([[1.0, 1, 2]]), ["face", "body", "house"], ["IT"], "mse")
     >>> patterns = plant_patterns(rdm, 10, np.random.default_rng(0))
-    >>> round(np.square(patterns[0] - patterns[2]).mean(), 9)
+    >>> round(float(np.square(patterns[0] - patterns[2]).mean()), 9)
     1.0
     """
     D = check_rdms(rdm).values[0]
