@@ -1,4 +1,4 @@
-"""What ``brainrdl rdms fmri`` does: RDMs of a BIDS data set into a file, a subject at a time, with a report beside it."""
+"""What ``brainrdl rdms fmri`` does: a BIDS data set's RDMs into a file, a subject at a time, with a report beside it."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -154,15 +154,13 @@ def _fingerprint(unit: Unit, masks: Mapping[str, Image], settings: Settings) -> 
 def _write_part(result: UnitResult, path: Path, fingerprint: str) -> None:
     write_rdms_file(result.rdms, path.with_suffix(".nc"))
     # written last: a part with these is complete
+    arrays: dict[str, Any] = {f"tsnr_{k}": values for k, values in enumerate(result.tsnr.values())}
+    arrays["fingerprint"] = fingerprint
+    arrays["design"] = result.design.to_numpy()
+    arrays["regressors"] = np.array(result.design.columns.tolist(), dtype=str)
+    arrays["regions"] = json.dumps(list(result.tsnr))
     with atomic_path(path.with_suffix(".npz")) as temporary, temporary.open("wb") as file:
-        np.savez(
-            file,
-            fingerprint=fingerprint,
-            design=result.design.to_numpy(),
-            regressors=np.array(result.design.columns.tolist(), dtype=str),
-            regions=json.dumps(list(result.tsnr)),
-            **{f"tsnr_{k}": values for k, values in enumerate(result.tsnr.values())},
-        )
+        np.savez(file, **arrays)
 
 
 def _read_part(path: Path, fingerprint: str) -> UnitResult | None:

@@ -16,9 +16,10 @@ from matplotlib.figure import Figure
 from brainrdl.checkpoint import atomic_path
 from brainrdl.fmri.patterns import Array
 from brainrdl.labelled import check_rdms
-from brainrdl.plots import plot_rdms
+from brainrdl.plots import plot_rdms, rdm_panel
 
 _FONT = 8
+_MAX_PANELS, _MAX_NAMES = 12, 20
 _BLUE, _INK = "#0072B2", "0.25"
 
 
@@ -79,7 +80,7 @@ def write_report(
     first_unit, first = next(iter(sources.items()))
     figures = [
         (
-            plot_rdms(rdms),
+            _rdms_figure(rdms),
             "RDM per subject and region: squared distance per voxel. Crossnobis distances are unbiased, so that values "
             "at or below zero mean no evidence of a difference."
             if rdms.attrs["metric"] == "crossnobis"
@@ -93,8 +94,8 @@ def write_report(
             _tsnr_figure(
                 {f"{unit}/{region}": values for unit, one in sources.items() for region, values in one.tsnr.items()}
             ),
-            "Temporal signal-to-noise ratio over voxels: mean over scans, divided by the SD of the GLM's residuals. Box: "
-            "quartiles; whiskers: 5th and 95th percentile.",
+            "Temporal signal-to-noise ratio over voxels: mean over scans, divided by the SD of the GLM's residuals. "
+            "Box: quartiles; whiskers: 5th and 95th percentile.",
         ),
     ]
     reliabilities = {label: one["split_half"] for label, one in facts.items() if one.get("split_half")}
@@ -178,8 +179,8 @@ def _summary(facts: Mapping[str, Mapping[str, Any]]) -> Table:
         "Each RDM",
         head,
         rows,
-        "Voxels: used, of those in the mask (the others lie outside a brain mask, have NaN or no variance). dof: scans − "
-        "rank of the design, over runs. λ: share of the shrinkage target in the noise covariance (mean over runs if "
+        "Voxels: used, of those in the mask (the others lie outside a brain mask, have NaN or no variance). dof: "
+        "scans − rank of the design, over runs. λ: share of the shrinkage target in the noise covariance (mean over runs if "
         "per run). r with time: correlation of the distances with the stimuli's mean distance in time.",
     )
 
@@ -188,9 +189,7 @@ def _settings(one: Mapping[str, Any]) -> Table:
     settings = one["settings"]
     rows = [[f"glm.{key}", _plain(value)] for key, value in settings["glm"].items()]
     rows += [[key, _plain(value)] for key, value in settings.items() if key != "glm"]
-    return Table(
-        "Settings", ["setting", "value"], rows, "All settings, chosen before the data were seen or not: as run."
-    )
+    return Table("Settings", ["setting", "value"], rows, "As run.")
 
 
 def _warnings(rdms: xr.DataArray, facts: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -200,6 +199,22 @@ def _warnings(rdms: xr.DataArray, facts: Mapping[str, Mapping[str, Any]]) -> lis
     if "warning" in rdms.attrs:
         found.append(str(rdms.attrs["warning"]))
     return found
+
+
+def _rdms_figure(rdms: xr.DataArray) -> Figure:
+    if rdms.sizes["rdm"] > _MAX_PANELS:
+        return plot_rdms(rdms)
+    columns = min(2, rdms.sizes["rdm"])
+    rows = -(-rdms.sizes["rdm"] // columns)
+    figure = Figure(figsize=(4.4 * columns, 3.7 * rows), layout="constrained")
+    axes = np.ravel(figure.subplots(rows, columns, squeeze=False))
+    # each stimulus a group of its own, so that its name stands at the edge
+    names = rdms["stimulus"].values.tolist() if rdms.sizes["stimulus"] <= _MAX_NAMES else None
+    for ax, label in zip(axes, rdms["rdm"].values.tolist(), strict=False):
+        rdm_panel(rdms.sel(rdm=label), groups=names, title=label, ax=ax)
+    for ax in axes[rdms.sizes["rdm"] :]:
+        ax.set_visible(False)
+    return figure
 
 
 def _design_figure(design: pd.DataFrame) -> Figure:
