@@ -362,3 +362,30 @@ def test_bad_lists(run, mask, changes, error, message):
 def test_bad_settings(settings, message):
     with raises(ValueError, message):
         GLM(**settings)
+
+
+def test_surfaces():
+    """Scans on a surface are masked and fitted like volumes."""
+    from nilearn.surface import InMemoryMesh, PolyMesh, SurfaceImage
+
+    rng = np.random.default_rng(0)
+    mesh = PolyMesh(
+        **{side: InMemoryMesh(rng.normal(size=(6, 3)), np.array([[0, 1, 2], [3, 4, 5]])) for side in ("left", "right")}
+    )
+    scans = {side: rng.normal(100, 1, (6, N_SCANS)) for side in ("left", "right")}
+    inside = {"left": np.array([1, 0, 0, 0, 1, 0.0]), "right": np.array([0, 0, 1, 0, 0, 0.0])}
+    events = change(onset=[4.0, 60])
+    fit = fit_patterns([SurfaceImage(mesh, scans)], [events], SurfaceImage(mesh, inside), t_r=T_R)
+    assert fit["voxel"].values.tolist() == [0, 4, 8]
+    X = design_matrix(events, N_SCANS, T_R)
+    fit = fit_patterns(
+        [SurfaceImage(mesh, scans)], [events], SurfaceImage(mesh, inside), t_r=T_R, glm=GLM(noise_model="ols")
+    )
+    Y = np.stack([scans["left"][0], scans["left"][4], scans["right"][2]], axis=1)
+    np.testing.assert_allclose(fit["patterns"], np.linalg.lstsq(X.values, Y)[0][X.columns.get_indexer(["a", "b"])])
+    with raises(
+        ValueError,
+        "mask an image of shape (4, 3, 2) and an image of shape (12, 80) are not both volumes or both surfaces; give "
+        "masks of the images' kind",
+    ):
+        fit_patterns([SurfaceImage(mesh, scans)], [events], volume(np.ones((4, 3, 2))), t_r=T_R)

@@ -1,4 +1,4 @@
-"""What ``brainrdl rdms fmri`` does: a BIDS data set's RDMs into a file, a subject at a time, with a report beside it."""
+"""What ``brainrdl rdms fmri`` does: a BIDS data set's RDMs into a file, subject by subject, and a report beside it."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence

@@ -225,6 +225,7 @@ def process(
             raise ValueError(f"every voxel of region {name!r} of {unit.label} has NaN or no variance in some run")
         label = f"{unit.label}/{name}"
         rdm, facts = _region(part, label, settings)
+        facts["order"] = time_order(part, rdm, [design.events["trial_type"].tolist() for design in designs])
         facts["voxels"] = {
             "mask": len(in_masks[name]),
             "outside_brain_mask": len(in_masks[name]) - len(voxels),
@@ -339,7 +340,6 @@ def _region(part: xr.Dataset, label: str, settings: Settings) -> tuple[xr.DataAr
             "spearman_brown_lower_bound": reliability.spearman_brown,
             "splits": reliability.n_splits,
         }
-    facts["order"] = time_order(part, rdm)
     return rdm, facts
 
 

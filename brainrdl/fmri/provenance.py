@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -52,7 +52,7 @@ def to_json(facts: Any) -> str:
     return json.dumps(_plain(facts), ensure_ascii=False)
 
 
-def time_order(fit: xr.Dataset, rdm: xr.DataArray) -> dict[str, Any]:
+def time_order(fit: xr.Dataset, rdm: xr.DataArray, sequences: Sequence[Sequence[str]]) -> dict[str, Any]:
     """Say how far the RDM may reflect the order of stimuli in time.
 
     Parameters
@@ -61,32 +61,36 @@ def time_order(fit: xr.Dataset, rdm: xr.DataArray) -> dict[str, Any]:
         With ``onset``, ``stimulus`` and ``run`` along ``observation``.
     rdm : DataArray (rdm, stimulus, stimulus_)
         One RDM.
+    sequences : sequence of sequence of str
+        The trial types of each run, in their order.
 
     Returns
     -------
     dict
-        ``correlation`` of the distances with the stimuli's mean distance in time; ``shared_by_runs``: whether all runs
-        have one order; and then ``warning``.
+        ``correlation`` of the distances with the stimuli's mean distance in time, null where there is none;
+        ``shared_by_runs``: whether all runs have one order; and then ``warning``.
     """
     ids = rdm["stimulus"].values.tolist()
     runs = list(dict.fromkeys(fit["run"].values.tolist()))
-    onsets = np.full((len(runs), len(ids)), np.nan)
+    total, count = np.zeros((len(runs), len(ids))), np.zeros((len(runs), len(ids)))
     for run, stimulus, onset in zip(fit["run"].values, fit["stimulus"].values, fit["onset"].values, strict=True):
         place = runs.index(run), ids.index(stimulus)
-        onsets[place] = np.nanmin([onsets[place], onset])
+        total[place] += onset
+        count[place] += 1
+    onsets = np.where(count > 0, total / np.maximum(count, 1), np.nan)
     i, j = np.triu_indices(len(ids), 1)
     apart = np.abs(onsets[:, i] - onsets[:, j])
-    count = (~np.isnan(apart)).sum(axis=0)
-    mean = np.nansum(apart, axis=0) / np.maximum(count, 1)
+    shared = (~np.isnan(apart)).sum(axis=0)
+    mean = np.nansum(apart, axis=0) / np.maximum(shared, 1)
     distances = rdm.values[0][i, j]
-    measured = (count > 0) & ~np.isnan(distances)
+    measured = (shared > 0) & ~np.isnan(distances)
     varied = measured.sum() > 2 and np.ptp(mean[measured]) > 0 and np.ptp(distances[measured]) > 0
-    orders = {tuple(np.argsort(row, kind="stable")) for row in onsets}
+    one_order = len({tuple(sequence) for sequence in sequences}) == 1 and len(sequences) > 1
     facts: dict[str, Any] = {
         "correlation": float(np.corrcoef(mean[measured], distances[measured])[0, 1]) if varied else None,
-        "shared_by_runs": len(orders) == 1,
+        "shared_by_runs": one_order,
     }
-    if len(orders) == 1:
+    if one_order:
         facts["warning"] = (
             "all runs have the stimuli in one order: drifts and carry-over repeat, and cross-validation over runs does "
             "not remove them"

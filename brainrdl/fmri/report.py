@@ -180,8 +180,8 @@ def _summary(facts: Mapping[str, Mapping[str, Any]]) -> Table:
         head,
         rows,
         "Voxels: used, of those in the mask (the others lie outside a brain mask, have NaN or no variance). dof: "
-        "scans − rank of the design, over runs. λ: share of the shrinkage target in the noise covariance (mean over runs if "
-        "per run). r with time: correlation of the distances with the stimuli's mean distance in time.",
+        "scans − rank of the design, over runs. λ: share of the shrinkage target in the noise covariance (mean over "
+        "runs if per run). r with time: correlation of the distances with the stimuli's mean distance in time.",
     )
 
 

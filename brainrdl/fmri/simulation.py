@@ -207,14 +207,14 @@ def plant_patterns(rdm: xr.DataArray, n_voxels: int, rng: np.random.Generator) -
     """
     D = check_rdms(rdm).values[0]
     if np.isnan(D).any():
-        raise ValueError(f"RDM {rdm['rdm'].values[0]!r} has unmeasured pairs (NaN), which cannot be planted")
+        raise ValueError(f"RDM {str(rdm['rdm'].values[0])!r} has unmeasured pairs (NaN), which cannot be planted")
     n = len(D)
     J = np.eye(n) - 1 / n
     values, vectors = np.linalg.eigh(-0.5 * J @ D @ J)
     if values[0] < -1e-8 * np.abs(values).max():
         raise ValueError(
-            f"no points have the squared distances of RDM {rdm['rdm'].values[0]!r} (an eigenvalue is {values[0]:.3g}); "
-            "plant squared distances of patterns, such as metric 'mse'"
+            f"no points have the squared distances of RDM {str(rdm['rdm'].values[0])!r} (an eigenvalue is "
+            f"{values[0]:.3g}); plant squared distances of patterns, such as metric 'mse'"
         )
     if n_voxels < n - 1:
         raise ValueError(f"{n} stimuli need at least {n - 1} voxels to have any geometry, got {n_voxels}")
