@@ -167,6 +167,15 @@ def test_bad_input(patterns, precision, error, message):
         crossnobis(patterns, precision)
 
 
+def test_precisions_that_are_none():
+    with raises(
+        ValueError,
+        "the precision of run 1 is singular: there are too few residuals for 2 voxels; shrink it "
+        "(method='shrinkage_diag')",
+    ):
+        crossnobis(good(), {1: np.array([[1.0, 2], [2, 1]]), 2: np.eye(2)})
+
+
 def test_labels_for_an_array():
     with raises(
         ValueError,

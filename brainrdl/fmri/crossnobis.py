@@ -174,8 +174,12 @@ def _closed_form(means: RunMeans, precision: Array | None, device: torch.device)
 def _solve(covariance: Array, patterns: Array, device: torch.device) -> Array:
     """Multiply patterns by a covariance's inverse, which is never computed."""
     if device.type == "cpu":
-        solved: Array = scipy.linalg.cho_solve(scipy.linalg.cho_factor(covariance, lower=True), patterns.T).T
-        return solved
+        # symmetric, so that Fortran's order sees the same matrix, without a copy
+        _, solved, failed = scipy.linalg.lapack.dposv(covariance.T, patterns.T, lower=1, overwrite_a=1)
+        if failed:
+            raise ValueError("the mean covariance of two runs is not positive definite; check the runs' precisions")
+        transposed: Array = solved.T
+        return transposed
     factor = torch.linalg.cholesky(torch.from_numpy(covariance).to(device))
     return torch.cholesky_solve(torch.from_numpy(patterns).to(device).T, factor).T.cpu().numpy()
 

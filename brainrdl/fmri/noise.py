@@ -164,9 +164,9 @@ def inverse(covariance: Array, what: str) -> Array:
             "(method='shrinkage_diag')"
         )
     precision, _ = scipy.linalg.lapack.dpotri(factor, lower=1)
-    i, j = np.tril_indices(len(precision), -1)
-    precision[j, i] = precision[i, j]
-    return np.ascontiguousarray(precision)
+    lower = np.tril(precision)
+    mirrored: Array = lower + np.tril(lower, -1).T
+    return mirrored
 
 
 def _checked(residuals: Any, dof: Any) -> tuple[Array, int]:

@@ -11,19 +11,19 @@ import nibabel
 import numpy as np
 import xarray as xr
 from joblib import Parallel, delayed
-from scipy.spatial import KDTree
 from scipy.stats import rankdata
 from tqdm import tqdm
 
+from brainrdl._triangles import laid_out
 from brainrdl.fmri.crossnobis import check_two_runs
 from brainrdl.fmri.images import Image, image_name, open_image
 from brainrdl.fmri.masks import Voxels, mask_voxels
 from brainrdl.fmri.patterns import Array, run_means
 from brainrdl.ids import name_some
-from brainrdl.labelled import check_rdms, condense, label_rdms, select_stimuli
+from brainrdl.labelled import DIMS, check_rdms, condense, select_stimuli
 
 SearchlightMetric = Literal["crossnobis", "correlation"]
-_BLOCK_BYTES = 64 << 20  # of gathered patterns, per worker
+_BLOCK_BYTES = 2 << 20  # of gathered patterns, per thread: what a cache holds
 _MAX_RDM_BYTES = 2 << 30
 
 
@@ -86,12 +86,26 @@ def searchlight_rdms(
         )
     distances = np.concatenate(list(spheres.blocks(n_jobs)))
     places = spheres.centres
-    return label_rdms(
-        distances,
-        spheres.stimuli,
-        [f"voxel-{place}" for place in places],
-        metric,
-        {"voxel": places, "n_voxels": spheres.n_voxels, **dict(zip("xyz", spheres.millimetres.T, strict=True))},
+    if np.isnan(distances).all(axis=1).any():
+        place = places[int(np.argmax(np.isnan(distances).all(axis=1)))]
+        raise ValueError(
+            f"patterns around voxel {place} are constant, so they have no correlation; leave such voxels out"
+        )
+    ids = list(spheres.stimuli)
+    # symmetric as made here, so that tens of thousands of RDMs need no check
+    return xr.DataArray(
+        laid_out(distances, n),
+        dims=DIMS,
+        coords={
+            "rdm": [f"voxel-{place}" for place in places],
+            "stimulus": ids,
+            "stimulus_": ids,
+            "voxel": ("rdm", places),
+            "n_voxels": ("rdm", spheres.n_voxels),
+            **{axis: ("rdm", values) for axis, values in zip("xyz", spheres.millimetres.T, strict=True)},
+        },
+        name="dissimilarity",
+        attrs={"metric": metric},
     )
 
 
@@ -132,6 +146,7 @@ def searchlight_map(
     >>> mask = nibabel.Nifti1Image(np.ones((3, 3, 3), dtype=np.uint8), np.eye(4))
     >>> values = np.random.default_rng(0).normal(size=(6, 27))
     >>> patterns = make_patterns(values, list("abc") * 2, [1, 1, 1, 2, 2, 2], voxels=range(27))
+    >>> from brainrdl.labelled import label_rdms
     >>> model = label_rdms(np.array([[1.0, 2, 3]]), list("abc"), ["model"], "mse")
     >>> searchlight_map(patterns, mask, model, radius=1.0)["model"].shape
     (3, 3, 3)
@@ -202,22 +217,24 @@ class _Spheres:
             raise ValueError(
                 f"the patterns' voxels do not lie in mask {image_name(mask)}, each once; fit them in this mask"
             )
-        index = np.stack(np.unravel_index(places, opened.shape[:3]), axis=1)
-        millimetres = nibabel.affines.apply_affine(opened.affine, index)
-        is_centre = np.isin(places, inside)
-        neighbours = KDTree(millimetres).query_ball_point(millimetres[is_centre], radius + 1e-6, return_sorted=True)
-        sizes = np.array([len(one) for one in neighbours])
+        self._grid = _Grid(opened, places, radius)
+        centres = self._grid.positions[np.isin(places, inside)]
+        sizes = np.concatenate(
+            [self._grid.rows_around(part)[1] for part in np.array_split(centres, len(centres) // 10_000 + 1)]
+        )
         kept = sizes >= min_voxels
         if not kept.any():
             raise ValueError(f"no sphere of radius {radius:g} mm holds {min_voxels} voxels; choose a larger radius")
-        self.neighbours = [one for one, keep in zip(neighbours, kept, strict=True) if keep]
         self.n_voxels = sizes[kept]
-        self.centres: Voxels = places[is_centre][kept]
-        self.millimetres: Array = millimetres[is_centre][kept]
+        self.centres: Voxels = places[np.isin(places, inside)][kept]
+        self._positions = centres[kept]
+        self.millimetres: Array = nibabel.affines.apply_affine(
+            opened.affine, np.stack(np.unravel_index(self.centres, opened.shape[:3]), axis=1)
+        )
 
     def blocks(self, n_jobs: int) -> Iterator[Array]:
         """Yield distances (centres, pairs) of one block after the other."""
-        per_centre = 8 * self.n_voxels.max() * int(np.prod(self.rows.shape[1:]))
+        per_centre = 8 * len(self._grid.offsets) * int(np.prod(self.rows.shape[1:]))
         size = max(1, int(_BLOCK_BYTES // per_centre))
         starts = range(0, len(self.centres), size)
         done = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(
@@ -226,20 +243,16 @@ class _Spheres:
         yield from tqdm(done, total=len(starts), desc="searchlight", unit="block", disable=None)
 
     def _block(self, which: slice) -> Array:
-        sizes = self.n_voxels[which]
-        index = np.full((len(sizes), sizes.max()), len(self.rows) - 1)
-        inside = np.arange(sizes.max()) < sizes[:, None]
-        index[inside] = np.concatenate(self.neighbours[which])
-        X = self.rows[index]  # (centres, voxels, runs, stimuli)
+        index, sizes = self._grid.rows_around(self._positions[which])
+        X = np.take(self.rows, index, axis=0)  # (centres, voxels, runs, stimuli), zero where there is no voxel
         i, j = np.triu_indices(X.shape[3], 1)
         if self.metric == "correlation":
             X = X[:, :, 0]
-            X -= (X.sum(axis=1) / sizes[:, None])[:, None]
-            X *= inside[..., None]
-            gram = X.swapaxes(1, 2) @ X
-            length = np.sqrt(np.einsum("cii->ci", gram))
+            total = X.sum(axis=1)
+            covariance = X.swapaxes(1, 2) @ X - total[:, :, None] * (total / sizes[:, None])[:, None, :]
+            length = np.sqrt(np.maximum(np.einsum("cii->ci", covariance), 0.0))
             with np.errstate(invalid="ignore", divide="ignore"):
-                r = gram[:, i, j] / (length[:, i] * length[:, j])
+                r = covariance[:, i, j] / (length[:, i] * length[:, j])
             unlike: Array = np.clip(1 - r, 0.0, 2.0)
             return unlike
         R = X.shape[2]
@@ -250,6 +263,33 @@ class _Spheres:
         diagonal = np.einsum("cii->ci", gram)
         distances: Array = (diagonal[:, i] + diagonal[:, j] - 2 * gram[:, i, j]) / (R * (R - 1) * sizes[:, None])
         return distances
+
+
+class _Grid:
+    """Which patterns lie around a voxel: the same displacements everywhere, looked up in a padded volume."""
+
+    def __init__(self, image: Any, places: Voxels, radius: float) -> None:
+        shape = np.array(image.shape[:3])
+        # voxels that a sphere can reach along each axis, however the axes are turned
+        reach = np.minimum(np.floor(radius * np.linalg.norm(np.linalg.inv(image.affine[:3, :3]), axis=1) + 1e-6), shape)
+        reach = reach.astype(np.int64)
+        steps = np.stack(np.meshgrid(*(np.arange(-one, one + 1) for one in reach), indexing="ij"), axis=-1).reshape(
+            -1, 3
+        )
+        near = np.linalg.norm(steps @ image.affine[:3, :3].T, axis=1) <= radius + 1e-6
+        padded = tuple(shape + 2 * reach)
+        strides = np.array([padded[1] * padded[2], padded[2], 1])
+        self.offsets: Voxels = steps[near] @ strides
+        index = np.stack(np.unravel_index(places, tuple(shape)), axis=1)
+        self.positions: Voxels = (index + reach) @ strides
+        self._nowhere = len(places)
+        self._row_at = np.full(int(np.prod(padded)), self._nowhere)
+        self._row_at[self.positions] = np.arange(len(places))
+
+    def rows_around(self, positions: Voxels) -> tuple[Voxels, Voxels]:
+        """Rows of the patterns (centres, offsets), the last row where there is none; and how many there are."""
+        rows = self._row_at[positions[:, None] + self.offsets]
+        return rows, (rows != self._nowhere).sum(axis=1)
 
 
 def _unit(rdms: Array, compare: str) -> Array:
