@@ -1,5 +1,6 @@
 """Fit neural networks to brains, and to each other, by representational geometry."""
 
+from importlib import import_module
 from typing import TYPE_CHECKING
 
 from brainrdl.checkpoint import load_model, save_model
@@ -85,11 +86,11 @@ def __getattr__(name: str) -> object:
         from importlib.metadata import version
 
         return version("brainrdl")
-    # matplotlib is loaded by those who draw
+    # matplotlib is loaded by those who draw, nilearn and nibabel by those who have scans
     if name in ("plot_mds", "plot_rdms"):
-        from brainrdl import plots
-
-        return getattr(plots, name)
+        return getattr(import_module("brainrdl.plots"), name)
+    if name == "fmri":
+        return import_module("brainrdl.fmri")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

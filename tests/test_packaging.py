@@ -22,6 +22,12 @@ def test_plain_import_loads_no_imaging_package() -> None:
     assert "nibabel" not in loaded
 
 
+def test_fmri_is_imported_on_first_use() -> None:
+    code = "import sys, brainrdl; brainrdl.fmri.crossnobis; print('nilearn' in sys.modules, hasattr(brainrdl, 'fmrii'))"
+    printed = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    assert printed.split() == ["True", "False"]
+
+
 def test_no_module_bears_the_name_of_a_public_function() -> None:
     modules = {module.name for module in pkgutil.iter_modules(brainrdl.__path__)}
     assert not modules & set(brainrdl.__all__)
@@ -30,6 +36,12 @@ def test_no_module_bears_the_name_of_a_public_function() -> None:
 @pytest.mark.parametrize("name", brainrdl.__all__)
 def test_every_public_name_has_an_example(name: str) -> None:
     documented = inspect.getdoc(getattr(brainrdl, name)) or ""
+    assert "Examples\n--------" in documented
+
+
+@pytest.mark.parametrize("name", brainrdl.fmri.__all__)
+def test_every_public_name_of_fmri_has_an_example(name: str) -> None:
+    documented = inspect.getdoc(getattr(brainrdl.fmri, name)) or ""
     assert "Examples\n--------" in documented
 
 

@@ -1,0 +1,95 @@
+"""Patterns whose GLM was fitted elsewhere: GLMsingle, SPM, or any 4-D image with a table."""
+
+import warnings
+from typing import Literal
+
+import numpy as np
+import xarray as xr
+
+from brainrdl.fmri.images import Image, image_name
+from brainrdl.fmri.masks import mask_voxels, read_voxels
+from brainrdl.fmri.patterns import make_patterns
+from brainrdl.fmri.tables import Table, read_table
+
+SHARED_NOISE = (
+    "estimated over all runs at once (GLMsingle, NSD): noise ceilings, shrinkage or denoising chosen across runs "
+    "tie the runs together, so that distances may not be unbiased; single trials of a run share noise, so folds are "
+    "runs or sessions, never trials"
+)
+
+
+def read_betas(
+    image: Image,
+    table: Table,
+    mask: Image,
+    *,
+    made_by: Literal["glmsingle", "nsd", "spm", "other"],
+    name: str | None = None,
+) -> xr.DataArray:
+    """Read patterns that were estimated elsewhere.
+
+    Parameters
+    ----------
+    image : path or image
+        4-D, a volume per observation.
+    table : path or DataFrame (observations,)
+        Tab-separated; ``stimulus`` and ``run`` of each volume, in their order.
+    mask : path or image
+        As for `fit_patterns`.
+    made_by : {"glmsingle", "nsd", "spm", "other"}
+        Estimates of ``glmsingle`` and ``nsd`` are cross-validated over all runs, which the patterns and every RDM
+        made of them say in ``attrs["warning"]``.
+    name : str, optional
+        Such as the region's.
+
+    Returns
+    -------
+    DataArray (observation, voxel)
+        Patterns, for `crossnobis`; for the noise see `repeats_precision`. Voxels with NaN or without variance are
+        dropped: ``attrs["dropped_voxels"]`` of ``attrs["mask_voxels"]``.
+
+    Raises
+    ------
+    FileNotFoundError, ValueError
+        If a file is missing or damaged, the table lacks a column or has another length, or no voxel is left.
+
+    Warns
+    -----
+    UserWarning
+        For ``glmsingle`` and ``nsd``.
+
+    Examples
+    --------
+    >>> import nibabel, numpy as np, pandas as pd
+    >>> betas, mask = (nibabel.Nifti1Image(np.random.rand(*n), np.eye(4)) for n in ((2, 1, 1, 4), (2, 1, 1)))
+    >>> table = pd.DataFrame({"stimulus": ["face", "house"] * 2, "run": [1, 1, 2, 2]})
+    >>> read_betas(betas, table, mask, made_by="spm").shape
+    (4, 2)
+    """
+    if made_by not in ("glmsingle", "nsd", "spm", "other"):
+        raise ValueError(f"unknown made_by {made_by!r}; known are glmsingle, nsd, spm, other")
+    rows = read_table(table, "the table of betas")
+    missing = [column for column in ("stimulus", "run") if column not in rows]
+    if missing:
+        raise ValueError(
+            f"the table of {image_name(image)} has no column {missing[0]!r}; expected stimulus and run of each volume"
+        )
+    voxels = mask_voxels(mask, image)
+    values = read_voxels(image, voxels)
+    if len(rows) != len(values):
+        raise ValueError(f"{image_name(image)} has {len(values)} volumes, its table {len(rows)} rows; expected as many")
+    usable = np.isfinite(values).all(axis=0) & (np.ptp(np.nan_to_num(values), axis=0) > 0)
+    if not usable.any():
+        raise ValueError(f"every voxel of {image_name(image)} inside the mask has NaN or no variance")
+    patterns = make_patterns(
+        values[:, usable],
+        rows["stimulus"].astype(str).tolist(),
+        rows["run"].tolist(),
+        name=name,
+        voxels=voxels[usable],
+    )
+    patterns.attrs.update(mask_voxels=len(voxels), dropped_voxels=int((~usable).sum()))
+    if made_by in ("glmsingle", "nsd"):
+        patterns.attrs["warning"] = f"betas {SHARED_NOISE}"
+        warnings.warn(patterns.attrs["warning"], UserWarning, stacklevel=2)
+    return patterns

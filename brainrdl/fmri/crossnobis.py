@@ -1,0 +1,205 @@
+"""Crossnobis: squared Mahalanobis distances, cross-validated over runs (Walther et al. 2016).
+
+With b_i the mean pattern of stimulus i in a run, V voxels and R runs, METHOD's
+
+    d_ij = 1/(V R(R−1)) Σ_{r≠s} (b_i − b_j)_rᵀ Ω_rs (b_i − b_j)_s.
+
+Noise of two runs is independent, so the distance of two stimuli with the same true pattern is zero in the mean, and
+negative half of the time: nothing is clipped.
+"""
+
+from itertools import combinations
+
+import numpy as np
+import scipy.linalg
+import torch
+import xarray as xr
+
+from brainrdl.fmri.noise import inverse
+from brainrdl.fmri.patterns import Array, Precision, RunMeans, precisions_of, run_means
+from brainrdl.ids import name_some
+from brainrdl.labelled import label_rdms
+
+
+def crossnobis(
+    patterns: xr.DataArray,
+    precision: Precision = None,
+    *,
+    allow_missing: bool = False,
+    device: str | torch.device = "cpu",
+) -> xr.DataArray:
+    """Compute the crossnobis RDM of patterns.
+
+    Parameters
+    ----------
+    patterns : DataArray (observation, voxel)
+        With coordinates ``stimulus`` and ``run`` along ``observation``. Observations of a stimulus within a run are
+        averaged first; then every run pair counts alike.
+    precision : ndarray (voxels, voxels) or {run: ndarray (voxels, voxels)}, optional
+        Ω. Given per run, that of a run pair is the inverse of the mean of the two covariances. None: the identity
+        (cross-validated squared Euclidean distance).
+    allow_missing : bool
+        Whether a pair of stimuli that no two runs share becomes NaN; otherwise it is an error.
+    device : str or torch.device
+        Where products with the precision are computed.
+
+    Returns
+    -------
+    DataArray (rdm, stimulus, stimulus_)
+        One labelled RDM of metric ``crossnobis``, divided by the number of voxels, in float64, stimuli in order of
+        first occurrence. A pair's distance is the mean over the run pairs that both hold both stimuli.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the patterns or the precision are malformed, there is one run only, or a pair of stimuli is shared by
+        fewer than two runs.
+
+    See Also
+    --------
+    standard_errors, noise_precision
+
+    Examples
+    --------
+    >>> import numpy as np, brainrdl as rdl
+    >>> from brainrdl.fmri.patterns import make_patterns
+    >>> patterns = make_patterns(
+    ...     np.array([[1.0, 0], [0, 1], [2, 0], [0, 2]]), ["face", "house"] * 2, [1, 1, 2, 2], name="IT"
+    ... )
+    >>> rdl.fmri.crossnobis(patterns).sel(rdm="IT", stimulus="face", stimulus_="house").item()
+    2.0
+    """
+    means = run_means(patterns)
+    checked = precisions_of(precision, means)
+    check_two_runs(means)
+    if means.balanced and not isinstance(checked, list):
+        distances = _closed_form(means, checked, torch.device(device))
+    else:
+        distances = mean_over_run_pairs(run_pair_distances(means, checked, device))
+        check_shared(means, distances, allow_missing=allow_missing)
+    rdms = label_rdms(distances[None], means.stimuli, [means.name], "crossnobis")
+    # what is to be known about the patterns is to be known about their RDM
+    return rdms.assign_attrs(warning=patterns.attrs["warning"]) if "warning" in patterns.attrs else rdms
+
+
+def run_pair_distances(
+    means: RunMeans, precision: Array | list[Array] | None, device: str | torch.device = "cpu"
+) -> Array:
+    """Distances of every pair of runs, before their mean is taken.
+
+    Parameters
+    ----------
+    means : RunMeans
+    precision : ndarray (voxels, voxels), list of such, one per run, or None
+    device : str or torch.device
+
+    Returns
+    -------
+    ndarray (R(R−1)/2, n(n−1)/2)
+        Run pairs r < s in the order of `itertools.combinations`; NaN where one of the two lacks a stimulus of the
+        pair.
+    """
+    n_runs, n_stimuli, n_voxels = means.values.shape
+    i, j = np.triu_indices(n_stimuli, 1)
+    held = means.counts > 0
+    if isinstance(precision, list):
+        covariances = [
+            inverse(matrix, f"the precision of run {run}") for matrix, run in zip(precision, means.runs, strict=True)
+        ]
+    else:
+        weighted = _times(means.values.reshape(-1, n_voxels), precision, torch.device(device))
+        weighted = weighted.reshape(means.values.shape)
+    distances = np.full((n_runs * (n_runs - 1) // 2, len(i)), np.nan)
+    for k, (r, s) in enumerate(combinations(range(n_runs), 2)):
+        if isinstance(precision, list):
+            left = _solve((covariances[r] + covariances[s]) / 2, means.values[r], torch.device(device))
+        else:
+            left = weighted[r]
+        kernel = left @ means.values[s].T  # K_ij = b_irᵀ Ω_rs b_js
+        both = held[r] & held[s]
+        shared = both[i] & both[j]
+        value = kernel[i, i] + kernel[j, j] - kernel[i, j] - kernel[j, i]
+        distances[k, shared] = value[shared] / n_voxels
+    return distances
+
+
+def mean_over_run_pairs(distances: Array) -> Array:
+    """Mean of (run pairs, stimulus pairs) over the run pairs that are not NaN; NaN where there is none."""
+    measured = ~np.isnan(distances)
+    count = measured.sum(axis=0)
+    total = np.where(measured, distances, 0.0).sum(axis=0)
+    mean: Array = np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return mean
+
+
+def check_two_runs(means: RunMeans) -> None:
+    """Raise a ValueError if there is nothing to cross-validate over."""
+    if len(means.runs) < 2:
+        raise ValueError(
+            f"there is one run only ({means.runs[0]!r}), so there is nothing to cross-validate over; crossnobis needs "
+            "patterns of at least two runs (the folds are runs or sessions, never trials)"
+        )
+
+
+def check_shared(means: RunMeans, distances: Array, *, allow_missing: bool) -> None:
+    """Raise a ValueError that names the pairs that no two runs share, unless they may be missing."""
+    i, j = np.triu_indices(len(means.stimuli), 1)
+    missing = [f"{means.stimuli[i[k]]} – {means.stimuli[j[k]]}" for k in np.flatnonzero(np.isnan(distances))]
+    if missing and (not allow_missing or len(missing) == len(distances)):
+        way_out = "" if len(missing) == len(distances) else ", or leave such pairs NaN with allow_missing=True"
+        raise ValueError(
+            f"in {means.name!r} no two runs share both stimuli of {len(missing)} pairs, so they cannot be "
+            f"cross-validated: {name_some(missing)}; leave a stimulus out{way_out}"
+        )
+
+
+def _closed_form(means: RunMeans, precision: Array | None, device: torch.device) -> Array:
+    """Σ_{r≠s} δ_rᵀΩδ_s = (Σ_r δ_r)ᵀΩ(Σ_s δ_s) − Σ_r δ_rᵀΩδ_r: one product per run in place of one per run pair."""
+    n_runs, n_stimuli, n_voxels = means.values.shape
+    i, j = np.triu_indices(n_stimuli, 1)
+    # the origin is free: near the stimuli's mean, differences keep their digits
+    values = means.values - means.values.mean(axis=1, keepdims=True)
+    # Ω = T + Tᵀ, T its upper triangle with half the diagonal: BTBᵀ and its transpose add up to BΩBᵀ
+    half = _times_half(values.reshape(-1, n_voxels), precision, device).reshape(values.shape)
+    kernel = half.sum(axis=0) @ values.sum(axis=0).T
+    for r in range(n_runs):
+        kernel -= half[r] @ values[r].T
+    kernel = kernel + kernel.T
+    diagonal = np.diagonal(kernel)
+    squared = diagonal[i] + diagonal[j] - 2 * kernel[i, j]
+    distances: Array = squared / (n_voxels * n_runs * (n_runs - 1))
+    return distances
+
+
+def _solve(covariance: Array, patterns: Array, device: torch.device) -> Array:
+    """Multiply patterns by a covariance's inverse, which is never computed."""
+    if device.type == "cpu":
+        # symmetric, so that Fortran's order sees the same matrix, without a copy
+        _, solved, failed = scipy.linalg.lapack.dposv(covariance.T, patterns.T, lower=1, overwrite_a=1)
+        if failed:
+            raise ValueError("the mean covariance of two runs is not positive definite; check the runs' precisions")
+        transposed: Array = solved.T
+        return transposed
+    factor = torch.linalg.cholesky(torch.from_numpy(covariance).to(device))
+    return torch.cholesky_solve(torch.from_numpy(patterns).to(device).T, factor).T.cpu().numpy()
+
+
+def _times(patterns: Array, precision: Array | None, device: torch.device) -> Array:
+    if precision is None:
+        return patterns
+    if device.type == "cpu":
+        return patterns @ precision
+    product: Array = (torch.from_numpy(patterns).to(device) @ torch.from_numpy(precision).to(device)).cpu().numpy()
+    return product
+
+
+def _times_half(patterns: Array, precision: Array | None, device: torch.device) -> Array:
+    if precision is None:
+        return patterns / 2
+    if device.type != "cpu":
+        return _times(patterns, precision, device) / 2
+    # a triangular product is half the work; Fortran's order sees both arrays transposed, without a copy
+    triangle = precision.copy()
+    triangle[np.diag_indices(len(triangle))] /= 2
+    product: Array = scipy.linalg.blas.dtrmm(1.0, triangle.T, patterns.T, lower=1).T
+    return product

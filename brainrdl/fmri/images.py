@@ -1,0 +1,142 @@
+"""Images from disk, with the file's name in every complaint, and the checks that two of them lie in one space."""
+
+import zlib
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import nibabel
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+
+from brainrdl.fmri.patterns import Array
+
+Image: TypeAlias = Any
+"""A path, a nibabel image, or a nilearn SurfaceImage."""
+
+_POINTER = 1024
+_SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
+
+
+def open_image(image: Image) -> Any:
+    """Open an image without reading its data; what is no path is returned as it is.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If the file is only a version-control pointer to its content, or is no image.
+    """
+    if not isinstance(image, str | Path):
+        return image
+    path = Path(image)
+    if not path.is_file():
+        if path.is_symlink():
+            raise FileNotFoundError(
+                f"{path} is a link to {path.readlink()}, which is not here; fetch its content first (datalad get, git "
+                "annex get)"
+            )
+        raise FileNotFoundError(f"there is no image {path}")
+    if path.stat().st_size < _POINTER:
+        start = path.read_bytes()
+        if start.startswith(b"version https://git-lfs") or b"annex/objects" in start:
+            raise ValueError(
+                f"{path} is only a version-control pointer of {len(start)} bytes, not the image; fetch its content "
+                "first (git lfs pull, git annex get, datalad get)"
+            )
+    try:
+        return nibabel.load(path)
+    except (ImageFileError, EOFError, OSError, zlib.error) as error:
+        raise ValueError(f"{path} cannot be read as an image ({error}); it is damaged or no NIfTI file") from error
+
+
+def read_volumes(image: Image) -> Array:
+    """Read a volume image's data, float32 or float64; ValueError if the file is truncated."""
+    opened = open_image(image)
+    try:
+        # scaled integers take no more than float32 holds
+        dtype = np.float64 if opened.get_data_dtype() == np.float64 else np.float32
+        data: Array = np.asarray(opened.dataobj, dtype=dtype)
+    except (EOFError, OSError, ValueError, zlib.error) as error:
+        raise ValueError(
+            f"{image_name(image)} is truncated or damaged ({str(error).splitlines()[0]}): its header promises "
+            f"{opened.shape}; copy it again"
+        ) from error
+    return data
+
+
+def image_name(image: Image) -> str:
+    """What to call an image in a message: its file, if it has one."""
+    if isinstance(image, str | Path):
+        return str(image)
+    filename = getattr(image, "get_filename", lambda: None)()
+    return str(filename) if filename else f"an image of shape {tuple(image.shape)}"
+
+
+def n_scans_of(image: Image) -> int:
+    """Number of scans of a 4-D image, or of a surface image."""
+    opened = open_image(image)
+    if len(opened.shape) not in ((2,) if is_surface(opened) else (4,)):
+        raise ValueError(f"{image_name(image)} has shape {tuple(opened.shape)}; expected one run of scans, 4-D")
+    return int(opened.shape[-1])
+
+
+def is_surface(image: Any) -> bool:
+    """Whether an image lies on a surface (it has a mesh)."""
+    return hasattr(image, "mesh")
+
+
+def header_t_r(image: Image) -> float | None:
+    """Repetition time in seconds that a NIfTI header states; None if it states none."""
+    header = getattr(open_image(image), "header", None)
+    if header is None or not hasattr(header, "get_xyzt_units") or len(header.get_zooms()) < 4:
+        return None
+    step = float(header.get_zooms()[3]) * _SECONDS.get(header.get_xyzt_units()[1], 1.0)
+    return step or None
+
+
+def check_t_r(t_r: float | None, image: Image, source: str) -> float:
+    """Return the repetition time in seconds, after checking that it is one and that the image's header agrees.
+
+    Parameters
+    ----------
+    t_r : float or None
+        Seconds.
+    image : image
+    source : str
+        Where `t_r` is from, for a message.
+
+    Raises
+    ------
+    ValueError
+        If it is missing, out of range, or the header states another.
+    """
+    if t_r is None:
+        raise ValueError(f"{source} states no repetition time (RepetitionTime, in seconds) for {image_name(image)}")
+    if not 0.05 <= t_r <= 30:
+        raise ValueError(f"the repetition time of {image_name(image)} is {t_r:g} s by {source}; expected seconds")
+    stated = header_t_r(image)
+    if stated is not None and abs(stated - t_r) > 1e-3 * t_r:
+        raise ValueError(
+            f"the repetition time of {image_name(image)} is {t_r:g} s by {source}, but {stated:g} s by the image's "
+            "header; find out which is right and mend the other"
+        )
+    return float(t_r)
+
+
+def check_same_space(image: Image, reference: Image, what: str) -> None:
+    """Raise a ValueError unless two volume images have the same grid."""
+    one, other = open_image(image), open_image(reference)
+    if tuple(one.shape[:3]) != tuple(other.shape[:3]):
+        raise ValueError(
+            f"{what} {image_name(image)} has the grid {tuple(one.shape[:3])}, but {image_name(reference)} "
+            f"{tuple(other.shape[:3])}; bring it into the images' space, or ask for it with resample=True"
+        )
+    # a hundredth of a millimetre is rounding, more is another space
+    if not np.allclose(one.affine, other.affine, atol=1e-2, rtol=0):
+        i, j = map(int, np.unravel_index(np.argmax(np.abs(one.affine - other.affine)), (4, 4)))
+        raise ValueError(
+            f"{what} {image_name(image)} has another affine than {image_name(reference)}: {one.affine[i, j]:g} and "
+            f"{other.affine[i, j]:g} mm in row {i}, column {j}; bring it into the images' space, or ask for it with "
+            "resample=True"
+        )

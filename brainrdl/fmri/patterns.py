@@ -1,0 +1,196 @@
+"""Patterns: what a GLM leaves of a run, and their means per run and stimulus.
+
+Patterns are an `xarray.DataArray` with dimensions ``("observation", "voxel")`` and the coordinates ``stimulus``
+(strings) and ``run`` along ``observation``. The run is the fold of every cross-validation: the noise of one run's
+observations is shared, that of two runs is not.
+"""
+
+from collections.abc import Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+
+from brainrdl.ids import check_ids, name_some
+
+Array = NDArray[np.float64]
+Precision = Array | Mapping[Any, Array] | None
+"""Inverse noise covariance: of all runs (voxels, voxels), of each run, or None, the identity."""
+
+
+@final
+@dataclass(frozen=True)
+class RunMeans:
+    """Mean pattern of each stimulus in each run.
+
+    Attributes
+    ----------
+    values : ndarray (runs, stimuli, voxels)
+        float64; 0 where the run lacks the stimulus.
+    counts : ndarray (runs, stimuli)
+        How many observations each mean is of.
+    stimuli : tuple of str (stimuli,)
+        In order of first occurrence.
+    runs : tuple (runs,)
+        In order of first occurrence.
+    name : str
+        What the RDM of these patterns is called: the patterns' name, else ``patterns``.
+    """
+
+    values: Array
+    counts: NDArray[np.int64]
+    stimuli: tuple[str, ...]
+    runs: tuple[Hashable, ...]
+    name: str
+
+    @property
+    def balanced(self) -> bool:
+        """Whether every run has every stimulus."""
+        return bool((self.counts > 0).all())
+
+
+def run_means(patterns: xr.DataArray) -> RunMeans:
+    """Average the observations of each stimulus within each run.
+
+    Parameters
+    ----------
+    patterns : DataArray (observation, voxel)
+        With coordinates ``stimulus`` and ``run`` along ``observation``.
+
+    Returns
+    -------
+    RunMeans
+
+    Raises
+    ------
+    TypeError
+        If `patterns` is no DataArray, its values are not real numbers, or a stimulus is not a string.
+    ValueError
+        If a dimension or coordinate is missing, a value is not finite, or there are fewer than two stimuli.
+
+    Examples
+    --------
+    >>> patterns = make_patterns(np.eye(4), ["face", "house"] * 2, [1, 1, 2, 2])
+    >>> means = run_means(patterns)
+    >>> means.values.shape, means.stimuli, means.runs
+    ((2, 2, 4), ('face', 'house'), (1, 2))
+    """
+    check_patterns(patterns)
+    labels = patterns["stimulus"].values.tolist()
+    stimuli = check_ids(dict.fromkeys(labels), "coordinate 'stimulus'")
+    if len(stimuli) < 2:
+        raise ValueError(f"an RDM needs at least 2 stimuli, the patterns have {name_some(stimuli) or 'none'}")
+    run_of = patterns["run"].values.tolist()
+    runs = tuple(dict.fromkeys(run_of))
+    cell = np.array(
+        [runs.index(run) * len(stimuli) + stimuli.index(label) for run, label in zip(run_of, labels, strict=True)]
+    )
+    values = patterns.values.astype(np.float64, copy=False)
+    counts = np.bincount(cell, minlength=len(runs) * len(stimuli))
+    if np.array_equal(cell, np.arange(counts.size)):
+        means = values
+    else:
+        means = np.zeros((counts.size, values.shape[1]))
+        np.add.at(means, cell, values)
+        means /= np.maximum(counts, 1)[:, None]
+    shape = (len(runs), len(stimuli))
+    return RunMeans(means.reshape(*shape, -1), counts.reshape(shape), stimuli, runs, str(patterns.name or "patterns"))
+
+
+def make_patterns(
+    values: np.ndarray, stimuli: Any, runs: Any, *, name: str | None = None, voxels: Any = None
+) -> xr.DataArray:
+    """Label an array of patterns.
+
+    Parameters
+    ----------
+    values : ndarray (observations, voxels)
+        One pattern per row, of any unit.
+    stimuli : sequence of str (observations,)
+        The stimulus or condition of each row; a stimulus may have several rows.
+    runs : sequence (observations,)
+        The run of each row.
+    name : str, optional
+        Such as the region's; RDMs made of the patterns bear it.
+    voxels : sequence (voxels,), optional
+        Labels of the columns.
+
+    Returns
+    -------
+    DataArray (observation, voxel)
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `run_means`.
+
+    Examples
+    --------
+    >>> make_patterns(np.eye(2), ["face", "house"], [1, 1]).dims
+    ('observation', 'voxel')
+    """
+    values = np.asarray(values)
+    lengths = {"stimuli": len(stimuli), "runs": len(runs)}
+    for field, length in lengths.items():
+        if values.ndim != 2 or length != len(values):
+            raise ValueError(
+                f"values has shape {values.shape} and {field} {length} entries; expected (observations, voxels) and "
+                "one entry per observation"
+            )
+    coords = {"stimulus": ("observation", list(stimuli)), "run": ("observation", list(runs))}
+    if voxels is not None:
+        coords["voxel"] = ("voxel", list(voxels))
+    patterns = xr.DataArray(values, dims=("observation", "voxel"), coords=coords, name=name)
+    check_patterns(patterns)
+    return patterns
+
+
+def check_patterns(patterns: object) -> None:
+    """Raise a TypeError or ValueError that says what is wrong, unless `patterns` are patterns."""
+    if not isinstance(patterns, xr.DataArray):
+        hint = "; take its variable 'patterns'" if isinstance(patterns, xr.Dataset) else "; make_patterns makes one"
+        raise TypeError(f"expected patterns, an xarray.DataArray, got a {type(patterns).__name__}{hint}")
+    if patterns.dims != ("observation", "voxel"):
+        raise ValueError(f"the patterns' dimensions are {patterns.dims}, expected ('observation', 'voxel')")
+    for name in ("stimulus", "run"):
+        if name not in patterns.coords or patterns[name].dims != ("observation",):
+            raise ValueError(f"the patterns have no coordinate {name!r} along 'observation'; make_patterns sets it")
+    if patterns.dtype.kind not in "iuf":
+        raise TypeError(f"the patterns are of type {patterns.dtype}; expected real numbers")
+    if not patterns.sizes["voxel"]:
+        raise ValueError("the patterns have no voxel; an RDM needs at least one")
+    if not np.isfinite(patterns.values).all():
+        row, column = map(int, np.argwhere(~np.isfinite(patterns.values))[0])
+        raise ValueError(
+            f"the pattern of {str(patterns['stimulus'].values[row])!r} in run {patterns['run'].values[row]} is "
+            f"{patterns.values[row, column]} in voxel {column}; drop such voxels in all runs"
+        )
+
+
+def precisions_of(precision: Precision, means: RunMeans) -> Array | list[Array] | None:
+    """Check a precision against the patterns; one per run comes out as a list in the order of the runs."""
+    n_voxels = means.values.shape[2]
+    if isinstance(precision, Mapping):
+        missing = [run for run in means.runs if run not in precision]
+        if missing:
+            raise ValueError(
+                f"no precision is given for run {name_some(missing)}; there is one for {name_some(list(precision))}"
+            )
+        return [_checked(precision[run], f"the precision of run {run}", n_voxels) for run in means.runs]
+    return None if precision is None else _checked(precision, "the precision", n_voxels)
+
+
+def _checked(precision: Array, what: str, n_voxels: int) -> Array:
+    matrix = np.asarray(precision, dtype=np.float64)
+    if matrix.shape != (n_voxels, n_voxels):
+        raise ValueError(f"{what} has shape {matrix.shape}, expected ({n_voxels}, {n_voxels}) as the patterns' voxels")
+    # Mx = Mᵀx for a random x in O(voxels²) contiguous steps; whatever is not finite shows in Mx too
+    probe = np.random.default_rng(0).normal(size=n_voxels)
+    product, transposed = matrix @ probe, probe @ matrix
+    if not np.isfinite(product).all():
+        raise ValueError(f"{what} holds values that are not finite; drop voxels without variance first")
+    if np.abs(product - transposed).max() > 1e-8 * np.abs(product).max():
+        raise ValueError(f"{what} is not symmetric; expected an inverse covariance")
+    return matrix

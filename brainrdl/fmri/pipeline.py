@@ -1,0 +1,381 @@
+"""From a BIDS data set to labelled RDMs: the steps of this package in their order."""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, final, get_args
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from brainrdl.combine import concat_rdms
+from brainrdl.fmri.biased import pattern_rdm
+from brainrdl.fmri.crossnobis import crossnobis
+from brainrdl.fmri.design import GLM, design_matrix, drift_model
+from brainrdl.fmri.errors import standard_errors
+from brainrdl.fmri.find import Run, find_runs
+from brainrdl.fmri.glm import RunDesign, fit_precision, fit_runs
+from brainrdl.fmri.images import Image, check_t_r, image_name, n_scans_of
+from brainrdl.fmri.masks import Voxels, mask_voxels
+from brainrdl.fmri.noise import Method, shrunk_covariance
+from brainrdl.fmri.patterns import Array, Precision
+from brainrdl.fmri.provenance import checksums, time_order, to_json, versions
+from brainrdl.fmri.reliability import split_half
+from brainrdl.fmri.tables import read_confounds, read_events
+from brainrdl.ids import name_some
+
+Metric = Literal["crossnobis", "correlation", "euclidean", "mahalanobis"]
+Noise = Method | None
+
+
+@final
+@dataclass(frozen=True)
+class Settings:
+    """How RDMs are made of a BIDS data set; the defaults are what the literature advises.
+
+    Attributes
+    ----------
+    derivatives, space, res
+        As in `find_runs`.
+    glm : GLM
+    confounds : tuple of str
+        Strategies of nilearn's `load_confounds` where fMRIPrep made the confounds (``non_steady_state_outlier*`` are
+        always added); of other pipelines' files every column is taken. Empty: none.
+    metric : {"crossnobis", "correlation", "euclidean", "mahalanobis"}
+    noise : {"shrinkage_diag", "shrinkage_eye", "diag", "full"} or None
+        Method of noise normalisation.
+    per_run : bool
+        One precision per run instead of one of the pooled residuals.
+    sessions : {"apart", "pooled"}
+        Whether each session has an RDM of its own, or runs of all sessions are folds of one.
+    stimuli : tuple of str, optional
+        Trial types in the RDM; the others stay in the design. All by default.
+    resample : bool
+        Bring masks of another grid onto the images'.
+    allow_missing : bool
+        As in `crossnobis`.
+
+    Examples
+    --------
+    >>> Settings(noise="diag").glm.hrf_model
+    'spm'
+    """
+
+    derivatives: str | None = "derivatives"
+    space: str | None = None
+    res: str | None = None
+    glm: GLM = field(default_factory=GLM)
+    confounds: tuple[str, ...] = ("motion", "high_pass")
+    metric: Metric = "crossnobis"
+    noise: Noise = "shrinkage_diag"
+    per_run: bool = False
+    sessions: Literal["apart", "pooled"] = "apart"
+    stimuli: tuple[str, ...] | None = None
+    resample: bool = False
+    allow_missing: bool = False
+
+    def __post_init__(self) -> None:
+        if self.metric not in get_args(Metric):
+            raise ValueError(f"unknown metric {self.metric!r}; known are {', '.join(get_args(Metric))}")
+        if self.noise is not None and self.noise not in get_args(Method):
+            raise ValueError(f"unknown noise {self.noise!r}; known are {', '.join(get_args(Method))} and None")
+        if self.sessions not in ("apart", "pooled"):
+            raise ValueError(f"unknown sessions {self.sessions!r}; known are apart, pooled")
+        unknown = set(self.confounds) - {"motion", "high_pass", "wm_csf", "global_signal", "compcor"}
+        if unknown:
+            raise ValueError(
+                f"unknown confounds {name_some(sorted(unknown))}; known are motion, high_pass, wm_csf, global_signal, "
+                "compcor"
+            )
+        if self.per_run and self.metric != "crossnobis":
+            raise ValueError(f"per_run=True is for crossnobis; {self.metric} averages the runs' patterns first")
+
+
+class Unit(NamedTuple):
+    """What one cross-validation is over: the runs of a subject, or of one of its sessions."""
+
+    subject: str
+    session: str
+    runs: list[Run]
+
+    @property
+    def label(self) -> str:
+        """Such as ``sub-01`` or ``sub-01/ses-1``."""
+        return f"sub-{self.subject}" + (f"/ses-{self.session}" if self.session else "")
+
+
+class UnitResult(NamedTuple):
+    """What is made of a unit: its RDMs, and what a report draws besides."""
+
+    rdms: xr.DataArray
+    design: pd.DataFrame  # of the first run
+    tsnr: dict[str, Array]  # by region
+
+
+def rdms_from_bids(
+    bids_dir: str | Path,
+    task: str,
+    masks: Mapping[str, Image],
+    *,
+    subjects: Sequence[str] | None = None,
+    settings: Settings | None = None,
+    log: Callable[[str], None] | None = None,
+) -> xr.DataArray:
+    """Make labelled RDMs of a BIDS data set.
+
+    Parameters
+    ----------
+    bids_dir : path
+        With a ``derivatives`` folder of preprocessed images.
+    task : str
+    masks : mapping of str to path or image
+        Regions of interest. ``{subject}`` in a path stands for the subject's label.
+    subjects : sequence of str, optional
+        All by default.
+    settings : Settings, optional
+    log : callable, optional
+        Called with a line of progress per subject and run.
+
+    Returns
+    -------
+    DataArray (rdm, stimulus, stimulus_)
+        An RDM per subject, session and region, labelled ``sub-01/V1`` or ``sub-01/ses-1/V1``, with coordinates
+        ``subject``, ``roi`` and, where there are any, ``session``; ``standard_error`` for crossnobis with three runs or
+        more; provenance in ``attrs``.
+
+    Raises
+    ------
+    FileNotFoundError, TypeError, ValueError
+        Naming the file, if anything is missing, damaged or contradictory; if subjects have different stimuli.
+
+    Examples
+    --------
+    >>> import brainrdl as rdl
+    >>> rdms = rdl.fmri.rdms_from_bids(
+    ...     "haxby_bids", "objectviewing", {"VT": "masks/sub-{subject}_VT.nii.gz"}
+    ... )  # doctest: +SKIP
+    """
+    settings = settings or Settings()
+    units = plan(bids_dir, task, subjects=subjects, settings=settings)
+    check_masks(masks)
+    return joined([process(unit, masks, settings, log).rdms for unit in units])
+
+
+def plan(bids_dir: str | Path, task: str, *, subjects: Sequence[str] | None = None, settings: Settings) -> list[Unit]:
+    """Find the runs, and group them to what is cross-validated over; ValueError where there is one run only."""
+    runs = find_runs(
+        bids_dir,
+        task,
+        derivatives=settings.derivatives,
+        space=settings.space,
+        res=settings.res,
+        subjects=subjects,
+    )
+    apart = settings.sessions == "apart"
+    units = [
+        Unit(subject, session, list(members))
+        for (subject, session), members in groupby(runs, lambda run: (run.subject, run.session if apart else ""))
+    ]
+    for unit in units:
+        if len(unit.runs) < 2 and settings.metric == "crossnobis":
+            raise ValueError(
+                f"{unit.label} has one run only ({unit.runs[0].image}), so there is nothing to cross-validate over"
+                + ("; sessions='pooled' makes folds of the runs of all sessions" if unit.session else "")
+            )
+    return units
+
+
+def process(
+    unit: Unit, masks: Mapping[str, Image], settings: Settings, log: Callable[[str], None] | None = None
+) -> UnitResult:
+    """Make the RDMs of one subject or session."""
+    log = log or (lambda _line: None)
+    runs = unit.runs
+    images = [run.image for run in runs]
+    paths = {name: subject_mask(mask, unit.subject) for name, mask in masks.items()}
+    in_masks = {name: mask_voxels(path, images[0], resample=settings.resample) for name, path in paths.items()}
+    inside = _inside_brains(runs)
+    regions = {name: voxels if inside is None else np.intersect1d(voxels, inside) for name, voxels in in_masks.items()}
+    for name, voxels in regions.items():
+        if not voxels.size:
+            raise ValueError(f"mask {image_name(paths[name])} lies outside the brain masks of {unit.label}'s runs")
+    designs = [_run_design(run, settings) for run in runs]
+    union: Voxels = np.unique(np.concatenate(list(regions.values())))
+    for run, design in zip(runs, designs, strict=True):
+        confounds = 0 if design.confounds is None else design.confounds.shape[1]
+        log(f"{unit.label} {run.label}: {design.n_scans} scans, {len(design.events)} events, {confounds} confounds")
+    fit = fit_runs(images, designs, union, settings.glm, [run.label for run in runs])
+    if settings.stimuli is not None:
+        there = fit["stimulus"].values.tolist()
+        unknown = [stimulus for stimulus in settings.stimuli if stimulus not in there]
+        if unknown:
+            raise ValueError(
+                f"{unit.label} has no trial type {name_some(unknown)}; there are {name_some(sorted(set(there)))}"
+            )
+        order = [k for stimulus in settings.stimuli for k, name in enumerate(there) if name == stimulus]
+        fit = fit.isel(observation=order)
+    common = _unit_provenance(unit, designs, fit, settings)
+    rdms, tsnr = [], {}
+    for name, voxels in regions.items():
+        part = fit.sel(voxel=fit["voxel"].values[np.isin(fit["voxel"].values, voxels)])
+        if not part.sizes["voxel"]:
+            raise ValueError(f"every voxel of region {name!r} of {unit.label} has NaN or no variance in some run")
+        label = f"{unit.label}/{name}"
+        rdm, facts = _region(part, label, settings)
+        facts["order"] = time_order(part, rdm, [design.events["trial_type"].tolist() for design in designs])
+        facts["voxels"] = {
+            "mask": len(in_masks[name]),
+            "outside_brain_mask": len(in_masks[name]) - len(voxels),
+            "no_variance_or_nan": len(voxels) - part.sizes["voxel"],
+            "used": part.sizes["voxel"],
+        }
+        facts["mask"] = checksums([paths[name]], runs[0].root)
+        facts["tsnr_median"] = round(float(np.median(part["tsnr"])), 3)
+        coords = {"subject": ("rdm", [f"sub-{unit.subject}"]), "roi": ("rdm", [name])}
+        if unit.session:
+            coords["session"] = ("rdm", [f"ses-{unit.session}"])
+        rdms.append(rdm.assign_coords(coords).assign_attrs(provenance=to_json({**common, "region": name, **facts})))
+        tsnr[name] = part["tsnr"].values
+        log(f"{label}: {part.sizes['voxel']} voxels, {rdm.sizes['stimulus']} stimuli{_reliable(facts)}")
+    first = designs[0]
+    matrix = design_matrix(first.events, first.n_scans, first.t_r, first.confounds, settings.glm)
+    return UnitResult(concat_rdms(rdms), matrix, tsnr)
+
+
+def joined(parts: Sequence[xr.DataArray]) -> xr.DataArray:
+    """Concatenate the units' RDMs; a ValueError names the first two whose stimuli differ."""
+    first = parts[0]
+    ids = set(first["stimulus"].values.tolist())
+    for part in parts[1:]:
+        others = set(part["stimulus"].values.tolist())
+        if ids != others:
+            names = [str(rdms["rdm"].values[0]).rpartition("/")[0] for rdms in (first, part)]
+            faults = [f"{names[1]} lacks {name_some(sorted(ids - others))}"] * bool(ids - others)
+            faults += [f"{names[0]} lacks {name_some(sorted(others - ids))}"] * bool(others - ids)
+            raise ValueError(
+                f"{names[0]} and {names[1]} have different stimuli: {' and '.join(faults)}; name the common ones "
+                "(stimuli=...), or make RDMs of either alone"
+            )
+    return concat_rdms(parts)
+
+
+def check_masks(masks: Mapping[str, Image]) -> None:
+    """Raise unless there is a region, and every name can be part of a label."""
+    if not isinstance(masks, Mapping):
+        raise TypeError(f"masks is a {type(masks).__name__}; expected {{name: mask}}")
+    if not masks:
+        raise ValueError("masks is empty; expected at least one region of interest, {name: mask}")
+    for name in masks:
+        if not name or "/" in name:
+            raise ValueError(f"a region is named {name!r}; expected a name without '/', such as 'V1'")
+
+
+def subject_mask(mask: Image, subject: str) -> Image:
+    """Put the subject into the path of a mask."""
+    return Path(str(mask).replace("{subject}", subject)) if isinstance(mask, str | Path) else mask
+
+
+def _inside_brains(runs: Sequence[Run]) -> Voxels | None:
+    inside: Voxels | None = None
+    for run in runs:
+        if run.brain_mask is not None:
+            voxels = mask_voxels(run.brain_mask, run.image)
+            inside = voxels if inside is None else np.intersect1d(inside, voxels)
+    return inside
+
+
+def _run_design(run: Run, settings: Settings) -> RunDesign:
+    n_scans = n_scans_of(run.image)
+    t_r = check_t_r(run.t_r, run.image, "its sidecar")
+    events = read_events(run.events, n_scans=n_scans, t_r=t_r)
+    table = _confounds(run, settings.confounds) if settings.confounds and run.confounds is not None else None
+    return RunDesign(events, read_confounds(table, n_scans=n_scans, name=str(run.confounds)), n_scans, t_r)
+
+
+def _confounds(run: Run, strategy: tuple[str, ...]) -> pd.DataFrame:
+    raw = read_confounds(run.confounds, n_scans=n_scans_of(run.image))
+    if raw is None:
+        return pd.DataFrame()
+    if not any(str(column).startswith(("cosine", "a_comp_cor", "std_dvars")) for column in raw):
+        return raw
+    from nilearn.interfaces.fmriprep import load_confounds
+
+    with warnings.catch_warnings():
+        # scans before the steady state are not cut out here: each has a regressor
+        warnings.filterwarnings("ignore", message=".*[Nn]on.steady.state")
+        chosen, _ = load_confounds(str(run.image), strategy=strategy, demean=False)
+    outliers = raw.filter(regex="^non_steady_state_outlier")
+    together: pd.DataFrame = pd.concat([chosen.reset_index(drop=True), outliers], axis=1)
+    return together
+
+
+def _region(part: xr.Dataset, label: str, settings: Settings) -> tuple[xr.DataArray, dict[str, Any]]:
+    patterns = part["patterns"].rename(label)
+    shrinkage: Any = None
+    precision: Precision = None
+    if settings.noise is not None:
+        precision = fit_precision(part, method=settings.noise, per_run=settings.per_run)
+        shrinkage = _shrinkage(part, settings)
+    facts: dict[str, Any] = {"shrinkage": shrinkage}
+    if settings.metric != "crossnobis":
+        assert precision is None or not isinstance(precision, Mapping)  # noqa: S101  (for the type checker: see Settings)
+        own = None if settings.metric == "euclidean" else precision
+        return pattern_rdm(patterns, settings.metric, own), facts
+    rdm = crossnobis(patterns, precision, allow_missing=settings.allow_missing)
+    n_runs = part.sizes["fold"]
+    if n_runs >= 3:
+        balanced = len(patterns["stimulus"]) == n_runs * rdm.sizes["stimulus"]
+        method: Literal["analytic", "jackknife"] = "analytic" if balanced else "jackknife"
+        errors = standard_errors(patterns, precision, method=method, allow_missing=settings.allow_missing)
+        rdm = rdm.assign_coords(standard_error=(rdm.dims, errors.values))
+        facts["standard_error"] = method
+    if n_runs >= 4 and rdm.sizes["stimulus"] >= 3:
+        reliability = split_half(patterns, precision)
+        facts["split_half"] = {
+            "r": reliability.r,
+            "interval_95": list(reliability.interval),
+            "spearman_brown_lower_bound": reliability.spearman_brown,
+            "splits": reliability.n_splits,
+        }
+    return rdm, facts
+
+
+def _shrinkage(part: xr.Dataset, settings: Settings) -> Any:
+    assert settings.noise is not None  # noqa: S101  (for the type checker)
+    if not settings.per_run:
+        return round(shrunk_covariance(part["residuals"], part["dof"], method=settings.noise).shrinkage, 6)
+    residuals, runs = part["residuals"].values, part["scan_run"].values
+    return {
+        str(run): round(shrunk_covariance(residuals[runs == run], int(dof), method=settings.noise).shrinkage, 6)
+        for run, dof in zip(part["fold_run"].values, part["dof"].values, strict=True)
+    }
+
+
+def _unit_provenance(unit: Unit, designs: Sequence[RunDesign], fit: xr.Dataset, settings: Settings) -> dict[str, Any]:
+    files = [path for run in unit.runs for path in (run.image, run.events, run.confounds, run.brain_mask) if path]
+    return {
+        "made_by": "brainrdl.fmri.rdms_from_bids",
+        "settings": asdict(settings),
+        "inputs": checksums(files, unit.runs[0].root),
+        "runs": [
+            {
+                "run": run.label,
+                "scans": design.n_scans,
+                "t_r": design.t_r,
+                "dof": int(dof),
+                "trial_types": list(dict.fromkeys(design.events["trial_type"])),
+                "confounds": [] if design.confounds is None else list(design.confounds.columns),
+                "drift_model": drift_model(settings.glm, design.confounds),
+            }
+            for run, design, dof in zip(unit.runs, designs, fit["dof"].values, strict=True)
+        ],
+        "versions": versions(),
+    }
+
+
+def _reliable(facts: Mapping[str, Any]) -> str:
+    found = facts.get("split_half")
+    return f", split-half r {found['r']:.2f}" if found else ""

@@ -1,0 +1,130 @@
+import re
+
+import nibabel
+import numpy as np
+import pytest
+import xarray as xr
+from scipy.stats import spearmanr
+
+from brainrdl.fmri import crossnobis, make_patterns, pattern_rdm, searchlight_map, searchlight_rdms
+from brainrdl.labelled import check_rdms, condense, label_rdms
+
+AFFINE = np.diag([2.0, 3, 3, 1])
+SHAPE = (5, 4, 3)
+IDS = ["face", "body", "house", "tool"]
+
+
+def raises(error, message):
+    return pytest.raises(error, match=f"^{re.escape(message)}$")
+
+
+@pytest.fixture(scope="module")
+def mask():
+    inside = np.random.default_rng(0).random(SHAPE) < 0.8
+    return nibabel.Nifti1Image(inside.astype(np.uint8), AFFINE)
+
+
+@pytest.fixture(scope="module")
+def patterns(mask):
+    voxels = np.flatnonzero(mask.get_fdata())
+    values = np.random.default_rng(1).normal(size=(12, len(voxels)))
+    return make_patterns(values, IDS * 3, np.repeat([1, 2, 3], 4), voxels=voxels)
+
+
+def spheres(patterns, radius):
+    """Which columns lie within the radius of each voxel, by brute force."""
+    millimetres = np.stack(np.unravel_index(patterns["voxel"].values, SHAPE), axis=1) * np.diag(AFFINE)[:3]
+    return [np.flatnonzero(np.linalg.norm(millimetres - centre, axis=1) <= radius) for centre in millimetres]
+
+
+@pytest.mark.parametrize("metric", ["crossnobis", "correlation"])
+@pytest.mark.parametrize("n_jobs", [1, 2])
+def test_each_centre_is_the_rdm_of_its_sphere(patterns, mask, metric, n_jobs, monkeypatch):
+    monkeypatch.setattr("brainrdl.fmri.searchlight._BLOCK_BYTES", 20_000)  # several blocks
+    rdms = check_rdms(searchlight_rdms(patterns, mask, radius=3.5, metric=metric, n_jobs=n_jobs))
+    around = zip(patterns["voxel"].values, spheres(patterns, 3.5), strict=True)
+    kept = [(place, sphere) for place, sphere in around if len(sphere) > 1]
+    assert rdms["rdm"].values.tolist() == [f"voxel-{place}" for place, _ in kept]
+    assert rdms["n_voxels"].values.tolist() == [len(sphere) for _, sphere in kept]
+    for row, (_, sphere) in enumerate(kept):
+        part = patterns.isel(voxel=sphere)
+        alone = crossnobis(part) if metric == "crossnobis" else pattern_rdm(part, warn=False)
+        np.testing.assert_allclose(condense(rdms)[row], condense(alone)[0], rtol=1e-9, atol=1e-12)
+    x, y, z = (rdms[axis].values for axis in "xyz")
+    index = np.rint([x / 2, y / 3, z / 3]).astype(int)
+    np.testing.assert_array_equal(np.ravel_multi_index(tuple(index), SHAPE), rdms["voxel"])
+
+
+def test_residuals_normalise_voxels(patterns, mask):
+    residuals = (
+        np.random.default_rng(2).normal(size=(60, patterns.sizes["voxel"]))
+        * np.arange(1, 50)[: patterns.sizes["voxel"]]
+    )
+    fit = xr.Dataset({"patterns": patterns, "residuals": (("scan", "voxel"), residuals), "dof": ("fold", [25, 25])})
+    normalised = patterns / np.sqrt(np.square(residuals).sum(axis=0) / 50)
+    np.testing.assert_allclose(
+        searchlight_rdms(fit, mask, radius=4), searchlight_rdms(normalised, mask, radius=4), rtol=1e-9
+    )
+
+
+@pytest.mark.parametrize("compare", ["corr", "cosine", "spearman"])
+def test_maps_are_comparisons(patterns, mask, compare):
+    models = label_rdms(np.random.default_rng(3).random((2, 6)), IDS[::-1], ["a", "b"], "mse")
+    maps = searchlight_map(patterns, mask, models, radius=3.5, compare=compare)
+    rdms = searchlight_rdms(patterns, mask, radius=3.5)
+    target = condense(models.isel(stimulus=slice(None, None, -1), stimulus_=slice(None, None, -1)))[1]
+    volume = maps["b"].get_fdata()
+    assert np.isfinite(volume).sum() == rdms.sizes["rdm"]
+    for distances, place in zip(condense(rdms), rdms["voxel"].values, strict=True):
+        expected = {
+            "corr": lambda d: np.corrcoef(d, target)[0, 1],
+            "cosine": lambda d: d @ target / np.linalg.norm(d) / np.linalg.norm(target),
+            "spearman": lambda d: spearmanr(d, target).statistic,
+        }[compare](distances)
+        assert volume.flat[place] == pytest.approx(expected, abs=1e-6)
+
+
+def test_signal_is_found_where_it_is():
+    rng = np.random.default_rng(0)
+    mask = nibabel.Nifti1Image(np.ones((9, 9, 9), dtype=np.uint8), np.eye(4))
+    true = np.zeros((4, 9, 9, 9))
+    true[:, 2:5, 2:5, 2:5] = 3 * rng.normal(size=(4, 1, 1, 1)) + rng.normal(size=(4, 3, 3, 3))
+    values = np.tile(true.reshape(4, -1), (4, 1)) + rng.normal(size=(16, 729))
+    patterns = make_patterns(values, IDS * 4, np.repeat(range(4), 4), voxels=range(729))
+    signal = true[:, 2:5, 2:5, 2:5].reshape(4, -1)
+    i, j = np.triu_indices(4, 1)
+    model = label_rdms(np.square(signal[i] - signal[j]).mean(axis=1)[None], IDS, ["model"], "mse")
+    volume = searchlight_map(patterns, mask, model, radius=1.8)["model"].get_fdata()
+    assert volume[3, 3, 3] > 0.95
+    assert np.abs(volume[7:]).mean() < 0.7
+
+
+def test_bad_input(patterns, mask):
+    with raises(ValueError, "unknown metric 'euclidean'; a searchlight knows crossnobis, correlation"):
+        searchlight_rdms(patterns, mask, metric="euclidean")
+    with raises(ValueError, "no sphere of radius 0.5 mm holds 2 voxels; choose a larger radius"):
+        searchlight_rdms(patterns, mask, radius=0.5)
+    with raises(ValueError, "the patterns have no coordinate 'voxel', the position in the flattened volume"):
+        searchlight_rdms(patterns.drop_vars("voxel"), mask)
+    with raises(
+        ValueError,
+        "stimulus 'face' is missing in run 2; a searchlight takes stimuli that every run has",
+    ):
+        searchlight_rdms(patterns.isel(observation=[0, 1, 5, 8, 9]), mask)
+    model = label_rdms(np.array([[1.0, 2, 3]]), IDS[:3], ["a"], "mse")
+    with raises(
+        ValueError,
+        "models and patterns have different stimuli: only one of them has 'tool'; take the common ones",
+    ):
+        searchlight_map(patterns, mask, model)
+    model = label_rdms(np.ones((1, 6)), IDS, ["a"], "mse")
+    with raises(ValueError, "a model RDM has no variance, so it cannot be compared; leave it out"):
+        searchlight_map(patterns, mask, model, compare="corr")
+    with raises(ValueError, "unknown compare 'tau'; known are corr, cosine, spearman"):
+        searchlight_map(patterns, mask, model, compare="tau")
+
+
+def test_too_many_rdms(patterns, mask, monkeypatch):
+    monkeypatch.setattr("brainrdl.fmri.searchlight._MAX_RDM_BYTES", 1000)
+    with pytest.raises(ValueError, match=r"RDMs of 4 stimuli would take 0.0 GB; searchlight_map keeps only their comp"):
+        searchlight_rdms(patterns, mask)
