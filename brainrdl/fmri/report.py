@@ -202,8 +202,8 @@ def _ceilings(rdms: xr.DataArray) -> list[Table]:
             "Between subjects",
             ["region", "subjects", "lower ceiling", "upper ceiling"],
             rows,
-            "Noise ceiling by Pearson r: mean correlation of a subject's RDM with the mean of the others (lower) and of "
-            "all (upper), each RDM z-scored first.",
+            "Noise ceiling by Pearson r: mean correlation of a subject's RDM with the mean of the others (lower) and "
+            "of all (upper), each RDM z-scored first.",
         )
     ]
 
