@@ -228,7 +228,7 @@ def test_command_resumes_and_reports(data_set, tmp_path, monkeypatch):
     np.testing.assert_array_equal(rdms["standard_error"], whole["standard_error"])
     page = report.read_text(encoding="utf-8")
     assert page.count('<img src="data:image/png') == 4
-    for words in ("sub-02/IT", "27 of 27", "Spearman–Brown", "sub-01_task-sim_run-01_events.tsv"):
+    for words in ("Between subjects", "sub-02/IT", "27 of 27", "Spearman–Brown", "sub-01_task-sim_run-01_events.tsv"):
         assert words in page
     # another setting makes the parts again
     make_rdms(folder, "sim", masks, out, settings=Settings(noise="diag"), log=lines.append)

@@ -239,7 +239,7 @@ def _fit_run(Y: Array, given: RunDesign, glm: GLM, run: Hashable) -> _RunFit:
 def _solve(Y: Array, design: pd.DataFrame, glm: GLM) -> tuple[Array, Array, Array]:
     """Amplitudes (regressors, voxels), and residuals (scans, voxels), whitened in time and not."""
     X = design.to_numpy()
-    labels, results = run_glm(Y, X, noise_model=glm.noise_model)
+    labels, results = run_glm(Y, X, noise_model=glm.noise_model, random_state=0)  # AR(2) and higher cluster voxels
     betas = np.empty((X.shape[1], Y.shape[1]))
     whitened = np.empty_like(Y)
     for label, result in results.items():

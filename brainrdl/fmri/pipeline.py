@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, final, get_args
+from typing import Any, Literal, NamedTuple, cast, final, get_args
 
 import numpy as np
 import pandas as pd
@@ -314,15 +314,14 @@ def _confounds(run: Run, strategy: tuple[str, ...]) -> pd.DataFrame:
 
 def _region(part: xr.Dataset, label: str, settings: Settings) -> tuple[xr.DataArray, dict[str, Any]]:
     patterns = part["patterns"].rename(label)
-    shrinkage: Any = None
+    facts: dict[str, Any] = {"shrinkage": None}
     precision: Precision = None
     if settings.noise is not None:
         precision = fit_precision(part, method=settings.noise, per_run=settings.per_run)
-        shrinkage = _shrinkage(part, settings)
-    facts: dict[str, Any] = {"shrinkage": shrinkage}
+        facts["shrinkage"] = _shrinkage(part, settings.noise, per_run=settings.per_run)
     if settings.metric != "crossnobis":
-        assert precision is None or not isinstance(precision, Mapping)  # noqa: S101  (for the type checker: see Settings)
-        own = None if settings.metric == "euclidean" else precision
+        # Settings refuses a precision per run here
+        own = None if settings.metric == "euclidean" else cast(Array | None, precision)
         return pattern_rdm(patterns, settings.metric, own), facts
     rdm = crossnobis(patterns, precision, allow_missing=settings.allow_missing)
     n_runs = part.sizes["fold"]
@@ -343,13 +342,12 @@ def _region(part: xr.Dataset, label: str, settings: Settings) -> tuple[xr.DataAr
     return rdm, facts
 
 
-def _shrinkage(part: xr.Dataset, settings: Settings) -> Any:
-    assert settings.noise is not None  # noqa: S101  (for the type checker)
-    if not settings.per_run:
-        return round(shrunk_covariance(part["residuals"], part["dof"], method=settings.noise).shrinkage, 6)
+def _shrinkage(part: xr.Dataset, method: Method, *, per_run: bool) -> Any:
+    if not per_run:
+        return round(shrunk_covariance(part["residuals"], part["dof"], method=method).shrinkage, 6)
     residuals, runs = part["residuals"].values, part["scan_run"].values
     return {
-        str(run): round(shrunk_covariance(residuals[runs == run], int(dof), method=settings.noise).shrinkage, 6)
+        str(run): round(shrunk_covariance(residuals[runs == run], int(dof), method=method).shrinkage, 6)
         for run, dof in zip(part["fold_run"].values, part["dof"].values, strict=True)
     }
 

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from brainrdl.checkpoint import atomic_path
 from brainrdl.fmri.patterns import Array
+from brainrdl.fmri.reliability import subject_ceiling
 from brainrdl.labelled import check_rdms
 from brainrdl.plots import plot_rdms, rdm_panel
 
@@ -121,7 +122,7 @@ def write_report(
         metric=rdms.attrs["metric"],
         stimuli=rdms["stimulus"].values.tolist(),
         figures=[(_uri(figure), round(100 * figure.get_figwidth()), caption) for figure, caption in figures],
-        tables=[_summary(facts), *tables, _settings(one)],
+        tables=[_summary(facts), *_ceilings(rdms), *tables, _settings(one)],
         warnings=_warnings(rdms, facts),
         inputs={label: part["inputs"] | part["mask"] for label, part in facts.items()},
         runs=one["runs"],
@@ -183,6 +184,28 @@ def _summary(facts: Mapping[str, Mapping[str, Any]]) -> Table:
         "scans − rank of the design, over runs. λ: share of the shrinkage target in the noise covariance (mean over "
         "runs if per run). r with time: correlation of the distances with the stimuli's mean distance in time.",
     )
+
+
+def _ceilings(rdms: xr.DataArray) -> list[Table]:
+    """Noise ceilings of the regions that at least two subjects have, fully measured."""
+    rows = []
+    for region in dict.fromkeys(rdms["roi"].values.tolist()):
+        part = rdms.isel(rdm=rdms["roi"].values == region).drop_vars(["standard_error"], errors="ignore")
+        n_subjects = len(set(part["subject"].values.tolist()))
+        if n_subjects >= 2 and not np.isnan(part.values).any() and part.sizes["stimulus"] >= 3:
+            lower, upper = subject_ceiling(part)
+            rows.append([region, str(n_subjects), _number(lower), _number(upper)])
+    if not rows:
+        return []
+    return [
+        Table(
+            "Between subjects",
+            ["region", "subjects", "lower ceiling", "upper ceiling"],
+            rows,
+            "Noise ceiling by Pearson r: mean correlation of a subject's RDM with the mean of the others (lower) and "
+            "of all (upper), each RDM z-scored first.",
+        )
+    ]
 
 
 def _settings(one: Mapping[str, Any]) -> Table:

@@ -248,7 +248,7 @@ class _Spheres:
         i, j = np.triu_indices(X.shape[3], 1)
         if self.metric == "correlation":
             X = X[:, :, 0]
-            total = X.sum(axis=1)
+            total = np.ones(X.shape[1]) @ X
             covariance = X.swapaxes(1, 2) @ X - total[:, :, None] * (total / sizes[:, None])[:, None, :]
             length = np.sqrt(np.maximum(np.einsum("cii->ci", covariance), 0.0))
             with np.errstate(invalid="ignore", divide="ignore"):
