@@ -1,6 +1,9 @@
 """Values of options that the commands share."""
 
 import argparse
+from pathlib import Path
+
+from brainrdl.distances import METRICS
 
 
 def names(text: str) -> tuple[str, ...]:
@@ -25,3 +28,41 @@ def numbers(text: str) -> tuple[float, ...]:
         return tuple(float(part) for part in names(text))
     except ValueError:
         raise argparse.ArgumentTypeError(f"numbers like 0.3,1 are expected, got {text!r}") from None
+
+
+def add_what_a_file_lacks(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say what a file of RDMs does not."""
+    group = parser.add_argument_group("what a file does not say", "it is asked for, and never guessed")
+    group.add_argument(
+        "--stimuli",
+        metavar="FILE|FIELD",
+        help="the stimulus ids: a text file with one a line, or the name of the field that holds them",
+    )
+    group.add_argument("--names", metavar="FILE|FIELD", help="the RDMs' names, in the same way")
+    group.add_argument("--metric", help=f"of the distances, such as {', '.join(METRICS)}, crossnobis or undeclared")
+    group.add_argument(
+        "--order",
+        choices=("row-major", "column-major"),
+        help="how a vector lists the pairs: row-major as SciPy and MATLAB's squareform do, column-major as MATLAB's "
+        "rdm(triu(true(n), 1))",
+    )
+
+
+def read_ids(given: str | None) -> list[str] | str | None:
+    """Read ids from a text file, one a line; what is no file is the name of a field.
+
+    Raises
+    ------
+    ValueError
+        If the file is no UTF-8 text or has an empty line.
+    """
+    if given is None or not Path(given).is_file():
+        return given
+    try:
+        lines = Path(given).read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{given} is no UTF-8 text: {error}; give a text file with one id a line") from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            raise ValueError(f"{given}: line {number} is empty; give one id a line")
+    return lines

@@ -1,0 +1,44 @@
+"""``brainrdl convert`` and ``brainrdl info``: files of RDMs, from one format to another and in words."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from brainrdl.cli._parsing import add_what_a_file_lacks, read_ids
+from brainrdl.exchange import convert, describe_as_text
+
+
+def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the commands."""
+    text = "write a file of RDMs in the format that the new file's suffix names"
+    parser = commands.add_parser("convert", help=text, description=text, allow_abbrev=False)
+    parser.set_defaults(run=_convert)
+    parser.add_argument("source", type=Path, metavar="A")
+    parser.add_argument("target", type=Path, metavar="B", help="a new file: .nc, .h5 (rsatoolbox), .npz, .mat, …")
+    add_what_a_file_lacks(parser)
+
+    text = "tell what is in a file of RDMs, and what it lacks"
+    parser = commands.add_parser("info", help=text, description=text, allow_abbrev=False)
+    parser.set_defaults(run=_info)
+    parser.add_argument("source", type=Path, metavar="A")
+    parser.add_argument("--metric", help="of the distances, where the file holds patterns")
+
+
+def _convert(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    if options.target.exists():
+        raise ValueError(f"{options.target} exists; name another file, or remove it first")
+    convert(
+        options.source,
+        options.target,
+        stimuli=read_ids(options.stimuli),
+        metric=options.metric,
+        names=read_ids(options.names),
+        order=options.order,
+    )
+    print(describe_as_text(options.target))
+    return 0
+
+
+def _info(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    print(describe_as_text(options.source, metric=options.metric))
+    return 0

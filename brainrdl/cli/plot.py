@@ -1,0 +1,47 @@
+"""``brainrdl plot``: a file of RDMs as a picture."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from brainrdl.cli._parsing import add_what_a_file_lacks, read_ids
+from brainrdl.exchange import read_rdms
+from brainrdl.plots import save_plot
+from brainrdl.stimuli import StimulusSet
+
+
+def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command."""
+    text = "draw a file of RDMs"
+    parser = commands.add_parser("plot", help=text, description=text, allow_abbrev=False)
+    parser.set_defaults(run=_run)
+    parser.add_argument("source", type=Path, metavar="A")
+    parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help=".png, .pdf or .svg")
+    parser.add_argument(
+        "--kind",
+        choices=("rdms", "mds", "rdm-mds"),
+        default="rdms",
+        help="panels of colour, a map of the stimuli of each RDM, or a map of the RDMs (default: rdms)",
+    )
+    parser.add_argument("--images", type=Path, metavar="DIR", help="the stimuli, to be drawn as thumbnails")
+    parser.add_argument(
+        "--scale", choices=("panel", "all"), default="panel", help="a colour scale each, or one for all"
+    )
+    parser.add_argument("--rank", action="store_true", help="colours show percentiles of the distances")
+    add_what_a_file_lacks(parser)
+
+
+def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    rdms = read_rdms(
+        options.source,
+        stimuli=read_ids(options.stimuli),
+        metric=options.metric,
+        names=read_ids(options.names),
+        order=options.order,
+    )
+    images = None
+    if options.images is not None:
+        images = StimulusSet.from_folder(options.images)
+    save_plot(rdms, options.out, kind=options.kind, images=images, scale=options.scale, rank=options.rank)
+    print(f"written: {options.out}")
+    return 0

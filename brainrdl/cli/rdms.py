@@ -1,0 +1,135 @@
+"""``brainrdl rdms``: RDMs of a network's layers, or of brain regions."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from brainrdl.cli._parsing import names
+from brainrdl.distances import METRICS
+from brainrdl.exchange import write_rdms
+from brainrdl.named_models import list_named_layers, network_rdms
+
+_MIB = 2**20
+
+
+def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the commands."""
+    parser = commands.add_parser("rdms", help="compute RDMs of a network's layers, or of brain regions")
+    sources = parser.add_subparsers(dest="source", required=True)
+    _add_network(sources)
+    _add_fmri(sources)
+
+
+def _add_network(sources: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "RDMs of a network's layers over a folder of images"
+    parser = sources.add_parser("network", help=text, description=text, allow_abbrev=False)
+    parser.set_defaults(run=_network)
+    add = parser.add_argument
+    add("--model", required=True, metavar="NAME", help="torchvision:NAME, or package.module:factory for your own")
+    add("--weights", metavar="FILE|NAME", help="a state_dict or safetensors file, or a name of torchvision's weights")
+    add("--layers", type=names, metavar="A,B", help="named modules; --list-layers shows them")
+    add("--list-layers", action="store_true", help="show names and shapes of all layers, and stop")
+    add("--stimuli", type=Path, metavar="DIR", help="folder of images; an image's id is its path without the suffix")
+    add("--metric", default="mse", choices=METRICS, help="(default: mse)")
+    add("--max-memory", type=int, default=1024, metavar="MIB", help="beyond the network's own (default: 1024)")
+    add("--device", help="cpu, cuda, cuda:1, … (default: where the network is)")
+    add("-o", "--out", type=Path, metavar="FILE", help=".nc, .h5 (rsatoolbox), .npz, .mat, .csv, …")
+
+
+def _network(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    if options.list_layers:
+        print(list_named_layers(options.model, options.stimuli, options.weights))
+        return 0
+    for name in ("layers", "stimuli", "out"):
+        if getattr(options, name) is None:
+            raise ValueError(f"--{name} is needed, unless --list-layers is asked for")
+    if options.max_memory < 1:
+        raise ValueError(f"--max-memory must be at least 1 MiB, got {options.max_memory}")
+    rdms = network_rdms(
+        options.model,
+        options.stimuli,
+        options.layers,
+        options.metric,
+        weights=options.weights,
+        device=options.device,
+        max_memory=options.max_memory * _MIB,
+    )
+    write_rdms(rdms, options.out)
+    print(f"written: {options.out}")
+    return 0
+
+
+def _add_fmri(sources: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    text = "cross-validated RDMs of brain regions, from a BIDS data set"
+    parser = sources.add_parser("fmri", help=text, description=text, allow_abbrev=False)
+    parser.set_defaults(run=_fmri)
+    add = parser.add_argument
+    add("bids_dir", type=Path, metavar="BIDS_DIR")
+    add("--task", required=True)
+    add(
+        "--roi",
+        action="append",
+        required=True,
+        metavar="NAME=MASK",
+        help="a region and its mask image, once per region; {subject} in the path stands for the subject",
+    )
+    add("--subjects", type=names, metavar="A,B", help="labels without sub- (default: all)")
+    add("--derivatives", default="derivatives", metavar="DIR", help="below BIDS_DIR (default: derivatives)")
+    add("--space", help="of the preprocessed images, as in their names")
+    add("--res", help="their resolution, as in their names")
+    add("--confounds", type=names, metavar="A,B", help="nilearn's strategies for fMRIPrep (default: motion,high_pass)")
+    add("--no-confounds", action="store_true", help="take none")
+    add("--metric", default="crossnobis", choices=("crossnobis", "correlation", "euclidean", "mahalanobis"))
+    add(
+        "--noise",
+        default="shrinkage_diag",
+        choices=("shrinkage_diag", "shrinkage_eye", "diag", "full", "none"),
+        help="noise normalisation (default: shrinkage_diag)",
+    )
+    add("--per-run", action="store_true", help="a precision per run, not one of the pooled residuals")
+    add("--hrf-model", default="spm", help="as nilearn calls it (default: spm)")
+    add("--noise-model", default="ar1", help="ar1, ar2, … or ols (default: ar1)")
+    add("--trials", default="condition", choices=("condition", "lsa", "lss"), help="(default: condition)")
+    add("--sessions", default="apart", choices=("apart", "pooled"), help="an RDM each, or one (default: apart)")
+    add("--stimuli", type=names, metavar="A,B", help="trial types in the RDM (default: all)")
+    add("--resample", action="store_true", help="bring masks of another grid onto the images'")
+    add("--allow-missing", action="store_true", help="leave pairs that no two runs share as missing")
+    add("--dry-run", action="store_true", help="say what was found, and stop")
+    add("-o", "--out", type=Path, metavar="FILE.nc", help="netCDF; its report is the .html beside it")
+
+
+def _fmri(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    from brainrdl.fmri import GLM, Settings  # and with it nilearn and nibabel
+    from brainrdl.fmri.command import describe, make_rdms
+
+    masks = {}
+    for given in options.roi:
+        name, separator, mask = given.partition("=")
+        if not (name and separator and mask):
+            raise ValueError(f"--roi takes NAME=MASK, such as VT=vt.nii.gz, got {given!r}")
+        if name in masks:
+            raise ValueError(f"--roi names the region {name!r} twice; give each region its own name")
+        masks[name] = mask
+    if options.no_confounds and options.confounds:
+        raise ValueError("--confounds and --no-confounds contradict each other; leave one out")
+    settings = Settings(
+        derivatives=options.derivatives,
+        space=options.space,
+        res=options.res,
+        glm=GLM(hrf_model=options.hrf_model, noise_model=options.noise_model, trials=options.trials),
+        confounds=() if options.no_confounds else options.confounds or Settings().confounds,
+        metric=options.metric,
+        noise=None if options.noise == "none" else options.noise,
+        per_run=options.per_run,
+        sessions=options.sessions,
+        stimuli=options.stimuli,
+        resample=options.resample,
+        allow_missing=options.allow_missing,
+    )
+    if options.dry_run:
+        print(describe(options.bids_dir, options.task, masks, subjects=options.subjects, settings=settings))
+        return 0
+    if options.out is None:
+        raise ValueError("--out is needed, unless --dry-run is asked for")
+    make_rdms(options.bids_dir, options.task, masks, options.out, subjects=options.subjects, settings=settings)
+    return 0

@@ -1,0 +1,177 @@
+"""The commands about RDMs, as typed."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.io
+import torch
+from PIL import Image
+from torch import nn
+
+import brainrdl as rdl
+from brainrdl import cli
+
+IDS = [f"bild-ä{k}" for k in range(6)]
+
+
+def tiny() -> nn.Module:
+    """A network for ``package.module:factory``."""
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 36, 5))
+
+
+def run(*arguments: object) -> int:
+    return cli.main([str(argument) for argument in arguments])
+
+
+def rdms(names: list[str], seed: int, **coords: object) -> object:
+    values = np.random.default_rng(seed).random((len(names), 15))
+    return rdl.label_rdms(values, IDS, names, "correlation", coords or None)
+
+
+def failed(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    """The one line that a command ends with, having refused."""
+    assert run(*arguments) == 2
+    captured = capsys.readouterr()
+    (line,) = captured.err.splitlines()
+    return line
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for k, name in enumerate(IDS):
+        Image.new("RGB", (8, 8), (40 * k, 200 - 30 * k, 10 + 5 * k)).save(folder / f"{name}.png")
+    return folder
+
+
+def test_convert_and_info(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, target = tmp_path / "a.nc", tmp_path / "b.h5"
+    rdl.write_rdms(rdms(["IT", "V1"], 0), source)  # type: ignore[arg-type]
+    assert run("convert", source, target) == 0
+    assert "2 RDMs of 6 stimuli" in capsys.readouterr().out
+    pd.testing.assert_frame_equal(
+        rdl.read_rdms(target).to_dataframe("d").reset_index(), rdl.read_rdms(source).to_dataframe("d").reset_index()
+    )
+    assert run("info", target) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0] == str(target)
+    assert shown[2] == "metric: correlation"
+    message = failed(capsys, "convert", source, target)
+    assert message == f"brainrdl: {target} exists; name another file, or remove it first"
+
+
+def test_what_a_file_lacks_is_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    square = np.ones((6, 6)) - np.eye(6)
+    scipy.io.savemat(tmp_path / "bare.mat", {"RDMs": {"RDM": square}})
+    ids = tmp_path / "ids.txt"
+    ids.write_text("\n".join(IDS), encoding="utf-8")
+    message = failed(capsys, "convert", tmp_path / "bare.mat", tmp_path / "out.nc")
+    assert "stimuli=" in message
+    given = ("--stimuli", ids, "--metric", "undeclared", "--names", tmp_path / "names.txt")
+    (tmp_path / "names.txt").write_text("IT\n", encoding="utf-8")
+    assert run("convert", tmp_path / "bare.mat", tmp_path / "out.nc", *given) == 0
+    back = rdl.read_rdms(tmp_path / "out.nc")
+    assert back["stimulus"].values.tolist() == IDS
+    assert back["rdm"].values.tolist() == ["IT"]
+    ids.write_text("a\n\nb\n", encoding="utf-8")
+    message = failed(capsys, "convert", tmp_path / "bare.mat", tmp_path / "again.nc", "--stimuli", ids)
+    assert message == f"brainrdl: {ids}: line 2 is empty; give one id a line"
+    ids.write_bytes(b"\xff\xfe")
+    message = failed(capsys, "convert", tmp_path / "bare.mat", tmp_path / "again.nc", "--stimuli", ids)
+    assert message.startswith(f"brainrdl: {ids} is no UTF-8 text: ")
+
+
+def test_compare_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rdl.write_rdms(rdms(["layer1", "layer2"], 1), tmp_path / "models.nc")  # type: ignore[arg-type]
+    subjects = ["s1", "s2", "s3"]
+    rdl.write_rdms(rdms(subjects, 2, subject=subjects), tmp_path / "brains.nc")  # type: ignore[arg-type]
+    out = tmp_path / "scores"
+    arguments = ("compare", tmp_path / "models.nc", tmp_path / "brains.nc", "--resamples", 20)
+    assert run(*arguments, "--contrast", "layer1,layer2", "-o", out) == 0
+    shown = capsys.readouterr().out
+    table = pd.read_csv(out / "scores.csv")
+    assert table["model"].tolist() == ["layer1", "layer2"]
+    assert (table["over"] == "stimuli").all()
+    assert "layer1" in shown
+    assert len(pd.read_csv(out / "contrasts.csv")) == 1
+    assert (out / "scores.png").stat().st_size
+    message = failed(capsys, *arguments, "--contrast", "layer1")
+    assert message == "brainrdl: --contrast takes two models as X,Y, got 'layer1'"
+
+
+def test_plot_draws_every_kind(tmp_path: Path, images: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rdl.write_rdms(rdms(["IT", "V1", "V2"], 0), tmp_path / "a.nc")  # type: ignore[arg-type]
+    for kind in ("rdms", "mds", "rdm-mds"):
+        extra = ("--images", images) if kind != "rdm-mds" else ()
+        assert run("plot", tmp_path / "a.nc", "-o", tmp_path / f"{kind}.png", "--kind", kind, *extra) == 0
+        with Image.open(tmp_path / f"{kind}.png") as picture:
+            assert min(picture.size) > 200
+    message = failed(capsys, "plot", tmp_path / "a.nc", "-o", tmp_path / "a.txt")
+    assert message == f"brainrdl: {tmp_path / 'a.txt'} does not end as a picture does; expected .png, .pdf, .svg"
+
+
+def test_rdms_of_a_network(
+    tmp_path: Path, images: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    name, out = "test_cli:tiny", tmp_path / "out.nc"
+    assert run("rdms", "network", "--model", name, "--stimuli", images, "--list-layers") == 0
+    assert capsys.readouterr().out.splitlines()[0].split() == ["0", "4", "×", "6", "×", "6"]
+    assert run("rdms", "network", "--model", name, "--stimuli", images, "--layers", "0,3", "-o", out) == 0
+    found = rdl.read_rdms(out)
+    assert found["layer"].values.tolist() == ["0", "3"]
+    assert found.attrs["metric"] == "mse"
+    stimuli = rdl.StimulusSet.from_folder(images)
+    expected = rdl.layer_rdms(tiny().eval(), stimuli, ["0", "3"])
+    np.testing.assert_array_equal(found.values, expected.values)
+    message = failed(capsys, "rdms", "network", "--model", name, "--stimuli", images, "--layers", "0")
+    assert message == "brainrdl: --out is needed, unless --list-layers is asked for"
+    message = failed(
+        capsys,
+        "rdms",
+        "network",
+        "--model",
+        name,
+        "--layers",
+        "0",
+        "--max-memory",
+        0,
+        *("-o", out),
+        *("--stimuli", images),
+    )
+    assert message == "brainrdl: --max-memory must be at least 1 MiB, got 0"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--roi", "VT"), "--roi takes NAME=MASK, such as VT=vt.nii.gz, got 'VT'"),
+        (("--roi", "A=a.nii", "--roi", "A=b.nii"), "--roi names the region 'A' twice; give each region its own name"),
+        (
+            ("--roi", "A=a.nii", "--no-confounds", "--confounds", "motion"),
+            "--confounds and --no-confounds contradict each other; leave one out",
+        ),
+        (("--roi", "A=a.nii"), "--out is needed, unless --dry-run is asked for"),
+    ],
+)
+def test_rdms_fmri_refuses(
+    arguments: tuple[str, ...], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert failed(capsys, "rdms", "fmri", tmp_path, "--task", "rest", *arguments) == f"brainrdl: {message}"
+
+
+def test_rdms_fmri(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    truth = rdl.label_rdms(np.random.default_rng(0).uniform(0.5, 2, (1, 6)), list("abcd"), ["IT"], "mse")
+    simulation = rdl.fmri.Simulation(subjects=1, runs=3, repeats=1)
+    masks = rdl.fmri.simulate_bids(tmp_path / "bids", truth, simulation=simulation)
+    given = [f"{name}={path}" for name, path in masks.items()]
+    arguments = ("rdms", "fmri", tmp_path / "bids", "--task", "sim", "--roi", *given)
+    assert run(*arguments, "--dry-run") == 0
+    assert capsys.readouterr().out.startswith("sub-01: 3 runs")
+    assert run(*arguments, "-o", tmp_path / "rdms.nc") == 0
+    assert rdl.read_rdms(tmp_path / "rdms.nc").attrs["metric"] == "crossnobis"
+    assert (tmp_path / "rdms.html").exists()
