@@ -73,9 +73,9 @@ def test_the_wheel_holds_the_package_and_nothing_else(tmp_path: Path) -> None:
     assert Path(found.strip()).is_relative_to(target)
 
 
-def test_the_readmes_code_runs() -> None:
+def test_the_readmes_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = (ROOT / "README.md").read_text()
-    network, brain = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    network, brain, export = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     histories = []
     for block in (network, brain):
         assert len(block.strip().splitlines()) <= 12
@@ -84,6 +84,12 @@ def test_the_readmes_code_runs() -> None:
         histories.append(scope["history"])
     assert histories[0]["validation_error"].iloc[-1] < 20  # type: ignore[index]
     assert histories[1]["rdl/1"].iloc[-1] < histories[1]["rdl/1"].iloc[0]  # type: ignore[index]
+    assert len(export.strip().splitlines()) <= 12
+    monkeypatch.chdir(tmp_path)
+    scope = {}
+    exec(compile(export, "README.md", "exec"), scope)
+    assert brainrdl.read_rdms("resnet18.h5")["layer"].values.tolist() == ["layer1", "layer4", "avgpool"]
+    assert Path("resnet18.png").stat().st_size
 
 
 def test_the_readmes_commands_are_the_makefiles() -> None:
