@@ -7,7 +7,9 @@ from brainrdl.checkpoint import load_model, save_model
 from brainrdl.combine import average_rdms, concat_rdms
 from brainrdl.compare import compare_rdms
 from brainrdl.condensed import sample_pairs, to_condensed, to_square
+from brainrdl.conditions import ConditionTeacher
 from brainrdl.controls import category_rdm, remove_block_means
+from brainrdl.crossvalidated import PatternTeacher
 from brainrdl.distances import rdm
 from brainrdl.exchange import from_rsatoolbox, read_rdms, to_rsatoolbox, write_rdms
 from brainrdl.export import layer_rdms
@@ -34,10 +36,12 @@ __all__ = [
     "RKD",
     "SP",
     "Batch",
+    "ConditionTeacher",
     "DeepSupervision",
     "Hint",
     "MeasuredTeacher",
     "NetworkTeacher",
+    "PatternTeacher",
     "RDLTerm",
     "RDLoss",
     "RDMTeacher",

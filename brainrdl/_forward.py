@@ -6,6 +6,9 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
+
+from brainrdl.streams import Norm
 
 
 def answer(model: nn.Module, images: Any, who: str) -> Any:
@@ -55,6 +58,30 @@ def kept_modes(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
+
+
+@contextmanager
+def stimulus_mode(model: nn.Module, norm: Norm, dropout: bool) -> Iterator[None]:
+    """Put a network in training mode into the mode that stimuli are shown in, see `StimulusStream`."""
+    if norm == "shared" and dropout:
+        yield
+        return
+    with kept_modes(model):
+        kept = []
+        for module in model.modules():
+            normalises = isinstance(module, _NormBase)
+            # "and": a layer that refuses training mode stays as it is
+            module.training = module.training and (norm != "eval" if normalises else dropout)
+            if normalises and norm == "own":
+                kept.append((module, dict(module._buffers)))
+        # the layers update copies: putting old values back into the buffers would break the task batch's backward pass
+        for module, buffers in kept:
+            module._buffers.update({name: None if b is None else b.clone() for name, b in buffers.items()})
+        try:
+            yield
+        finally:
+            for module, buffers in kept:
+                module._buffers.update(buffers)
 
 
 def _conversion(got: torch.dtype, expected: torch.dtype) -> str:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from brainrdl._configuration import describe, describe_scheduler, layers_of, settings
-from brainrdl._forward import answer, kept_modes
+from brainrdl._forward import answer, kept_modes, stimulus_mode
 from brainrdl._health import Health, Value, updates_between_reads
 from brainrdl._probe import check_last_batch, check_optimizer, check_value, scalar_loss
 from brainrdl.checkpoint import load_checkpoint, save_checkpoint
@@ -21,7 +21,7 @@ from brainrdl.features import Recorder
 from brainrdl.randomness import RandomStates
 from brainrdl.schedules import alpha_of
 from brainrdl.stimuli import StimulusSet
-from brainrdl.streams import Passes, StimulusStream, length, stimulus_batch, task_batch
+from brainrdl.streams import Norm, Passes, StimulusStream, length, stimulus_batch, task_batch
 from brainrdl.teachers import RDMTeacher
 from brainrdl.terms import Batch, Term
 
@@ -61,6 +61,8 @@ class Run:
         stream = StimulusStream(stimuli) if isinstance(stimuli, StimulusSet) else stimuli
         self.every = stream.every if isinstance(stream, StimulusStream) else 1
         self.stimuli_per_update = stream.batch_size if isinstance(stream, StimulusStream) else None
+        self.norm: Norm = stream.norm if isinstance(stream, StimulusStream) else "shared"
+        self.dropout = stream.dropout if isinstance(stream, StimulusStream) else True
         self.task = None if task_loader is None else Passes(task_loader, self.states, "task order")
         self.stimuli = None if stream is None else Passes(stream, self.states, "stimulus order")
         self.steps = length(
@@ -203,7 +205,8 @@ class Run:
         if self.stimuli is not None and (epoch * self.steps + step) % self.every == 0:
             images, ids = stimulus_batch(self.stimuli.next())
             images = self.fabric.to_device(images)
-            with self.states.use("stimulus forward"), self.fabric.autocast():
+            mode = stimulus_mode(self.what.student, self.norm, self.dropout)
+            with self.states.use("stimulus forward"), self.fabric.autocast(), mode:
                 seen = self._see("stimuli", images, None, ids)
             values += self._terms("stimuli", *seen, epoch)
         return values, extra
@@ -289,6 +292,8 @@ class Run:
             "updates_per_epoch": self.steps,
             "stimuli_every": self.every,
             "stimuli_per_update": self.stimuli_per_update,
+            "stimuli_norm": None if self.stimuli is None else self.norm,
+            "stimuli_dropout": None if self.stimuli is None else self.dropout,
             "seed": self.seed,
             "precision": str(self.fabric._precision.precision),
             "terms": terms,

@@ -125,6 +125,34 @@ def undefined_patterns(features: Tensor, metric: str) -> Tensor:
     return undefined(_flat(features), metric)
 
 
+def group_means(features: Tensor, groups: Tensor) -> Tensor:
+    """Average patterns over groups of stimuli.
+
+    Parameters
+    ----------
+    features : Tensor (n, ...)
+        One pattern per stimulus; everything behind the first dimension is flattened to K units.
+    groups : Tensor (n,)
+        The group of each stimulus, 0 … m − 1, none of them empty; on the CPU.
+
+    Returns
+    -------
+    Tensor (m, K)
+        In the features' precision, at least float32; carries the gradient.
+
+    Examples
+    --------
+    >>> import torch
+    >>> group_means(torch.tensor([[0.0], [2.0], [5.0]]), torch.tensor([0, 0, 1]))
+    tensor([[1.],
+            [5.]])
+    """
+    flat = _flat(features)
+    member = torch.nn.functional.one_hot(groups).T.to(torch.promote_types(flat.dtype, torch.float32))
+    with full_precision(flat.device):
+        return (member / member.sum(dim=1, keepdim=True)).to(flat.device) @ flat.to(member.dtype)
+
+
 def check_metric(metric: str) -> None:
     """Raise a ValueError that lists the known metrics, unless `metric` is one of them."""
     if metric not in METRICS:

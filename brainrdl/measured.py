@@ -2,7 +2,8 @@
 
 from collections.abc import Sequence
 from hashlib import sha256
-from typing import Any
+from math import nan
+from typing import Any, final
 
 import numpy as np
 import torch
@@ -11,11 +12,11 @@ from torch import Tensor
 
 from brainrdl._configuration import DIGEST
 from brainrdl.combine import average_rdms
-from brainrdl.ids import did_you_mean
 from brainrdl.labelled import Normalization, check_rdms
-from brainrdl.teachers import RDMTeacher
+from brainrdl.teachers import RDMTeacher, rows_by_id
 
 
+@final
 class MeasuredTeacher(RDMTeacher):
     """Stored RDMs as a teacher: brain measurements, behaviour, a model's exported layers. Joined on stimulus ids.
 
@@ -87,6 +88,7 @@ class MeasuredTeacher(RDMTeacher):
                     f"{name!r} was not measured exactly once in every subject ({', '.join(self._drawn)}), so that no "
                     "subject can be drawn for all regions; average the sessions and drop incomplete subjects first"
                 )
+        self._has_zero = taught.attrs.get("normalize") not in ("zscore", "rank")
         self._now = 0
         self._square: Tensor
         self._weight: Tensor | None
@@ -124,41 +126,28 @@ class MeasuredTeacher(RDMTeacher):
             self._now = int(torch.randint(len(self._drawn), (), generator=generator))
 
     def forward(self, images: Tensor | None, ids: Sequence[str] | None) -> dict[str, Tensor]:
-        """Look up the distances of a batch by its ids; images are ignored. The same id twice has distance 0."""
-        return self._look_up(self._square, ids)
+        """Look up the distances of a batch by its ids; images are ignored.
+
+        The same id twice has distance 0, but in z-scored or ranked RDMs, whose 0 is no distance, it is unmeasured.
+        """
+        return self._look_up(self._square, ids, same=0.0 if self._has_zero else nan)
 
     def weights(self, ids: Sequence[str] | None) -> dict[str, Tensor] | None:
         """The weights of a batch's pairs, None where they are equal."""
-        return None if self._weight is None else self._look_up(self._weight, ids)
+        return None if self._weight is None else self._look_up(self._weight, ids, same=0.0)
 
-    def _look_up(self, squares: Tensor, ids: Sequence[str] | None) -> dict[str, Tensor]:
-        rows = torch.tensor(self._rows(ids), device=squares.device)
+    def _look_up(self, squares: Tensor, ids: Sequence[str] | None, *, same: float) -> dict[str, Tensor]:
+        found = rows_by_id(ids, self._row, teacher="MeasuredTeacher", what="RDM row")
+        rows = torch.tensor(found, device=squares.device)
         i, j = torch.triu_indices(len(rows), len(rows), 1, device=squares.device)
-        return {name: squares[self._rdm_of(name), rows[i], rows[j]] for name in self._names}
+        i, j = rows[i], rows[j]
+        return {name: torch.where(i == j, same, squares[self._rdm_of(name), i, j]) for name in self._names}
 
     def _rdm_of(self, name: str) -> int:
         choices = self._choices[name]
         if not self._drawn:
             return choices[0]
         return next(i for i in choices if self._subject_of[i] == self._drawn[self._now])
-
-    def _rows(self, ids: Sequence[str] | None) -> list[int]:
-        if ids is None:
-            raise ValueError(
-                "a MeasuredTeacher finds its rows by stimulus id, and this batch has no ids; let the loader yield "
-                "(image, label, id), or give the stimuli as a StimulusSet"
-            )
-        if isinstance(ids, str):
-            raise TypeError(f"ids is one string, {ids!r}; expected a sequence of strings: [{ids!r}]")
-        if not len(ids):
-            raise ValueError("ids is empty; a MeasuredTeacher needs the ids of at least 2 stimuli")
-        missing = [str(stimulus) for stimulus in ids if stimulus not in self._row]
-        if missing:
-            raise ValueError(
-                f"no RDM row for {len(missing)} of {len(ids)} stimuli, the first {missing[0]!r}; leave them out of the "
-                f"stimuli (StimulusSet.select){did_you_mean(missing[0], self._stimuli)}"
-            )
-        return [self._row[stimulus] for stimulus in ids]
 
 
 def _by_subject(rdms: xr.DataArray, subjects: str, compare: str) -> xr.DataArray:

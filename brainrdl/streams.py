@@ -1,13 +1,15 @@
 """The two streams of batches: task images, and stimuli whose geometry is known."""
 
 from collections.abc import Iterable, Iterator, Sequence, Sized
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from brainrdl.randomness import RandomStates
 from brainrdl.stimuli import StimulusSet
+
+Norm = Literal["shared", "own", "eval"]
 
 
 class Repeated:
@@ -65,7 +67,7 @@ def repeat(loader: Iterable[Any], steps: int) -> Repeated:
 
 
 class StimulusStream:
-    """How stimuli are shown beside the task: how many per update, and how often.
+    """How stimuli are shown beside the task: how many per update, how often, and in which mode of the network.
 
     Parameters
     ----------
@@ -75,30 +77,66 @@ class StimulusStream:
         Stimuli per update, drawn without replacement in shuffled passes; all of them if absent.
     every : int
         The stimulus batch comes with every n-th update.
+    norm : {"shared", "own", "eval"}
+        What BatchNorm (and InstanceNorm with running statistics) does with the stimulus batch. ``shared``: normalises
+        it by its own mean and variance, which enter the running statistics as the task batch's do. ``own``: normalises
+        it by its own mean and variance, and the running statistics stay as they are, those of the task images.
+        ``eval``: normalises it by the running statistics, as after training, which stay as they are too.
+    dropout : bool
+        Whether the stimulus batch meets dropout. Without it, every layer but those that `norm` speaks of is in eval
+        mode during the forward pass of the stimuli, however the network spells its dropout (stochastic depth and
+        attention dropout included).
 
     Raises
     ------
+    TypeError
+        If `dropout` is neither True nor False.
     ValueError
-        If `batch_size` is below 2 or above the number of stimuli, or `every` below 1.
+        If `batch_size` is below 2 or above the number of stimuli, `every` below 1, or `norm` unknown.
+
+    Notes
+    -----
+    Photographs of a brain study and small task images have other statistics. ``shared`` mixes both into one set of
+    running statistics, by which the task is then evaluated; with ``own`` the task is evaluated as if there were no
+    stimuli, but a stimulus's features depend on the batch it comes in; with ``eval`` they do not, and training sees the
+    very features that a later evaluation sees. ``own`` and ``eval`` need running statistics from elsewhere: from the
+    task batches, or from earlier training where there is no task. Gradients reach the network in all three cases.
+
+    The mode holds for the forward pass. A network that computes layers again in the backward pass
+    (`torch.utils.checkpoint`) does so in training mode, and needs the defaults.
 
     Examples
     --------
     >>> import torch, brainrdl as rdl
     >>> stimuli = rdl.StimulusSet.from_arrays(torch.zeros(5, 3, 8, 8), list("abcde"))
-    >>> len(rdl.StimulusStream(stimuli, batch_size=2))
+    >>> len(rdl.StimulusStream(stimuli, batch_size=2, norm="eval", dropout=False))
     2
     """
 
-    def __init__(self, stimuli: StimulusSet, *, batch_size: int | None = None, every: int = 1) -> None:
+    def __init__(
+        self,
+        stimuli: StimulusSet,
+        *,
+        batch_size: int | None = None,
+        every: int = 1,
+        norm: Norm = "shared",
+        dropout: bool = True,
+    ) -> None:
         n = len(stimuli)
         size = n if batch_size is None else batch_size
         if not 2 <= size <= n:
             raise ValueError(f"batch_size must lie in 2 … {n} (the number of stimuli), got {size}")
         if every < 1:
             raise ValueError(f"every must be at least 1 update, got {every}")
+        if norm not in get_args(Norm):
+            raise ValueError(f"unknown norm {norm!r}; known are: {', '.join(get_args(Norm))}")
+        if not isinstance(dropout, bool):
+            raise TypeError(f"dropout must be True or False, got {dropout!r}")
         self.stimuli = stimuli
         self.batch_size = size
         self.every = every
+        self.norm = norm
+        self.dropout = dropout
         self._whole: tuple[Tensor, tuple[str, ...]] | None = None
 
     def __len__(self) -> int:

@@ -12,6 +12,7 @@ from brainrdl._configuration import describe, digest, layers_of
 from brainrdl._forward import answer
 from brainrdl.distances import METRICS, check_metric, rdm, training_rdm
 from brainrdl.features import Recorder, list_layers
+from brainrdl.ids import did_you_mean
 from brainrdl.schedules import check_alpha
 
 # zero means something in these: a cosine between two such RDMs does too
@@ -68,6 +69,17 @@ class RDMTeacher(nn.Module, ABC):
 
     def weights(self, ids: Sequence[str] | None) -> dict[str, Tensor] | None:
         """Weights of the pairs of a batch: name → condensed (n(n-1)/2,), or None for equal ones."""
+        return None
+
+    def groups(self, ids: Sequence[str] | None) -> Tensor | None:
+        """Say which stimuli of a batch are measured together, so that the student's patterns are averaged over them.
+
+        Returns
+        -------
+        Tensor (n,) or None
+            The row of the answer, 0 … m − 1, that each stimulus belongs to; the answer then has m(m-1)/2 distances.
+            None where each stimulus is a row of its own.
+        """
         return None
 
     def draw(self, generator: torch.Generator) -> None:
@@ -297,6 +309,47 @@ def _check_finite(layer: str, value: Any) -> None:
             f"for {len(rows)} of {len(value)} images, the first at position {rows[0]} of the batch; look at these "
             "images and at the teacher's parameters"
         )
+
+
+def rows_by_id(ids: Sequence[str] | None, rows: Mapping[str, int], *, teacher: str, what: str) -> list[int]:
+    """Find the rows of a batch's stimuli.
+
+    Parameters
+    ----------
+    ids : sequence of str or None
+        The batch's ids; the same may come twice.
+    rows : dict of int
+        Stimulus → row.
+    teacher, what : str
+        The asking class, and what it has per stimulus, for an error.
+
+    Returns
+    -------
+    list of int
+
+    Raises
+    ------
+    TypeError
+        If `ids` is a single string.
+    ValueError
+        If there are no ids, or some are unknown; with near matches.
+    """
+    if ids is None:
+        raise ValueError(
+            f"a {teacher} finds its rows by stimulus id, and this batch has no ids; let the loader yield "
+            "(image, label, id), or give the stimuli as a StimulusSet"
+        )
+    if isinstance(ids, str):
+        raise TypeError(f"ids is one string, {ids!r}; expected a sequence of strings: [{ids!r}]")
+    if not len(ids):
+        raise ValueError(f"ids is empty; a {teacher} needs the ids of at least 2 stimuli")
+    missing = [str(stimulus) for stimulus in ids if stimulus not in rows]
+    if missing:
+        raise ValueError(
+            f"no {what} for {len(missing)} of {len(ids)} stimuli, the first {missing[0]!r}; leave them out of the "
+            f"stimuli (StimulusSet.select){did_you_mean(missing[0], rows)}"
+        )
+    return [rows[stimulus] for stimulus in ids]
 
 
 def student_metric(metric: str) -> str:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from brainrdl.condensed import sample_pairs
+from brainrdl.distances import group_means
 from brainrdl.ids import did_you_mean
 from brainrdl.losses import RDLoss, rdl_loss
 from brainrdl.schedules import Alpha, Schedule, check_alpha, check_schedule
@@ -51,33 +52,36 @@ class Batch:
     output: Any = None
     generator: torch.Generator | None = None
     asked: dict[RDMTeacher, tuple[str, ...]] = field(default_factory=dict, repr=False)
-    _pairs: dict[int, Tensor] = field(default_factory=dict, repr=False)
+    _pairs: dict[tuple[int, int], Tensor] = field(default_factory=dict, repr=False)
     _answers: dict[RDMTeacher, dict[str, Tensor]] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.images)
 
-    def pairs(self, n_pairs: int) -> Tensor | None:
+    def pairs(self, n_pairs: int, n: int | None = None) -> Tensor | None:
         """Draw a random subset P of the pairs, once per update: every term and layer gets the same.
 
         Parameters
         ----------
         n_pairs : int
             How many; smaller subsets are part of larger ones.
+        n : int, optional
+            Of how many rows, the batch's stimuli if absent; fewer where several stimuli make a row.
 
         Returns
         -------
         Tensor (n_pairs, 2) or None
-            None where the batch has no more than `n_pairs` pairs, so that all of them are meant.
+            None where there are no more than `n_pairs` pairs, so that all of them are meant.
         """
-        total = len(self) * (len(self) - 1) // 2
+        n = len(self) if n is None else n
+        total = n * (n - 1) // 2
         if n_pairs >= total:
             return None
-        if total not in self._pairs:
-            self._pairs[total] = sample_pairs(len(self), total, self.generator)
-        if n_pairs not in self._pairs:
-            self._pairs[n_pairs] = self._pairs[total][:n_pairs]
-        return self._pairs[n_pairs]
+        if (n, total) not in self._pairs:
+            self._pairs[n, total] = sample_pairs(n, total, self.generator)
+        if (n, n_pairs) not in self._pairs:
+            self._pairs[n, n_pairs] = self._pairs[n, total][:n_pairs]
+        return self._pairs[n, n_pairs]
 
     def ask(self, teacher: RDMTeacher, layers: Iterable[str]) -> dict[str, Tensor]:
         """Ask a teacher about the batch, once per update however many terms ask.
@@ -188,7 +192,8 @@ class RDLTerm(Term):
     Parameters
     ----------
     teacher : RDMTeacher
-        Network, measured RDMs, or anything else that answers with RDMs.
+        Network, measured RDMs, or anything else that answers with RDMs. A `ConditionTeacher` for conditions that the
+        batch shows by several exemplars.
     layers : dict of str
         Student layer → teacher name.
     loss : RDLoss, optional
@@ -293,10 +298,12 @@ class RDLTerm(Term):
             )
         observed = batch.ask(self.teacher, self.targets.values())
         weights = self.teacher.weights(batch.ids)
-        pairs = None if self.n_pairs is None else batch.pairs(self.n_pairs)
+        groups = self.teacher.groups(batch.ids)
+        n = len(batch) if groups is None else int(groups.max()) + 1
+        pairs = None if self.n_pairs is None else batch.pairs(self.n_pairs, n)
         return {
             layer: rdl_loss(
-                features[layer],
+                features[layer] if groups is None else group_means(features[layer], groups),
                 self.teacher.distances(observed[name]).to(features[layer].device),
                 metric=self.metric,
                 compare=self.compare,

@@ -775,3 +775,13 @@ def test_the_table_of_metrics_and_comparisons(metric, student, compare):
             rdl.RDLTerm(teacher, {"fc": "IT"})
     else:
         assert rdl.RDLTerm(teacher, {"fc": "IT"}).metric == student
+
+
+@pytest.mark.parametrize("metric", ["correlation", "crossnobis"])
+def test_the_same_id_twice_in_an_average(metric):
+    """0 is the mean of a z-scored RDM, and no distance."""
+    twice = ["cat", "dog", "cat"]
+    averaged = rdl.MeasuredTeacher(group(metric)[0])(None, twice)["IT"]
+    assert averaged.isnan().tolist() == [False, metric == "correlation", False]
+    assert averaged[1].item() == 0 or metric == "correlation"
+    assert rdl.MeasuredTeacher(group(metric)[0], subjects="s1")(None, twice)["IT"][1].item() == 0

@@ -1,0 +1,134 @@
+"""Run-wise patterns: what a GLM leaves of each run, averaged per run and stimulus, and whitened."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+
+from brainrdl.ids import check_ids, name_some
+
+
+class RunMeans(NamedTuple):
+    """Mean pattern of each stimulus in each run that has it.
+
+    Attributes
+    ----------
+    patterns : ndarray (cells, voxels)
+        In order of the runs; float32 or float64.
+    cells : ndarray (stimuli, runs)
+        The row of `patterns`, −1 where the run lacks the stimulus.
+    counts : ndarray (stimuli, runs)
+        Observations in the mean.
+    stimuli : tuple of str (stimuli,)
+        In order of first occurrence.
+    runs : tuple (runs,)
+        In order of first occurrence.
+    """
+
+    patterns: NDArray[Any]
+    cells: NDArray[np.int32]
+    counts: NDArray[np.int32]
+    stimuli: tuple[str, ...]
+    runs: tuple[Any, ...]
+
+
+def run_means(patterns: xr.DataArray) -> RunMeans:
+    """Average the observations of each stimulus within each run.
+
+    Raises a TypeError or ValueError that says what is wrong unless `patterns` are a DataArray (observation, voxel) of
+    finite numbers, with coordinates ``stimulus`` and ``run``, each stimulus in two runs at least.
+    """
+    _check_patterns(patterns)
+    labels, run_of = patterns["stimulus"].values.tolist(), patterns["run"].values.tolist()
+    stimuli, runs = check_ids(dict.fromkeys(labels), "coordinate 'stimulus'"), tuple(dict.fromkeys(run_of))
+    if len(stimuli) < 2:
+        raise ValueError(f"an RDM needs at least 2 stimuli, and the patterns have {name_some(stimuli) or 'none'}")
+    number, of_run = ({label: k for k, label in enumerate(known)} for known in (stimuli, runs))
+    index = np.array([of_run[run] * len(stimuli) + number[label] for label, run in zip(labels, run_of, strict=True)])
+    found, first, count = np.unique(index, return_index=True, return_counts=True)
+    dtype = np.float32 if patterns.dtype in (np.float32, np.float16) else np.float64
+    if (count == 1).all():
+        means = patterns.values[first].astype(dtype, copy=False)
+    else:
+        order = np.argsort(index, kind="stable")
+        starts = np.cumsum(count) - count
+        sums = np.add.reduceat(patterns.values[order], starts, axis=0, dtype=np.float64)
+        means = (sums / count[:, None]).astype(dtype)
+    cells, counts = (np.full((len(runs), len(stimuli)), empty, np.int32) for empty in (-1, 0))
+    cells.flat[found], counts.flat[found] = np.arange(len(found)), count
+    cells, counts = cells.T.copy(), counts.T.copy()
+    once = [stimulus for stimulus, n in zip(stimuli, (counts > 0).sum(axis=1), strict=True) if n < 2]
+    if once:
+        raise ValueError(
+            f"{len(once)} of {len(stimuli)} stimuli are in one run only, so that none of their distances can be "
+            f"cross-validated: {name_some(once)}; leave them out of the patterns"
+        )
+    return RunMeans(means, cells, counts, stimuli, runs)
+
+
+def _check_patterns(patterns: object) -> None:
+    if not isinstance(patterns, xr.DataArray):
+        hint = "; take its variable 'patterns'" if isinstance(patterns, xr.Dataset) else ""
+        raise TypeError(f"patterns is a {type(patterns).__name__}; expected a DataArray (observation, voxel){hint}")
+    if patterns.dims != ("observation", "voxel"):
+        raise ValueError(f"the patterns' dimensions are {patterns.dims}, expected ('observation', 'voxel')")
+    for name in ("stimulus", "run"):
+        if name not in patterns.coords or patterns[name].dims != ("observation",):
+            raise ValueError(
+                f"the patterns have no coordinate {name!r} along 'observation': "
+                f"patterns.assign_coords({name}=('observation', [...]))"
+            )
+    if patterns.dtype.kind not in "iuf":
+        raise TypeError(f"the patterns are of type {patterns.dtype}; expected real numbers")
+    if not patterns.sizes["voxel"]:
+        raise ValueError("the patterns have no voxel; expected at least one")
+    bad = ~np.isfinite(patterns.values).all(axis=1)
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        voxel = int(np.flatnonzero(~np.isfinite(patterns.values[row]))[0])
+        raise ValueError(
+            f"the pattern of {patterns['stimulus'].values[row].item()!r} in run {patterns['run'].values[row].item()!r} "
+            f"is {patterns.values[row, voxel]} in voxel {voxel}; drop such voxels in all runs"
+        )
+
+
+def factor_of(precision: ArrayLike | None, n_voxels: int) -> NDArray[np.float64] | None:
+    """L of Ω = L Lᵀ; raises a ValueError unless Ω is one positive definite (voxels, voxels) matrix."""
+    if precision is None:
+        return None
+    if isinstance(precision, Mapping):
+        raise ValueError(
+            "a precision per run is refused: two runs would be whitened by the inverse of their mean covariance, "
+            "another one for every pair of runs, so that no whitened patterns could be kept; give one precision "
+            "pooled over the runs, or a stored crossnobis RDM to MeasuredTeacher"
+        )
+    matrix = np.asarray(precision, dtype=np.float64)
+    if matrix.shape != (n_voxels, n_voxels):
+        raise ValueError(
+            f"precision has shape {matrix.shape}, expected ({n_voxels}, {n_voxels}): one precision for the patterns' "
+            "voxels, pooled over the runs"
+        )
+    if not np.isfinite(matrix).all():
+        raise ValueError("precision holds values that are not finite; drop voxels without variance first")
+    if np.abs(matrix - matrix.T).max() > 1e-8 * np.abs(matrix).max():
+        raise ValueError("precision is not symmetric; expected an inverse covariance")
+    try:
+        factor = np.linalg.cholesky(matrix).astype(np.float64, copy=False)
+    except np.linalg.LinAlgError:
+        raise ValueError(
+            "precision is not positive definite; expected the inverse of a covariance, shrunk toward its diagonal "
+            "where there are more voxels than degrees of freedom"
+        ) from None
+    return factor
+
+
+def whiten(means: RunMeans, factor: NDArray[np.float64] | None) -> None:
+    """In place and run by run; what all patterns of a run share cancels in every difference, and costs digits."""
+    for cells in means.cells.T:
+        rows = np.sort(cells[cells >= 0])
+        run = slice(int(rows[0]), int(rows[-1]) + 1)  # the rows of a run lie together
+        block = means.patterns[run].astype(np.float64)
+        block -= block.mean(axis=0)
+        means.patterns[run] = block if factor is None else block @ factor
