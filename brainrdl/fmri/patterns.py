@@ -84,9 +84,8 @@ def run_means(patterns: xr.DataArray) -> RunMeans:
         raise ValueError(f"an RDM needs at least 2 stimuli, the patterns have {name_some(stimuli) or 'none'}")
     run_of = patterns["run"].values.tolist()
     runs = tuple(dict.fromkeys(run_of))
-    cell = np.array(
-        [runs.index(run) * len(stimuli) + stimuli.index(label) for run, label in zip(run_of, labels, strict=True)]
-    )
+    place, of_run = ({label: k for k, label in enumerate(known)} for known in (stimuli, runs))
+    cell = np.array([of_run[run] * len(stimuli) + place[label] for run, label in zip(run_of, labels, strict=True)])
     values = patterns.values.astype(np.float64, copy=False)
     counts = np.bincount(cell, minlength=len(runs) * len(stimuli))
     if np.array_equal(cell, np.arange(counts.size)):
