@@ -40,8 +40,8 @@ def dissimilarity(
         cosine. ``corr_cov`` and ``cosine_cov``: the same of the RDMs whitened by the covariance of distances that share
         a stimulus, the patterns' errors being independent [1]_. ``soft-spearman``: 1 − weighted Pearson r between
         the target's ranks and soft ranks ``1/2 + Σ_j w_j sigmoid((D_i − D_j)/τ)`` of the distances [2]_, τ being
-        `TEMPERATURE` times their standard deviation (through which no gradient flows); it tends to Spearman's
-        correlation with τ.
+        `TEMPERATURE` times their standard deviation, so that the scale of the distances does not matter; it tends to
+        Spearman's correlation with τ.
     weights : Tensor (P,)
         w ≥ 0 of each pair; 0 for a pair that does not count. Only 0 and 1 for the whitened comparisons.
     pairs : Tensor (P, 2), optional
@@ -97,9 +97,10 @@ def dissimilarity(
 def _soft_ranks(deviations: Tensor, weights: Tensor) -> Tensor:
     """1/2 + Σ_j w_j sigmoid((D_i − D_j)/τ), of deviations from the mean."""
     total = weights.sum()
-    spread = ((weights * deviations.detach().square()).sum() / torch.where(total > 0, total, 1.0)).sqrt()
-    # without spread all ranks are alike, whatever τ is
-    ranks: Tensor = _SoftRanks.apply(deviations / torch.where(spread > 0, TEMPERATURE * spread, 1.0), weights)
+    variance = (weights * deviations.square()).sum() / torch.where(total > 0, total, 1.0)
+    # without spread all ranks are alike, whatever τ is; `where` before the root, whose gradient at 0 would be NaN
+    spread = torch.where(variance > 0, variance, TEMPERATURE**-2).sqrt()
+    ranks: Tensor = _SoftRanks.apply(deviations / (TEMPERATURE * spread), weights)
     return ranks
 
 

@@ -865,7 +865,7 @@ def test_a_fault_of_ours_shows_where_it_is(tmp_path: Path, monkeypatch: pytest.M
     def faulty(*arguments: object, **options: object) -> None:
         raise RuntimeError("shapes differ")
 
-    monkeypatch.setattr(cli, "reproduce", faulty)
+    monkeypatch.setattr(cli.reproduce, "reproduce", faulty)
     with pytest.raises(RuntimeError, match=r"^shapes differ$"):
         cli.main(["reproduce", "digits", "--out", str(tmp_path / "out")])
 
@@ -876,7 +876,7 @@ def test_a_full_disk_is_reported_in_a_line(
     def full(*arguments: object, **options: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "out/results.csv")
 
-    monkeypatch.setattr(cli, "reproduce", full)
+    monkeypatch.setattr(cli.reproduce, "reproduce", full)
     assert cli.main(["reproduce", "digits", "--out", str(tmp_path / "out")]) == 2
     assert capsys.readouterr().err == "brainrdl: [Errno 28] No space left on device: 'out/results.csv'\n"
 

@@ -280,7 +280,7 @@ def check(study: Study, recipe: Recipe, request: Request, splits: Splits, rows: 
                     "none for stage 2; ask for more epochs, lower hint_share, or leave hints out of --arms"
                 )
     chosen_first = {baseline for name in arms if (baseline := study.arm(name).baseline)}
-    for arm in (study.arm(name) for name in ("teacher", *sorted(arms | chosen_first))):
+    for arm in (arm for arm in study.arms if arm.name in {"teacher", *arms, *chosen_first}):
         own = request.alphas if arm.name in ("rdl", "rdl_corr") else ()
         if not own and request.tries > len(arm.candidates):
             raise ValueError(
