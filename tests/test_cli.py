@@ -64,6 +64,34 @@ def test_convert_and_info(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert message == f"brainrdl: {target} exists; name another file, or remove it first"
 
 
+def test_standard_errors_are_left_out_only_when_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    errors = np.ones((1, 6, 6)) - np.eye(6)
+    given = rdms(["IT"], 0).assign_coords(standard_error=(("rdm", "stimulus", "stimulus_"), errors))  # type: ignore[attr-defined]
+    rdl.write_rdms(given, tmp_path / "a.nc")
+    message = failed(capsys, "convert", tmp_path / "a.nc", tmp_path / "b.h5")
+    assert message == (
+        f"brainrdl: {tmp_path / 'a.nc'} has standard errors, and .h5 files have no place for them; convert to .nc, or "
+        "leave them out with --drop-standard-errors"
+    )
+    assert run("convert", tmp_path / "a.nc", tmp_path / "b.h5", "--drop-standard-errors") == 0
+    assert "standard_error" not in rdl.read_rdms(tmp_path / "b.h5").coords
+    assert run("convert", tmp_path / "a.nc", tmp_path / "b.nc") == 0
+    assert "standard_error" in rdl.read_rdms(tmp_path / "b.nc").coords
+
+
+def test_compare_gives_a_file_only_what_it_lacks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    values = np.random.default_rng(0).random((6, 6))
+    scipy.io.savemat(tmp_path / "models.mat", {"RDMs": {"RDM": (values + values.T) * (1 - np.eye(6)), "name": "v1"}})
+    rdl.write_rdms(rdms(["s1", "s2"], 2, subject=["s1", "s2"]), tmp_path / "brains.nc")  # type: ignore[arg-type]
+    (tmp_path / "ids.txt").write_text("\n".join(IDS), encoding="utf-8")
+    lacking = ("--stimuli", tmp_path / "ids.txt", "--metric", "undeclared", "--resamples", 20)
+    assert run("compare", tmp_path / "models.mat", tmp_path / "brains.nc", *lacking) == 0
+    assert "v1" in capsys.readouterr().out
+    out = tmp_path / "ids.txt"
+    message = failed(capsys, "compare", tmp_path / "models.mat", tmp_path / "brains.nc", "-o", out)
+    assert message == f"brainrdl: --out is a folder, and {out} is a file; name another place"
+
+
 def test_what_a_file_lacks_is_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     square = np.ones((6, 6)) - np.eye(6)
     scipy.io.savemat(tmp_path / "bare.mat", {"RDMs": {"RDM": square}})

@@ -4,16 +4,29 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+import xarray as xr
+
 from brainrdl.cli._parsing import add_what_a_file_lacks, names, read_ids
 from brainrdl.comparisons import METHODS
-from brainrdl.exchange import read_rdms
+from brainrdl.exchange import describe, read_rdms
 from brainrdl.model_comparison import compare_models
+
+_ABOUT = (
+    "Score model RDMs against measured ones, with noise ceilings, intervals and corrected tests. What a file does not "
+    "say (--stimuli, --metric, --names) is given only to the files that lack it. In Python: "
+    "brainrdl.model_comparison.compare_models."
+)
+_COLUMNS = (
+    "score: mean over subjects, sessions averaged first. low, high: 95 % t interval on the bootstrap SE. p_fdr: "
+    "one-sided, that the score is above 0, Benjamini and Hochberg over all rows. p_ceiling: two-sided, that it differs "
+    "from the ceiling's lower bound, not corrected. contrasts.csv: two-sided, Holm over all regions and pairs."
+)
 
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the command."""
     text = "score model RDMs against measured ones, with noise ceilings, intervals and corrected tests"
-    parser = commands.add_parser("compare", help=text, description=text, allow_abbrev=False)
+    parser = commands.add_parser("compare", help=text, description=_ABOUT, epilog=_COLUMNS, allow_abbrev=False)
     parser.set_defaults(run=_run)
     parser.add_argument("models", nargs="+", type=Path, metavar="A", help="files of model RDMs")
     parser.add_argument(
@@ -45,9 +58,10 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     contrasts = options.contrast
     if contrasts is not None and (odd := [pair for pair in contrasts if len(pair) != 2]):
         raise ValueError(f"--contrast takes two models as X,Y, got {','.join(odd[0])!r}")
-    ids, order = read_ids(options.stimuli), options.order
-    models = [read_rdms(path, stimuli=ids, metric=options.metric, order=order) for path in options.models]
-    data = read_rdms(options.data, stimuli=ids, metric=options.metric, names=read_ids(options.names), order=order)
+    if options.out is not None and options.out.exists() and not options.out.is_dir():
+        raise ValueError(f"--out is a folder, and {options.out} is a file; name another place")
+    models = [_read(path, options) for path in options.models]
+    data = _read(options.data, options, names=read_ids(options.names))
     result = compare_models(
         models,
         data,
@@ -62,3 +76,15 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         for path in result.write(options.out):
             print(f"written: {path}")
     return 0
+
+
+def _read(path: Path, options: argparse.Namespace, *, names: list[str] | str | None = None) -> xr.DataArray:
+    """Read a file, giving it only what it lacks: of several files, some may say what others do not."""
+    found = describe(path, metric=options.metric, order=options.order)
+    return read_rdms(
+        path,
+        stimuli=read_ids(options.stimuli) if found["stimuli"] is None else None,
+        metric=options.metric if found["metric"] in (None, options.metric) else None,
+        names=names if found["names"] is None else None,
+        order=options.order,
+    )

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from brainrdl.cli._parsing import add_what_a_file_lacks, read_ids
-from brainrdl.exchange import convert, describe_as_text
+from brainrdl.exchange import describe_as_text, read_rdms, write_rdms
 
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -15,6 +15,11 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     parser.set_defaults(run=_convert)
     parser.add_argument("source", type=Path, metavar="A")
     parser.add_argument("target", type=Path, metavar="B", help="a new file: .nc, .h5 (rsatoolbox), .npz, .mat, …")
+    parser.add_argument(
+        "--drop-standard-errors",
+        action="store_true",
+        help="leave standard errors out, which no format but netCDF has a place for",
+    )
     add_what_a_file_lacks(parser)
 
     text = "tell what is in a file of RDMs, and what it lacks"
@@ -27,14 +32,21 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
 def _convert(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     if options.target.exists():
         raise ValueError(f"{options.target} exists; name another file, or remove it first")
-    convert(
+    rdms = read_rdms(
         options.source,
-        options.target,
         stimuli=read_ids(options.stimuli),
         metric=options.metric,
         names=read_ids(options.names),
         order=options.order,
     )
+    if options.drop_standard_errors:
+        rdms = rdms.drop_vars("standard_error", errors="ignore")
+    elif "standard_error" in rdms.coords and options.target.suffix != ".nc":
+        raise ValueError(
+            f"{options.source} has standard errors, and {options.target.suffix} files have no place for them; convert "
+            "to .nc, or leave them out with --drop-standard-errors"
+        )
+    write_rdms(rdms, options.target)
     print(describe_as_text(options.target))
     return 0
 

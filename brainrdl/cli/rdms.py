@@ -71,7 +71,8 @@ def _add_fmri(sources: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         action="append",
         required=True,
         metavar="NAME=MASK",
-        help="a region and its mask image, once per region; {subject} in the path stands for the subject",
+        help="a region and its mask image, once per region; the path is relative to where you are, and {subject} in it "
+        "stands for the subject",
     )
     add("--subjects", type=names, metavar="A,B", help="labels without sub- (default: all)")
     add("--derivatives", default="derivatives", metavar="DIR", help="below BIDS_DIR (default: derivatives)")
@@ -95,7 +96,13 @@ def _add_fmri(sources: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     add("--resample", action="store_true", help="bring masks of another grid onto the images'")
     add("--allow-missing", action="store_true", help="leave pairs that no two runs share as missing")
     add("--dry-run", action="store_true", help="say what was found, and stop")
-    add("-o", "--out", type=Path, metavar="FILE.nc", help="netCDF; its report is the .html beside it")
+    add(
+        "-o",
+        "--out",
+        type=Path,
+        metavar="FILE.nc",
+        help="netCDF; its report is the .html beside it, and what resuming needs stays in FILE.parts",
+    )
 
 
 def _fmri(options: argparse.Namespace, arguments: Sequence[str]) -> int:

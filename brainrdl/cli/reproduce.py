@@ -53,7 +53,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
 
 def _add_options(parser: argparse.ArgumentParser, study: Study) -> None:
     add = parser.add_argument
-    add("--out", type=Path, metavar="DIR", help="where everything is left; a study found there is gone on with")
+    add("--out", type=Path, metavar="DIR", help="needed: where everything is left; a study found there is gone on with")
     add("--data-dir", type=Path, metavar="DIR", help="folder with the data (default: $BRAINRDL_DATA)")
     add("--download", action="store_true", help="fetch missing data files")
     add("--seeds", type=int, metavar="N", help="seeds 0 … N−1 (default: 3)")
