@@ -11,7 +11,7 @@ nilearn's own fetcher, which brings scans and masks but no BIDS names:
     # cut haxby.func[0] into its 12 runs (nilearn.image.index_img) and the labels into events (onset, duration,
     # trial_type, from 2.5 s per scan), then
     fit = rdl.fmri.fit_patterns(runs, events, haxby.mask_vt[0], t_r=2.5)
-    rdms = rdl.fmri.crossnobis(fit["patterns"], rdl.fmri.fit_precision(fit))
+    rdms = rdl.fmri.crossnobis(fit["patterns"].rename("VT"), rdl.fmri.fit_precision(fit))  # the RDM's label is VT
 """
 
 import argparse
@@ -23,8 +23,6 @@ import torch
 from torch import nn
 
 import brainrdl as rdl
-from brainrdl.fmri.command import make_rdms, read_rdms_file
-from brainrdl.labelled import condense
 
 
 def plant(n_categories: int, per_category: int) -> tuple[list[str], np.ndarray]:
@@ -59,8 +57,9 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
     masks = rdl.fmri.simulate_bids(
         out / "bids", truth, simulation=rdl.fmri.Simulation(subjects=1, runs=options.runs, repeats=1)
     )
-    make_rdms(out / "bids", "sim", masks, out / "rdms.nc", log=lambda _line: None)
-    measured = rdl.select_stimuli(read_rdms_file(out / "rdms.nc"), ids)
+    # the command line does the same: brainrdl rdms fmri OUT/bids --task sim --roi IT=MASK -o OUT/rdms.nc
+    measured = rdl.select_stimuli(rdl.fmri.rdms_from_bids(out / "bids", "sim", masks), ids)
+    rdl.write_rdms(measured, out / "rdms.nc")
 
     torch.manual_seed(0)
     images = torch.rand(len(ids), 3, 8, 8)
@@ -71,7 +70,7 @@ def main(arguments: list[str] | None = None) -> dict[str, float]:
         None, stimuli=rdl.StimulusSet.from_arrays(images, ids), epochs=options.epochs
     )
     found = {
-        "measured RDM": float(np.corrcoef(condense(measured)[0], planted)[0, 1]),
+        "measured RDM": float(np.corrcoef(rdl.to_condensed(torch.from_numpy(measured.values[0])), planted)[0, 1]),
         "student before": before,
         "student after": likeness(student, images, planted),
     }

@@ -63,8 +63,8 @@ def _arms() -> tuple[Arm, ...]:
     """What is drawn to the teacher has a readout on top, and so its control has one too."""
     shared = {arm.name: arm for arm in paper_arms(*_RATES)}
     shared |= {name: replace(shared[name], network="readout", baseline="plain_readout") for name in _ON_READOUT}
-    # under a learning rate of 1 what MNIST bears is too much: with a briefly trained teacher RDL's features grew without
-    # bound at .3, and deep supervision's collapsed at 1
+    # under a learning rate of 1 what MNIST bears is too much: with a briefly trained teacher RDL's features grew
+    # without bound at .3, and deep supervision's collapsed at 1
     lighter: tuple[Setting, ...] = tuple({"alpha0": alpha0} for alpha0 in (0.1, 0.03, 0.3, 0.01))
     shared |= {name: replace(shared[name], candidates=lighter) for name in ("rdl", "deep_supervision")}
     finetuning = replace(
