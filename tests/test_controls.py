@@ -258,7 +258,7 @@ def test_dealt_folds_do_not_depend_on_the_order_of_the_stimuli():
     target = rdl.label_rdms(rng.random((1, 91)), ids, ["IT"], "undeclared")
     first = rdl.fit_rdms(models, target, 3)
     shuffled = [rdl.select_stimuli(rdms, list(rng.permutation(ids))) for rdms in (models, target)]
-    for a, b in zip(first, rdl.fit_rdms(*shuffled, np.int64(3)), strict=True):  # type: ignore[arg-type]
+    for a, b in zip(first, rdl.fit_rdms(*shuffled, np.int64(3)), strict=True):
         assert a.equals(b)
     assert first.scores.index.tolist() == [0, 1, 2]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from brainrdl.cli._parsing import add_what_a_file_lacks, names, read_ids
 from brainrdl.comparisons import METHODS
 from brainrdl.exchange import read_rdms
+from brainrdl.exchange.files import check_place
 from brainrdl.model_comparison import compare_models
 
 
@@ -45,6 +46,8 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     contrasts = options.contrast
     if contrasts is not None and (odd := [pair for pair in contrasts if len(pair) != 2]):
         raise ValueError(f"--contrast takes two models as X,Y, got {','.join(odd[0])!r}")
+    if options.out is not None:
+        check_place(options.out, folder=True)
     ids, order = read_ids(options.stimuli), options.order
     models = [read_rdms(path, stimuli=ids, metric=options.metric, order=order) for path in options.models]
     data = read_rdms(options.data, stimuli=ids, metric=options.metric, names=read_ids(options.names), order=order)

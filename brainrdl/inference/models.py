@@ -230,7 +230,7 @@ def _tested(resamples: Resamples, weights: np.ndarray, level: float) -> dict[str
     used = weights != 0
     estimate = float(resamples.estimate[used] @ weights[used])
     # two columns that never vary are told by no draw to differ or not
-    se = resamples.standard_error(weights) if any(map(resamples.varies, np.flatnonzero(used))) else np.nan
+    se = resamples.standard_error(weights) if any(map(resamples.varies, np.flatnonzero(used).tolist())) else np.nan
     degrees = resamples.degrees_of_freedom
     half = float(stats.t.ppf((1 + level) / 2, degrees)) * se
     p = 2 * float(stats.t.sf(abs(estimate) / se, degrees)) if se > 0 else np.nan
