@@ -23,12 +23,21 @@ from brainrdl.features import Recorder
 from brainrdl.ids import name_some
 from brainrdl.stimuli import StimulusSet
 
+_SAMPLE = 4096
+
 
 class Layer(NamedTuple):
     """One layer's answer to one stimulus."""
 
     n_units: int
     dtype: torch.dtype
+    sample: Tensor | None = None
+    """Some of its units' answers to the first stimulus alone."""
+
+    def sampled(self, answer: Tensor) -> Tensor:
+        """The units of one stimulus's answer that `sample` holds."""
+        # a copy: an in-place operation behind the layer would change what it answered
+        return answer.detach().flatten()[:: 1 + self.n_units // _SAMPLE].cpu().clone()
 
 
 class Block(NamedTuple):
@@ -88,15 +97,31 @@ class Run(NamedTuple):
                 size = len(images)
                 ran: set[str] = set()
                 with torch.no_grad():
-                    self.model(images.to(self.device))
+                    self._show(images)
                 for layer in keep:
                     if layer not in ran:
-                        raise RuntimeError(
+                        raise ValueError(
                             f"layer {layer!r} did not run when the model did; name a layer that its forward calls"
                         )
-                recorder.features()  # raises where a layer ran more than once
+                try:
+                    recorder.features()
+                except RuntimeError as error:  # a layer ran more than once
+                    raise ValueError(str(error)) from error
                 yield size
                 first += size
+
+    def _show(self, images: Tensor) -> None:
+        try:
+            self.model(images.to(self.device))
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            own = next((f" with weights of {value.dtype}" for value in self.model.parameters()), "")
+            raise ValueError(
+                f"{type(self.model).__name__}{own} does not take the stimuli, {images.dtype} of shape "
+                f"{tuple(images.shape)}: {str(error).strip().splitlines()[0]}; give stimuli of the type, channels and "
+                "size that the model expects"
+            ) from error
 
 
 def measure_layers(run: Run, layers: Iterable[str]) -> dict[str, Layer]:
@@ -110,7 +135,8 @@ def measure_layers(run: Run, layers: Iterable[str]) -> dict[str, Layer]:
                     f"layer {layer!r} answers with {answer.dtype} of shape {tuple(answer.shape)}; distances need real "
                     "numbers, and at least one unit"
                 )
-            sizes[layer] = Layer(prod(answer.shape[1:]), answer.dtype)
+            found = Layer(prod(answer.shape[1:]), answer.dtype)
+            sizes[layer] = found._replace(sample=found.sampled(answer))
 
         return keep
 
@@ -284,6 +310,8 @@ class Activations:
                     f"layer {layer!r} answers with NaN or infinite values to stimuli {name_some(ids)}; distances need "
                     "finite patterns: drop these stimuli, or look for the weights or the image that made them"
                 )
+            if first == 0:
+                self._check_alone(layer, rows[0])
             here = slice(first, first + len(rows))
             found.without[here] = undefined(rows, self._metric)
             if self._metric == "correlation":
@@ -292,6 +320,22 @@ class Activations:
                 self._store.put(block, first, rows[:, block.start : block.stop])
 
         return keep
+
+    def _check_alone(self, layer: str, answer: Tensor) -> None:
+        """Refuse a layer whose answer to the first stimulus is another within its batch than alone."""
+        known = self._layers[layer]
+        if known.sample is None or not known.dtype.is_floating_point:
+            return
+        alone, batched = known.sample.double(), known.sampled(answer).double()
+        off = float((alone - batched).abs().max() / alone.abs().max().clamp_min(torch.finfo(torch.float64).tiny))
+        # other batch sizes sum in another order, on a GPU with TF32's ten bits
+        rounding = torch.finfo(known.dtype).eps if self._run.device.type == "cpu" else 2.0**-10
+        if off > max(1e-3, 16 * rounding, 16 * torch.finfo(known.dtype).eps):
+            raise ValueError(
+                f"layer {layer!r} answers stimulus {self._run.stimuli.ids[0]!r} alone otherwise than in its batch, by "
+                f"{off:.2g} of its largest answer: it depends on the other stimuli or on chance, as BatchNorm without "
+                "running statistics does, or dropout that is on in eval mode; RDMs need answers that do not"
+            )
 
     def _describe(self, number: int, what: str) -> str:
         return f"pass {number + 1} of {len(self._passes)}, {what}"

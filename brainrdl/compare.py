@@ -10,7 +10,7 @@ from torch import Tensor
 
 from brainrdl._triangles import condensed
 from brainrdl.comparisons import PARTIAL, WHITENED, Comparison, Options, check_method
-from brainrdl.ids import find_ids, name_some
+from brainrdl.ids import check_ids, find_ids, name_some
 from brainrdl.labelled import check_rdms
 
 Join = Literal["exact", "intersect"]
@@ -146,6 +146,10 @@ class Joined(NamedTuple):
     ids: tuple[str, ...]
     left_out: dict[str, int]
 
+    def by_name(self) -> "Joined":
+        """The same with `ids` in alphabetical order, for draws that do not depend on the order of the stimuli."""
+        return self._replace(ids=tuple(sorted(self.ids)))
+
     def condensed(self, name: str, rdms: slice = slice(None), out: np.ndarray | None = None) -> np.ndarray:
         """The upper triangles (rdms, pairs) of one of the arrays, or some of its RDMs, in the order of `ids`."""
         values = self.rdms[name].values[rdms]
@@ -220,7 +224,7 @@ def _covariance(sigma_k: np.ndarray | xr.DataArray, a: xr.DataArray, ids: Sequen
                 "('stimulus', 'stimulus_') with the ids as coordinates"
             )
         values = sigma_k.transpose(*sorted(str(dim) for dim in sigma_k.dims)).values
-        axes = [sigma_k[dim].values.tolist() for dim in sorted(str(dim) for dim in sigma_k.dims)]
+        axes = [check_ids(sigma_k[dim], f"coordinate {dim!r} of sigma_k") for dim in sorted(map(str, sigma_k.dims))]
     else:
         values = np.asarray(sigma_k)
         n = a.sizes["stimulus"]

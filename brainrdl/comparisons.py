@@ -30,6 +30,7 @@ _RANKED = ("spearman", "rho-a")
 _KENDALL = ("tau-a", "tau-b")
 _ROUNDING = 1e-13
 _CANCELLED = 1e-6
+_LARGEST = 1e100
 
 
 class Options(NamedTuple):
@@ -154,6 +155,14 @@ def _centred(rdms: Tensor) -> Tensor:
     return deviations.masked_fill(constant, 0.0)
 
 
+def _in_range(rdms: Tensor) -> Tensor:
+    """Rows whose squares float64 could not hold, divided by their largest; all others as they are."""
+    low, high = torch.aminmax(rdms, dim=1, keepdim=True)
+    size = torch.maximum(low.abs(), high.abs())
+    extreme = (size > _LARGEST) | ((size < 1 / _LARGEST) & (size > 0))
+    return rdms / torch.where(extreme, size, 1.0) if extreme.any() else rdms
+
+
 def _by_measured(rdms: Tensor) -> Sequence[tuple[Tensor, Tensor]]:
     """Rows that have the same pairs measured, with these pairs."""
     # a sum is NaN where any summand is: one pass, and no copy, where nothing is missing
@@ -202,7 +211,8 @@ class _Block:
         return self._features(a, self.options.projected[0]) @ self.features.T
 
     def _taken(self, rdms: Tensor) -> Tensor:
-        return (rdms if self.complete else rdms[:, self.measured]).double()
+        taken = (rdms if self.complete else rdms[:, self.measured]).double()
+        return taken if self.options.method == "mse" else _in_range(taken)
 
     def _products(self, a: Tensor) -> Tensor:
         """a V⁻¹b / |a| from a as it is: its mean is taken out of the products, which spares copies of a."""

@@ -10,7 +10,7 @@ import xarray as xr
 from brainrdl._triangles import condensed, laid_out
 from brainrdl.compare import Join, join_rdms
 from brainrdl.comparisons import centred_features
-from brainrdl.ids import name_some
+from brainrdl.ids import check_ids, name_some
 from brainrdl.labelled import check_rdms, label_rdms
 
 Labels = Mapping[str, Hashable] | xr.DataArray
@@ -35,7 +35,7 @@ def category_rdm(labels: Labels, name: str = "category") -> xr.DataArray:
     Raises
     ------
     TypeError, ValueError
-        If labels come without ids, or there is a single category.
+        If labels come without ids, are missing (None, NaN), or there is a single category.
 
     Examples
     --------
@@ -45,7 +45,9 @@ def category_rdm(labels: Labels, name: str = "category") -> xr.DataArray:
            [0., 0., 1.],
            [1., 1., 0.]])
     """
-    of = _labels(labels)
+    of = read_labels(labels)
+    if not of:
+        raise ValueError("labels names no stimuli; give a category for each of at least two")
     codes = _codes(list(of.values()))
     if codes.max() == 0:
         raise ValueError(
@@ -76,7 +78,8 @@ def remove_block_means(rdms: xr.DataArray, labels: Labels) -> xr.DataArray:
     Raises
     ------
     TypeError, ValueError
-        If a stimulus has no label, there are standard errors (which do not follow), or `rdms` is no labelled RDM.
+        If a stimulus has no label (or None, NaN), there are standard errors (which do not follow), or `rdms` is no
+        labelled RDM.
 
     Examples
     --------
@@ -92,7 +95,7 @@ def remove_block_means(rdms: xr.DataArray, labels: Labels) -> xr.DataArray:
             "standard errors do not say how sure a difference from a block's mean is; leave them out: "
             "rdms.drop_vars('standard_error')"
         )
-    of = _labels(labels)
+    of = read_labels(labels)
     ids = rdms["stimulus"].values.tolist()
     lacking = [stimulus for stimulus in ids if stimulus not in of]
     if lacking:
@@ -192,16 +195,39 @@ def _subsets(names: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
         yield from combinations(names, size)
 
 
-def _labels(labels: Labels) -> dict[str, Hashable]:
+def read_labels(labels: Labels, field: str = "labels") -> dict[str, Hashable]:
+    """Return the category of each stimulus; `field` is what to call the labels in an error.
+
+    Raises
+    ------
+    TypeError
+        If labels come without ids, or one cannot be compared for equality with others (a list).
+    ValueError
+        If an id occurs twice, or a label is missing (None, NaN).
+    """
     if isinstance(labels, xr.DataArray):
         if labels.dims != ("stimulus",) or "stimulus" not in labels.coords:
-            raise ValueError(f"labels has dimensions {labels.dims}, expected ('stimulus',) with the ids as coordinate")
-        return dict(zip(labels["stimulus"].values.tolist(), labels.values.tolist(), strict=True))
-    if not isinstance(labels, Mapping):
+            raise ValueError(f"{field} has dimensions {labels.dims}, expected ('stimulus',) with the ids as coordinate")
+        ids = check_ids(labels["stimulus"], f"coordinate 'stimulus' of {field}")
+        of = dict(zip(ids, labels.values.tolist(), strict=True))
+    elif isinstance(labels, Mapping):
+        of = dict(labels)
+    else:
         raise TypeError(
-            f"labels is a {type(labels).__name__}, which has no stimulus ids; give a mapping: dict(zip(ids, labels))"
+            f"{field} is a {type(labels).__name__}, which has no stimulus ids; give a mapping: dict(zip(ids, labels))"
         )
-    return dict(labels)
+    for stimulus, label in of.items():
+        if not isinstance(label, Hashable):
+            raise TypeError(
+                f"{field} has {label!r} for {stimulus!r}, of type {type(label).__name__}; expected a string or a number"
+            )
+    lacking = [stimulus for stimulus, label in of.items() if pd.api.types.is_scalar(label) and pd.isna(label)]
+    if lacking:
+        raise ValueError(
+            f"{field} has a missing label (None or NaN) for {len(lacking)} of {len(of)} stimuli: {name_some(lacking)}; "
+            "leave these stimuli out, or give them a category"
+        )
+    return of
 
 
 def _codes(labels: list[Hashable]) -> np.ndarray:

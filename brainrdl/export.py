@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from brainrdl._activations import Activations, Layer, Run, disk_room, measure_layers, plan_passes
 from brainrdl._configuration import DIGEST, digest
 from brainrdl._exact import fill_distances, mirror
+from brainrdl._numbers import whole_number
 from brainrdl.distances import check_metric
 from brainrdl.ids import check_ids, name_some
 from brainrdl.labelled import DIMS
@@ -50,7 +51,8 @@ def layer_rdms(
     metric : {"mse", "sqeuclidean", "euclidean", "correlation", "cosine"}
         As in `rdm`. Distances are computed in float64; those of near-duplicates from the differences of their patterns.
     batch_size : int
-        Stimuli in one forward pass. The result does not depend on it beyond the rounding of the network's own answers.
+        Stimuli in one forward pass. The result does not depend on it beyond the rounding of the network's own answers:
+        a layer that answers the first stimulus alone otherwise than in its batch is refused.
     device : device, optional
         Where to run; where the model's parameters are if absent.
     max_memory : int
@@ -69,13 +71,12 @@ def layer_rdms(
     Raises
     ------
     TypeError
-        If `stimuli` is no StimulusSet.
+        If `model` is no module, `stimuli` no StimulusSet, or `batch_size` no whole number.
     ValueError
         If a layer is unknown (with near matches), is named twice, answers with no tensor or with values that are not
-        finite; if all of its patterns lack a direction; if `max_memory` or `batch_size` is too small, the metric
-        unknown, or there are fewer than two stimuli.
-    RuntimeError
-        If a layer did not run, or ran more than once, in a forward pass.
+        finite; if it did not run, or ran more than once, in a forward pass; if its answers depend on the batch or on
+        chance; if all of its patterns lack a direction; if `max_memory` or `batch_size` is too small, the metric or
+        the device unknown, the model does not take the stimuli, or there are fewer than two of them.
 
     Warns
     -----
@@ -92,6 +93,8 @@ def layer_rdms(
     (2, ['1', '2'], 'euclidean')
     """
     check_metric(metric)
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"model is a {type(model).__name__}, expected a torch.nn.Module, whose layers have names")
     if not isinstance(stimuli, StimulusSet):
         raise TypeError(
             f"stimuli is a {type(stimuli).__name__}, expected a StimulusSet, whose ids label the RDM: "
@@ -100,8 +103,7 @@ def layer_rdms(
     n = len(stimuli)
     if n < 2:
         raise ValueError(f"an RDM needs at least 2 stimuli, got {n}")
-    if batch_size < 1:
-        raise ValueError(f"batch_size is {batch_size}; expected at least 1")
+    batch_size = whole_number(batch_size, "batch_size", at_least=1)
     names = check_ids(layers, "layers")
     if not names:
         raise ValueError("layers is empty; list_layers(model) names those there are")
@@ -192,13 +194,24 @@ def _divide(max_memory: int, n: int, layers: dict[str, Layer]) -> tuple[int, int
     return width, rest - width * unit
 
 
+def _device(name: str | torch.device) -> torch.device:
+    """The device, if it is there."""
+    try:
+        device = torch.device(name)
+    except (RuntimeError, TypeError) as error:
+        raise ValueError(f"device is {name!r}, which torch does not know; expected cpu, cuda, cuda:1, …") from error
+    if device.type == "cuda" and (device.index or 0) >= (there := torch.cuda.device_count()):
+        raise ValueError(f"device is {str(name)!r}, but torch finds {there} CUDA devices here; take another, or cpu")
+    return device
+
+
 @contextmanager
 def _evaluating(model: nn.Module, device: str | torch.device | None) -> Iterator[torch.device]:
     """The model in eval mode on a device, and back as it was; yields the device."""
     modes = {module: module.training for module in model.modules()}
     homes = {value.device for value in (*model.parameters(), *model.buffers())}
     home = next(iter(homes), torch.device("cpu"))
-    place = home if device is None else torch.device(device)
+    place = home if device is None else _device(device)
     if device is not None and len(homes) > 1:
         raise ValueError(
             f"the model lies on several devices ({', '.join(sorted(map(str, homes)))}), and would be moved to {place}; "

@@ -1,5 +1,6 @@
 """Non-negative mixtures of model RDMs, fitted on some stimuli and scored on others."""
 
+import operator
 from collections.abc import Hashable, Mapping
 from typing import NamedTuple
 
@@ -9,8 +10,10 @@ import torch
 import xarray as xr
 from scipy.optimize import nnls
 
+from brainrdl._numbers import whole_number
 from brainrdl.compare import Join, join_rdms
 from brainrdl.comparisons import Options, check_method, features, similarities
+from brainrdl.controls import read_labels
 from brainrdl.ids import name_some
 
 
@@ -55,7 +58,8 @@ def fit_rdms(
     target : DataArray (rdm, stimulus, stimulus_)
         RDMs to predict, such as those of several subjects. NaN is an unmeasured pair.
     folds : int or mapping of str
-        Stimulus id → the fold in which it is held out; a number deals the stimuli into that many folds at random.
+        Stimulus id → the fold in which it is held out; a number deals the stimuli into that many folds at random,
+        in whatever order they come.
     method : str
         As in `compare_rdms`, but for ``mse``. Least squares is that of the distances, with a free intercept for all
         methods but the cosines, whitened for the whitened methods; the score is the method's.
@@ -92,18 +96,20 @@ def fit_rdms(
     if method == "mse":
         raise ValueError("fit_rdms scores by a method that ignores the scale, not 'mse'; take corr or cosine")
     joined = join_rdms({"models": models, "target": target}, join=join)
+    fold_of = _folds(folds, joined.ids, whole_number(seed, "seed"))
+    names = list(dict.fromkeys(fold_of.values()))
+    joined = joined.by_name()
+    held = [fold_of[stimulus] for stimulus in joined.ids]
     mixed, targets = joined.condensed("models"), joined.condensed("target")
     missing = np.isnan(mixed).any(axis=1)
     if missing.any():
-        names = joined.rdms["models"]["rdm"].values[missing].tolist()
-        raise ValueError(f"model RDMs must be complete, but pairs are missing in {name_some(names)}")
-    fold_of = _folds(folds, joined.ids, seed)
+        holed = joined.rdms["models"]["rdm"].values[missing].tolist()
+        raise ValueError(f"model RDMs must be complete, but pairs are missing in {name_some(holed)}")
     i, j = np.triu_indices(len(joined.ids), 1)
     options = Options(method)
     scores, weights, pairs = [], [], []
-    names = list(dict.fromkeys(fold_of))
     for name in names:
-        held_out = np.array([fold == name for fold in fold_of])
+        held_out = np.array([fold == name for fold in held])
         if min(held_out.sum(), (~held_out).sum()) < 3:
             raise ValueError(
                 f"fold {name!r} holds out {held_out.sum()} of {len(held_out)} stimuli; at least 3 must be held out and "
@@ -149,16 +155,24 @@ def _pooled(rdms: np.ndarray, method: str) -> np.ndarray:
     return pooled
 
 
-def _folds(folds: int | Mapping[str, Hashable], ids: tuple[str, ...], seed: int) -> list[Hashable]:
+def _folds(folds: int | Mapping[str, Hashable], ids: tuple[str, ...], seed: int) -> dict[str, Hashable]:
+    """The fold of each stimulus: the folds of a mapping in the stimuli's order, dealt ones by number."""
     if isinstance(folds, Mapping):
-        lacking = [stimulus for stimulus in ids if stimulus not in folds]
+        of = read_labels(folds, "folds")
+        lacking = [stimulus for stimulus in ids if stimulus not in of]
         if lacking:
             raise ValueError(f"folds has no fold for {len(lacking)} of {len(ids)} stimuli: {name_some(lacking)}")
-        return [folds[stimulus] for stimulus in ids]
-    if isinstance(folds, bool) or not isinstance(folds, int):
-        raise TypeError(f"folds is a {type(folds).__name__}; expected a number, or a mapping of stimulus id → fold")
+        return {stimulus: of[stimulus] for stimulus in ids}
+    try:
+        if isinstance(folds, bool):
+            raise TypeError
+        folds = operator.index(folds)
+    except TypeError:
+        raise TypeError(
+            f"folds is a {type(folds).__name__}; expected a number, or a mapping of stimulus id → fold"
+        ) from None
     if folds < 2:
         raise ValueError(f"folds is {folds}; at least 2 are needed")
     # dealt like cards, so that sizes differ by one at most
-    dealt = np.random.default_rng(seed).permutation(np.arange(len(ids)) % folds)
-    return list(dealt.tolist())
+    dealt = np.random.default_rng(seed).permutation(np.arange(len(ids)) % folds).tolist()
+    return dict(sorted(zip(sorted(ids), dealt, strict=True), key=lambda pair: pair[1]))

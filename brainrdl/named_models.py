@@ -1,6 +1,7 @@
 """Networks by name, as the command line takes them: ``torchvision:resnet18`` or ``package.module:factory``."""
 
 import importlib
+import inspect
 import json
 import os
 import pickle
@@ -57,11 +58,9 @@ def load_named_model(name: str, weights: str | os.PathLike[str] | None = None) -
     ------
     ValueError
         If there is no such model, module, function or name of weights; if the file holds no state_dict, or that of
-        another architecture.
+        another architecture; if the function needs arguments, or returns no network.
     FileNotFoundError
         If there is no such file.
-    TypeError
-        If the function returns no network.
 
     Examples
     --------
@@ -71,14 +70,14 @@ def load_named_model(name: str, weights: str | os.PathLike[str] | None = None) -
     ('ResNet', 'none loaded')
     """
     source, separator, what = name.partition(":")
-    if not (separator and source and what):
+    if not (separator and source and what) or source.startswith("."):
         raise ValueError(f"model {name!r} is no name of a model; expected torchvision:NAME or package.module:factory")
     if source == "torchvision":
         return _from_torchvision(what, weights)
     made = _factory(name, source, what)()
     model, transform = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if not isinstance(model, nn.Module):
-        raise TypeError(
+        raise ValueError(
             f"{name} returned a {type(model).__name__}; expected a torch module, or a module and its transform"
         )
     if weights is None:
@@ -255,7 +254,13 @@ def _factory(name: str, module_name: str, function: str) -> Callable[[], Any]:
     made = getattr(module, function, None)
     if not callable(made):
         near = did_you_mean(function, [known for known in vars(module) if not known.startswith("_")])
-        raise ValueError(f"{module.__file__} has no function {function!r}{near}")
+        raise ValueError(f"{getattr(module, '__file__', module_name)} has no function {function!r}{near}")
+    try:
+        inspect.signature(made).bind()
+    except TypeError as error:
+        raise ValueError(f"{name} cannot be called without arguments ({error}); name a function that can") from error
+    except ValueError:  # written in C, and does not tell
+        pass
     factory: Callable[[], Any] = made
     return factory
 

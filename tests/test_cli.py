@@ -89,7 +89,7 @@ def test_compare_gives_a_file_only_what_it_lacks(tmp_path: Path, capsys: pytest.
     assert "v1" in capsys.readouterr().out
     out = tmp_path / "ids.txt"
     message = failed(capsys, "compare", tmp_path / "models.mat", tmp_path / "brains.nc", "-o", out)
-    assert message == f"brainrdl: --out is a folder, and {out} is a file; name another place"
+    assert message == f"brainrdl: {out} is a file; expected a folder, or a new name for one"
 
 
 def test_what_a_file_lacks_is_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -203,3 +203,41 @@ def test_rdms_fmri(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(*arguments, "-o", tmp_path / "rdms.nc") == 0
     assert rdl.read_rdms(tmp_path / "rdms.nc").attrs["metric"] == "crossnobis"
     assert (tmp_path / "rdms.html").exists()
+
+
+def twice() -> nn.Module:
+    """A network one of whose layers runs twice."""
+    layer = nn.ReLU()
+    return nn.Sequential(layer, nn.Conv2d(3, 2, 3), layer)
+
+
+def test_what_a_user_can_mend_is_told_in_one_line(
+    tmp_path: Path, images: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    network = ("rdms", "network", "--stimuli", images, "-o", tmp_path / "out.nc")
+    assert failed(capsys, *network, "--model", "test_cli:twice", "--layers", "0") == (
+        "brainrdl: layer '0' ran 2 times in one forward pass, so that its features are ambiguous; give each use a "
+        "module of its own, or name a layer behind it"
+    )
+    assert failed(capsys, *network, "--model", "test_cli:tiny", "--layers", "0", "--device", "gpu") == (
+        "brainrdl: device is 'gpu', which torch does not know; expected cpu, cuda, cuda:1, …"
+    )
+    assert failed(capsys, *network, "--model", "os:getcwd", "--layers", "0") == (
+        "brainrdl: os:getcwd returned a str; expected a torch module, or a module and its transform"
+    )
+    source = tmp_path / "text.npz"
+    np.savez(source, rdm=np.array(["1", "2", "3"]), stimuli_name=np.array(list("abc")), layer_name=np.array("IT"))
+    assert failed(capsys, "convert", source, tmp_path / "out.nc", "--metric", "mse") == (
+        f"brainrdl: {source}: the distances are of type <U1; expected real numbers"
+    )
+
+
+def test_the_place_of_results_is_checked_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "file"
+    file.write_text("kept", encoding="utf-8")
+    message = f"brainrdl: {file} is a file; expected a folder, or a new name for one"
+    assert failed(capsys, "compare", tmp_path / "none.nc", tmp_path / "none.nc", "--out", file) == message
+    message = f"brainrdl: {tmp_path} is a folder; expected the path of a file in it"
+    arguments = ("rdms", "network", "--model", "none:none", "--stimuli", tmp_path, "--layers", "0")
+    assert failed(capsys, *arguments, "-o", tmp_path) == message

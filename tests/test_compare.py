@@ -339,3 +339,21 @@ def test_controls_are_refused_where_they_mean_nothing():
     assert str(error.value) == (
         "controls are not defined for 'tau-a'; choose one of: cosine, corr, cosine_cov, corr_cov, spearman"
     )
+
+
+@pytest.mark.parametrize("method", [method for method in METHODS if method != "mse"])
+@pytest.mark.parametrize("scale", [1e-200, 1e200])
+def test_distances_of_any_magnitude(method, scale):
+    rng = np.random.default_rng(0)
+    a, b = (rdl.label_rdms(rng.random((2, 28)), list("abcdefgh"), ["x", "y"], "undeclared") for _ in range(2))
+    expected = rdl.compare_rdms(a, b, method)
+    for first, second in ((a * scale, b), (a, b * scale), (a * scale, b / scale)):
+        np.testing.assert_allclose(rdl.compare_rdms(first, second, method), expected, rtol=1e-12, atol=1e-14)
+
+
+def test_covariances_of_a_stimulus_named_twice():
+    rdms = rdl.label_rdms(np.ones((1, 6)), list("abcd"), ["x"], "undeclared")
+    sigma = xr.DataArray(np.ones(5), dims=("stimulus",), coords={"stimulus": list("abcda")})
+    with pytest.raises(ValueError) as raised:
+        rdl.compare_rdms(rdms, rdms, "corr_cov", sigma_k=sigma)
+    assert str(raised.value) == "coordinate 'stimulus' of sigma_k must be unique, but these occur more than once: 'a'"

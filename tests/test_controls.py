@@ -87,7 +87,7 @@ def test_labels_are_found_by_id():
         (
             lambda: rdl.fit_rdms(rdms_of(), rdms_of(), 6),
             ValueError,
-            "fold 3 holds out 2 of 12 stimuli; at least 3 must be held out and 3 left to fit",
+            "fold 0 holds out 2 of 12 stimuli; at least 3 must be held out and 3 left to fit",
         ),
         (lambda: rdl.fit_rdms(rdms_of(), rdms_of(), 1), ValueError, "folds is 1; at least 2 are needed"),
         (
@@ -220,3 +220,49 @@ def test_a_mixture_of_categories_predicts_held_out_pairs_of_human_it():
     fit = rdl.fit_rdms(rdl.concat_rdms([animacy, six]), rdl.average_rdms(human_it()), 2)
     assert 0.5 < fit.scores.mean().item() < 0.7
     assert (fit.weights > 0).all(axis=None)
+
+
+def two_by_name():
+    ids = list("abcdef")
+    return rdl.label_rdms(np.random.default_rng(0).random((2, 15)), ids, ["x", "y"], "undeclared")
+
+
+def refused(error, message, function, *arguments, **options):
+    with pytest.raises(error) as raised:
+        function(*arguments, **options)
+    assert str(raised.value) == message
+
+
+def test_labels_that_say_nothing_are_refused():
+    twice = xr.DataArray(list("xyz"), dims=("stimulus",), coords={"stimulus": list("aba")})
+    message = "coordinate 'stimulus' of labels must be unique, but these occur more than once: 'a'"
+    refused(ValueError, message, rdl.category_rdm, twice)
+    for missing in (None, float("nan"), np.float64("nan")):
+        refused(
+            ValueError,
+            "labels has a missing label (None or NaN) for 1 of 3 stimuli: 'b'; leave these stimuli out, or give them "
+            "a category",
+            rdl.category_rdm,
+            {"a": "x", "b": missing, "c": "y"},
+        )
+    message = "labels has ['x'] for 'a', of type list; expected a string or a number"
+    refused(TypeError, message, rdl.category_rdm, {"a": ["x"], "b": ["y"]})
+    message = "labels names no stimuli; give a category for each of at least two"
+    refused(ValueError, message, rdl.category_rdm, {})
+
+
+def test_dealt_folds_do_not_depend_on_the_order_of_the_stimuli():
+    rng = np.random.default_rng(0)
+    ids = [f"s{k}" for k in range(14)]
+    models = rdl.label_rdms(rng.random((2, 91)), ids, ["x", "y"], "undeclared")
+    target = rdl.label_rdms(rng.random((1, 91)), ids, ["IT"], "undeclared")
+    first = rdl.fit_rdms(models, target, 3)
+    shuffled = [rdl.select_stimuli(rdms, list(rng.permutation(ids))) for rdms in (models, target)]
+    for a, b in zip(first, rdl.fit_rdms(*shuffled, np.int64(3)), strict=True):
+        assert a.equals(b)
+    assert first.scores.index.tolist() == [0, 1, 2]
+
+
+def test_seeds_are_not_negative():
+    rdms = two_by_name()
+    refused(ValueError, "seed must be at least 0, but is -1", rdl.fit_rdms, rdms, rdms, 2, seed=-1)

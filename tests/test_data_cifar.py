@@ -144,6 +144,10 @@ class TestLoading:
         for function in (load_cifar, cifar_checksums):
             with pytest.raises(ValueError, match=_exactly("there is no CIFAR-20; n_classes is 10 or 100")):
                 function(20)
+            for given, kind in ([10], "list"), ("10", "str"):
+                message = f"n_classes is {given!r}, of type {kind}; expected the number 10 or 100"
+                with pytest.raises(TypeError, match=_exactly(message)):
+                    function(given)
 
     @pytest.mark.parametrize("given", [True, False])
     def test_nothing_anywhere(self, given, tmp_path, empty_cache, monkeypatch):

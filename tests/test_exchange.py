@@ -146,8 +146,8 @@ def test_standard_errors_go_to_netcdf_only(tmp_path):
         path = tmp_path / f"rdms.{suffix}"
         with raises(
             ValueError,
-            f"{path}: {name} files have no place for standard errors; write netCDF, or leave them out: "
-            "rdms.drop_vars('standard_error')",
+            f"{path}: {name} files have no place for standard errors; write netCDF (.nc), which keeps them, or "
+            "leave them out in Python: rdms.drop_vars('standard_error')",
         ):
             rdl.write_rdms(rdms, path)
         assert not path.exists()

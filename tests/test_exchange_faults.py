@@ -113,16 +113,11 @@ def test_complex_and_string_values(tmp_path):
     for kind, values in (("complex128", square(1, 2, 3)[None] * 1j), ("<U3", square(1, 2, 3)[None].astype("<U3"))):
         path = tmp_path / "a.npz"
         net2brain(path, values)
-        with raises(
-            TypeError,
-            f"{path}: dissimilarities is of type {kind}; expected real numbers, with NaN where unmeasured",
-        ):
+        with raises(ValueError, f"{path}: the distances are of type {kind}; expected real numbers"):
             read(path)
     path = tmp_path / "a.mat"
     matlab(path, square(1, 2, 3)[None] * 1j)
-    with raises(
-        TypeError, f"{path}: dissimilarities is of type complex128; expected real numbers, with NaN where unmeasured"
-    ):
+    with raises(ValueError, f"{path}: the distances are of type complex128; expected real numbers"):
         read(path)
 
 
@@ -313,13 +308,13 @@ def test_a_truncated_table_is_never_taken_for_a_whole_one(tmp_path):
             assert rdl.read_rdms(path).identical(rdms)
             outcomes.add("whole")  # what was cut off is the empty end of the last row
         except ValueError as error:
-            outcomes.add(re.sub(r"'.*?'", "_", str(error).removeprefix(str(path))))
+            outcomes.add(re.sub(r"'.*?'|[1-5]", "_", str(error).removeprefix(str(path))))
     assert outcomes == {
         "whole",
         " is not a CSV table in UTF-8, or is cut off; write it again",
-        ": metrics differ, _ and _; keep one per file",
+        ": the row that ends in line _ has _ cells, the header 6; the file is cut off, or a comma is too many or "
+        "too few",
         ": stimuli _ and _ of RDM _ have no row; add one, with NaN where unmeasured",
-        ": the rows name _, which is not among the stimuli that its column _ lists; remove that column after editing",
     }
 
 
@@ -495,3 +490,150 @@ def test_damaged_labels_of_ours(tmp_path):
     np.savez(path, arr_0=square(1, 2, 3)[None], brainrdl=np.array('{"version": 2}'))
     with raises(ValueError, f"'brainrdl' of {path} is of version 2, this brainrdl reads 1; use a newer brainrdl"):
         rdl.read_rdms(path)
+
+
+# labels that are no text, and what else would be taken for something that it is not
+
+
+@pytest.mark.parametrize("kind", ["S5", object])
+def test_byte_strings_are_text(tmp_path, kind):
+    labels = np.array([label.encode() for label in IDS], dtype=kind)
+    netcdf(tmp_path / "a.nc", square(1, 2, 3)[None], labels)
+    assert rdl.read_rdms(tmp_path / "a.nc")["stimulus"].values.tolist() == IDS
+    if kind == "S5":
+        np.savez(tmp_path / "a.npz", rdm=np.array([1.0, 2, 3]), stimuli_name=labels, layer_name=np.array(b"IT"))
+        rdms = rdl.read_rdms(tmp_path / "a.npz", metric="mse")
+        assert (rdms["stimulus"].values.tolist(), rdms["rdm"].values.tolist()) == (IDS, ["IT"])
+
+
+def test_byte_strings_of_assemblies_and_coordinates_are_text(tmp_path):
+    ids = np.array([b"a", b"b", b"a"])
+    data = xr.DataArray(
+        np.arange(6.0).reshape(3, 2) ** 2,
+        dims=("presentation", "neuroid"),
+        coords={"stimulus_id": ("presentation", ids)},
+    )
+    data.to_dataset(name="data").to_netcdf(tmp_path / "a.nc", engine="h5netcdf")
+    assert rdl.read_rdms(tmp_path / "a.nc", metric="mse", names=["IT"])["stimulus"].values.tolist() == ["a", "b"]
+    rdms = one().assign_coords(roi=("rdm", np.array([b"IT"])))
+    rdms.to_netcdf(tmp_path / "b.nc", engine="h5netcdf")
+    assert rdl.read_rdms(tmp_path / "b.nc")["roi"].values.tolist() == ["IT"]
+
+
+def test_labels_that_are_numbers_with_a_point_are_refused(tmp_path):
+    path = tmp_path / "a.nc"
+    netcdf(path, square(1, 2, 3)[None], np.array([0.0, 0.5, 1.0]))
+    with raises(
+        ValueError,
+        f"{path}: coordinate 'stimulus' holds 0.0, of type float; expected strings, which alone are labels: convert "
+        "them where the file was made",
+    ):
+        rdl.read_rdms(path)
+    netcdf(path, square(1, 2, 3)[None], np.array([b"a", b"\xff", b"c"]))
+    with raises(
+        ValueError,
+        f"{path}: coordinate 'stimulus' holds b'\\xff', which is not UTF-8; write the file again in UTF-8",
+    ):
+        rdl.read_rdms(path)
+    netcdf(path, square(1, 2, 3)[None], np.array([1, 2, 3]))
+    assert rdl.read_rdms(path)["stimulus"].values.tolist() == ["1", "2", "3"]
+
+
+def test_tables_with_rows_of_another_length(tmp_path):
+    path = tmp_path / "a.csv"
+    head, rows = "rdm,stimulus,stimulus_,dissimilarity", ["IT,a,b,1", "IT,a,c,2", "IT,b,c,3"]
+    for row, n in (("IT,b,c", 3), ("IT,b,c,3,", 5)):
+        path.write_text("\n".join([head, *rows[:2], row]), encoding="utf-8")
+        with raises(
+            ValueError,
+            f"{path}: the row that ends in line 4 has {n} cells, the header 4; the file is cut off, or a comma is too "
+            "many or too few",
+        ):
+            rdl.read_rdms(path, metric="mse")
+    path.write_text("\n".join(f"{row}," for row in [head, *rows]), encoding="utf-8")
+    with raises(ValueError, f"{path} has a column without a name; give each column a name of its own"):
+        rdl.read_rdms(path, metric="mse")
+    path.write_text("\n".join([f"{head},rdm", *(f"{row},IT" for row in rows)]), encoding="utf-8")
+    with raises(ValueError, f"{path} has several columns named 'rdm'; give each column a name of its own"):
+        rdl.read_rdms(path, metric="mse")
+    path.write_text("\n".join([head, "IT,a,b,1_000", *rows[1:]]), encoding="utf-8")
+    with raises(ValueError, f"{path}: dissimilarity is '1_000'; expected a number, or nothing where unmeasured"):
+        rdl.read_rdms(path, metric="mse")
+    path.write_text("\ufeff" + "\n".join([head, *rows, ""]), encoding="utf-8")
+    assert rdl.read_rdms(path, metric="mse").values[0, 0].tolist() == [0, 1, 2]
+
+
+def test_npz_with_two_members_of_one_name(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, arr_0=square(1, 2, 3)[None])
+    with zipfile.ZipFile(path, "a") as archive, zipfile.ZipFile(path) as other:
+        archive.writestr("arr_0", other.read("arr_0.npy"))
+    with raises(
+        ValueError,
+        f"{path} has several members named 'arr_0', of which one would hide the others; write it again with one",
+    ):
+        read(path)
+
+
+def test_rsatoolbox_descriptors_of_another_shape(tmp_path):
+    path = tmp_path / "a.h5"
+
+    def refused(message, **changes):
+        rsatoolbox(path, **changes)
+        with raises(ValueError, message):
+            rdl.read_rdms(path)
+
+    ids = {"stimulus": np.array(IDS, dtype="S")}
+    damaged = "; the file is damaged: write it again"
+    refused(f"{path}: 'rdm_descriptors' is no group of descriptors{damaged}", rdm_descriptors=np.arange(3))
+    refused(f"{path}: 'descriptors' is no group of descriptors{damaged}", descriptors="none")
+    odd = (
+        f"the descriptor 'brainrdl' of {path} is damaged: it is not the JSON that write_rdms puts there; write the "
+        "file again"
+    )
+    refused(odd, descriptors={"brainrdl": '{"version": 1, "coords": []}'})
+    types = '{"version": 1, "coords": {"age": {"dims": "foo", "type": "int64"}}}'
+    refused(odd, descriptors={"brainrdl": types}, pattern_descriptors={**ids, "age": np.arange(3)})
+    refused(
+        f"{path} has a descriptor 'stimulus' that holds no single value each, so it cannot become a coordinate; "
+        "remove it",
+        pattern_descriptors={"stimulus": "abc"},
+    )
+    refused(
+        f"{path}: descriptor 'stimulus' holds b'\\xff', which is not UTF-8; write the file again in UTF-8",
+        pattern_descriptors={"stimulus": np.array([b"a", b"\xff", b"c"])},
+    )
+    refused(
+        f"{path}: the coordinate 'age' has 2 values along 'stimulus', expected 3",
+        pattern_descriptors={**ids, "age": np.arange(2)},
+    )
+
+
+def test_meadows_numbers_beyond_floats(tmp_path):
+    path = tmp_path / "a.json"
+    rdl.write_rdms(one(), path)
+    path.write_text(path.read_text(encoding="utf-8").replace("[0.2,", f"[{10**400},"), encoding="utf-8")
+    with raises(ValueError, f"{path}: 'rdm' holds a number beyond the range of float64; write the file again"):
+        rdl.read_rdms(path)
+
+
+def test_netcdf_read_as_matlab(tmp_path):
+    path = tmp_path / "a.nc"
+    rdl.write_rdms(one(), path)
+    with raises(
+        ValueError,
+        f"{path} holds no struct array with a field 'RDM', as the RSA toolbox writes them; its variables are "
+        "'rdm', 'stimulus', 'stimulus_', 'dissimilarity'",
+    ):
+        rdl.read_rdms(path, format="matlab")
+
+
+def test_places_where_no_file_can_be(tmp_path):
+    with raises(ValueError, f"{tmp_path} is a folder; expected the path of a file in it"):
+        rdl.write_rdms(one(), tmp_path, format="netcdf")
+    file = tmp_path / "file"
+    file.write_text("kept", encoding="utf-8")
+    path = file / "deeper" / "a.nc"
+    with raises(ValueError, f"{path} lies below {file}, which is a file; expected a folder"):
+        rdl.write_rdms(one(), path)
+    assert file.read_text(encoding="utf-8") == "kept"

@@ -220,13 +220,13 @@ class Odd(nn.Module):
         ("twcie", ValueError, "Odd has no layer 'twcie'; did you mean 'twice'?"),
         (
             "twice",
-            RuntimeError,
+            ValueError,
             "layer 'twice' ran 2 times in one forward pass, so that its features are ambiguous; give each use a module "
             "of its own, or name a layer behind it",
         ),
         (
             "never",
-            RuntimeError,
+            ValueError,
             "layer 'never' did not run when the model did; name a layer that its forward calls",
         ),
         (
@@ -271,7 +271,7 @@ def test_complex_answers_are_refused():
         ({"layers": "0"}, TypeError, "layers is one string, '0'; expected a sequence of strings: ['0']"),
         ({"layers": ["0", "0"]}, ValueError, "layers must be unique, but these occur more than once: '0'"),
         ({"layers": []}, ValueError, "layers is empty; list_layers(model) names those there are"),
-        ({"batch_size": 0}, ValueError, "batch_size is 0; expected at least 1"),
+        ({"batch_size": 0}, ValueError, "batch_size must be at least 1, but is 0"),
         (
             {"metric": "crossnobis"},
             ValueError,
@@ -376,3 +376,70 @@ def test_memory_stays_below_what_was_asked_for(metric):
     rdl.layer_rdms(model, many, ["1"], metric, batch_size=4, max_memory=64 * 2**20)
     # a forward pass of its own: four images' answers
     assert resident("VmHWM") - before < 64 * 2**20 + 4 * 4 * 1_228_800
+
+
+class OnBatch(nn.Module):
+    """Dropout that is on whatever the mode."""
+
+    def forward(self, x):
+        return nn.functional.dropout(x, 0.5)
+
+
+@pytest.mark.parametrize(
+    "odd", [OnBatch(), nn.BatchNorm2d(3, track_running_stats=False)], ids=["chance", "other stimuli"]
+)
+def test_layers_that_depend_on_the_batch_or_on_chance_are_refused(odd):
+    model = nn.Sequential(nn.Identity(), odd.double(), nn.Flatten())
+    assert rdl.layer_rdms(model, stimuli(), ["0"]).sizes["rdm"] == 1
+    with pytest.raises(ValueError) as raised:
+        rdl.layer_rdms(model, stimuli(), ["0", "1"])
+    assert re.sub(r"by [\d.e+-]+ of", "by … of", str(raised.value)) == (
+        "layer '1' answers stimulus 'stimulus-0' alone otherwise than in its batch, by … of its largest answer: it "
+        "depends on the other stimuli or on chance, as BatchNorm without running statistics does, or dropout that is "
+        "on in eval mode; RDMs need answers that do not"
+    )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_rounding_is_no_dependence_on_the_batch(dtype):
+    rdms = rdl.layer_rdms(network().to(dtype), stimuli(images().to(dtype)), ["0", "4"], batch_size=12)
+    assert np.isfinite(rdms.values).all()
+
+
+def test_stimuli_that_the_model_does_not_take():
+    start = "Sequential with weights of torch.float64 does not take the stimuli, "
+    end = "; give stimuli of the type, channels and size that the model expects"
+    for values, what in (
+        (images().float(), "torch.float32 of shape (1, 3, 8, 8)"),
+        ((images() * 50).to(torch.uint8), "torch.uint8 of shape (1, 3, 8, 8)"),
+        (images()[:, :1], "torch.float64 of shape (1, 1, 8, 8)"),
+    ):
+        with pytest.raises(ValueError) as raised:
+            rdl.layer_rdms(network(), stimuli(values), ["0"])
+        assert re.sub(r": .*; give", ": (torch's words); give", str(raised.value)) == (
+            f"{start}{what}: (torch's words){end}"
+        )
+
+
+@pytest.mark.parametrize(
+    ("model", "options", "error", "message"),
+    [
+        (images, {}, TypeError, "model is a function, expected a torch.nn.Module, whose layers have names"),
+        (None, {"batch_size": 2.5}, TypeError, "batch_size is 2.5; expected a whole number"),
+        (
+            None,
+            {"device": "gpu"},
+            ValueError,
+            "device is 'gpu', which torch does not know; expected cpu, cuda, cuda:1, …",
+        ),
+        (
+            None,
+            {"device": "cuda:99"},
+            ValueError,
+            f"device is 'cuda:99', but torch finds {torch.cuda.device_count()} CUDA devices here; take another, or cpu",
+        ),
+    ],
+)
+def test_models_batches_and_devices_that_are_none(model, options, error, message):
+    with raises(message, error):
+        rdl.layer_rdms(network() if model is None else model, stimuli(), ["0"], **options)

@@ -355,3 +355,62 @@ def test_permutation_refusals():
         with pytest.raises(ValueError) as error:
             permutation_test(a, rdms, **options)
         assert str(error.value) == message
+
+
+def test_three_stimuli_measure_no_uncertainty():
+    rng = np.random.default_rng(0)
+    models = rdl.label_rdms(rng.random((2, 3)), list("abc"), ["x", "y"], "undeclared")
+    data = rdl.label_rdms(rng.random((1, 3)), list("abc"), ["IT"], "undeclared")
+    scores = score_models(models, data, n_resamples=50)
+    assert scores.table["score"].notna().all()
+    assert scores.table.drop(columns="score").isna().all(axis=None)
+    assert scores.contrasts()[["se", "low", "high", "p"]].isna().all(axis=None)
+    assert scores.note == (
+        "1 subject is too few to speak of other subjects, which takes 8: intervals and tests speak of other stimuli, "
+        "for these subjects only; all usable resamples give one score to 'x', 'y', which says nothing of its "
+        "uncertainty: intervals and tests are NaN, and take more stimuli"
+    )
+
+
+def test_draws_do_not_depend_on_the_order_of_the_stimuli():
+    rng = np.random.default_rng(0)
+    ids = [f"s{k}" for k in range(11)]
+    a = rdl.label_rdms(rng.random((2, 55)), ids, ["x", "y"], "undeclared")
+    b = rdl.label_rdms(rng.random((1, 55)), ids, ["IT"], "undeclared")
+    moved = [rdl.select_stimuli(rdms, list(rng.permutation(ids))) for rdms in (a, b)]
+    first, second = (score_models(*rdms, n_resamples=50).table for rdms in ((a, b), moved))
+    np.testing.assert_allclose(first, second, rtol=1e-9, atol=1e-12)
+    tests = (permutation_test(*rdms, n_permutations=20) for rdms in ((a, b), moved))
+    np.testing.assert_allclose(*(test.null for test in tests), rtol=1e-9, atol=1e-12)
+
+
+def test_what_permutations_stay_within():
+    rng = np.random.default_rng(0)
+    a = rdl.label_rdms(rng.random((1, 15)), list("abcdef"), ["x"], "undeclared")
+    labels = dict(zip("abcdef", "uuvvww", strict=True))
+    array = xr.DataArray(list("uuvvww"), dims=("stimulus",), coords={"stimulus": list("abcdef")})
+    given, expected = (permutation_test(a, a, within=within, n_permutations=20) for within in (array, labels))
+    np.testing.assert_array_equal(given.null, expected.null)
+    for within, error, message in (
+        (
+            list("uuvvww"),
+            TypeError,
+            "within is a list, which has no stimulus ids; give a mapping: dict(zip(ids, labels))",
+        ),
+        (
+            {**labels, "a": None},
+            ValueError,
+            "within has a missing label (None or NaN) for 1 of 6 stimuli: 'a'; leave these stimuli out, or give them "
+            "a category",
+        ),
+    ):
+        with pytest.raises(error) as raised:
+            permutation_test(a, a, within=within)
+        assert str(raised.value) == message
+    for options, error, message in (
+        ({"n_permutations": 9.5}, TypeError, "n_permutations is 9.5; expected a whole number"),
+        ({"seed": -1}, ValueError, "seed must be at least 0, but is -1"),
+    ):
+        with pytest.raises(error) as raised:
+            permutation_test(a, a, **options)
+        assert str(raised.value) == message

@@ -120,7 +120,7 @@ def test_a_file_with_code_is_not_opened(here, capsys):
         (
             "own_models:number",
             None,
-            TypeError,
+            ValueError,
             "own_models:number returned a int; expected a torch module, or a module and its transform",
         ),
         (
@@ -215,3 +215,21 @@ def test_layers_are_listed(here):
     assert lines[0] == f"{'conv1':21}  64 × 112 × 112"
     assert f"{'layer1.0.relu':21}  cannot be asked for" in lines
     assert lines[-1] == f"{'fc':21}  1000"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (".os:x", "model '.os:x' is no name of a model; expected torchvision:NAME or package.module:factory"),
+        ("os:getcwd", "os:getcwd returned a str; expected a torch module, or a module and its transform"),
+        (
+            "textwrap:dedent",
+            "textwrap:dedent cannot be called without arguments (missing a required argument: 'text'); name a function "
+            "that can",
+        ),
+        ("sys:nothing_at_all", "sys has no function 'nothing_at_all'"),
+    ],
+)
+def test_names_that_give_no_network(name, message):
+    with raises(message):
+        load_named_model(name)

@@ -9,6 +9,7 @@ import xarray as xr
 from brainrdl.cli._parsing import add_what_a_file_lacks, names, read_ids
 from brainrdl.comparisons import METHODS
 from brainrdl.exchange import describe, read_rdms
+from brainrdl.exchange.files import check_place
 from brainrdl.model_comparison import compare_models
 
 _ABOUT = (
@@ -58,8 +59,8 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     contrasts = options.contrast
     if contrasts is not None and (odd := [pair for pair in contrasts if len(pair) != 2]):
         raise ValueError(f"--contrast takes two models as X,Y, got {','.join(odd[0])!r}")
-    if options.out is not None and options.out.exists() and not options.out.is_dir():
-        raise ValueError(f"--out is a folder, and {options.out} is a file; name another place")
+    if options.out is not None:
+        check_place(options.out, folder=True)
     models = [_read(path, options) for path in options.models]
     data = _read(options.data, options, names=read_ids(options.names))
     result = compare_models(

@@ -7,6 +7,7 @@ from pathlib import Path
 from brainrdl.cli._parsing import names
 from brainrdl.distances import METRICS
 from brainrdl.exchange import write_rdms
+from brainrdl.exchange.files import check_place
 from brainrdl.named_models import list_named_layers, network_rdms
 
 _MIB = 2**20
@@ -45,6 +46,7 @@ def _network(options: argparse.Namespace, arguments: Sequence[str]) -> int:
             raise ValueError(f"--{name} is needed, unless --list-layers is asked for")
     if options.max_memory < 1:
         raise ValueError(f"--max-memory must be at least 1 MiB, got {options.max_memory}")
+    check_place(options.out)
     rdms = network_rdms(
         options.model,
         options.stimuli,

@@ -107,9 +107,9 @@ def load_cifar(
     ------
     FileNotFoundError
         If the set, or a file of it, is missing.
-    ValueError
-        If `n_classes` is another number, or a file is not the published one: the MD5 of every file is compared before
-        it is read. No code in a file is run.
+    TypeError, ValueError
+        If `n_classes` is another number or none, or a file is not the published one: the MD5 of every file is compared
+        before it is read. No code in a file is run.
 
     References
     ----------
@@ -150,7 +150,7 @@ def cifar_checksums(n_classes: int, data_dir: str | os.PathLike[str] | None = No
     ------
     FileNotFoundError
         If the set, or a file of it, is missing.
-    ValueError
+    TypeError, ValueError
         If `n_classes` is neither 10 nor 100.
 
     Examples
@@ -206,6 +206,10 @@ def split_cifar(train: LabelledImages, *, n_train: int = _N_TRAIN) -> tuple[Labe
 
 
 def _set(n_classes: int) -> _Set:
+    if isinstance(n_classes, bool) or not hasattr(n_classes, "__index__"):
+        raise TypeError(
+            f"n_classes is {n_classes!r}, of type {type(n_classes).__name__}; expected the number 10 or 100"
+        )
     if n_classes not in _SETS:
         raise ValueError(f"there is no CIFAR-{n_classes}; n_classes is 10 or 100")
     return _SETS[n_classes]

@@ -12,7 +12,7 @@ import torch
 import xarray as xr
 
 from brainrdl.distances import METRICS, rdm
-from brainrdl.exchange.parts import Coord, Given, Parts
+from brainrdl.exchange.parts import Coord, Given, Parts, as_labels
 from brainrdl.ids import name_some
 
 _ID_COORDS = ("stimulus_id", "image_id")
@@ -50,7 +50,7 @@ def read_parts(assembly: xr.DataArray, given: Given, path: Path) -> Parts:
     if "time_bin" not in assembly.dims:
         assembly = assembly.expand_dims("time_bin")
     patterns = np.asarray(assembly.transpose("time_bin", "presentation", "neuroid").values, dtype=np.float64)
-    ids = [str(value) for value in assembly[field].values.tolist()]
+    ids = as_labels(assembly[field].values.tolist(), f"{path}: coordinate {field!r}")
     finite = np.asarray(np.isfinite(patterns).all(axis=(0, 2))).tolist()
     broken = [stimulus for stimulus, is_finite in zip(ids, finite, strict=True) if not is_finite]
     if broken:

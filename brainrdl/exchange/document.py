@@ -108,6 +108,11 @@ def damaged(place: str) -> ValueError:
     return ValueError(f"{place} is damaged: it is not the JSON that write_rdms puts there; write the file again")
 
 
+def is_type(kind: Any) -> bool:
+    """Whether `encode_values` gives a type this name."""
+    return isinstance(kind, str) and _TYPES.fullmatch(kind) is not None
+
+
 def encode_values(coord: xr.DataArray) -> dict[str, Any]:
     """Encode a coordinate's values with their type; TypeError for a type that JSON numbers cannot hold."""
     values = coord.values
@@ -126,7 +131,7 @@ def encode_values(coord: xr.DataArray) -> dict[str, Any]:
 def decode_values(coord: Mapping[str, Any]) -> np.ndarray:
     """Decode what `encode_values` wrote."""
     kind, values = coord["type"], coord["values"]
-    if not isinstance(kind, str) or not _TYPES.fullmatch(kind) or not isinstance(values, list):
+    if not is_type(kind) or not isinstance(values, list):
         raise ValueError(f"unknown type {kind!r}")
     if kind == "str":
         return np.array([str(value) for value in values], dtype=np.str_)

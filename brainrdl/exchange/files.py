@@ -117,14 +117,15 @@ def write_rdms(rdms: xr.DataArray, path: str | os.PathLike[str], *, format: str 
     Raises
     ------
     TypeError, ValueError
-        If the format cannot hold something (netCDF alone holds standard errors), which is named; if `rdms` is no
-        labelled RDM.
+        If the format cannot hold something (netCDF alone holds standard errors), which is named; if `path` is a
+        folder, or lies below a file; if `rdms` is no labelled RDM.
 
     Examples
     --------
     See `read_rdms`.
     """
     path = Path(path)
+    check_place(path)
     checked = check_rdms(rdms)
     chosen = _format(path, format)
     if chosen == "meadows" and path.suffix.lower() == ".mat":
@@ -134,8 +135,8 @@ def write_rdms(rdms: xr.DataArray, path: str | os.PathLike[str], *, format: str 
         )
     if chosen != "netcdf" and "standard_error" in checked.coords:
         raise ValueError(
-            f"{path}: {chosen} files have no place for standard errors; write netCDF, or leave them out: "
-            "rdms.drop_vars('standard_error')"
+            f"{path}: {chosen} files have no place for standard errors; write netCDF (.nc), which keeps them, or "
+            "leave them out in Python: rdms.drop_vars('standard_error')"
         )
     try:
         with atomic_path(path) as temporary:
@@ -158,6 +159,17 @@ def convert(
 ) -> None:
     """Read RDMs and write them in another format; see `read_rdms` and `write_rdms`."""
     write_rdms(read_rdms(source, stimuli=stimuli, metric=metric, names=names, order=order), target)
+
+
+def check_place(path: Path, *, folder: bool = False) -> None:
+    """Raise a ValueError where no file (or folder) can be at `path`, as far as can be told without writing."""
+    if folder and path.exists() and not path.is_dir():
+        raise ValueError(f"{path} is a file; expected a folder, or a new name for one")
+    if not folder and path.is_dir():
+        raise ValueError(f"{path} is a folder; expected the path of a file in it")
+    above = next((parent for parent in path.parents if parent.exists()), None)
+    if above is not None and not above.is_dir():
+        raise ValueError(f"{path} lies below {above}, which is a file; expected a folder")
 
 
 def read_parts(path: Path, given: Given, format: str | None = None) -> Parts:

@@ -32,7 +32,7 @@ def _value(item: h5py.Group | h5py.Dataset, path: Path, depth: int) -> Any:
     kind = text(item.attrs.get("MATLAB_class", b""))
     if "MATLAB_empty" in item.attrs:
         return [] if kind == "char" else np.empty((0, 0))
-    if item.dtype == h5py.ref_dtype:
+    if _is_reference(item):
         return _followed(item, path, depth)
     values = item[()]
     values = values.T if isinstance(values, np.ndarray) else np.asarray(values)
@@ -40,6 +40,11 @@ def _value(item: h5py.Group | h5py.Dataset, path: Path, depth: int) -> Any:
         rows = [row.astype("<u2").tobytes().decode("utf-16-le") for row in np.atleast_2d(values)]
         return rows if len(rows) == 1 else unpadded(rows)
     return values
+
+
+def _is_reference(item: h5py.Dataset) -> bool:
+    # strings have the same NumPy type, of Python objects
+    return bool(h5py.check_ref_dtype(item.dtype) is h5py.Reference)
 
 
 def _followed(item: h5py.Dataset, path: Path, depth: int) -> np.ndarray:
@@ -56,7 +61,7 @@ def _structs(group: h5py.Group, path: Path, depth: int) -> np.ndarray:
     """A struct array: fields that are all references of one shape, else a single struct."""
     fields = dict(group.items())
     is_array = bool(fields) and all(
-        isinstance(field, h5py.Dataset) and field.dtype == h5py.ref_dtype and "MATLAB_class" not in field.attrs
+        isinstance(field, h5py.Dataset) and _is_reference(field) and "MATLAB_class" not in field.attrs
         for field in fields.values()
     )
     if not is_array:

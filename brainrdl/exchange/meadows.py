@@ -60,6 +60,10 @@ def read_parts(path: Path) -> Parts:
             names.append(str(task["task"]["name"]))
             ids.append([str(stimulus["name"]) for stimulus in task["stimuli"]])
             vectors.append(_numbers(task["rdm"]))
+        except OverflowError as error:
+            raise ValueError(
+                f"{path}: 'rdm' holds a number beyond the range of float64; write the file again"
+            ) from error
         except (KeyError, TypeError, AttributeError) as error:
             raise ValueError(
                 f"{path}: a task lacks 'task' with 'name', 'stimuli' with 'name' each, or 'rdm' as a list of numbers; "

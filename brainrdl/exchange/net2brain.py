@@ -16,7 +16,7 @@ import xarray as xr
 from brainrdl._triangles import condensed
 from brainrdl.exchange.document import Document, to_document
 from brainrdl.exchange.npz import Npz
-from brainrdl.exchange.parts import Coord, Parts
+from brainrdl.exchange.parts import Coord, Parts, as_labels
 
 # their 'pearson' standardises units over stimuli first, so it is not our correlation
 _SHARED_METRICS = ("euclidean", "cosine", "correlation")
@@ -79,7 +79,7 @@ def _read_brain(members: Npz) -> Parts:
 def _strings(members: Npz, name: str) -> list[str] | None:
     if name not in members or name in members.objects:  # None is pickled too
         return None
-    return [str(value) for value in np.atleast_1d(members[name]).tolist()]
+    return as_labels(np.atleast_1d(members[name]).tolist(), f"{members.path}: {name!r}")
 
 
 def _meta(members: Npz) -> dict[str, str]:

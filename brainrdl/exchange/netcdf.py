@@ -6,10 +6,11 @@ patterns; see `brainrdl.exchange.assemblies`.
 
 from pathlib import Path
 
+import numpy as np
 import xarray as xr
 
 from brainrdl.exchange.hdf5 import opened
-from brainrdl.exchange.parts import Coord, Parts
+from brainrdl.exchange.parts import Coord, Parts, as_labels
 from brainrdl.labelled import DIMS
 
 _CLASSIC = (b"CDF\x01", b"CDF\x02", b"CDF\x05")
@@ -41,19 +42,25 @@ def read_parts(dataset: xr.Dataset, path: Path) -> Parts:
     if array.dims != DIMS:
         raise ValueError(f"{path}: 'dissimilarity' has dimensions {array.dims}, expected {DIMS}")
     stimuli, partners, names = (
-        [str(label) for label in array[dim].values.tolist()] if dim in array.coords else None
+        as_labels(array[dim].values.tolist(), f"{path}: coordinate {dim!r}") if dim in array.coords else None
         for dim in ("stimulus", "stimulus_", "rdm")
     )
     if stimuli != partners:
         raise ValueError(f"{path}: coordinates 'stimulus' and 'stimulus_' differ; an RDM has one order for both axes")
     coords: dict[str, Coord] = {
-        str(name): (tuple(map(str, coord.dims)), coord.values)
+        str(name): (tuple(map(str, coord.dims)), _decoded(coord.values, f"{path}: coordinate {str(name)!r}"))
         for name, coord in array.coords.items()
         if name not in DIMS
     }
     attrs = {str(name): value for name, value in array.attrs.items()}
     metric = attrs.pop("metric", None)
     return Parts(array.values, None, stimuli, names, metric=metric, coords=coords, attrs=attrs)
+
+
+def _decoded(values: np.ndarray, place: str) -> np.ndarray:
+    """Byte strings as text; all else as it is."""
+    is_bytes = values.ndim == 1 and all(isinstance(value, bytes) for value in values.tolist())
+    return np.array(as_labels(values.tolist(), place), dtype=np.str_) if is_bytes and values.size else values
 
 
 def write(rdms: xr.DataArray, path: Path) -> None:

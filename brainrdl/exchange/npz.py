@@ -23,23 +23,31 @@ class Npz:
     Raises
     ------
     ValueError
-        If it is no .npz, or is cut off.
+        If it is no .npz, is cut off, or has two members of one name.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self.objects: set[str] = set()
         self._headers: dict[str, zipfile.ZipInfo] = {}
+        copies: list[str] = []
         try:
             with zipfile.ZipFile(path) as archive:
                 for info in archive.infolist():
                     name = info.filename.removesuffix(".npy")
+                    if name in self._headers:
+                        copies.append(name)
                     with archive.open(info) as file:
                         if _header(file)[1].hasobject:
                             self.objects.add(name)
                     self._headers[name] = info
         except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, NotImplementedError) as error:
             raise self._broken() from error
+        if copies:
+            raise ValueError(
+                f"{path} has several members named {copies[0]!r}, of which one would hide the others; write it again "
+                "with one"
+            )
 
     @property
     def names(self) -> list[str]:

@@ -132,6 +132,8 @@ def complete(parts: Parts, given: Given, path: object) -> xr.DataArray:
             raise ValueError(
                 f"lists pairs in {parts.order} order, but order={given.order!r} was given; leave order out"
             )
+        if parts.values.dtype.kind not in "biuf":
+            raise ValueError(f"the distances are of type {parts.values.dtype}; expected real numbers")
         n, n_rdms = parts.n_stimuli, len(parts.values)
         values = parts.by_row(given.order)
         coords = dict(parts.coords)
@@ -142,15 +144,31 @@ def complete(parts: Parts, given: Given, path: object) -> xr.DataArray:
         if parts.names is not None and list(parts.names) != list(names):
             coords["name_in_file"] = (("rdm",), list(parts.names))
         metric = _metric(parts, given)
+        _check_coords(coords, n)
         along = {name: values for name, (dims, values) in coords.items() if dims == ("rdm",)}
         if "standard_error" in coords:
             along["standard_error"] = coords["standard_error"][1]
-        # labelled as undeclared, since the attributes have a say in whether negative values are meant
-        rdms = label_rdms(values, ids, names, "undeclared", along)
         others = {name: coord for name, coord in coords.items() if coord[0] in (("stimulus",), ("stimulus_",))}
-        return check_rdms(rdms.assign_coords(others).assign_attrs({**parts.attrs, "metric": metric}))
+        try:
+            # labelled as undeclared, since the attributes have a say in whether negative values are meant
+            rdms = label_rdms(values, ids, names, "undeclared", along)
+            return check_rdms(rdms.assign_coords(others).assign_attrs({**parts.attrs, "metric": metric}))
+        except TypeError as error:  # of a file's content, which no caller's type can mend
+            raise ValueError(str(error)) from error
     except (TypeError, ValueError) as error:
         raise type(error)(f"{path}: {error}") from error
+
+
+def _check_coords(coords: Mapping[str, Coord], n: int) -> None:
+    for name, (dims, values) in coords.items():
+        if name == "standard_error" or dims == ("rdm",):
+            continue
+        if dims not in (("stimulus",), ("stimulus_",)):
+            raise ValueError(
+                f"the coordinate {name!r} lies along {dims}; expected ('rdm',), ('stimulus',) or ('stimulus_',)"
+            )
+        if len(values) != n:
+            raise ValueError(f"the coordinate {name!r} has {len(values)} values along {dims[0]!r}, expected {n}")
 
 
 def _resolve(
@@ -213,6 +231,26 @@ def _metric(parts: Parts, given: Given) -> str:
     if given.metric not in (None, parts.metric):
         raise ValueError(f"metric={given.metric!r} contradicts the file, which says {parts.metric!r}; leave metric out")
     return parts.metric
+
+
+def as_labels(values: Iterable[Any], place: str) -> list[str]:
+    """Read labels: text as it is, bytes as UTF-8, whole numbers as their digits; ValueError for anything else."""
+    labels = []
+    for value in values:
+        if isinstance(value, bytes):
+            try:
+                value = value.decode()
+            except UnicodeDecodeError as error:
+                raise ValueError(
+                    f"{place} holds {value!r}, which is not UTF-8; write the file again in UTF-8"
+                ) from error
+        if isinstance(value, bool) or not isinstance(value, str | int):
+            raise ValueError(
+                f"{place} holds {value!r}, of type {type(value).__name__}; expected strings, which alone are labels: "
+                "convert them where the file was made"
+            )
+        labels.append(str(value))
+    return labels
 
 
 def unpadded(texts: Iterable[str]) -> list[str]:

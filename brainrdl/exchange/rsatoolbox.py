@@ -18,9 +18,9 @@ import h5py
 import numpy as np
 import xarray as xr
 
-from brainrdl.exchange.document import dump_document, encode_values, load_document
-from brainrdl.exchange.hdf5 import opened, read_group, text, write_group
-from brainrdl.exchange.parts import Coord, Given, Parts, complete
+from brainrdl.exchange.document import damaged, dump_document, encode_values, is_type, load_document
+from brainrdl.exchange.hdf5 import opened, read_group, write_group
+from brainrdl.exchange.parts import Coord, Given, Parts, as_labels, complete
 from brainrdl.labelled import DIMS, condense
 
 if TYPE_CHECKING:
@@ -184,17 +184,15 @@ def _from_dict(content: Mapping[str, Any], place: str) -> Parts:
             f"{', '.join(map(repr, content)) or 'none'}"
         )
     descriptors, rows, patterns = (
-        dict(content.get(kind) or {}) for kind in ("descriptors", "rdm_descriptors", "pattern_descriptors")
+        _mapping(content.get(kind), kind, place) for kind in ("descriptors", "rdm_descriptors", "pattern_descriptors")
     )
-    ours = descriptors.pop(_OURS, None)
-    types: dict[str, Any] = {}
-    if ours is not None:
-        types = load_document(text(ours), f"the descriptor {_OURS!r} of {place}").get("coords", {})
+    types = _types(descriptors.pop(_OURS, None), f"the descriptor {_OURS!r} of {place}")
+    rows, patterns = ({name: _listed(column) for name, column in columns.items()} for columns in (rows, patterns))
     coords: dict[str, Coord] = {}
-    names = _string_columns(rows).get("rdm")
+    names = _string_columns(rows, place).get("rdm")
     if names:
         rows.pop("rdm")
-    candidates = _string_columns(patterns)
+    candidates = _string_columns(patterns, place)
     stimuli = candidates.get("stimulus")
     if stimuli:
         candidates = {"stimulus": stimuli}
@@ -213,10 +211,13 @@ def _from_dict(content: Mapping[str, Any], place: str) -> Parts:
                 name = f"{kind}_{name}"
             if name in coords:
                 raise ValueError(f"{place} has both an RDM and a pattern descriptor {name!r}; rename one of them")
-            coords[name] = ((declared.get("dims", dim),), typed)
+            along = declared.get("dims", dim)
+            if along not in (("rdm",) if dim == "rdm" else ("stimulus", "stimulus_")):
+                raise damaged(f"the descriptor {_OURS!r} of {place}")
+            coords[name] = ((along,), typed)
     measure = content.get("dissimilarity_measure")
-    measure = None if measure is None else text(measure)
-    attrs = {name: _attribute(value) for name, value in descriptors.items() if value is not None}
+    measure = None if measure is None else _text(measure, "dissimilarity_measure", place)
+    attrs = {name: _attribute(value, name, place) for name, value in descriptors.items() if value is not None}
     metric = _OUR_NAMES.get(measure.lower()) if measure else None
     if measure and metric is None:
         attrs["dissimilarity_measure"] = measure
@@ -226,7 +227,7 @@ def _from_dict(content: Mapping[str, Any], place: str) -> Parts:
         stimuli=stimuli,
         names=names,
         fields=candidates if stimuli is None else {},
-        name_fields={} if names else _string_columns(rows),
+        name_fields={} if names else _string_columns(rows, place),
         metric=metric,
         foreign_metric=measure,
         coords=coords,
@@ -234,22 +235,49 @@ def _from_dict(content: Mapping[str, Any], place: str) -> Parts:
     )
 
 
-def _strings(column: Any) -> list[str]:
-    return [text(value) for value in np.asarray(column).tolist()]
+def _mapping(given: Any, kind: str, place: str) -> dict[str, Any]:
+    if given is not None and not isinstance(given, Mapping):
+        raise ValueError(f"{place}: {kind!r} is no group of descriptors; the file is damaged: write it again")
+    return dict(given or {})
 
 
-def _string_columns(columns: Mapping[str, Any]) -> dict[str, list[str]]:
+def _types(ours: Any, place: str) -> dict[str, Any]:
+    """Dimension and type of each coordinate, as `_to_dict` noted them."""
+    if ours is None:
+        return {}
+    types = load_document(_text(ours, _OURS, place), place).get("coords", {})
+    if not isinstance(types, dict) or not all(
+        isinstance(declared, dict) and is_type(declared.get("type")) for declared in types.values()
+    ):
+        raise damaged(place)
+    return types
+
+
+def _listed(column: Any) -> Any:
+    """A list that was no array, which rsatoolbox writes as a group by position."""
+    if isinstance(column, Mapping) and all(key.isdigit() for key in column):
+        return [column[key] for key in sorted(column, key=int)]
+    return column
+
+
+def _text(value: Any, name: str, place: str) -> str:
+    value = value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
+    if not isinstance(value, str | bytes):
+        raise ValueError(f"{place}: {name!r} is no text; the file is damaged: write it again")
+    return as_labels([value], f"{place}: {name!r}")[0]
+
+
+def _string_columns(columns: Mapping[str, Any], place: str) -> dict[str, list[str]]:
     """Those columns whose values are all strings."""
+    lists = {name: np.asarray(column, dtype=object) for name, column in columns.items()}
     return {
-        name: _strings(column)
-        for name, column in columns.items()
-        if all(isinstance(value, str | bytes) for value in np.asarray(column, dtype=object).tolist())
+        name: as_labels(column.tolist(), f"{place}: descriptor {name!r}")
+        for name, column in lists.items()
+        if column.ndim == 1 and all(isinstance(value, str | bytes) for value in column.tolist())
     }
 
 
 def _column(column: Any, kind: str | None, name: str, place: str) -> np.ndarray:
-    if isinstance(column, Mapping):  # a list that was no array, by position
-        column = [column[key] for key in sorted(column, key=int)] if all(key.isdigit() for key in column) else None
     values = np.asarray(column)
     if values.ndim != 1 or values.dtype.kind not in "biufSUOTMm":
         raise ValueError(
@@ -259,17 +287,21 @@ def _column(column: Any, kind: str | None, name: str, place: str) -> np.ndarray:
     if values.dtype.kind in "SO":
         if not all(isinstance(value, str | bytes) for value in values.tolist()):
             raise ValueError(f"{place} has a descriptor {name!r} that mixes types; convert them to one type")
-        values = np.array(_strings(values), dtype=np.str_)
-    return values if kind in (None, "str") else values.astype(kind)
+        values = np.array(as_labels(values.tolist(), f"{place}: descriptor {name!r}"), dtype=np.str_)
+    try:
+        return values if kind in (None, "str") else values.astype(kind)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{place} has a descriptor {name!r} whose values are not of the type {kind} that its {_OURS!r} notes; "
+            "write the file again"
+        ) from error
 
 
-def _attribute(value: Any) -> Any:
+def _attribute(value: Any, name: str, place: str) -> Any:
     """A descriptor as a scalar or string: what else it may be becomes JSON."""
+    value = np.asarray(value).tolist() if not isinstance(value, Mapping | str | bytes) else value
     if isinstance(value, str | bytes):
-        return text(value)
-    value = np.asarray(value).tolist() if not isinstance(value, Mapping) else value
-    if isinstance(value, bytes):
-        return text(value)
+        return _text(value, name, place)
     return (
         value
         if isinstance(value, int | float | str) and not isinstance(value, bool)

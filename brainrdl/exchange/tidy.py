@@ -7,6 +7,7 @@ round, all of them, unmeasured ones with an empty cell or NaN; stimuli and RDMs 
 """
 
 import csv
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +25,7 @@ _RESERVED = (*DIMS, "dissimilarity", "metric", _OURS)
 
 def read_parts(path: Path) -> Parts:
     """Read a table."""
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False, na_filter=False, encoding="utf-8")
-    except (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError, ValueError) as error:
-        raise ValueError(f"{path} is not a CSV table in UTF-8, or is cut off; write it again") from error
+    table = _table(path)
     missing = [name for name in ("stimulus", "stimulus_", "dissimilarity") if name not in table]
     if missing or table.empty:
         raise ValueError(
@@ -61,6 +59,39 @@ def read_parts(path: Path) -> Parts:
             values, None, stimuli, names, metric=metric or ours.metric, coords={**coords, **typed}, attrs=ours.attrs
         )
     return Parts(values, None, stimuli, names, metric=metric, coords=coords)
+
+
+def _table(path: Path) -> pd.DataFrame:
+    """The cells as text, every row as long as the header."""
+    before = csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # our own column holds all labels in one cell
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            reader = csv.reader(file, strict=True)
+            header = next(reader, [])
+            rows = []
+            for row in reader:
+                if row and len(row) != len(header):
+                    raise _ShapeError(
+                        f"{path}: the row that ends in line {reader.line_num} has {len(row)} cells, the header "
+                        f"{len(header)}; the file is cut off, or a comma is too many or too few"
+                    )
+                if row:
+                    rows.append(row)
+    except _ShapeError:
+        raise
+    except (csv.Error, ValueError) as error:
+        raise ValueError(f"{path} is not a CSV table in UTF-8, or is cut off; write it again") from error
+    finally:
+        csv.field_size_limit(before)
+    odd = [name for at, name in enumerate(header) if not name or name in header[:at]]
+    if odd:
+        what = f"several columns named {odd[0]!r}" if odd[0] else "a column without a name"
+        raise ValueError(f"{path} has {what}; give each column a name of its own")
+    return pd.DataFrame(rows, columns=header, dtype=object)
+
+
+class _ShapeError(ValueError):
+    pass
 
 
 def write(rdms: xr.DataArray, path: Path) -> None:
@@ -117,6 +148,8 @@ def _squares(
 
 def _number(cell: str, path: Path) -> float:
     try:
+        if "_" in cell:  # which Python alone takes for a separator
+            raise ValueError
         return float(cell) if cell else float("nan")
     except ValueError:
         raise ValueError(f"{path}: dissimilarity is {cell!r}; expected a number, or nothing where unmeasured") from None

@@ -6,9 +6,12 @@ from typing import Literal, NamedTuple, Protocol
 import numpy as np
 import torch
 
+from brainrdl._numbers import whole_number
 from brainrdl.comparisons import Options, similarities
 from brainrdl.condensed import stimuli_of
 from brainrdl.inference.ceiling import ceiling_of, normalized
+
+_ROUNDING = 1e-12
 
 Factor = Literal["stimuli", "subjects", "both"]
 
@@ -51,6 +54,12 @@ class Resamples(NamedTuple):
             if drawn is not None:
                 return drawn
         raise ValueError("nothing was resampled")
+
+    def varies(self, column: int) -> bool:
+        """Whether the usable draws of a column differ; equal ones, as of three stimuli, measure no uncertainty."""
+        values = self.draws()[:, column]
+        values = values[np.isfinite(values)]
+        return bool(len(values) > 1 and np.ptp(values) > _ROUNDING)
 
     def standard_error(self, contrast: np.ndarray) -> float:
         """Standard error of a linear combination of the columns.
@@ -115,7 +124,7 @@ def resample_scores(
     Raises
     ------
     ValueError
-        For an unknown factor, fewer than two resamples, or a single subject to draw from.
+        For an unknown factor, fewer than two resamples, a negative seed, or a single subject to draw from.
 
     References
     ----------
@@ -132,8 +141,8 @@ def resample_scores(
     """
     if over not in ("stimuli", "subjects", "both"):
         raise ValueError(f"unknown over {over!r}; known are: stimuli, subjects, both")
-    if n_resamples < 2:
-        raise ValueError(f"n_resamples must be at least 2, but is {n_resamples}")
+    n_resamples = whole_number(n_resamples, "n_resamples", at_least=2)
+    seed = whole_number(seed, "seed")
     n, n_subjects = stimuli_of(models.shape[1]), len(subjects)
     if n_subjects < 2 and over != "stimuli":
         raise ValueError("there is a single subject, so subjects cannot be resampled; take over='stimuli'")

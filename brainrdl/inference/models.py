@@ -12,7 +12,7 @@ from scipy import stats
 
 from brainrdl.compare import join_rdms
 from brainrdl.comparisons import check_method
-from brainrdl.ids import did_you_mean
+from brainrdl.ids import did_you_mean, name_some
 from brainrdl.inference.bootstrap import Resamples, resample_scores
 from brainrdl.inference.ceiling import NoiseCeiling, subject_rdms
 from brainrdl.inference.multiplicity import holm
@@ -31,7 +31,8 @@ class ModelScores:
     table : DataFrame
         Index ``model``; ``score``, its standard error ``se``, the t interval ``low`` to ``high``, the bootstrap's
         percentile interval ``percentile_low`` to ``percentile_high``, ``p`` of a score of zero or less (one-sided), and
-        ``p_ceiling`` of a score equal to the lower noise ceiling (two-sided). P-values are not corrected.
+        ``p_ceiling`` of a score equal to the lower noise ceiling (two-sided). P-values are not corrected. All but
+        the score are NaN where no draw differs from another, as with three stimuli.
     subjects : DataFrame
         Index ``model``, a column per subject: the similarities whose means are the scores.
     ceiling : NoiseCeiling
@@ -119,7 +120,7 @@ def score_models(
     level : float
         Coverage of the intervals.
     seed : int
-        Of the draws.
+        Of the draws of stimuli, whatever their order, and of subjects.
 
     Returns
     -------
@@ -161,11 +162,19 @@ def score_models(
         one = joined.rdms["subjects"]
     joined = joined._replace(rdms={**joined.rdms, "subjects": subject_rdms(one)})
     names = [str(name) for name in joined.rdms["subjects"]["subject"].values]
+    joined = joined.by_name()
     factor, note = _factor(over, len(names))
     resamples = resample_scores(
         joined.condensed("models"), joined.condensed("subjects"), method, factor, n_resamples=n_resamples, seed=seed
     )
     labels = [str(label) for label in joined.rdms["models"]["rdm"].values]
+    alike = [label for k, label in enumerate(labels) if not resamples.varies(k)]
+    if alike:
+        all_equal = (
+            f"all usable resamples give one score to {name_some(alike)}, which says nothing of its uncertainty: "
+            "intervals and tests are NaN, and take more stimuli"
+        )
+        note = "; ".join(part for part in (note, all_equal) if part)
     rows = []
     for k in range(len(labels)):
         score, below = np.zeros(len(labels) + 2), np.zeros(len(labels) + 2)
@@ -176,7 +185,7 @@ def score_models(
         tested = _tested(resamples, score, level)
         statistic = tested["estimate"] / tested["se"] if tested["se"] > 0 else np.nan
         tested["p"] = float(stats.t.sf(statistic, resamples.degrees_of_freedom))
-        percentiles = np.nanquantile(draws, [tail, 1 - tail])
+        percentiles = np.nanquantile(draws, [tail, 1 - tail]) if resamples.varies(k) else (np.nan, np.nan)
         rows.append(
             {
                 **tested,
@@ -220,7 +229,8 @@ def _tested(resamples: Resamples, weights: np.ndarray, level: float) -> dict[str
     """A linear combination of scores, with its t interval and two-sided test of zero."""
     used = weights != 0
     estimate = float(resamples.estimate[used] @ weights[used])
-    se = resamples.standard_error(weights)
+    # two columns that never vary are told by no draw to differ or not
+    se = resamples.standard_error(weights) if any(map(resamples.varies, np.flatnonzero(used).tolist())) else np.nan
     degrees = resamples.degrees_of_freedom
     half = float(stats.t.ppf((1 + level) / 2, degrees)) * se
     p = 2 * float(stats.t.sf(abs(estimate) / se, degrees)) if se > 0 else np.nan

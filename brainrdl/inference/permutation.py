@@ -1,14 +1,16 @@
 """Permutation tests of relatedness: stimuli permuted, rows and columns together."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 from typing import NamedTuple
 
 import numpy as np
 import torch
 import xarray as xr
 
+from brainrdl._numbers import whole_number
 from brainrdl.compare import compare_rdms, join_rdms
 from brainrdl.comparisons import Options, similarities
+from brainrdl.controls import Labels, read_labels
 from brainrdl.ids import name_some
 from brainrdl.ranks import midranks
 
@@ -36,7 +38,7 @@ def permutation_test(
     b: xr.DataArray,
     method: str = "corr",
     *,
-    within: Mapping[str, Hashable] | None = None,
+    within: Labels | None = None,
     n_permutations: int = 1000,
     seed: int = 0,
 ) -> PermutationTest:
@@ -52,11 +54,11 @@ def permutation_test(
         Labelled RDMs of the same stimuli, without missing pairs.
     method : str
         As in `compare_rdms`.
-    within : mapping of str, optional
+    within : mapping of str, or DataArray (stimulus,), optional
         Stimulus id → category; stimuli change places within their category only.
     n_permutations : int
     seed : int
-        Of the permutations.
+        Of the permutations, which do not depend on the order of the stimuli.
 
     Returns
     -------
@@ -65,8 +67,8 @@ def permutation_test(
     Raises
     ------
     TypeError, ValueError
-        For missing pairs, which would not be missing at random after permuting; a stimulus without category, categories
-        of one stimulus each, fewer than one permutation; and as `compare_rdms`.
+        For missing pairs, which would not be missing at random after permuting; a stimulus without category (or None,
+        NaN), categories of one stimulus each, fewer than one permutation, a negative seed; and as `compare_rdms`.
 
     Examples
     --------
@@ -78,13 +80,13 @@ def permutation_test(
     >>> permutation_test(a, b, n_permutations=99).p.item()
     0.01
     """
+    n_permutations = whole_number(n_permutations, "n_permutations", at_least=1)
+    seed = whole_number(seed, "seed")
     similarity = compare_rdms(a, b, method)
-    joined = join_rdms({"a": a, "b": b})
+    joined = join_rdms({"a": a, "b": b}).by_name()
     mine, theirs = (torch.from_numpy(joined.condensed(name)) for name in ("a", "b"))
     if mine.isnan().any() or theirs.isnan().any():
         raise ValueError("pairs are missing; permuting would compare other pairs: take the stimuli measured throughout")
-    if n_permutations < 1:
-        raise ValueError(f"n_permutations must be at least 1, but is {n_permutations}")
     groups = _groups(within, joined.ids)
     if method == "spearman":  # ranks move with their pairs
         mine, theirs, method = midranks(mine), midranks(theirs), "corr"
@@ -106,15 +108,16 @@ def permutation_test(
     return PermutationTest(similarity, p, drawn)
 
 
-def _groups(within: Mapping[str, Hashable] | None, ids: tuple[str, ...]) -> list[np.ndarray]:
+def _groups(within: Labels | None, ids: tuple[str, ...]) -> list[np.ndarray]:
     if within is None:
         return [np.arange(len(ids))]
-    lacking = [stimulus for stimulus in ids if stimulus not in within]
+    of = read_labels(within, "within")
+    lacking = [stimulus for stimulus in ids if stimulus not in of]
     if lacking:
         raise ValueError(f"within has no category for {len(lacking)} of {len(ids)} stimuli: {name_some(lacking)}")
     members: dict[Hashable, list[int]] = {}
     for position, stimulus in enumerate(ids):
-        members.setdefault(within[stimulus], []).append(position)
+        members.setdefault(of[stimulus], []).append(position)
     if max(map(len, members.values())) < 2:
         raise ValueError("every category of within holds a single stimulus, so that nothing can change places")
     return [np.array(rows) for rows in members.values()]
