@@ -1,9 +1,10 @@
 """Run-wise patterns: what a GLM leaves of each run, averaged per run and stimulus, and whitened."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
@@ -40,7 +41,7 @@ def run_means(patterns: xr.DataArray) -> RunMeans:
     Raises a TypeError or ValueError that says what is wrong unless `patterns` are a DataArray (observation, voxel) of
     finite numbers, with coordinates ``stimulus`` and ``run``, each stimulus in two runs at least.
     """
-    _check_patterns(patterns)
+    check_patterns(patterns)
     labels, run_of = patterns["stimulus"].values.tolist(), patterns["run"].values.tolist()
     stimuli, runs = check_ids(dict.fromkeys(labels), "coordinate 'stimulus'"), tuple(dict.fromkeys(run_of))
     if len(stimuli) < 2:
@@ -68,9 +69,12 @@ def run_means(patterns: xr.DataArray) -> RunMeans:
     return RunMeans(means, cells, counts, stimuli, runs)
 
 
-def _check_patterns(patterns: object) -> None:
+def check_patterns(patterns: object) -> None:
+    """Raise a TypeError or ValueError that says what is wrong, unless `patterns` are patterns."""
     if not isinstance(patterns, xr.DataArray):
-        hint = "; take its variable 'patterns'" if isinstance(patterns, xr.Dataset) else ""
+        hint = (
+            "; take its variable 'patterns'" if isinstance(patterns, xr.Dataset) else "; fmri.make_patterns makes one"
+        )
         raise TypeError(f"patterns is a {type(patterns).__name__}; expected a DataArray (observation, voxel){hint}")
     if patterns.dims != ("observation", "voxel"):
         raise ValueError(f"the patterns' dimensions are {patterns.dims}, expected ('observation', 'voxel')")
@@ -84,14 +88,37 @@ def _check_patterns(patterns: object) -> None:
         raise TypeError(f"the patterns are of type {patterns.dtype}; expected real numbers")
     if not patterns.sizes["voxel"]:
         raise ValueError("the patterns have no voxel; expected at least one")
+    stimuli, runs = patterns["stimulus"].values.tolist(), patterns["run"].values.tolist()
+    check_labels(stimuli, runs)
     bad = ~np.isfinite(patterns.values).all(axis=1)
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
         voxel = int(np.flatnonzero(~np.isfinite(patterns.values[row]))[0])
         raise ValueError(
-            f"the pattern of {patterns['stimulus'].values[row].item()!r} in run {patterns['run'].values[row].item()!r} "
-            f"is {patterns.values[row, voxel]} in voxel {voxel}; drop such voxels in all runs"
+            f"the pattern of {stimuli[row]!r} in run {runs[row]!r} is {patterns.values[row, voxel]} in voxel {voxel}; "
+            "drop such voxels in all runs"
         )
+
+
+def check_labels(stimuli: Sequence[Any], runs: Sequence[Any]) -> None:
+    """Raise a TypeError or ValueError unless every observation has a stimulus and a run, the runs all of one kind."""
+    for row, stimulus in enumerate(stimuli):
+        if not isinstance(stimulus, str):
+            raise TypeError(
+                f"the stimulus of observation {row} is {stimulus!r}, of type {type(stimulus).__name__}; expected a "
+                "string"
+            )
+        if not stimulus:
+            raise ValueError(f"the stimulus of observation {row} is an empty string; expected a name")
+    for row, run in enumerate(runs):
+        # NaN differs from itself, so that each would be a run of its own
+        if run is None or run is pd.NA or run != run or run == "":
+            raise ValueError(
+                f"observation {row} ({stimuli[row]!r}) has no run ({run!r}); runs are the folds of cross-validation, "
+                "so name the run of each observation, or leave such observations out"
+            )
+        if isinstance(run, str) != isinstance(runs[0], str):
+            raise TypeError(f"the runs are text and numbers, {runs[0]!r} and {run!r}; expected all of one kind")
 
 
 def factor_of(precision: ArrayLike | None, n_voxels: int) -> NDArray[np.float64] | None:

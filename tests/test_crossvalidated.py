@@ -370,7 +370,7 @@ def with_nan():
             lambda: np.zeros((2, 2)),
             {},
             TypeError,
-            "patterns is a ndarray; expected a DataArray (observation, voxel)",
+            "patterns is a ndarray; expected a DataArray (observation, voxel); fmri.make_patterns makes one",
         ),
         (
             lambda: xr.Dataset({"patterns": patterns()}),
@@ -403,6 +403,13 @@ def with_nan():
             {},
             ValueError,
             "the pattern of 's2' in run 'run0' is nan in voxel 3; drop such voxels in all runs",
+        ),
+        (
+            lambda: patterns().assign_coords(run=("observation", [None, *patterns()["run"].values[1:]])),
+            {},
+            ValueError,
+            f"observation 0 ({patterns()['stimulus'].values[0].item()!r}) has no run (nan); runs are the folds of "
+            "cross-validation, so name the run of each observation, or leave such observations out",
         ),
         (lambda: patterns(n=1), {}, ValueError, "an RDM needs at least 2 stimuli, and the patterns have 's0'"),
         (

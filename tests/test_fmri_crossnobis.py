@@ -1,13 +1,16 @@
 import re
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+import xarray as xr
 from rsatoolbox.data import Dataset
 from rsatoolbox.rdm import calc_rdm
 
 from brainrdl.fmri import crossnobis, distance_covariance, make_patterns, pattern_rdm, standard_errors
 from brainrdl.fmri.crossnobis import run_pair_distances
+from brainrdl.fmri.errors import _squared_products
 from brainrdl.fmri.patterns import run_means
 from brainrdl.labelled import check_rdms, condense
 from fmri_patterns import RUNS, random_patterns, random_precision, slow_crossnobis
@@ -108,12 +111,17 @@ def good():
             "there is one run only (1), so there is nothing to cross-validate over; crossnobis needs patterns of at "
             "least two runs (the folds are runs or sessions, never trials)",
         ),
-        (np.eye(2), None, TypeError, "expected patterns, an xarray.DataArray, got a ndarray; make_patterns makes one"),
+        (
+            np.eye(2),
+            None,
+            TypeError,
+            "patterns is a ndarray; expected a DataArray (observation, voxel); fmri.make_patterns makes one",
+        ),
         (
             good().to_dataset(),
             None,
             TypeError,
-            "expected patterns, an xarray.DataArray, got a Dataset; take its variable 'patterns'",
+            "patterns is a Dataset; expected a DataArray (observation, voxel); take its variable 'patterns'",
         ),
         (
             good().T,
@@ -125,10 +133,11 @@ def good():
             good().drop_vars("run"),
             None,
             ValueError,
-            "the patterns have no coordinate 'run' along 'observation'; make_patterns sets it",
+            "the patterns have no coordinate 'run' along 'observation': patterns.assign_coords(run=('observation', "
+            "[...]))",
         ),
         (good().astype(str), None, TypeError, "the patterns are of type <U32; expected real numbers"),
-        (good().isel(voxel=[]), None, ValueError, "the patterns have no voxel; an RDM needs at least one"),
+        (good().isel(voxel=[]), None, ValueError, "the patterns have no voxel; expected at least one"),
         (
             good().where(good() != good()[1, 1]),
             None,
@@ -173,7 +182,39 @@ def test_precisions_that_are_none():
         "the precision of run 1 is singular: there are too few residuals for 2 voxels; shrink it "
         "(method='shrinkage_diag')",
     ):
+        crossnobis(good(), {1: np.ones((2, 2)), 2: np.eye(2)})
+    none = (
+        "{} is not positive definite, so that distances may be negative without noise; expected the inverse of a "
+        "covariance"
+    )
+    with raises(ValueError, none.format("the precision of run 1")):
         crossnobis(good(), {1: np.array([[1.0, 2], [2, 1]]), 2: np.eye(2)})
+    with raises(ValueError, none.format("the precision")):
+        crossnobis(good(), np.diag([1.0, 0]))
+    # one that is negative along a direction that the first checks do not try, but in which patterns differ
+    direction = np.random.default_rng(2).normal(size=7)
+    direction /= np.linalg.norm(direction)
+    indefinite = np.eye(7) - 1.2 * np.outer(direction, direction)
+    along = make_patterns(np.outer([1, -1] * 3, direction), ["a", "b"] * 3, [1, 1, 2, 2, 3, 3])
+    for compute in (
+        lambda: crossnobis(along, indefinite),
+        lambda: crossnobis(along.isel(observation=slice(5)), indefinite),
+        lambda: standard_errors(random_patterns(), indefinite),
+        lambda: pattern_rdm(random_patterns(), "mahalanobis", indefinite, warn=False),
+    ):
+        with raises(ValueError, none.format("the precision")):
+            compute()
+
+
+def test_a_precisions_voxel_labels_are_not_ignored():
+    omega = xr.DataArray(np.eye(2), dims=("voxel", "voxel_"), coords={"voxel": [1, 0], "voxel_": [1, 0]})
+    for precision, what in ((omega, "the precision"), ({1: omega, 2: omega}, "the precision of run 1")):
+        with raises(
+            TypeError,
+            f"{what} is a DataArray, whose voxel labels would be ignored; pass its .values, in the order of the "
+            "patterns' voxels",
+        ):
+            crossnobis(good(), precision)
 
 
 def test_labels_for_an_array():
@@ -182,6 +223,39 @@ def test_labels_for_an_array():
         "values has shape (2, 3) and runs 1 entries; expected (observations, voxels) and one entry per observation",
     ):
         make_patterns(np.zeros((2, 3)), ["a", "b"], [1])
+
+
+@pytest.mark.parametrize(
+    ("stimuli", "runs", "error", "message"),
+    [
+        *(
+            (
+                ["a", "b"],
+                [runs, missing],
+                ValueError,
+                f"observation 1 ('b') has no run ({missing!r}); runs are the folds of cross-validation, so name the "
+                "run of each observation, or leave such observations out",
+            )
+            for runs, missing in (("r1", np.nan), ("r1", ""), (1, None), (1, pd.NA), (1.0, np.nan))
+        ),
+        (["a", "b"], [1, "1"], TypeError, "the runs are text and numbers, 1 and '1'; expected all of one kind"),
+        (
+            ["a", np.nan],
+            [1, 1],
+            TypeError,
+            "the stimulus of observation 1 is nan, of type float; expected a string",
+        ),
+        (["", "b"], [1, 1], ValueError, "the stimulus of observation 0 is an empty string; expected a name"),
+    ],
+)
+def test_labels_that_are_none(stimuli, runs, error, message):
+    with raises(error, message):
+        make_patterns(np.eye(2), stimuli, runs)
+    labelled = make_patterns(np.eye(2), ["a", "b"], [1, 1]).assign_coords(
+        stimulus=("observation", np.array(stimuli, dtype=object)), run=("observation", np.array(runs, dtype=object))
+    )
+    with raises(error, message):
+        crossnobis(labelled)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -236,6 +310,30 @@ def test_analytic_errors_are_the_roots_of_the_covariance():
     covariance = distance_covariance(patterns)
     errors = standard_errors(patterns).values[0][np.triu_indices(4, 1)]
     np.testing.assert_allclose(np.sqrt(np.diagonal(covariance)), errors)
+
+
+@pytest.mark.parametrize("n_runs", [3, 6])
+def test_analytic_errors_do_not_depend_on_the_order_of_runs(n_runs):
+    patterns, _ = noise_only(np.random.default_rng(1), n_runs=n_runs)
+    runs = np.random.default_rng(2).permutation(n_runs)
+    moved = patterns.isel(observation=np.concatenate([np.flatnonzero(patterns["run"] == run) for run in runs]))
+    np.testing.assert_allclose(standard_errors(moved), standard_errors(patterns), rtol=1e-12)
+
+
+def test_spread_is_the_mean_over_rotations_of_contrasts():
+    """‖E_k E_lᵀ‖², k ≠ l, of contrasts in random directions of the space of differences between runs."""
+    rng = np.random.default_rng(0)
+    noise = rng.normal(size=(4, 2, 3))
+    noise -= noise.mean(axis=0)
+    found = []
+    for _ in range(4000):
+        Q, _ = np.linalg.qr(np.column_stack([np.ones(4), rng.normal(size=(4, 3))]))
+        E = np.einsum("rk,rnv->knv", Q[:, 1:], noise)
+        products = np.square(np.einsum("knv,lmv->klnm", E, E)).sum(axis=(2, 3))
+        found.append((products.sum() - np.trace(products)) / 6)
+    error = np.std(found) / np.sqrt(len(found))
+    assert abs(_squared_products(noise) - np.mean(found)) < 4 * error
+    assert error < 0.01 * np.mean(found)
 
 
 def test_distance_covariance_is_that_of_simulations():

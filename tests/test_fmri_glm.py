@@ -1,4 +1,5 @@
 import re
+from pathlib import Path
 
 import nibabel
 import numpy as np
@@ -242,6 +243,33 @@ def test_bad_images(run, mask, tmp_path):
         fit(empty)
 
 
+@pytest.mark.parametrize("kind", ["shape", "affine"])
+def test_runs_of_another_grid(run, mask, kind, tmp_path):
+    image, events, _ = run
+    moved = AFFINE.copy()
+    moved[0, 3] = 6
+    other = image.get_fdata()[::-1] if kind == "affine" else image.get_fdata()[:, :, :1]
+    other = nibabel.Nifti1Image(other, moved if kind == "affine" else AFFINE, image.header)
+    paths = [saved(volume(image.get_fdata(), T_R), tmp_path / "one.nii"), saved(other, tmp_path / "two.nii")]
+    with raises(
+        ValueError,
+        f"the image of run b, {paths[1]} has "
+        + (
+            f"another affine than {paths[0]}: 6 and 0 mm in row 0, column 3; bring all runs into one space"
+            if kind == "affine"
+            else f"the grid (4, 3, 1), but {paths[0]} (4, 3, 2); bring all runs into one space"
+        ),
+    ):
+        fit_patterns(paths, [events] * 2, mask, t_r=T_R, runs=["a", "b"])
+
+
+def test_masks_with_values_below_zero(run, mask, tmp_path):
+    image, *_ = run
+    path = saved(volume(mask.get_fdata().astype(np.float32) - 1), tmp_path / "mask.nii")
+    with raises(ValueError, f"mask {path} holds values below 0, such as -1; expected 0 outside, more inside"):
+        mask_voxels(path, image)
+
+
 def change(**columns):
     return pd.DataFrame({"onset": [2.0, 30], "duration": [4.0, 4], "trial_type": ["a", "b"]}).assign(**columns)
 
@@ -283,6 +311,33 @@ def test_bad_events(events, message, tmp_path):
     events.to_csv(path, sep="\t", index=False, na_rep="n/a")
     with raises(ValueError, message.format(path)):
         read_events(path, n_scans=50, t_r=2.0)
+
+
+def test_trial_types_are_text(tmp_path):
+    """A file's as they are written; a DataFrame's whole numbers as text."""
+    path = tmp_path / "events.tsv"
+    types = ["01", "1", "001", "NA", "None", "null", "nan", "1.0"]
+    path.write_text("onset\tduration\ttrial_type\n" + "".join(f"{k}\t1\t{name}\n" for k, name in enumerate(types)))
+    assert read_events(path, n_scans=50, t_r=2.0)["trial_type"].tolist() == types
+    assert read_events(change(trial_type=[1, 10]), n_scans=50, t_r=2.0)["trial_type"].tolist() == ["1", "10"]
+    for value, kind in ((1.0, "float"), (True, "bool")):
+        with raises(
+            TypeError,
+            f"the events has trial_type {value!r} in row 1, of type {kind}; expected text, so that all runs spell a "
+            "name alike",
+        ):
+            read_events(change(trial_type=[value, value]), n_scans=50, t_r=2.0)
+
+
+def test_modulated_events():
+    plain = read_events(change(), n_scans=50, t_r=2.0)
+    pd.testing.assert_frame_equal(read_events(change(modulation=[1, 1.0]), n_scans=50, t_r=2.0), plain)
+    with raises(
+        ValueError,
+        "the events has modulation 0.5 in row 2 (1 not 1 in all); a pattern is the response to a stimulus, not to its "
+        "modulation, so take the column out",
+    ):
+        read_events(change(modulation=[1, 0.5]), n_scans=50, t_r=2.0)
 
 
 def test_missing_tables(tmp_path):
@@ -329,9 +384,33 @@ def test_stimuli_that_the_design_does_not_tell_apart(run, mask):
         fit_patterns([image], [events], mask, t_r=T_R, confounds=[confounds.rename(columns={"rot_x": "face"})])
 
 
+def test_names_of_other_regressors(run, mask):
+    image, events, confounds = run
+    reserved = "bears the name of a regressor of every design (constant, drift_1, …); rename it"
+    for name in ("constant", "drift_1"):
+        with raises(ValueError, f"trial type {name!r} {reserved}"):
+            fit_patterns([image], [events.replace("face", name)], mask, t_r=T_R)
+        renamed = confounds.rename(columns={"rot_x": name})
+        with raises(ValueError, f"confound {name!r} {reserved}"):
+            fit_patterns([image], [events], mask, t_r=T_R, confounds=[renamed])
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "message"),
     [
+        ({"imgs": "bold.nii"}, TypeError, "imgs is a single str; expected a list, one per run"),
+        ({"imgs": Path("bold.nii")}, TypeError, "imgs is a single PosixPath; expected a list, one per run"),
+        (
+            {"imgs": volume(np.ones((4, 3, 2, 9)))},
+            TypeError,
+            "imgs is a single Nifti1Image; expected a list, one per run",
+        ),
+        (
+            {"imgs": [volume(np.ones((4, 3, 2, 9)))], "t_r": "2"},
+            TypeError,
+            "the repetition time of an image of shape (4, 3, 2, 9) is '2' by t_r, of type str; expected seconds as a "
+            "number",
+        ),
         ({"events": []}, ValueError, "there are 1 images, but 0 events; expected one per run"),
         ({"events": "events.tsv"}, TypeError, "events is a single str; expected a list, one per run"),
         ({"imgs": [], "events": []}, ValueError, "imgs is empty; expected an image per run"),
@@ -383,6 +462,14 @@ def test_surfaces():
     )
     Y = np.stack([scans["left"][0], scans["left"][4], scans["right"][2]], axis=1)
     np.testing.assert_allclose(fit["patterns"], np.linalg.lstsq(X.values, Y)[0][X.columns.get_indexer(["a", "b"])])
+    half = PolyMesh(**{side: InMemoryMesh(np.eye(3), np.array([[0, 1, 2]])) for side in ("left", "right")})
+    smaller = SurfaceImage(half, {side: values[:3] for side, values in scans.items()})
+    with raises(
+        ValueError,
+        "the image of run 2, an image of shape (6, 80) has 6 vertices, but an image of shape (12, 80) 12; bring all "
+        "runs into one space",
+    ):
+        fit_patterns([SurfaceImage(mesh, scans), smaller], [events] * 2, SurfaceImage(mesh, inside), t_r=T_R)
     with raises(
         ValueError,
         "mask an image of shape (4, 3, 2) and an image of shape (12, 80) are not both volumes or both surfaces; give "

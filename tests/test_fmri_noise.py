@@ -107,6 +107,21 @@ def with_value(value, column=None):
             "dof is 20 for 20 residuals; expected scans − rank of the design, summed over pooled runs",
         ),
         (
+            xr.DataArray(residuals(20, 3).T, dims=("voxel", "scan")),
+            2,
+            "diag",
+            "the residuals' dimensions are ('voxel', 'scan'), expected ('scan', 'voxel')",
+        ),
+        *(
+            (
+                residuals(20, 3),
+                dof,
+                "diag",
+                f"dof is {dof!r}; expected whole numbers: scans − rank of the design, of each pooled run",
+            )
+            for dof in (9.7, np.nan, None, "x", [5.0, 4.5])
+        ),
+        (
             residuals(20, 30),
             15,
             "full",

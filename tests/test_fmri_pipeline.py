@@ -237,6 +237,35 @@ def test_command_resumes_and_reports(data_set, tmp_path, monkeypatch):
         make_rdms(folder, "sim", masks, "rdms.h5")
 
 
+@pytest.mark.parametrize("ending", [".npz", ".nc"])
+@pytest.mark.parametrize("damage", [b"", b"x" * 100, None])
+def test_damaged_parts_are_made_again(data_set, tmp_path, ending, damage):
+    folder, masks = data_set
+    out, lines = tmp_path / "rdms.nc", []
+    given = {"subjects": ["01"], "settings": Settings(noise=None, glm=GLM(noise_model="ols"))}
+    make_rdms(folder, "sim", {"IT": masks["IT"]}, out, **given, log=lines.append)
+    whole = read_rdms_file(out)
+    part = tmp_path / f"rdms.parts/sub-01{ending}"
+    part.write_bytes(part.read_bytes()[:-300] if damage is None else damage)
+    make_rdms(folder, "sim", {"IT": masks["IT"]}, out, **given, log=lines.append)
+    assert f"{part} is damaged; its part is made again" in lines
+    assert "[1/1] sub-01: done before" not in lines
+    np.testing.assert_array_equal(read_rdms_file(out), whole)
+    make_rdms(folder, "sim", {"IT": masks["IT"]}, out, **given, log=lines.append)
+    assert "[1/1] sub-01: done before" in lines
+
+
+def test_files_that_hold_no_rdms(tmp_path):
+    path = tmp_path / "rdms.nc"
+    with raises(FileNotFoundError, f"there is no file {path}"):
+        read_rdms_file(path)
+    path.write_bytes(b"x" * 100)
+    with pytest.raises(
+        ValueError, match=f"^{re.escape(str(path))} cannot be read as labelled RDMs in netCDF \\(.*\\); make it again$"
+    ):
+        read_rdms_file(path)
+
+
 def test_dry_run(data_set):
     folder, masks = data_set
     assert describe(folder, "sim", masks, subjects=["02"]).splitlines()[:2] == [
@@ -266,6 +295,18 @@ def test_bad_arguments(data_set):
         find_runs(folder, "sim", space="MNI")
     with raises(FileNotFoundError, f"{derived} has no subject '07'; there are '01', '02'"):
         find_runs(folder, "sim", subjects=["sub-07"])
+    with raises(ValueError, "subjects names '01' more than once, so that its runs would count twice"):
+        find_runs(folder, "sim", subjects=["01", "sub-01", "02"])
+    with raises(ValueError, "subjects is empty; name at least one, or None for all"):
+        find_runs(folder, "sim", subjects=[])
+    missing = {"V1": masks["V1"], "FFA": str(folder / "ffa-{subject}.nii.gz")}
+    for compute in (rdms_from_bids, describe):
+        with raises(
+            FileNotFoundError, f"the mask of region 'FFA' is missing: there is no image {folder}/ffa-01.nii.gz"
+        ):
+            compute(folder, "sim", missing)
+    with raises(FileNotFoundError, f"the mask of region 'FFA' is missing: there is no image {folder}/ffa-01.nii.gz"):
+        make_rdms(folder, "sim", missing, folder / "rdms.nc")
     with raises(TypeError, "subjects is one string, '01'; expected a list: ['01']"):
         find_runs(folder, "sim", subjects="01")
     with raises(ValueError, "masks is empty; expected at least one region of interest, {name: mask}"):
@@ -287,6 +328,12 @@ def test_bad_arguments(data_set):
             "unknown confounds 'scrub'; known are motion, high_pass, wm_csf, global_signal, compcor",
         ),
         (
+            {"stimuli": ("face", "house", "face")},
+            "stimuli must be unique, but these occur more than once: 'face'",
+        ),
+        ({"stimuli": ("face",)}, "stimuli names 'face'; an RDM needs at least 2"),
+        ({"stimuli": ()}, "stimuli names none; an RDM needs at least 2"),
+        (
             {"per_run": True, "metric": "correlation"},
             "per_run=True is for crossnobis; correlation averages the runs' patterns first",
         ),
@@ -295,6 +342,12 @@ def test_bad_arguments(data_set):
 def test_bad_settings(settings, message):
     with raises(ValueError, message):
         Settings(**settings)
+
+
+@pytest.mark.parametrize(("name", "value"), [("stimuli", "face"), ("confounds", "motion")])
+def test_settings_that_are_one_string(name, value):
+    with raises(TypeError, f"{name} is one string, {value!r}; expected a sequence of strings: [{value!r}]"):
+        Settings(**{name: value})
 
 
 def test_several_spaces(copy):
@@ -342,6 +395,10 @@ def test_repetition_times(copy):
         f"no sidecar of {image} states a RepetitionTime; expected one in sub-01_task-sim_run-02_bold.json",
     ):
         find_runs(folder, "sim")
+    for value in ("true", "-1", '"2"'):
+        raw.write_text(f'{{"RepetitionTime": {value}}}')
+        with raises(ValueError, f"{raw} has RepetitionTime {json.loads(value)!r}; expected seconds as a number"):
+            find_runs(folder, "sim")
     raw.write_text("[")
     with pytest.raises(ValueError, match=f"^{re.escape(str(raw))} is no JSON object"):
         find_runs(folder, "sim")
@@ -420,6 +477,23 @@ def test_betas_carry_their_warning(tmp_path):
         "the table of an image of shape (3, 2, 1, 8) has no column 'run'; expected stimulus and run of each volume",
     ):
         read_betas(image, short.drop(columns="run"), mask, made_by="spm")
+    for column in ("stimulus", "run"):
+        gap = pd.read_csv(table, sep="\t", dtype=str)
+        gap.loc[2, column] = None
+        gap.to_csv(tmp_path / "gap.tsv", sep="\t", index=False)
+        for given, name in ((gap, "the table of an image of shape (3, 2, 1, 8)"), (tmp_path / "gap.tsv",) * 2):
+            with raises(
+                ValueError,
+                f"{name} has an empty {column} in row 3 (1 in all); name stimulus and run of every volume, or take "
+                "such volumes and rows out",
+            ):
+                read_betas(image, given, mask, made_by="spm")
+    with raises(ValueError, "an image of shape (3, 2, 1) has shape (3, 2, 1); expected a volume per observation, 4-D"):
+        read_betas(mask, table, mask, made_by="spm")
+    table.write_text("stimulus\trun\n" + "".join(f"{s}\t{r}\n" for r in ("1", "01") for s in ("01", "1", "NA", "2")))
+    numbered = read_betas(image, table, mask, made_by="spm")
+    assert crossnobis(numbered)["stimulus"].values.tolist() == ["01", "1", "NA", "2"]
+    assert numbered["run"].values.tolist() == ["1"] * 4 + ["01"] * 4
     with raises(ValueError, "unknown made_by 'afni'; known are glmsingle, nsd, spm, other"):
         read_betas(image, short, mask, made_by="afni")
 

@@ -2,11 +2,20 @@ import re
 
 import nibabel
 import numpy as np
+import pandas as pd
 import pytest
 import xarray as xr
 from scipy.stats import spearmanr
 
-from brainrdl.fmri import crossnobis, make_patterns, pattern_rdm, searchlight_map, searchlight_rdms
+from brainrdl.fmri import (
+    crossnobis,
+    fit_patterns,
+    make_patterns,
+    pattern_rdm,
+    read_betas,
+    searchlight_map,
+    searchlight_rdms,
+)
 from brainrdl.labelled import check_rdms, condense, label_rdms
 
 AFFINE = np.diag([2.0, 3, 3, 1])
@@ -122,6 +131,46 @@ def test_bad_input(patterns, mask):
         searchlight_map(patterns, mask, model, compare="corr")
     with raises(ValueError, "unknown compare 'tau'; known are corr, cosine, spearman"):
         searchlight_map(patterns, mask, model, compare="tau")
+
+
+def test_a_mask_of_another_grid(patterns, mask):
+    scans = nibabel.Nifti1Image(np.random.default_rng(0).normal(100, 1, (*SHAPE, 60)), AFFINE)
+    scans.header.set_zooms((2, 3, 3, 2))
+    events = pd.DataFrame({"onset": [4.0, 40, 80], "duration": 4.0, "trial_type": ["a", "b", "c"]})
+    fit = fit_patterns([scans] * 2, [events] * 2, mask, t_r=2.0)
+    table = pd.DataFrame({"stimulus": ["a", "b"] * 30, "run": np.repeat([1, 2], 30)})
+    betas = read_betas(scans, table, mask, made_by="spm")
+    assert searchlight_rdms(fit, mask, radius=4).sizes["rdm"] > 0
+    turned = nibabel.Nifti1Image(mask.get_fdata().astype(np.uint8), np.diag([3.0, 2, 3, 1]))
+    wider = nibabel.Nifti1Image(np.ones((5, 4, 4), dtype=np.uint8), AFFINE)
+    advice = "; give the mask in which they were fitted, or another of its grid"
+    for given in (fit, fit["patterns"], betas):
+        for other, found in ((turned, "the same shape, but another affine"), (wider, "(5, 4, 4)")):
+            with raises(
+                ValueError,
+                "the patterns lie on a grid of shape (5, 4, 3), but mask an image of shape "
+                f"{other.shape} has {found}{advice}",
+            ):
+                searchlight_rdms(given, other, radius=4)
+    # of patterns that keep no grid the positions tell
+    small = nibabel.Nifti1Image(np.ones((2, 2, 2), dtype=np.uint8), AFFINE)
+    first = next(place for place in patterns["voxel"].values if place > 7)
+    no_position = "which is no position in the flattened volume of mask an image of shape (2, 2, 2): 0 to 7"
+    with raises(ValueError, f"the coordinate 'voxel' holds {first}, {no_position}"):
+        searchlight_rdms(patterns, small)
+    with raises(ValueError, f"the coordinate 'voxel' holds np.str_('x'), {no_position}"):
+        searchlight_rdms(patterns.assign_coords(voxel=["x"] * patterns.sizes["voxel"]), small)
+
+
+@pytest.mark.parametrize("radius", [0, -1.0, np.nan, np.inf])
+def test_bad_radius(patterns, mask, radius):
+    with raises(ValueError, f"radius is {radius}; expected millimetres, more than 0"):
+        searchlight_rdms(patterns, mask, radius=radius)
+
+
+def test_bad_min_voxels(patterns, mask):
+    with raises(ValueError, "min_voxels is 0; expected at least 1"):
+        searchlight_rdms(patterns, mask, min_voxels=0)
 
 
 def test_too_many_rdms(patterns, mask, monkeypatch):

@@ -1,5 +1,6 @@
 """Statistics of crossnobis on simulated data, and a planted RDM from the scanner to a network."""
 
+import re
 import runpy
 from pathlib import Path
 
@@ -157,6 +158,18 @@ def test_bad_input(data_set, tmp_path):
         plant_patterns(impossible, 10, np.random.default_rng(0))
     with pytest.raises(ValueError, match=r"^12 stimuli need at least 11 voxels to have any geometry, got 8$"):
         simulate_bids(tmp_path / "new", planted, simulation=Simulation(side=2))
+    for label, task, message in (
+        ("a/b", "sim", "RDM 'a/b' cannot name a region's mask file; expected a label without '/'"),
+        ("IT", "my_task", "task is 'my_task'; BIDS takes letters and digits only, as in task-sim"),
+    ):
+        named = planted.assign_coords(rdm=[label])
+        with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+            simulate_bids(tmp_path / "other", named, task=task)
+    flat = label_rdms(np.zeros((1, 3)), list("abc"), ["IT"], "mse")
+    message = "RDM 'IT' is zero everywhere, so that no noise has a ratio to its patterns; plant one with differences"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        simulate_bids(tmp_path / "other", flat)
+    assert not (tmp_path / "other").exists()
     for changes, message in (
         ({"runs": 0}, "runs is 0; expected at least 1"),
         ({"snr": 0}, "snr is 0; expected more than 0"),

@@ -1,15 +1,16 @@
 """Patterns whose GLM was fitted elsewhere: GLMsingle, SPM, or any 4-D image with a table."""
 
 import warnings
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 import xarray as xr
 
-from brainrdl.fmri.images import Image, image_name
-from brainrdl.fmri.masks import mask_voxels, read_voxels
+from brainrdl.fmri.images import Image, image_name, n_scans_of
+from brainrdl.fmri.masks import grid_of, mask_voxels, read_voxels
 from brainrdl.fmri.patterns import make_patterns
-from brainrdl.fmri.tables import Table, read_table
+from brainrdl.fmri.tables import Table, check_filled, read_labels, read_table
 
 SHARED_NOISE = (
     "estimated over all runs at once (GLMsingle, NSD): noise ceilings, shrinkage or denoising chosen across runs "
@@ -33,7 +34,7 @@ def read_betas(
     image : path or image
         4-D, a volume per observation.
     table : path or DataFrame (observations,)
-        Tab-separated; ``stimulus`` and ``run`` of each volume, in their order.
+        Tab-separated; ``stimulus`` and ``run`` of each volume, in their order. A file's are text, as it is written.
     mask : path or image
         As for `fit_patterns`.
     made_by : {"glmsingle", "nsd", "spm", "other"}
@@ -50,8 +51,9 @@ def read_betas(
 
     Raises
     ------
-    FileNotFoundError, ValueError
-        If a file is missing or damaged, the table lacks a column or has another length, or no voxel is left.
+    FileNotFoundError, TypeError, ValueError
+        If a file is missing or damaged, the table lacks a column or an entry or has another length, or no voxel is
+        left.
 
     Warns
     -----
@@ -68,27 +70,30 @@ def read_betas(
     """
     if made_by not in ("glmsingle", "nsd", "spm", "other"):
         raise ValueError(f"unknown made_by {made_by!r}; known are glmsingle, nsd, spm, other")
-    rows = read_table(table, "the table of betas")
+    table_name = str(table) if isinstance(table, str | Path) else f"the table of {image_name(image)}"
+    rows = read_table(table, table_name)
     missing = [column for column in ("stimulus", "run") if column not in rows]
     if missing:
-        raise ValueError(
-            f"the table of {image_name(image)} has no column {missing[0]!r}; expected stimulus and run of each volume"
-        )
+        raise ValueError(f"{table_name} has no column {missing[0]!r}; expected stimulus and run of each volume")
+    advice = "name stimulus and run of every volume, or take such volumes and rows out"
+    stimuli = read_labels(rows, "stimulus", table_name, advice)
+    check_filled(rows, "run", table_name, advice)
+    n_volumes = n_scans_of(image, "a volume per observation, 4-D")
+    if len(rows) != n_volumes:
+        raise ValueError(f"{image_name(image)} has {n_volumes} volumes, its table {len(rows)} rows; expected as many")
     voxels = mask_voxels(mask, image)
     values = read_voxels(image, voxels)
-    if len(rows) != len(values):
-        raise ValueError(f"{image_name(image)} has {len(values)} volumes, its table {len(rows)} rows; expected as many")
     usable = np.isfinite(values).all(axis=0) & (np.ptp(np.nan_to_num(values), axis=0) > 0)
     if not usable.any():
         raise ValueError(f"every voxel of {image_name(image)} inside the mask has NaN or no variance")
     patterns = make_patterns(
         values[:, usable],
-        rows["stimulus"].astype(str).tolist(),
+        stimuli,
         rows["run"].tolist(),
         name=name,
         voxels=voxels[usable],
     )
-    patterns.attrs.update(mask_voxels=len(voxels), dropped_voxels=int((~usable).sum()))
+    patterns.attrs.update(grid_of(image), mask_voxels=len(voxels), dropped_voxels=int((~usable).sum()))
     if made_by in ("glmsingle", "nsd"):
         patterns.attrs["warning"] = f"betas {SHARED_NOISE}"
         warnings.warn(patterns.attrs["warning"], UserWarning, stacklevel=2)

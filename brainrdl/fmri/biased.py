@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 import xarray as xr
 
-from brainrdl.fmri.patterns import Array, RunMeans, precisions_of, run_means
+from brainrdl.fmri.patterns import Array, RunMeans, factor_of, precisions_of, run_means
 from brainrdl.labelled import label_rdms
 
 BiasedMetric = Literal["correlation", "euclidean", "mahalanobis"]
@@ -80,7 +80,7 @@ def pattern_rdm(
             stacklevel=2,
         )
     values = _over_runs(means)
-    whitened = values if checked is None else values @ np.linalg.cholesky(checked)
+    whitened = values if checked is None else values @ factor_of(checked)
     if metric == "correlation":
         whitened = whitened - whitened.mean(axis=1, keepdims=True)
         norms = np.linalg.norm(whitened, axis=1)

@@ -1,10 +1,12 @@
 """What ``brainrdl rdms fmri`` does: a BIDS data set's RDMs into a file, subject by subject, and a report beside it."""
 
 import json
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -12,8 +14,17 @@ import xarray as xr
 
 from brainrdl.checkpoint import atomic_path
 from brainrdl.fmri.images import Image
-from brainrdl.fmri.masks import mask_voxels
-from brainrdl.fmri.pipeline import Settings, Unit, UnitResult, check_masks, joined, plan, process, subject_mask
+from brainrdl.fmri.pipeline import (
+    Settings,
+    Unit,
+    UnitResult,
+    check_masks,
+    joined,
+    plan,
+    process,
+    region_voxels,
+    subject_mask,
+)
 from brainrdl.fmri.provenance import checksums, to_json
 from brainrdl.fmri.report import write_report
 from brainrdl.labelled import check_rdms
@@ -32,7 +43,7 @@ def make_rdms(
     """Write the RDMs of a BIDS data set, and a report.
 
     Each subject's part is left in ``<out without suffix>.parts/``, so that the same call goes on where it was
-    interrupted; a part whose inputs or settings have changed is made again.
+    interrupted; a part that is damaged, or whose inputs or settings have changed, is made again.
 
     Parameters
     ----------
@@ -63,12 +74,15 @@ def make_rdms(
         raise ValueError(f"the RDMs are written as netCDF, so {out} should end in .nc")
     check_masks(masks)
     units = plan(bids_dir, task, subjects=subjects, settings=settings)
+    for unit in units:  # before hours of work
+        for name, mask in masks.items():
+            region_voxels(name, subject_mask(mask, unit.subject), unit.runs[0].image, settings)
     parts = out.with_suffix(".parts")
     results = {}
     for number, unit in enumerate(units, start=1):
         fingerprint = _fingerprint(unit, masks, settings)
         path = parts / unit.label.replace("/", "_")
-        result = _read_part(path, fingerprint)
+        result = _read_part(path, fingerprint, log)
         if result is None:
             log(f"[{number}/{len(units)}] {unit.label}: {len(unit.runs)} runs")
             result = process(unit, masks, settings, log)
@@ -125,8 +139,7 @@ def describe(
                 f"  {run.label}: {run.image.name}, TR {run.t_r:g} s, events {run.events.name}, confounds {confounds}"
             )
         for name, mask in masks.items():
-            path = subject_mask(mask, unit.subject)
-            voxels = mask_voxels(path, unit.runs[0].image, resample=settings.resample)
+            voxels = region_voxels(name, subject_mask(mask, unit.subject), unit.runs[0].image, settings)
             lines.append(f"  region {name}: {len(voxels)} voxels")
     return "\n".join(lines)
 
@@ -138,9 +151,14 @@ def write_rdms_file(rdms: xr.DataArray, path: Path) -> None:
 
 
 def read_rdms_file(path: Path) -> xr.DataArray:
-    """Read labelled RDMs from netCDF."""
-    with xr.open_dataarray(path, engine="h5netcdf") as opened:
-        return check_rdms(opened.load())
+    """Read labelled RDMs from netCDF; FileNotFoundError or ValueError naming the file if it holds none."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    try:
+        with xr.open_dataarray(path, engine="h5netcdf") as opened:
+            return check_rdms(opened.load())
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{path} cannot be read as labelled RDMs in netCDF ({error}); make it again") from error
 
 
 def _fingerprint(unit: Unit, masks: Mapping[str, Image], settings: Settings) -> str:
@@ -163,13 +181,22 @@ def _write_part(result: UnitResult, path: Path, fingerprint: str) -> None:
         np.savez(file, **arrays)
 
 
-def _read_part(path: Path, fingerprint: str) -> UnitResult | None:
-    if not (path.with_suffix(".npz").is_file() and path.with_suffix(".nc").is_file()):
+def _read_part(path: Path, fingerprint: str, log: Callable[[str], None]) -> UnitResult | None:
+    arrays, rdms = path.with_suffix(".npz"), path.with_suffix(".nc")
+    if not (arrays.is_file() and rdms.is_file()):
         return None
-    with np.load(path.with_suffix(".npz")) as part:
-        if str(part["fingerprint"]) != fingerprint:
-            return None
-        design = pd.DataFrame(part["design"], columns=part["regressors"].tolist())
-        regions = json.loads(str(part["regions"]))
-        tsnr = {region: part[f"tsnr_{k}"] for k, region in enumerate(regions)}
-    return UnitResult(read_rdms_file(path.with_suffix(".nc")), design, tsnr)
+    try:
+        with arrays.open("rb") as file, np.load(file) as part:
+            if str(part["fingerprint"]) != fingerprint:
+                return None
+            design = pd.DataFrame(part["design"], columns=part["regressors"].tolist())
+            regions = json.loads(str(part["regions"]))
+            tsnr = {region: part[f"tsnr_{k}"] for k, region in enumerate(regions)}
+    except (OSError, EOFError, ValueError, TypeError, KeyError, BadZipFile, zlib.error):
+        log(f"{arrays} is damaged; its part is made again")
+        return None
+    try:
+        return UnitResult(read_rdms_file(rdms), design, tsnr)
+    except ValueError:
+        log(f"{rdms} is damaged; its part is made again")
+        return None

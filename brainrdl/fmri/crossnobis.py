@@ -16,7 +16,7 @@ import torch
 import xarray as xr
 
 from brainrdl.fmri.noise import inverse
-from brainrdl.fmri.patterns import Array, Precision, RunMeans, precisions_of, run_means
+from brainrdl.fmri.patterns import Array, Precision, RunMeans, not_positive, precisions_of, run_means
 from brainrdl.ids import name_some
 from brainrdl.labelled import label_rdms
 
@@ -109,6 +109,7 @@ def run_pair_distances(
     else:
         weighted = _times(means.values.reshape(-1, n_voxels), precision, torch.device(device))
         weighted = weighted.reshape(means.values.shape)
+        _check_lengths(weighted, means.values)
     distances = np.full((n_runs * (n_runs - 1) // 2, len(i)), np.nan)
     for k, (r, s) in enumerate(combinations(range(n_runs), 2)):
         if isinstance(precision, list):
@@ -161,6 +162,7 @@ def _closed_form(means: RunMeans, precision: Array | None, device: torch.device)
     values = means.values - means.values.mean(axis=1, keepdims=True)
     # Ω = T + Tᵀ, T its upper triangle with half the diagonal: BTBᵀ and its transpose add up to BΩBᵀ
     half = _times_half(values.reshape(-1, n_voxels), precision, device).reshape(values.shape)
+    _check_lengths(half, values)
     kernel = half.sum(axis=0) @ values.sum(axis=0).T
     for r in range(n_runs):
         kernel -= half[r] @ values[r].T
@@ -169,6 +171,13 @@ def _closed_form(means: RunMeans, precision: Array | None, device: torch.device)
     squared = diagonal[i] + diagonal[j] - 2 * kernel[i, j]
     distances: Array = squared / (n_voxels * n_runs * (n_runs - 1))
     return distances
+
+
+def _check_lengths(weighted: Array, values: Array) -> None:
+    """Raise a ValueError if bᵀΩb, of which `weighted` holds bᵀΩ up to a factor, is negative for some pattern."""
+    lengths = np.einsum("rnv,rnv->rn", weighted, values)
+    if lengths.min() < -1e-9 * np.abs(lengths).max():
+        raise not_positive("the precision")
 
 
 def _solve(covariance: Array, patterns: Array, device: torch.device) -> Array:

@@ -1,5 +1,6 @@
 """The GLM's settings, and the design matrices they make of events and confounds."""
 
+import re
 import warnings
 from dataclasses import dataclass
 from typing import Literal, final, get_args
@@ -101,6 +102,11 @@ def design_matrix(
     DataFrame (scans, regressors)
         Indexed by the seconds at which scans were taken.
 
+    Raises
+    ------
+    ValueError
+        If a trial type or a confound bears the name of another regressor.
+
     Examples
     --------
     >>> events = pd.DataFrame({"onset": [0.0, 20], "duration": [5.0, 5], "trial_type": ["face", "house"]})
@@ -111,6 +117,14 @@ def design_matrix(
     clash = [] if confounds is None else sorted(set(confounds.columns) & set(events["trial_type"]))
     if clash:
         raise ValueError(f"{name_some(clash)} names both a trial type and a confound; rename one of them")
+    of_confounds = [] if confounds is None else [str(column) for column in confounds]
+    for kind, names in (("trial type", events["trial_type"].unique().tolist()), ("confound", of_confounds)):
+        taken = [name for name in names if name == "constant" or re.fullmatch(r"drift_\d+", name)]
+        if taken:
+            raise ValueError(
+                f"{kind} {name_some(taken)} bears the name of a regressor of every design (constant, drift_1, …); "
+                "rename it"
+            )
     start = glm.slice_time_ref * t_r
     with warnings.catch_warnings():
         # confounds that repeat each other only cost rank; a stimulus that is lost is found by `check_estimable`

@@ -7,7 +7,7 @@ covariance that is left after whitening, tr(Σ) = V:
     Cov(d) = [4 (Δ∘Ξ)/R + 2 (Ξ∘Ξ)/(R(R−1))] · tr(Σ²)/V².
 """
 
-from itertools import combinations
+from itertools import combinations, combinations_with_replacement
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -20,7 +20,7 @@ from brainrdl.fmri.crossnobis import (
     run_pair_distances,
 )
 from brainrdl.fmri.noise import inverse
-from brainrdl.fmri.patterns import Array, Precision, RunMeans, precisions_of, run_means
+from brainrdl.fmri.patterns import Array, Precision, RunMeans, factor_of, precisions_of, run_means
 from brainrdl.ids import name_some
 from brainrdl.labelled import label_rdms
 
@@ -190,25 +190,38 @@ def _parts(means: RunMeans, precision: Array | list[Array] | None) -> _Parts:
         precision = inverse(
             np.mean([inverse(p, "a run's precision") for p in precision], axis=0), "the mean covariance"
         )
-    whitened = means.values if precision is None else means.values @ np.linalg.cholesky(precision)
-    # orthonormal contrasts over runs: independent noise, without the signal that the runs share
-    noise = np.einsum("kr,rnv->knv", _helmert(R), whitened)
-    sigma_k = np.einsum("knv,kmv->nm", noise, noise, optimize=True) / ((R - 1) * V)
-    # E‖E_k E_lᵀ‖² = tr(Σ_K)² tr(Σ²) for k ≠ l, without the bias of ‖Σ̂‖²
-    squared = [np.square(noise[k] @ noise[m].T).sum() for k, m in combinations(range(R - 1), 2)]
-    spread = float(np.mean(squared) / np.trace(sigma_k) ** 2 / V**2)
+    whitened = means.values if precision is None else means.values @ factor_of(precision)
+    noise = whitened - whitened.mean(axis=0)  # without the signal that the runs share
+    sigma_k = np.einsum("rnv,rmv->nm", noise, noise, optimize=True) / ((R - 1) * V)
+    spread = _squared_products(noise) / np.trace(sigma_k) ** 2 / V**2
     total = whitened.sum(axis=0)
     signal = (total @ total.T - np.einsum("rnv,rmv->nm", whitened, whitened, optimize=True)) / (V * R * (R - 1))
     return _Parts(signal, sigma_k, spread, R)
 
 
-def _helmert(n: int) -> Array:
-    """Return n − 1 orthonormal contrasts of n values."""
-    rows: Array = np.tril(np.ones((n - 1, n)))
-    k = np.arange(1, n)
-    rows[k - 1, k] = -k
-    contrasts: Array = rows / np.sqrt(k * (k + 1))[:, None]
-    return contrasts
+def _squared_products(noise: Array) -> float:
+    """Estimate tr(Σ_K)² tr(Σ²) from the runs' noise (runs, stimuli, voxels), less its mean over runs.
+
+    With E_k = Σ_r h_kr N_r of orthonormal contrasts h_1 … h_d over runs (d = R − 1), the E_k are independent, and
+    E‖E_k E_lᵀ‖² = tr(Σ_K)² tr(Σ²) for k ≠ l, without the bias of ‖Σ̂‖². No choice of contrasts, nor order of the runs,
+    is better than another, so this is the mean over all their rotations: with G_rs = N_r N_sᵀ,
+
+        (c − (a + b + c)/(d + 2)) / (d(d − 1)),  a = ‖Σ_r G_rr‖²,  b = Σ_rs tr(G_rs G_rs),  c = Σ_rs ‖G_rs‖²,
+
+    by E[h_p h_q h_r h_s] = (δ_pq δ_rs + δ_pr δ_qs + δ_ps δ_qr)/(d(d + 2)) of a unit vector of any direction.
+    """
+    d = len(noise) - 1
+    own = np.zeros((noise.shape[1], noise.shape[1]))
+    b = c = 0.0
+    for r, s in combinations_with_replacement(range(len(noise)), 2):
+        product = noise[r] @ noise[s].T
+        times = 1 if r == s else 2  # G_sr = G_rsᵀ
+        b += times * float(np.vdot(product, product.T))
+        c += times * float(np.square(product).sum())
+        if r == s:
+            own += product
+    a = float(np.square(own).sum())
+    return (c - (a + b + c) / (d + 2)) / (d * (d - 1))
 
 
 def _jackknife(distances: Array, n_runs: int) -> Array:

@@ -5,6 +5,7 @@ list. Sidecars and events may lie higher up, as BIDS' inheritance allows.
 """
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -73,7 +74,7 @@ def find_runs(
     space, res : str, optional
         As in ``space-<space>``; needed where there are several.
     subjects : sequence of str, optional
-        With or without ``sub-``; all by default.
+        With or without ``sub-``, each once; all by default.
 
     Returns
     -------
@@ -158,7 +159,12 @@ def _subjects(folder: Path, subjects: Sequence[str] | None) -> list[str]:
         if not known:
             raise FileNotFoundError(f"{folder} has no subject (sub-*)")
         return known
+    if not len(subjects):
+        raise ValueError("subjects is empty; name at least one, or None for all")
     asked = [subject.removeprefix("sub-") for subject in subjects]
+    twice = [subject for subject, count in Counter(asked).items() if count > 1]
+    if twice:
+        raise ValueError(f"subjects names {name_some(twice)} more than once, so that its runs would count twice")
     unknown = [subject for subject in asked if subject not in known]
     if unknown:
         raise FileNotFoundError(f"{folder} has no subject {name_some(unknown)}; there are {name_some(known)}")
@@ -210,7 +216,7 @@ def _repetition_time(image: Path, roots: Iterable[Path], *names: dict[str, str])
             except (ValueError, AttributeError) as error:
                 raise ValueError(f"{path} is no JSON object ({error})") from error
             if value is not None:
-                if not isinstance(value, int | float) or not value > 0:
+                if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
                     raise ValueError(f"{path} has RepetitionTime {value!r}; expected seconds as a number")
                 stated.setdefault(path, float(value))
     if not stated:

@@ -1,6 +1,7 @@
 """The first-level GLM, a run at a time, on the voxels of a mask."""
 
 from collections.abc import Hashable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -9,8 +10,8 @@ import xarray as xr
 from nilearn.glm.first_level import run_glm
 
 from brainrdl.fmri.design import GLM, check_estimable, design_matrix, rank, separate_designs, single_trials
-from brainrdl.fmri.images import Image, check_t_r, image_name, n_scans_of
-from brainrdl.fmri.masks import Voxels, mask_voxels, read_voxels
+from brainrdl.fmri.images import Image, check_same_space, check_t_r, image_name, n_scans_of
+from brainrdl.fmri.masks import Voxels, grid_of, mask_voxels, read_voxels
 from brainrdl.fmri.noise import Method, noise_precision
 from brainrdl.fmri.patterns import Array
 from brainrdl.fmri.tables import Table, read_confounds, read_events
@@ -31,11 +32,11 @@ def fit_patterns(
     Parameters
     ----------
     imgs : sequence of path or image (runs,)
-        4-D, unsmoothed; or surface images.
+        4-D, unsmoothed, on one grid; or surface images.
     events : sequence of path or DataFrame (runs,)
         ``onset`` and ``duration`` in seconds, ``trial_type``.
     mask : path or image
-        Non-zero inside; on the images' grid.
+        Above 0 inside, 0 outside; on the images' grid.
     t_r : float
         Seconds per scan; an image's header that states another is an error.
     confounds : sequence of path, DataFrame or None (runs,), optional
@@ -53,7 +54,8 @@ def fit_patterns(
         ``fold_run``; ``tsnr`` (voxel), the mean over runs of the mean over scans divided by the residuals' SD. (One
         Dataset cannot hold a coordinate ``run`` along several dimensions.) The coordinate ``voxel`` is the position in
         the flattened volume. Voxels with NaN or without variance in any run are dropped: ``attrs["dropped_voxels"]``
-        of ``attrs["mask_voxels"]``. For ``lss`` residuals and dof are those of ``lsa``.
+        of ``attrs["mask_voxels"]``. ``patterns`` keep the images' grid in their ``attrs``, for a searchlight. For
+        ``lss`` residuals and dof are those of ``lsa``.
 
     Raises
     ------
@@ -105,6 +107,7 @@ def fit_runs(
     imgs: Sequence[Image], designs: Sequence[RunDesign], voxels: Voxels, glm: GLM, runs: Sequence[Hashable]
 ) -> xr.Dataset:
     """Fit a GLM to each run in given voxels; see `fit_patterns`."""
+    check_one_space(imgs, runs)
     fits = []
     usable = np.ones(len(voxels), dtype=bool)
     for image, design, run in zip(imgs, designs, runs, strict=True):
@@ -120,7 +123,11 @@ def fit_runs(
     onsets = np.concatenate([fit.onsets for fit in fits])
     return xr.Dataset(
         {
-            "patterns": (("observation", "voxel"), np.concatenate([fit.betas for fit in fits])[:, usable]),
+            "patterns": (
+                ("observation", "voxel"),
+                np.concatenate([fit.betas for fit in fits])[:, usable],
+                grid_of(imgs[0]),
+            ),
             "residuals": (("scan", "voxel"), np.concatenate([fit.residuals for fit in fits])[:, usable]),
             "dof": ("fold", [fit.dof for fit in fits]),
             "tsnr": ("voxel", np.mean([fit.tsnr for fit in fits], axis=0)[usable]),
@@ -178,6 +185,12 @@ def fit_precision(
     }
 
 
+def check_one_space(imgs: Sequence[Image], runs: Sequence[Hashable]) -> None:
+    """Raise a ValueError naming the first run whose image lies on another grid than the first run's."""
+    for image, run in zip(imgs, runs, strict=True):
+        check_same_space(image, imgs[0], f"the image of run {run},", "bring all runs into one space")
+
+
 def check_lists(
     imgs: Sequence[Image],
     events: Sequence[Table],
@@ -185,10 +198,12 @@ def check_lists(
     runs: Sequence[Hashable] | None,
 ) -> None:
     """Raise unless there is one of each per run."""
+    if isinstance(imgs, str | Path) or hasattr(imgs, "shape"):
+        raise TypeError(f"imgs is a single {type(imgs).__name__}; expected a list, one per run")
     for field, values in {"events": events, "confounds": confounds, "runs": runs}.items():
         if values is None:
             continue
-        if isinstance(values, str | pd.DataFrame):
+        if isinstance(values, str | Path | pd.DataFrame):
             raise TypeError(f"{field} is a single {type(values).__name__}; expected a list, one per run")
         if len(values) != len(imgs):
             raise ValueError(f"there are {len(imgs)} images, but {len(values)} {field}; expected one per run")

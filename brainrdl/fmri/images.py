@@ -73,11 +73,11 @@ def image_name(image: Image) -> str:
     return str(filename) if filename else f"an image of shape {tuple(image.shape)}"
 
 
-def n_scans_of(image: Image) -> int:
-    """Number of scans of a 4-D image, or of a surface image."""
+def n_scans_of(image: Image, expected: str = "one run of scans, 4-D") -> int:
+    """Number of scans of a 4-D image, or of a surface image; ValueError if it is neither."""
     opened = open_image(image)
     if len(opened.shape) not in ((2,) if is_surface(opened) else (4,)):
-        raise ValueError(f"{image_name(image)} has shape {tuple(opened.shape)}; expected one run of scans, 4-D")
+        raise ValueError(f"{image_name(image)} has shape {tuple(opened.shape)}; expected {expected}")
     return int(opened.shape[-1])
 
 
@@ -108,11 +108,18 @@ def check_t_r(t_r: float | None, image: Image, source: str) -> float:
 
     Raises
     ------
+    TypeError
+        If it is no number.
     ValueError
         If it is missing, out of range, or the header states another.
     """
     if t_r is None:
         raise ValueError(f"{source} states no repetition time (RepetitionTime, in seconds) for {image_name(image)}")
+    if isinstance(t_r, bool) or not isinstance(t_r, int | float | np.number):
+        raise TypeError(
+            f"the repetition time of {image_name(image)} is {t_r!r} by {source}, of type {type(t_r).__name__}; "
+            "expected seconds as a number"
+        )
     if not 0.05 <= t_r <= 30:
         raise ValueError(f"the repetition time of {image_name(image)} is {t_r:g} s by {source}; expected seconds")
     stated = header_t_r(image)
@@ -124,19 +131,29 @@ def check_t_r(t_r: float | None, image: Image, source: str) -> float:
     return float(t_r)
 
 
-def check_same_space(image: Image, reference: Image, what: str) -> None:
-    """Raise a ValueError unless two volume images have the same grid."""
+def check_same_space(image: Image, reference: Image, what: str, advice: str) -> None:
+    """Raise a ValueError (which ends in `advice`) unless two images have the same grid, or as many vertices."""
     one, other = open_image(image), open_image(reference)
+    if is_surface(one) != is_surface(other):
+        raise ValueError(
+            f"{what} {image_name(image)} and {image_name(reference)} are not both volumes or both surfaces"
+        )
+    if is_surface(one):
+        if one.shape[0] != other.shape[0]:
+            raise ValueError(
+                f"{what} {image_name(image)} has {one.shape[0]} vertices, but {image_name(reference)} "
+                f"{other.shape[0]}; {advice}"
+            )
+        return
     if tuple(one.shape[:3]) != tuple(other.shape[:3]):
         raise ValueError(
             f"{what} {image_name(image)} has the grid {tuple(one.shape[:3])}, but {image_name(reference)} "
-            f"{tuple(other.shape[:3])}; bring it into the images' space, or ask for it with resample=True"
+            f"{tuple(other.shape[:3])}; {advice}"
         )
     # a hundredth of a millimetre is rounding, more is another space
     if not np.allclose(one.affine, other.affine, atol=1e-2, rtol=0):
         i, j = map(int, np.unravel_index(np.argmax(np.abs(one.affine - other.affine)), (4, 4)))
         raise ValueError(
             f"{what} {image_name(image)} has another affine than {image_name(reference)}: {one.affine[i, j]:g} and "
-            f"{other.affine[i, j]:g} mm in row {i}, column {j}; bring it into the images' space, or ask for it with "
-            "resample=True"
+            f"{other.affine[i, j]:g} mm in row {i}, column {j}; {advice}"
         )

@@ -20,7 +20,7 @@ def mask_voxels(mask: Image, image: Image, *, resample: bool = False) -> Voxels:
     Parameters
     ----------
     mask : path or image
-        3-D, non-zero inside; or a SurfaceImage where `image` is one.
+        3-D, above 0 inside, 0 outside; or a SurfaceImage where `image` is one.
     image : path or image
         The data it is for.
     resample : bool
@@ -34,7 +34,7 @@ def mask_voxels(mask: Image, image: Image, *, resample: bool = False) -> Voxels:
     Raises
     ------
     FileNotFoundError, ValueError
-        If the mask cannot be read, lies on another grid, or is empty.
+        If the mask cannot be read, lies on another grid, holds values below 0, or is empty.
 
     Examples
     --------
@@ -56,7 +56,7 @@ def mask_voxels(mask: Image, image: Image, *, resample: bool = False) -> Voxels:
         if resample:
             opened = _resampled(opened, data_image)
             mask = opened
-        check_same_space(mask, image, "mask")
+        check_same_space(mask, image, "mask", "bring it into the images' space, or ask for it with resample=True")
         inside = read_volumes(mask)
         if inside.ndim == 4 and inside.shape[3] == 1:
             inside = inside[..., 0]
@@ -64,10 +64,39 @@ def mask_voxels(mask: Image, image: Image, *, resample: bool = False) -> Voxels:
             raise ValueError(f"mask {image_name(mask)} has shape {inside.shape}; expected 3-D")
     if not np.isfinite(inside).all():
         raise ValueError(f"mask {image_name(mask)} holds values that are not finite; set them to 0")
+    if (inside < 0).any():
+        raise ValueError(
+            f"mask {image_name(mask)} holds values below 0, such as {inside.min():g}; expected 0 outside, more inside"
+        )
     voxels = np.flatnonzero(inside)
     if not voxels.size:
         raise ValueError(f"mask {image_name(mask)} is empty; no voxel is above 0")
     return voxels
+
+
+def grid_of(image: Image) -> dict[str, list[float]]:
+    """What patterns keep of the grid of their voxels (see `check_grid`); nothing of a surface."""
+    opened = open_image(image)
+    if is_surface(opened):
+        return {}
+    return {
+        "grid_shape": [int(side) for side in opened.shape[:3]],
+        "grid_affine": np.asarray(opened.affine, dtype=np.float64).ravel().tolist(),
+    }
+
+
+def check_grid(attrs: Mapping[Any, Any], mask: Image) -> None:
+    """Raise a ValueError if patterns, by their attributes (`grid_of`), lie on another grid than a mask."""
+    if "grid_shape" not in attrs:
+        return
+    opened = open_image(mask)
+    shape, affine = tuple(map(int, attrs["grid_shape"])), np.reshape(attrs["grid_affine"], (4, 4))
+    if shape != tuple(opened.shape[:3]) or not np.allclose(affine, opened.affine, atol=1e-2, rtol=0):
+        same = "the same shape, but another affine" if shape == tuple(opened.shape[:3]) else f"{opened.shape[:3]}"
+        raise ValueError(
+            f"the patterns lie on a grid of shape {shape}, but mask {image_name(mask)} has {same}; give the mask in "
+            "which they were fitted, or another of its grid"
+        )
 
 
 def atlas_masks(atlas: Image, labels: Mapping[str, int]) -> dict[str, Any]:

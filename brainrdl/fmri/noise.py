@@ -25,7 +25,7 @@ def noise_precision(
 
     Parameters
     ----------
-    residuals : DataArray or ndarray (scans, voxels)
+    residuals : DataArray (scan, voxel) or ndarray (scans, voxels)
         Residuals of a GLM, whitened in time, of one run or of several below each other (pooled).
     dof : int or DataArray (run,)
         Their degrees of freedom: scans − rank of the design, summed over the runs that are pooled. (The number of
@@ -43,8 +43,8 @@ def noise_precision(
     Raises
     ------
     ValueError
-        If the degrees of freedom cannot be right, a value is not finite, a voxel has no variance, or the covariance
-        is singular.
+        If dimensions or degrees of freedom cannot be right, a value is not finite, a voxel has no variance, or the
+        covariance is singular.
 
     See Also
     --------
@@ -170,13 +170,19 @@ def inverse(covariance: Array, what: str) -> Array:
 
 
 def _checked(residuals: Any, dof: Any) -> tuple[Array, int]:
+    if isinstance(residuals, xr.DataArray) and residuals.dims != ("scan", "voxel"):
+        raise ValueError(f"the residuals' dimensions are {residuals.dims}, expected ('scan', 'voxel')")
     X = np.asarray(residuals, dtype=np.float64)
     if X.ndim != 2 or not X.shape[1]:
         raise ValueError(f"residuals has shape {X.shape}, expected (scans, voxels); pool runs by concatenating them")
     if not np.isfinite(X).all():
         row, column = map(int, np.argwhere(~np.isfinite(X))[0])
         raise ValueError(f"the residual of scan {row} is {X[row, column]} in voxel {column}; drop such voxels first")
-    degrees = int(np.asarray(dof).sum())
+    counts = np.asarray(dof)
+    if counts.dtype.kind not in "iuf" or not (np.isfinite(counts) & (counts % 1 == 0)).all():
+        given = counts.tolist()
+        raise ValueError(f"dof is {given!r}; expected whole numbers: scans − rank of the design, of each pooled run")
+    degrees = int(counts.sum())
     if not 1 <= degrees < len(X):
         raise ValueError(
             f"dof is {degrees} for {len(X)} residuals; expected scans − rank of the design, summed over pooled runs"

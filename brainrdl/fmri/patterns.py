@@ -13,6 +13,7 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
+from brainrdl._run_patterns import check_labels, check_patterns
 from brainrdl.ids import check_ids, name_some
 
 Array = NDArray[np.float64]
@@ -110,7 +111,7 @@ def make_patterns(
     stimuli : sequence of str (observations,)
         The stimulus or condition of each row; a stimulus may have several rows.
     runs : sequence (observations,)
-        The run of each row.
+        The run of each row, all text or all numbers.
     name : str, optional
         Such as the region's; RDMs made of the patterns bear it.
     voxels : sequence (voxels,), optional
@@ -138,34 +139,14 @@ def make_patterns(
                 f"values has shape {values.shape} and {field} {length} entries; expected (observations, voxels) and "
                 "one entry per observation"
             )
+    # before xarray makes an array of them, in which NaN would be the text 'nan', and the runs 1 and '1' one
+    check_labels(list(stimuli), list(runs))
     coords = {"stimulus": ("observation", list(stimuli)), "run": ("observation", list(runs))}
     if voxels is not None:
         coords["voxel"] = ("voxel", list(voxels))
     patterns = xr.DataArray(values, dims=("observation", "voxel"), coords=coords, name=name)
     check_patterns(patterns)
     return patterns
-
-
-def check_patterns(patterns: object) -> None:
-    """Raise a TypeError or ValueError that says what is wrong, unless `patterns` are patterns."""
-    if not isinstance(patterns, xr.DataArray):
-        hint = "; take its variable 'patterns'" if isinstance(patterns, xr.Dataset) else "; make_patterns makes one"
-        raise TypeError(f"expected patterns, an xarray.DataArray, got a {type(patterns).__name__}{hint}")
-    if patterns.dims != ("observation", "voxel"):
-        raise ValueError(f"the patterns' dimensions are {patterns.dims}, expected ('observation', 'voxel')")
-    for name in ("stimulus", "run"):
-        if name not in patterns.coords or patterns[name].dims != ("observation",):
-            raise ValueError(f"the patterns have no coordinate {name!r} along 'observation'; make_patterns sets it")
-    if patterns.dtype.kind not in "iuf":
-        raise TypeError(f"the patterns are of type {patterns.dtype}; expected real numbers")
-    if not patterns.sizes["voxel"]:
-        raise ValueError("the patterns have no voxel; an RDM needs at least one")
-    if not np.isfinite(patterns.values).all():
-        row, column = map(int, np.argwhere(~np.isfinite(patterns.values))[0])
-        raise ValueError(
-            f"the pattern of {str(patterns['stimulus'].values[row])!r} in run {patterns['run'].values[row]} is "
-            f"{patterns.values[row, column]} in voxel {column}; drop such voxels in all runs"
-        )
 
 
 def precisions_of(precision: Precision, means: RunMeans) -> Array | list[Array] | None:
@@ -181,7 +162,29 @@ def precisions_of(precision: Precision, means: RunMeans) -> Array | list[Array] 
     return None if precision is None else _checked(precision, "the precision", n_voxels)
 
 
-def _checked(precision: Array, what: str, n_voxels: int) -> Array:
+def factor_of(precision: Array) -> Array:
+    """L of Ω = L Lᵀ, which whitens patterns; ValueError if Ω is not positive definite."""
+    try:
+        factor: Array = np.linalg.cholesky(precision).astype(np.float64, copy=False)
+    except np.linalg.LinAlgError:
+        raise not_positive("the precision") from None
+    return factor
+
+
+def not_positive(what: str) -> ValueError:
+    """Make the error of a precision that is none."""
+    return ValueError(
+        f"{what} is not positive definite, so that distances may be negative without noise; expected the inverse of a "
+        "covariance"
+    )
+
+
+def _checked(precision: Any, what: str, n_voxels: int) -> Array:
+    if isinstance(precision, xr.DataArray):
+        raise TypeError(
+            f"{what} is a DataArray, whose voxel labels would be ignored; pass its .values, in the order of the "
+            "patterns' voxels"
+        )
     matrix = np.asarray(precision, dtype=np.float64)
     if matrix.shape != (n_voxels, n_voxels):
         raise ValueError(f"{what} has shape {matrix.shape}, expected ({n_voxels}, {n_voxels}) as the patterns' voxels")
@@ -192,4 +195,7 @@ def _checked(precision: Array, what: str, n_voxels: int) -> Array:
         raise ValueError(f"{what} holds values that are not finite; drop voxels without variance first")
     if np.abs(product - transposed).max() > 1e-8 * np.abs(product).max():
         raise ValueError(f"{what} is not symmetric; expected an inverse covariance")
+    # a factorisation would take longer than the distances: see also where patterns are multiplied by it
+    if np.diagonal(matrix).min() <= 0 or probe @ product <= 0:
+        raise not_positive(what)
     return matrix

@@ -25,7 +25,7 @@ from brainrdl.fmri.patterns import Array, Precision
 from brainrdl.fmri.provenance import checksums, time_order, to_json, versions
 from brainrdl.fmri.reliability import split_half
 from brainrdl.fmri.tables import read_confounds, read_events
-from brainrdl.ids import name_some
+from brainrdl.ids import check_ids, name_some
 
 Metric = Literal["crossnobis", "correlation", "euclidean", "mahalanobis"]
 Noise = Method | None
@@ -84,6 +84,9 @@ class Settings:
             raise ValueError(f"unknown noise {self.noise!r}; known are {', '.join(get_args(Method))} and None")
         if self.sessions not in ("apart", "pooled"):
             raise ValueError(f"unknown sessions {self.sessions!r}; known are apart, pooled")
+        check_ids(self.confounds, "confounds")
+        if self.stimuli is not None and len(check_ids(self.stimuli, "stimuli")) < 2:
+            raise ValueError(f"stimuli names {name_some(self.stimuli) or 'none'}; an RDM needs at least 2")
         unknown = set(self.confounds) - {"motion", "high_pass", "wm_csf", "global_signal", "compcor"}
         if unknown:
             raise ValueError(
@@ -196,7 +199,7 @@ def process(
     runs = unit.runs
     images = [run.image for run in runs]
     paths = {name: subject_mask(mask, unit.subject) for name, mask in masks.items()}
-    in_masks = {name: mask_voxels(path, images[0], resample=settings.resample) for name, path in paths.items()}
+    in_masks = {name: region_voxels(name, path, images[0], settings) for name, path in paths.items()}
     inside = _inside_brains(runs)
     regions = {name: voxels if inside is None else np.intersect1d(voxels, inside) for name, voxels in in_masks.items()}
     for name, voxels in regions.items():
@@ -271,6 +274,14 @@ def check_masks(masks: Mapping[str, Image]) -> None:
     for name in masks:
         if not name or "/" in name:
             raise ValueError(f"a region is named {name!r}; expected a name without '/', such as 'V1'")
+
+
+def region_voxels(name: str, mask: Image, image: Image, settings: Settings) -> Voxels:
+    """Find the voxels of a region; FileNotFoundError naming it if its mask is not there."""
+    try:
+        return mask_voxels(mask, image, resample=settings.resample)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"the mask of region {name!r} is missing: {error}") from error
 
 
 def subject_mask(mask: Image, subject: str) -> Image:

@@ -16,8 +16,8 @@ from tqdm import tqdm
 
 from brainrdl._triangles import laid_out
 from brainrdl.fmri.crossnobis import check_two_runs
-from brainrdl.fmri.images import Image, image_name, open_image
-from brainrdl.fmri.masks import Voxels, mask_voxels
+from brainrdl.fmri.images import Image, image_name, is_surface, open_image
+from brainrdl.fmri.masks import Voxels, check_grid, mask_voxels
 from brainrdl.fmri.patterns import Array, run_means
 from brainrdl.ids import name_some
 from brainrdl.labelled import DIMS, check_rdms, condense, select_stimuli
@@ -45,7 +45,7 @@ def searchlight_rdms(
         `fit_patterns` returns. Its whole Dataset has the voxels divided by the SD of their residuals first
         (univariate noise normalisation).
     mask : path or image
-        Whose grid `patterns` have; centres are its voxels that have patterns.
+        Of a volume, whose grid `patterns` have; centres are its voxels that have patterns.
     radius : float
         Of a sphere, in mm; voxels whose centres lie within it belong to it.
     metric : {"crossnobis", "correlation"}
@@ -186,6 +186,10 @@ class _Spheres:
     ) -> None:
         if metric not in ("crossnobis", "correlation"):
             raise ValueError(f"unknown metric {metric!r}; a searchlight knows crossnobis, correlation")
+        if not (np.isfinite(radius) and radius > 0):
+            raise ValueError(f"radius is {radius}; expected millimetres, more than 0")
+        if min_voxels < 1:
+            raise ValueError(f"min_voxels is {min_voxels}; expected at least 1")
         scale: Array | None = None
         if isinstance(patterns, xr.Dataset):
             scale = np.sqrt(np.square(patterns["residuals"].values).sum(axis=0) / int(patterns["dof"].sum()))
@@ -211,8 +215,10 @@ class _Spheres:
         self.metric = metric
         self.stimuli = means.stimuli
         opened = open_image(mask)
-        inside: Voxels = np.intersect1d(mask_voxels(mask, opened), patterns["voxel"].values)
-        places = patterns["voxel"].values
+        if is_surface(opened):
+            raise ValueError("the mask is of a surface; a searchlight takes volumes")
+        places = _places(patterns, opened, mask)
+        inside: Voxels = np.intersect1d(mask_voxels(mask, opened), places)
         if len(np.unique(places)) < len(places) or not inside.size:
             raise ValueError(
                 f"the patterns' voxels do not lie in mask {image_name(mask)}, each once; fit them in this mask"
@@ -263,6 +269,21 @@ class _Spheres:
         diagonal = np.einsum("cii->ci", gram)
         distances: Array = (diagonal[:, i] + diagonal[:, j] - 2 * gram[:, i, j]) / (R * (R - 1) * sizes[:, None])
         return distances
+
+
+def _places(patterns: xr.DataArray, opened: Any, mask: Image) -> Voxels:
+    """Positions of the patterns' voxels in the flattened volume, after checking that they lie on the mask's grid."""
+    check_grid(patterns.attrs, mask)
+    places: Voxels = patterns["voxel"].values
+    size = int(np.prod(opened.shape[:3]))
+    outside = [] if places.dtype.kind not in "iu" else places[(places < 0) | (places >= size)].tolist()
+    if places.dtype.kind not in "iu" or outside:
+        found = f"{outside[0]}" if outside else f"{places[0]!r}"
+        raise ValueError(
+            f"the coordinate 'voxel' holds {found}, which is no position in the flattened volume of mask "
+            f"{image_name(mask)}: 0 to {size - 1}"
+        )
+    return places
 
 
 class _Grid:

@@ -107,7 +107,8 @@ def simulate_bids(
     FileExistsError
         If the folder is not empty.
     ValueError
-        If an RDM is not of points in a space, or holds NaN.
+        If an RDM is not of points in a space, is zero everywhere or holds NaN, or a region or the task cannot be part
+        of a file name.
 
     Examples
     --------
@@ -126,6 +127,8 @@ def simulate_bids(
         raise FileExistsError(f"{root} is not empty; name a new folder")
     derived = root / "derivatives" / "simulated"
     regions = rdms["rdm"].values.tolist()
+    _check_names(regions, task)
+    _check_distances(rdms)
     stimuli = rdms["stimulus"].values.tolist()
     boxes = _boxes(len(regions), simulation.side)
     rng = np.random.default_rng(seed)
@@ -249,6 +252,23 @@ def noise_covariance(side: int, fwhm: float, white: float = 0.0) -> Array:
     line = lag[np.abs(np.subtract.outer(np.arange(side), np.arange(side)))] / lag[0]
     smooth: Array = np.kron(np.kron(line, line), line)
     return (1 - white) * smooth + white * np.eye(side**3)
+
+
+def _check_names(regions: list[str], task: str) -> None:
+    if not task.isalnum():
+        raise ValueError(f"task is {task!r}; BIDS takes letters and digits only, as in task-sim")
+    for region in regions:
+        if "/" in region or region in (".", ".."):
+            raise ValueError(f"RDM {region!r} cannot name a region's mask file; expected a label without '/'")
+
+
+def _check_distances(rdms: xr.DataArray) -> None:
+    for region, distances in zip(rdms["rdm"].values.tolist(), rdms.values, strict=True):
+        if not distances.any():
+            raise ValueError(
+                f"RDM {region!r} is zero everywhere, so that no noise has a ratio to its patterns; plant one with "
+                "differences"
+            )
 
 
 def _boxes(n_regions: int, side: int) -> _Boxes:

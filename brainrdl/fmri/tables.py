@@ -27,12 +27,14 @@ def read_events(events: Table, *, n_scans: int, t_r: float, name: str | None = N
     Returns
     -------
     DataFrame
-        ``onset``, ``duration`` (float) and ``trial_type`` (str), by onset.
+        ``onset``, ``duration`` (float) and ``trial_type`` (str), by onset. A file's trial types are its text: ``01``
+        and ``1`` are two.
 
     Raises
     ------
-    FileNotFoundError, ValueError
-        If a column is missing, a value is empty or no number, or an event lies outside the run.
+    FileNotFoundError, TypeError, ValueError
+        If a column is missing, a value is empty or no number, a trial type is no text, an event lies outside the
+        run, or events are modulated.
 
     Examples
     --------
@@ -56,17 +58,13 @@ def read_events(events: Table, *, n_scans: int, t_r: float, name: str | None = N
         bad = np.flatnonzero(~np.isfinite(numbers[column]))
         if bad.size:
             raise ValueError(
-                f"{name} has {column} {table[column].iloc[bad[0]]!r} in row {bad[0] + 1}; expected seconds as a number"
+                f"{name} has {column} {table[column].tolist()[bad[0]]!r} in row {bad[0] + 1}; expected seconds as a "
+                "number"
             )
-    types = table["trial_type"]
-    empty = np.flatnonzero(types.isna() | (types.astype(str).str.strip() == ""))
-    if empty.size:
-        raise ValueError(
-            f"{name} has an empty trial_type in row {empty[0] + 1} ({empty.size} in all); name the stimulus of every "
-            "event, or take such rows out"
-        )
+    types = read_labels(table, "trial_type", name, "name the stimulus of every event, or take such rows out")
+    _check_modulation(table, name)
     _check_times(numbers["onset"], numbers["duration"], n_scans * t_r, name)
-    clean = pd.DataFrame({**numbers, "trial_type": types.astype(str).str.strip()})
+    clean = pd.DataFrame({**numbers, "trial_type": types}, index=table.index)
     return clean.sort_values("onset", kind="stable").reset_index(drop=True)
 
 
@@ -126,17 +124,60 @@ def read_confounds(confounds: Table | None, *, n_scans: int, name: str | None = 
     return pd.DataFrame(columns)
 
 
+def read_labels(table: pd.DataFrame, column: str, name: str, advice: str) -> list[str]:
+    """Read a column of names.
+
+    Whole numbers of a DataFrame become text; other numbers are refused, as 1 and 1.0 would be two names.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming table, column and row of the first entry that is no text, or empty (with `advice`).
+    """
+    check_filled(table, column, name, advice)
+    labels = []
+    for row, value in enumerate(table[column].tolist(), start=1):
+        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if not (isinstance(value, str) or whole):
+            raise TypeError(
+                f"{name} has {column} {value!r} in row {row}, of type {type(value).__name__}; expected text, so that "
+                "all runs spell a name alike"
+            )
+        labels.append(str(value).strip())
+    return labels
+
+
+def check_filled(table: pd.DataFrame, column: str, name: str, advice: str) -> None:
+    """Raise a ValueError naming table, column and row if an entry is empty."""
+    values = table[column]
+    empty = np.flatnonzero(values.isna() | (values.astype(str).str.strip() == ""))
+    if empty.size:
+        raise ValueError(f"{name} has an empty {column} in row {empty[0] + 1} ({empty.size} in all); {advice}")
+
+
 def read_table(table: Table, name: str) -> pd.DataFrame:
-    """Read a tab-separated table; a DataFrame is returned as it is."""
+    """Read a tab-separated table as text, NaN where there is none or ``n/a``; a DataFrame is returned as it is."""
     if isinstance(table, pd.DataFrame):
         return table
     path = Path(table)
     if not path.is_file():
         raise FileNotFoundError(f"there is no table {path}")
     try:
-        return pd.read_csv(path, sep="\t", na_values=["n/a"])
+        # text as it is written: 01 and 1 are two names, and None, NA and null are names
+        return pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, na_values=["n/a", ""])
     except (ValueError, pd.errors.ParserError) as error:
         raise ValueError(f"{name} cannot be read as tab-separated values ({error})") from error
+
+
+def _check_modulation(table: pd.DataFrame, name: str) -> None:
+    if "modulation" not in table:
+        return
+    other = np.flatnonzero(pd.to_numeric(table["modulation"], errors="coerce").to_numpy(dtype=float) != 1)
+    if other.size:
+        raise ValueError(
+            f"{name} has modulation {table['modulation'].tolist()[other[0]]!r} in row {other[0] + 1} ({other.size} not "
+            "1 in all); a pattern is the response to a stimulus, not to its modulation, so take the column out"
+        )
 
 
 def _check_times(onset: pd.Series, duration: pd.Series, seconds: float, name: str) -> None:
