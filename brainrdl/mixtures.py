@@ -56,7 +56,8 @@ def fit_rdms(
     models : DataArray (rdm, stimulus, stimulus_)
         The RDMs to mix.
     target : DataArray (rdm, stimulus, stimulus_)
-        RDMs to predict, such as those of several subjects. NaN is an unmeasured pair.
+        RDMs to predict, such as those of several subjects, each for itself: a subject's sessions are averaged by
+        `brainrdl.inference.subject_rdms`. NaN is an unmeasured pair.
     folds : int or mapping of str
         Stimulus id → the fold in which it is held out; a number deals the stimuli into that many folds at random,
         in whatever order they come.

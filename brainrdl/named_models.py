@@ -47,7 +47,7 @@ def load_named_model(name: str, weights: str | os.PathLike[str] | None = None) -
     weights : str or path, optional
         A file with a state_dict (``.pt``, ``.pth``; no code in it is run) or ``.safetensors``; or, for torchvision, the
         name of its weights, such as ``IMAGENET1K_V1``, which are then downloaded. Absent: as the network is made, which
-        in torchvision means random ones.
+        in torchvision means random ones, drawn from a fixed seed.
 
     Returns
     -------
@@ -69,20 +69,9 @@ def load_named_model(name: str, weights: str | os.PathLike[str] | None = None) -
     >>> type(named.model).__name__, named.weights
     ('ResNet', 'none loaded')
     """
-    source, separator, what = name.partition(":")
-    if not (separator and source and what) or source.startswith("."):
-        raise ValueError(f"model {name!r} is no name of a model; expected torchvision:NAME or package.module:factory")
-    if source == "torchvision":
-        return _from_torchvision(what, weights)
-    made = _factory(name, source, what)()
-    model, transform = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
-    if not isinstance(model, nn.Module):
-        raise ValueError(
-            f"{name} returned a {type(model).__name__}; expected a torch module, or a module and its transform"
-        )
-    if weights is None:
-        return NamedModel(model, transform, "none loaded")
-    return NamedModel(model, transform, _load_weights(model, Path(weights)))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # the same untrained network each time
+        return _made(name, weights)
 
 
 def layer_shapes(model: nn.Module, example: Tensor) -> dict[str, tuple[int, ...] | None]:
@@ -215,6 +204,23 @@ def network_rdms(
         "preprocessing": preprocessing,
     }
     return rdms.assign_coords(model=("rdm", [name] * rdms.sizes["rdm"])).assign_attrs(provenance=json.dumps(provenance))
+
+
+def _made(name: str, weights: str | os.PathLike[str] | None) -> NamedModel:
+    source, separator, what = name.partition(":")
+    if not (separator and source and what) or source.startswith("."):
+        raise ValueError(f"model {name!r} is no name of a model; expected torchvision:NAME or package.module:factory")
+    if source == "torchvision":
+        return _from_torchvision(what, weights)
+    made = _factory(name, source, what)()
+    model, transform = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+    if not isinstance(model, nn.Module):
+        raise ValueError(
+            f"{name} returned a {type(model).__name__}; expected a torch module, or a module and its transform"
+        )
+    if weights is None:
+        return NamedModel(model, transform, "none loaded")
+    return NamedModel(model, transform, _load_weights(model, Path(weights)))
 
 
 def _from_torchvision(name: str, weights: str | os.PathLike[str] | None) -> NamedModel:

@@ -113,8 +113,13 @@ def test_ceiling_refusals():
         (rdms.isel(rdm=[0]), "there is a single subject; a noise ceiling needs at least two, to compare them"),
         (
             rdms.assign_coords(subject=("rdm", ["a", "a", "b"])),
-            "there are 2 RDMs of subject 'a'; select one region, layer or time first: "
-            "rdms.isel(rdm=rdms['roi'] == 'IT')",
+            "there are 2 RDMs of subject 'a', expected one each; they differ in nothing but their labels: select one "
+            "of these first, such as rdms.isel(rdm=rdms['roi'] == 'IT'), or average over it with average_rdms",
+        ),
+        (
+            rdms.assign_coords(subject=("rdm", ["a", "a", "b"]), roi=("rdm", ["IT", "V1", "IT"])),
+            "there are 2 RDMs of subject 'a', expected one each; they differ in 'roi': select one of these first, such "
+            "as rdms.isel(rdm=rdms['roi'] == 'IT'), or average over it with average_rdms",
         ),
     ):
         with pytest.raises(ValueError) as error:

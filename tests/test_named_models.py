@@ -233,3 +233,12 @@ def test_layers_are_listed(here):
 def test_names_that_give_no_network(name, message):
     with raises(message):
         load_named_model(name)
+
+
+def test_an_untrained_network_is_the_same_each_time_and_no_draw_is_taken_from_the_user():
+    torch.manual_seed(3)
+    expected = torch.rand(1)
+    torch.manual_seed(3)
+    first, second = (load_named_model("torchvision:resnet18").model.state_dict() for _ in range(2))
+    assert torch.equal(torch.rand(1), expected)
+    assert all(torch.equal(value, second[name]) for name, value in first.items())

@@ -1,6 +1,7 @@
 """``brainrdl rdms``: RDMs of a network's layers, or of brain regions."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -58,6 +59,8 @@ def _network(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     )
     write_rdms(rdms, options.out)
     print(f"written: {options.out}")
+    if options.weights is None:
+        print("no --weights were given: the network is as it was made, in torchvision untrained", file=sys.stderr)
     return 0
 
 

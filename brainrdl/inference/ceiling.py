@@ -35,7 +35,7 @@ def noise_ceiling(
     """Estimate how similar to single subjects' RDMs a model's RDM can be, by how similar the subjects are.
 
     On one scale with the score of a model, ``compare_rdms(model, subjects, method).mean()``, the subjects being those
-    of `subject_rdms`.
+    of `brainrdl.inference.subject_rdms`.
 
     Parameters
     ----------
@@ -126,9 +126,16 @@ def subject_rdms(rdms: xr.DataArray, *, over: str = "subject") -> xr.DataArray:
     names = rdms[over].values.tolist()
     several = list(dict.fromkeys(name for name in names if names.count(name) > 1))
     if several:
+        same = rdms.isel(rdm=[name == several[0] for name in names])
+        differing = [
+            f"{name!r}"
+            for name, coord in same.coords.items()
+            if coord.dims == ("rdm",) and name != "rdm" and len(set(coord.values.tolist())) > 1
+        ]
         raise ValueError(
-            f"there are {names.count(several[0])} RDMs of {over} {name_some(several)}; select one region, layer or "
-            "time first: rdms.isel(rdm=rdms['roi'] == 'IT')"
+            f"there are {names.count(several[0])} RDMs of {over} {name_some(several)}, expected one each; they differ "
+            f"in {' and '.join(differing) or 'nothing but their labels'}: select one of these first, such as "
+            "rdms.isel(rdm=rdms['roi'] == 'IT'), or average over it with average_rdms"
         )
     return rdms
 
