@@ -272,7 +272,7 @@ def _panels(
     caption = (measure or measure_of(rdms)) + (f" ({note})" if len(cells) > 1 else "")
 
     side = 1.0 if n_columns > 4 else 1.3
-    if len(stretches) == squares.shape[1] <= MAX_IDS:
+    if titles and len(stretches) == squares.shape[1] <= MAX_IDS:
         side = max(side, 0.075 * len(stretches))  # each stimulus has a name, and a line of text for it
     told = max((text_width(label, FONT - 2) for one in scales.values() for label in one.labels), default=0.0)
     bar_room = max(0.3, 0.16 + told)
