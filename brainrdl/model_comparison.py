@@ -107,14 +107,21 @@ class ModelComparison:
         return figure
 
     def caption(self) -> str:
-        """Say in sentences what the figure shows, of how many subjects and stimuli."""
-        first = next(iter(self.scores.values()))
+        """Say what the figure shows, of how many subjects and stimuli, and what a reader has to know.
+
+        Returns
+        -------
+        str
+            Sentences.
+        """
+        level = next(iter(self.scores.values())).level
         n_subjects, n_stimuli = (_span(self.table[column]) for column in ("n_subjects", "n_stimuli"))
         alone = (self.table["n_subjects"] == 1).all()
+        over = "stimuli" if alone else " or ".join(dict.fromkeys(_OVER[one.over] for one in self.scores.values()))
         mean, of = ("", "the one measured RDM") if alone else ("mean ", f"those of {n_subjects} subjects (dots)")
         told = [
             f"Bars: {mean}{LABELS[self.method]} between a model's RDM and {of}, {n_stimuli} stimuli.",
-            f"Whiskers: {100 * first.level:g} % t interval, standard error by the bootstrap over {_OVER[first.over]}.",
+            f"Whiskers: {100 * level:g} % t interval, standard error by the bootstrap over {over}.",
         ]
         if self.table["ceiling_lower"].notna().any():
             told.append("Grey: noise ceiling, from its lower to its upper bound.")
@@ -126,7 +133,7 @@ class ModelComparison:
                 if self._joined()
                 else f"{self._n_different()} contrasts between models are significant ({test}): too many for lines."
             )
-        return " ".join([*told, *(f"{note[:1].upper()}{note[1:]}." for note in self.notes)])
+        return " ".join([*told, *(f"{note[:1].upper()}{note[1:].removesuffix('.')}." for note in self.notes)])
 
     def _joined(self) -> bool:
         return self.declared or max(len(one.table) for one in self.scores.values()) <= _MAX_JOINED

@@ -123,7 +123,7 @@ def test_the_caption_says_what_is_drawn():
     alone = compare_models(many_models(1), data(1, ("IT",)).drop_vars(["roi", "subject"]), n_resamples=50)
     assert caption(alone.figure()) == (
         "Bars: Pearson r between a model's RDM and the one measured RDM, 10 stimuli. Whiskers: 95 % t interval, "
-        "standard error by the bootstrap over stimuli, for these subjects. *: above 0 (one-sided t, FDR .05 over 1 "
+        "standard error by the bootstrap over stimuli. *: above 0 (one-sided t, FDR .05 over 1 "
         "score). 1 subject is too few to speak of other subjects, which takes 8: intervals and tests speak of other "
         "stimuli, for these subjects only."
     )

@@ -100,8 +100,8 @@ def score_panel(
     step = 0.05 * (high - low)
     for k, p in zip(x, table[tested], strict=True):
         if p < SIGNIFICANT:
-            foot = {"xycoords": ax.get_xaxis_transform(), "ha": "center", "va": "center"}
-            ax.annotate("*", (k, 0.04), **foot, fontsize=FONT + 2, color=INK)
+            foot = ax.get_xaxis_transform()
+            ax.annotate("*", (k, 0.04), xycoords=foot, ha="center", va="center", fontsize=FONT + 2, color=INK)
     for level, (a, b) in enumerate(joined, start=1):
         ax.plot([a, b], [high + level * step] * 2, color=INK, linewidth=0.8, solid_capstyle="butt")
     ax.set_xlim(-0.6, len(names) - 0.4)
