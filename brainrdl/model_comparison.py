@@ -14,7 +14,8 @@ from brainrdl.checkpoint import atomic_path
 from brainrdl.combine import concat_rdms
 from brainrdl.inference import ModelScores, fdr, holm, score_models
 from brainrdl.labelled import check_rdms
-from brainrdl.plots.scores import score_panel, similarity_matrix
+from brainrdl.plots._style import FONT, INK, shortened, text_width, wrapped
+from brainrdl.plots.scores import SIGNIFICANT, align_scores, score_panel, similarity_matrix
 
 LABELS = {
     "corr": "Pearson r",
@@ -28,6 +29,15 @@ LABELS = {
     "mse": "− mean squared difference",
 }
 """What the comparisons are called in figures."""
+
+_MAX_JOINED = 5
+"""Among more models, lines between all pairs would hide the scores."""
+
+_OVER = {
+    "stimuli": "stimuli, for these subjects",
+    "subjects": "subjects, for these stimuli",
+    "both": "subjects and stimuli",
+}
 
 
 @final
@@ -48,6 +58,8 @@ class ModelComparison:
         A row per region and contrast, as `ModelScores.contrasts` gives them; ``p_holm`` is over all rows.
     notes : list of str
         What a reader has to know.
+    declared : bool
+        Whether the contrasts were declared; otherwise they are all pairs of models.
     """
 
     method: str
@@ -55,35 +67,76 @@ class ModelComparison:
     table: pd.DataFrame
     contrasts: pd.DataFrame
     notes: list[str]
+    declared: bool = False
 
     def figure(self) -> Figure:
-        """Bars with intervals below the ceiling, a panel per region; a matrix of models × regions beside several."""
+        """Bars with intervals below the ceiling, a panel per region; a matrix of models × regions beside several.
+
+        Lines join models that differ, if their contrasts were declared or there are at most five models. A caption
+        below says what everything is.
+        """
         rois = list(self.scores)
-        n_models = len(self.scores[rois[0]].table)
+        names = shortened([str(name) for name in self.scores[rois[0]].table.index])
         matrix = len(rois) > 1
-        panels = len(rois) + matrix
-        width = (1.0 + 0.32 * n_models) * len(rois) + (2.2 + 0.45 * len(rois)) * matrix
-        figure = Figure(figsize=(max(2.4, width), 3.6), layout="constrained")
-        axes = figure.subplots(1, panels, squeeze=False)[0]
+        widths = [1.0 + 0.32 * len(names)] * len(rois) + [2.2 + 0.45 * len(rois)] * matrix
+        width = max(4.5, sum(widths))
+        caption = wrapped(self.caption(), 0.95 * width - 0.1, FONT - 1)
+        foot = max(text_width(name, FONT - 1) for name in names) + 1.5 * (FONT - 1) / 72 * len(caption)
+        figure = Figure(figsize=(width, 2.8 + foot), layout="constrained")
+        axes = figure.subplots(1, len(widths), squeeze=False, width_ratios=widths)[0]
         for ax, roi in zip(axes, rois, strict=False):
-            rows = self.table[self.table["roi"] == roi].set_index("model")
             score_panel(
-                rows,
+                self.table[self.table["roi"] == roi].set_index("model"),
                 ceiling=self.scores[roi].ceiling,
-                contrasts=self.contrasts[self.contrasts["roi"] == roi],
+                contrasts=self.contrasts[self.contrasts["roi"] == roi] if self._joined() else None,
+                subjects=self.scores[roi].subjects,
                 label=LABELS[self.method],
                 title=roi or None,
                 ax=ax,
             )
+        align_scores(axes[: len(rois)])
         if matrix:
             by_roi = [(roi, rows.set_index("model")) for roi, rows in self.table.groupby("roi", sort=False)]
             similarity_matrix(
                 pd.DataFrame({roi: rows["score"] for roi, rows in by_roi}),
-                significant=pd.DataFrame({roi: rows["p_fdr"] < 0.05 for roi, rows in by_roi}),
+                significant=pd.DataFrame({roi: rows["p_fdr"] < SIGNIFICANT for roi, rows in by_roi}),
                 label=LABELS[self.method],
                 ax=axes[-1],
             )
+        figure.supxlabel("\n".join(caption), x=0.01, ha="left", fontsize=FONT - 1, color=INK)
         return figure
+
+    def caption(self) -> str:
+        """Say what the figure shows, of how many subjects and stimuli, and what a reader has to know.
+
+        Returns
+        -------
+        str
+            Sentences.
+        """
+        level = next(iter(self.scores.values())).level
+        n_subjects, n_stimuli = (_span(self.table[column]) for column in ("n_subjects", "n_stimuli"))
+        alone = (self.table["n_subjects"] == 1).all()
+        over = "stimuli" if alone else " or ".join(dict.fromkeys(_OVER[one.over] for one in self.scores.values()))
+        mean, of = ("", "the one measured RDM") if alone else ("mean ", f"those of {n_subjects} subjects (dots)")
+        told = [
+            f"Bars: {mean}{LABELS[self.method]} between a model's RDM and {of}, {n_stimuli} stimuli.",
+            f"Whiskers: {100 * level:g} % t interval, standard error by the bootstrap over {over}.",
+        ]
+        if self.table["ceiling_lower"].notna().any():
+            told.append("Grey: noise ceiling, from its lower to its upper bound.")
+        told.append(f"*: above 0 (one-sided t, FDR .05 over {_count(len(self.table), 'score')}).")
+        if len(self.contrasts):
+            test = f"two-sided t, Holm .05 over {_count(len(self.contrasts), 'contrast')}"
+            told.append(
+                f"Lines join models that differ ({test})."
+                if self._joined()
+                else f"{self._n_different()} contrasts between models are significant ({test}): too many for lines."
+            )
+        return " ".join([*told, *(f"{note[:1].upper()}{note[1:].removesuffix('.')}." for note in self.notes)])
+
+    def _joined(self) -> bool:
+        return self.declared or max(len(one.table) for one in self.scores.values()) <= _MAX_JOINED
 
     def write(self, folder: Path) -> list[Path]:
         """Write ``scores.csv``, ``contrasts.csv`` (where there are any) and ``scores.png`` into a folder.
@@ -111,13 +164,31 @@ class ModelComparison:
             self.figure().savefig(temporary, format="png", dpi=200)
         return written
 
+    def _n_different(self) -> int:
+        return int((self.contrasts["p_holm"] < SIGNIFICANT).sum())
+
     def __str__(self) -> str:
-        """The table as the command line prints it."""
+        """The table as the command line prints it, and what its p-values are."""
         shown = self.table.drop(columns=["percentile_low", "percentile_high", "se", "p"])
         if (shown["roi"] == "").all():
             shown = shown.drop(columns="roi")
-        text = shown.to_string(index=False, float_format=lambda value: f"{value:.3f}")
-        return "\n".join([text, *self.notes])
+        text = shown.to_string(
+            index=False,
+            na_rep="–",
+            float_format=lambda value: f"{value:.3f}",
+            formatters=dict.fromkeys(["p_fdr", "p_ceiling"], _p_value),
+        )
+        about = [
+            f"p_fdr: of a score of zero or less, one-sided t with the bootstrap's standard error, FDR over "
+            f"{_count(len(self.table), 'row')}"
+        ]
+        if self.table["p_ceiling"].notna().any():
+            about.append("p_ceiling: of a score equal to the lower noise ceiling, two-sided t, not corrected")
+        if len(self.contrasts):
+            about.append(
+                f"contrasts: {self._n_different()} of {len(self.contrasts)} significant (two-sided t, Holm .05)"
+            )
+        return "\n".join([text, *about, *self.notes])
 
 
 def compare_models(
@@ -193,7 +264,22 @@ def compare_models(
     table.insert(table.columns.tolist().index("p") + 1, "p_fdr", fdr(table["p"].to_numpy(dtype=float)))
     tested["p_holm"] = holm(tested["p"].to_numpy(dtype=float))
     notes = list(dict.fromkeys(scored.note for scored in scores.values() if scored.note))
-    return ModelComparison(method, scores, table, tested, notes)
+    return ModelComparison(method, scores, table, tested, notes, contrasts is not None)
+
+
+def _p_value(p: float) -> str:
+    if np.isnan(p):
+        return "–"
+    return "<.001" if p < 0.001 else f"{p:.3f}"
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
+def _span(counts: "pd.Series[int]") -> str:
+    low, high = counts.min(), counts.max()
+    return f"{low}" if low == high else f"{low}–{high}"
 
 
 def _pooled(models: xr.DataArray | Sequence[xr.DataArray], method: str) -> xr.DataArray:

@@ -9,6 +9,7 @@ import brainrdl as rdl
 from brainrdl.inference import NoiseCeiling, fdr, holm, score_models
 from brainrdl.model_comparison import compare_models
 from brainrdl.plots import score_panel, similarity_matrix
+from brainrdl.plots._style import shortened, wrapped
 
 IDS = [f"s{k:02}" for k in range(10)]
 RNG = np.random.default_rng(0)
@@ -65,7 +66,13 @@ def test_declared_contrasts_and_few_subjects():
     ]
     assert len(result.notes) == 1
     text = str(result)
-    assert text.splitlines()[-1] == result.notes[0]
+    significant = (result.contrasts["p_holm"] < 0.05).sum()
+    assert text.splitlines()[7:] == [
+        "p_fdr: of a score of zero or less, one-sided t with the bootstrap's standard error, FDR over 6 rows",
+        "p_ceiling: of a score equal to the lower noise ceiling, two-sided t, not corrected",
+        f"contrasts: {significant} of 2 significant (two-sided t, Holm .05)",
+        result.notes[0],
+    ]
     assert text.splitlines()[0].split() == [
         *("roi", "model", "score", "low", "high", "p_fdr", "p_ceiling", "ceiling_lower", "ceiling_upper"),
         *("over", "n_subjects", "n_stimuli"),
@@ -82,11 +89,104 @@ def test_the_files_hold_the_result(tmp_path):
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["contrasts.csv", "scores.csv", "scores.png"]
 
 
+def many_models(n=6):
+    steps = np.linspace(0, 1, n)
+    values = np.stack([(1 - step) * SHARED["IT"] + step * np.random.default_rng(5).random(45) for step in steps])
+    return rdl.label_rdms(values, IDS, [f"m{k}" for k in range(n)], "mse")
+
+
+def caption(figure):
+    return figure.get_supxlabel().replace("\n", " ")
+
+
+def joins(ax):
+    """The lines above the bars, as pairs of places."""
+    return [tuple(line.get_xdata()) for line in ax.lines if line.get_marker() == "None" and line.get_xdata()[1] != 1]
+
+
+def test_the_caption_says_what_is_drawn():
+    result = compare_models(many_models(), data(4), n_resamples=50)
+    figure = result.figure()
+    n = int((result.contrasts["p_holm"] < 0.05).sum())
+    assert n > 0
+    assert caption(figure) == (
+        "Bars: mean Pearson r between a model's RDM and those of 4 subjects (dots), 10 stimuli. Whiskers: 95 % t "
+        "interval, standard error by the bootstrap over stimuli, for these subjects. Grey: noise ceiling, from its "
+        "lower to its upper bound. *: above 0 (one-sided t, FDR .05 over 12 scores). "
+        f"{n} contrasts between models are significant (two-sided t, Holm .05 over 30 contrasts): too many for lines. "
+        "4 subjects are too few to speak of other subjects, which takes 8: intervals and tests speak of other stimuli, "
+        "for these subjects only."
+    )
+    figure.canvas.draw()
+    for line in figure.texts:
+        assert figure.bbox.fully_containsx(line.get_window_extent().x1)
+    alone = compare_models(many_models(1), data(1, ("IT",)).drop_vars(["roi", "subject"]), n_resamples=50)
+    assert caption(alone.figure()) == (
+        "Bars: Pearson r between a model's RDM and the one measured RDM, 10 stimuli. Whiskers: 95 % t interval, "
+        "standard error by the bootstrap over stimuli. *: above 0 (one-sided t, FDR .05 over 1 "
+        "score). 1 subject is too few to speak of other subjects, which takes 8: intervals and tests speak of other "
+        "stimuli, for these subjects only."
+    )
+
+
+def test_lines_join_few_models_or_declared_contrasts():
+    brains = data(8, ("IT",))
+    for models_, declared, drawn in ((6, None, False), (5, None, True), (6, [("m0", "m5")], True)):
+        result = compare_models(many_models(models_), brains, n_resamples=50, contrasts=declared)
+        (ax,) = result.figure().axes
+        differ = result.contrasts[result.contrasts["p_holm"] < 0.05]
+        assert len(differ)
+        assert len(joins(ax)) == (len(differ) if drawn else 0)
+        assert ("Lines join models that differ" in result.caption()) == drawn
+
+
+def test_panels_share_a_scale_that_ends_where_scores_and_ceiling_do():
+    result = compare_models(many_models(), data(8), n_resamples=50)
+    evc, it = result.figure().axes[:2]
+    assert evc.get_ylim() == it.get_ylim()
+    assert evc.spines["left"].get_bounds() == it.spines["left"].get_bounds()
+    highest = max(
+        *result.table["high"], *result.table["ceiling_upper"], *(s.subjects.max().max() for s in result.scores.values())
+    )
+    assert it.spines["left"].get_bounds()[1] == highest
+    assert max(it.get_yticks()) <= highest
+    assert [ax.get_ylabel() for ax in (evc, it)] == ["Pearson r", ""]
+
+
+def test_each_subject_is_a_dot():
+    subjects = pd.DataFrame([[0.2, 0.4], [0.0, 0.2], [0.1, 0.3]], list("abc"), ["s1", "s2"])
+    (dots,) = [line for line in score_panel(TABLE, subjects=subjects).lines if line.get_marker() == "o"]
+    np.testing.assert_allclose(dots.get_ydata(), [0.2, 0.4, 0.0, 0.2, 0.1, 0.3])
+    assert np.round(dots.get_xdata()).tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_long_names_are_shortened_but_stay_apart():
+    long = [f"a-model-with-a-long-name/features.{k}.block" for k in range(2)]
+    assert shortened(["short", long[0]]) == ["short", "a-model-with-…tures.0.block"]
+    assert shortened([f"resnet/{'x' * 20}{k}{'y' * 20}" for k in (1, 2)]) == [
+        f"resnet/{'x' * 20}{k}{'y' * 20}" for k in (1, 2)
+    ]
+    assert shortened([f"{'n' * 20}/{k}{'y' * 20}" for k in (1, 2)]) == [f"…{k}{'y' * 20}" for k in (1, 2)]
+    assert [text.get_text() for text in score_panel(TABLE.set_axis([*long, "c"])).get_xticklabels()] == [
+        *("a-model-with-…tures.0.block", "a-model-with-…tures.1.block", "c")
+    ]
+    assert " ".join(wrapped("some words in a row", 0.7)) == "some words in a row"
+    assert len(wrapped("some words in a row", 0.7)) == 2
+
+
+def test_small_p_values_are_bounds():
+    result = compare_models(many_models(6)[:2], data(8, ("IT",)), n_resamples=50)
+    assert result.table["p_fdr"].max() < 0.0005
+    assert str(result).splitlines()[1].split()[5] == "<.001"
+
+
 def test_a_single_model_and_a_single_rdm():
     one = data(1, ("IT",)).drop_vars(["roi", "subject"])
     result = compare_models(models()[0], one, n_resamples=20)
     assert len(result.contrasts) == 0
     assert "roi" not in str(result).splitlines()[0]
+    assert str(result).splitlines()[1].split()[5:8] == ["–", "–", "–"]
+    assert "contrasts:" not in str(result)
     assert len(result.figure().axes) == 1
 
 

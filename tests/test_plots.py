@@ -116,6 +116,34 @@ class TestRDMPanel:
         assert low < high
         drawn(ax.figure)
 
+    @pytest.mark.parametrize("metric", ["crossnobis", "mse", "sqeuclidean", "euclidean", "mahalanobis"])
+    def test_zero_has_a_colour_of_its_own_where_it_means_something(self, metric):
+        rdm = label_rdms(np.array([[2.0, 3.0, 4.0]]), list("abc"), ["x"], metric)[0]
+        ax = rdm_panel(rdm)
+        (image,) = ax.images
+        assert image.get_clim()[1] == 4
+        assert image.norm(0) == (0.5 if metric == "crossnobis" else 0)
+        assert abs(image.norm(2.0) - image.norm(0)) >= 0.25
+        assert ax.figure.axes[1].get_ylim() == (0, 4)
+
+    def test_colours_part_at_zero_where_there_are_negative_values(self):
+        for rdm in (
+            squareform([-1.0, 3.0, 0.5]),
+            label_rdms(np.array([[-1.0, 3, 0.5]]), list("abc"), ["x"], "undeclared")[0],
+        ):
+            ax = rdm_panel(rdm)
+            (image,) = ax.images
+            assert image.get_clim() == ax.figure.axes[1].get_ylim() == (-3, 3)
+            assert image.cmap(0.5)[:3] == pytest.approx((0.97, 0.97, 0.97), abs=0.01)
+        rounding = rdm_panel(squareform([-1e-9, 3.0, 0.5]))
+        assert rounding.images[0].get_clim() == (-1e-9, 3)
+
+    def test_a_constant_rdm_has_one_colour_and_one_tick(self):
+        bar = rdm_panel(0.3 * (1 - np.eye(4))).figure.axes[1]
+        assert list(bar.get_yticks()) == [0.3]
+        assert ticks(bar.yaxis) == ["0.3"]
+        assert bar.get_ylim() == pytest.approx((0.3, 0.3), abs=1e-3)
+
     def test_takes_limits_and_axes(self):
         figure = Figure(layout="constrained")
         left, right = figure.subplots(1, 2)
@@ -186,17 +214,15 @@ class TestPlotRDMs:
         assert [ax.get_title() for ax in panels(figure)] == list(rdms["rdm"].values)
         for ax, rdm in zip(panels(figure), rdms, strict=True):
             np.testing.assert_array_equal(ax.images[0].get_array(), rdm)
-            assert ax.images[0].get_clim() == (off_diagonal(rdm).min(), off_diagonal(rdm).max())
+            assert ax.images[0].get_clim() == (0, off_diagonal(rdm).max())
         assert len(bars(figure)) == n
-        assert texts(figure) == ["Euclidean distance (one scale per panel)"]
+        assert texts(figure) == ["Euclidean distance" + (" (one scale per panel)" if n > 1 else "")]
         drawn(figure)
 
     def test_shares_one_scale(self):
         rdms = full_table()
         figure = plot_rdms(rdms, scale="all")
-        assert {ax.images[0].get_clim() for ax in panels(figure)} == {
-            (off_diagonal(rdms).min(), off_diagonal(rdms).max())
-        }
+        assert {ax.images[0].get_clim() for ax in panels(figure)} == {(0, off_diagonal(rdms).max())}
         assert len(bars(figure)) == 1
         assert texts(figure) == ["Euclidean distance (one scale)"]
         drawn(figure)
@@ -209,6 +235,32 @@ class TestPlotRDMs:
         assert all(a.x1 < b.x0 for a, b in pairwise(boxes))
         assert boxes[0].x0 > 0
         assert boxes[-1].x1 < figure.bbox.x1
+
+    @pytest.mark.parametrize("n", [1, 3, 6])
+    def test_nothing_is_cut_or_runs_into_another(self, n):
+        values = np.random.default_rng(0).uniform(1, 2, (6, 15)) * np.array([[1e-5, 1e-4, 1, 1, 123456, 1]]).T
+        figure = plot_rdms(label_rdms(values - values.mean(), IDS, list("abcdef"), "crossnobis")[:n])
+        drawn(figure)
+        boxes = [ax.get_tightbbox() for ax in figure.axes]
+        boxes += [text.get_window_extent() for text in figure.texts]
+        assert all(figure.bbox.fully_containsx(x) for box in boxes for x in (box.x0, box.x1))
+        assert all(figure.bbox.fully_containsy(y) for box in boxes for y in (box.y0, box.y1))
+        beside = {ax: ax.get_tightbbox() for ax in figure.axes}
+        for bar in bars(figure):
+            assert not any(beside[bar].overlaps(beside[panel]) for panel in panels(figure))
+
+    def test_few_stimuli_are_named(self):
+        few, many = (
+            label_rdms(
+                np.random.default_rng(0).random((1, n * (n - 1) // 2)), [f"s{k}" for k in range(n)], ["x"], "mse"
+            )
+            for n in (30, 31)
+        )
+        ax = panels(plot_rdms(few))[0]
+        assert ticks(ax.yaxis) == ticks(ax.xaxis) == [f"s{k}" for k in range(30)]
+        assert not ax.lines
+        assert ticks(panels(plot_rdms(many))[0].yaxis) == []
+        assert ticks(panels(plot_rdms(few, groups=["a"] * 15 + ["b"] * 15))[0].yaxis) == ["a", "b"]
 
     def test_refuses_an_unknown_scale(self):
         with raises("unknown scale 'column'; choose 'panel' or 'all'"):
@@ -242,25 +294,24 @@ class TestRDMGrid:
         figure = rdm_grid(rdms, rows="model", columns="layer", scale=scale)
         values = off_diagonal(rdms).reshape(3, 2, -1)
         axes = {"panel": (2,), "column": (0, 2), "all": (0, 1, 2)}[scale]
-        low = np.broadcast_to(values.min(axis=axes, keepdims=True), (3, 2, 1)).ravel()
         high = np.broadcast_to(values.max(axis=axes, keepdims=True), (3, 2, 1)).ravel()
         limits = [ax.images[0].get_clim() for ax in panels(figure)]
-        assert limits == list(zip(low, high, strict=True))
+        assert limits == [(0, end) for end in high]
         assert len(bars(figure)) == n_bars
         drawn(figure)
         first = bars(figure)[0]
-        assert ticks(first.yaxis if scale == "panel" else first.xaxis) == [f"{low[0]:.3g}", f"{high[0]:.3g}"]
+        assert ticks(first.yaxis if scale == "panel" else first.xaxis) == ["0", f"{high[0]:.3g}"]
 
     @pytest.mark.parametrize(("low", "told"), [(1e-8, "0"), (0.02, "0.02"), (0.0, "0")])
     def test_a_scale_ends_in_readable_numbers(self, low, told):
-        rdms = label_rdms(np.array([[low, 0.7, 1.41421]]), ["a", "b", "c"], ["x"], "euclidean", {"m": "x", "l": "fc"})
+        rdms = label_rdms(np.array([[low, 0.7, 1.41421]]), ["a", "b", "c"], ["x"], "cosine", {"m": "x", "l": "fc"})
         (bar,) = bars(rdm_grid(rdms, rows="m", columns="l"))
         assert ticks(bar.xaxis) == [told, "1.41"]
 
     def test_a_scale_of_small_numbers_keeps_them(self):
-        rdms = label_rdms(np.array([[1e-9, 2e-9, 3e-9]]), ["a", "b", "c"], ["x"], "mse", {"m": "x", "l": "fc"})
+        rdms = label_rdms(np.array([[1e-9, 2e-9, 3.4e-9]]), ["a", "b", "c"], ["x"], "cosine", {"m": "x", "l": "fc"})
         (bar,) = bars(rdm_grid(rdms, rows="m", columns="l"))
-        assert ticks(bar.xaxis) == ["1e-09", "3e-09"]
+        assert ticks(bar.xaxis) == ["1e-9", "3.4e-9"]
 
     def test_names_groups_at_the_margins(self):
         figure = rdm_grid(full_table(), rows="model", columns="layer", groups=DIGITS)
@@ -358,6 +409,14 @@ class TestErrorCurves:
         frame = pd.DataFrame({"epoch": [1, 2, 3], "validation_error": [5.0, np.nan, 4.0]})
         (ax,) = error_curves({"plain": frame}, columns=["validation_error"]).axes
         np.testing.assert_array_equal(ax.lines[0].get_xydata(), [[1, 5], [3, 4]])
+
+    def test_epochs_are_whole(self):
+        for epochs in (1, 2, 3):
+            figure = error_curves({"RDL": history(1.0, epochs=epochs)})
+            drawn(figure)
+            low, high = figure.axes[0].get_xlim()
+            shown = [tick for tick in figure.axes[0].get_xticks() if low <= tick <= high]
+            assert shown == list(range(1, epochs + 1))
 
     def test_a_single_epoch_is_a_dot(self):
         (ax,) = error_curves({"plain": history(1.0, epochs=1)}, columns=["task_error"]).axes

@@ -97,6 +97,8 @@ def test_ranks_are_percentiles_and_said_to_be():
     assert np.isnan(shown[1, 4])
     np.testing.assert_array_equal(shown, shown.T)
     assert [text.get_text() for text in figure.texts] == ["percentile of Euclidean distance (one scale)"]
+    assert [ax.images[0].get_clim() for ax in figure.axes[:2]] == [(0, 100)] * 2
+    assert [label.get_text() for label in figure.axes[2].get_xticklabels()] == ["0", "100"]
 
 
 def test_each_stimulus_is_labelled_by_its_id():
@@ -129,10 +131,21 @@ def test_a_map_of_stimuli_with_thumbnails_and_groups():
     assert not plt.get_fignums()
 
 
+@pytest.mark.parametrize("images", [None, pictures()])
+def test_maps_of_stimuli_have_panels_of_one_size(images):
+    figure = rdl.plot_mds(rdms(4), images=images)
+    figure.canvas.draw()
+    sizes = [ax.get_window_extent().size for ax in figure.axes]
+    np.testing.assert_allclose(sizes, [sizes[0]] * 4, atol=0.1)
+
+
 def test_a_map_of_rdms():
     figure = rdl.plot_mds(rdms(3), of="rdms")
     assert [text.get_text() for text in figure.axes[0].texts][:3] == ["rdm-0", "rdm-1", "rdm-2"]
     values = rdl.to_condensed(torch.from_numpy(rdms(3).values)).numpy()
+    assert figure.axes[0].get_xlabel() == (
+        "1 − Pearson r between RDMs of Euclidean distance; metric MDS, stress-1 = 0.000"
+    )
     lines = [line for line in figure.axes[0].lines if len(line.get_xdata()) == 1]
     drawn = torch.tensor(np.array([line.get_xydata()[0] for line in lines]))
     wanted = 1 - np.corrcoef(values)[np.triu_indices(3, 1)]

@@ -5,16 +5,20 @@ import io
 import json
 import re
 from html.parser import HTMLParser
+from types import SimpleNamespace
 from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import xarray as xr
 from PIL import Image
 from scipy import stats
+from scipy.spatial.distance import pdist
 
-from brainrdl.experiments import lab
+from brainrdl.data import LabelledImages
+from brainrdl.experiments import lab, score
 from brainrdl.experiments.digits import digits_study
 from brainrdl.experiments.recipe import override
 from brainrdl.experiments.report import write_report
@@ -685,6 +689,68 @@ class TestPartsOfAStudy:
         assert re.search(r"McNemar's exact test over images gives p [=<]", page.texts[""])
         assert "(one seed) with 100 labelled images" in page.texts[""]
         assert "From one seed there is no interval over trainings." in page.texts["errors"]
+        assert "There is one seed here: nothing is said about other trainings." in page.texts["statistics"]
+        assert "Seeds are few here" not in page.texts["statistics"]
+
+    def test_nothing_was_chosen(self, tmp_path):
+        folder = small(tmp_path)
+        tried = pd.read_csv(folder / "tries.csv")
+        tried[tried["try"] == 0].assign(validation_error=None, validation_loss=None).to_csv(
+            folder / "tries.csv", index=False
+        )
+        results = pd.read_csv(folder / "results.csv").assign(epochs=1)
+        results.to_csv(folder / "results.csv", index=False)
+        page = read(write_report(folder))
+        told = "Each method had one candidate setting, so that nothing was chosen."
+        assert "for 1 epoch and scored once on" in page.texts[""]
+        assert told in page.texts[""]
+        assert told in page.texts["statistics"]
+        assert "hoices were made on validation images" not in page.texts[""] + page.texts["statistics"]
+        taken = page.table("tries", "What was taken without trying")
+        assert taken["RDL (clean)"]["validation error, %"] == ("the only candidate, not tried",)
+        assert "Nothing was chosen: no method had a rival." in page.texts["tries"]
+
+    def test_an_error_of_nought_has_no_binomial_standard_error(self, tmp_path):
+        folder = small(tmp_path, seeds=1)
+        with np.load(folder / "correctness.npz") as file:
+            correctness = {name: file[name] for name in file.files}
+        correctness["rdl-clean-seed0"][:] = True
+        np.savez(folder / "correctness.npz", **correctness)
+        results = pd.read_csv(folder / "results.csv")
+        results.loc[results["row"] == "rdl-clean-seed0", "test_error"] = 0.0
+        results.to_csv(folder / "results.csv", index=False)
+        page = read(write_report(folder))
+        assert page.table("errors")["RDL (clean)"]["binomial SE"] == ("",)
+        assert page.table("errors")["plain"]["binomial SE"] != ("",)
+
+    @pytest.mark.parametrize(
+        ("n_images", "asked", "samples"), [(20, 100, (1, 20)), (20, 20, (1, 20)), (21, 20, (20, 20))]
+    )
+    def test_the_map_says_of_how_many_images_it_is(self, tmp_path, monkeypatch, n_images, asked, samples):
+        pixels = torch.randint(0, 256, (n_images, 1, 4, 4), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+        labels = torch.arange(n_images) % 2
+        test = LabelledImages(pixels, labels, tuple(f"test/{k}" for k in range(n_images)), ("a", "b"))
+        monkeypatch.setattr(score, "_networks", lambda *_: [])
+        of_study = SimpleNamespace(
+            splits=SimpleNamespace(test=lambda: test),
+            recipe=SimpleNamespace(layers=()),
+            study=SimpleNamespace(batches=SimpleNamespace(tensor=lambda images: images.images)),
+            request=SimpleNamespace(out=tmp_path),
+        )
+        score.write_mds(of_study, [], n_images=asked)
+        found = xr.load_dataarray(tmp_path / "mds.nc", engine="h5netcdf")
+        assert (found.attrs["n_samples"], found.attrs["n_images"]) == samples
+        whole = 1 - np.corrcoef(
+            [pdist(pixels.flatten(1).double() / 255), pdist(torch.nn.functional.one_hot(labels).double())]
+        )
+        same = np.allclose(found.values, whole, rtol=1e-5, atol=1e-7)
+        assert same == (samples[0] == 1)
+
+        folder = make_study(tmp_path / "study", arms=("plain", "rdl"), teachers=("clean",), labels=(), n_images=50)
+        kept = xr.load_dataarray(folder / "mds.nc", engine="h5netcdf").assign_attrs(found.attrs)
+        kept.to_netcdf(folder / "mds.nc", engine="h5netcdf")
+        told = "of the 20 test images." if samples[0] == 1 else ", averaged over 20 samples of 20 distinct test images."
+        assert f"1 − Pearson r between RDMs{' ' * (samples[0] == 1)}{told}" in read(write_report(folder)).texts["map"]
 
     def test_a_study_that_is_not_in_the_paper(self, tmp_path):
         page = read(write_report(small(tmp_path, study="digits", seeds=2, n_images=360)))

@@ -184,8 +184,13 @@ def write_teacher_output(lab: Lab, rows: list[Row]) -> None:
 
 
 def write_mds(lab: Lab, rows: list[Row], *, n_samples: int = 20, n_images: int = 100) -> None:
-    """Write Figure 4's distances: 1 − Pearson between RDMs, averaged over samples of distinct test images (mds.nc)."""
+    """Write Figure 4's distances: 1 − Pearson between RDMs, averaged over samples of distinct test images (mds.nc).
+
+    A test set of no more than `n_images` is one sample, whole: further ones would be the same images again.
+    """
     test = lab.splits.test()
+    if len(test) <= n_images:
+        n_samples, n_images = 1, len(test)
     networks = _networks(lab, rows)
     layers = [*lab.recipe.layers, "softmax"]
     points = [("pixels", "pixels"), *((n.label, layer) for n in networks for layer in layers), ("labels", "labels")]

@@ -10,10 +10,11 @@ from brainrdl.plots.errors import error_curves, error_dots, label_curve
 from brainrdl.plots.mds import mds_map
 from brainrdl.plots.rdms import plot_rdms, rdm_grid, rdm_panel
 from brainrdl.plots.scaling import plot_mds, save_plot
-from brainrdl.plots.scores import score_panel, similarity_matrix
+from brainrdl.plots.scores import align_scores, score_panel, similarity_matrix
 
 __all__ = [
     "Groups",
+    "align_scores",
     "error_curves",
     "error_dots",
     "label_curve",

@@ -73,6 +73,35 @@ def text_width(text: str, size: float = FONT) -> float:
     return TextPath((0, 0), text, size=size).get_extents().width / 72 if text.strip() else 0.0
 
 
+def wrapped(text: str, inches: float, size: float = FONT) -> list[str]:
+    """Break a text between words into lines of so many inches."""
+    lines: list[str] = []
+    for word in text.split():
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and text_width(longer, size) <= inches:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
+
+
+def shortened(names: Sequence[str], most: int = 28) -> list[str]:
+    """Names with an ellipsis in place of what is longer than `most`: of a beginning that all share, or in the middle.
+
+    Names that would no longer be told apart stay as they are.
+    """
+    first, last = min(names), max(names)  # what these two share, all share
+    alike = next((k for k, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), 0)
+    shared = max(first.rfind(mark, 0, alike) for mark in "/. ") + 1
+    for cut in (0, shared):
+        rest = [f"{'…' * bool(cut)}{name[cut:]}" if len(name) > most else name for name in names]
+        half = (most - 1) // 2
+        short = [name if len(name) <= most else f"{name[:half]}…{name[-half:]}" for name in rest]
+        if len(set(short)) == len(set(names)):
+            return short
+    return list(names)
+
+
 def quoted(names: Iterable[Hashable]) -> str:
     """Write out the first ten names for a message; nothing if there are none."""
     return name_some([str(name) for name in names], 10)

@@ -100,7 +100,7 @@ def error_curves(
             ends[name] = float(mean.iloc[-1]) if len(mean) else 0.0
         ax.set_title(_ERRORS.get(column, column), fontsize=FONT)
         ax.set_xlabel("epoch", fontsize=FONT)
-        ax.xaxis.set_major_locator(MaxNLocator(integer=True))
+        ax.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         style_axes(ax)
         _scale_errors(ax, np.concatenate([frame[column] for frames in runs.values() for frame in frames]))
     axes[0].set_ylabel("error (%)", fontsize=FONT)

@@ -24,6 +24,7 @@ def mds_map(
     groups: Sequence[str | None],
     paths: Sequence[str] | None = None,
     palette: Sequence[str] | None = None,
+    measure: str | None = None,
     seed: int = 0,
 ) -> tuple[Figure, float]:
     """Draw RDMs as points in the plane, by metric scaling of the distances between them.
@@ -45,6 +46,8 @@ def mds_map(
     palette : sequence of str, optional
         Names of all methods of a set of figures, at most 21. Each takes the style of its place there, so that
         figures which show different methods agree; by default, of its place in this figure.
+    measure : str, optional
+        What the distances are, to be told below the map.
     seed : int
         See `brainrdl.embedding.mds`.
 
@@ -122,11 +125,12 @@ def mds_map(
         )
     ax.set_aspect("equal", adjustable="datalim")
     ax.margins(0.06)
-    _write_beside(ax, points, [None if label in shapes else label for label in labels])
+    write_beside(ax, points, [None if label in shapes else label for label in labels])
     ax.set(xticks=[], yticks=[])
     for side in ax.spines.values():
         side.set(color="0.8", linewidth=0.6)
-    ax.set_xlabel(f"metric MDS, stress-1 = {stress:.3f}", fontsize=FONT, color=INK)
+    told = f"{measure}; " if measure else ""
+    ax.set_xlabel(f"{told}metric MDS, stress-1 = {stress:.3f}", fontsize=FONT, color=INK)
     _draw_scale_bar(ax, points)
 
     key: list[tuple[str, Any, dict[str, Any]]]
@@ -143,11 +147,19 @@ def mds_map(
     return figure, stress
 
 
-def _write_beside(ax: Axes, points: NDArray[np.float64], names: Sequence[str | None]) -> None:
-    """Write names beside their points, where they cover least of points and names, outwards if equal."""
-    size = FONT - 1
-    map_inches = 3.6
-    scale = 72 * map_inches / (np.ptp(points, axis=0).max() or 1.0)
+def write_beside(
+    ax: Axes,
+    points: NDArray[np.float64],
+    names: Sequence[str | None],
+    *,
+    size: float = FONT - 1,
+    inches: float = 3.6,
+) -> None:
+    """Write names beside their points, where they cover least of points and names, outwards if equal.
+
+    The map is about so many `inches` wide; the names do not count when the axes are laid out.
+    """
+    scale = 72 * inches / (np.ptp(points, axis=0).max() or 1.0)
     taken = [(x - 3, y - 3, x + 3, y + 3) for x, y in scale * points]
 
     def covered(box: tuple[float, float, float, float]) -> float:
@@ -174,7 +186,8 @@ def _write_beside(ax: Axes, points: NDArray[np.float64], names: Sequence[str | N
         taken.append((left, low, right, top))
         ax.update_datalim([(left / scale, low / scale), (right / scale, top / scale)])
         offset = ({"left": 5, "right": -5}.get(ha, 0), {"bottom": 5, "top": -5}.get(va, 0))
-        ax.annotate(name, point, xytext=offset, textcoords="offset points", ha=ha, va=va, fontsize=size)
+        text = ax.annotate(name, point, xytext=offset, textcoords="offset points", ha=ha, va=va, fontsize=size)
+        text.set_in_layout(False)
 
 
 def _draw_scale_bar(ax: Axes, points: NDArray[np.float64]) -> None:

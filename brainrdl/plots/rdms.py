@@ -4,10 +4,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
-from matplotlib import colormaps
 from matplotlib.axes import Axes
-from matplotlib.colorbar import Colorbar
-from matplotlib.colors import Colormap, Normalize
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from numpy.typing import ArrayLike, NDArray
@@ -26,8 +23,12 @@ from brainrdl.plots._groups import (
     names_width,
     stretches_of,
 )
+from brainrdl.plots._scale import Scale, scale_of
 from brainrdl.plots._style import FONT, INK, quoted, text_width
 from brainrdl.plots._thumbnails import Images, draw_strip, strip_shape, thumbnails_of
+
+MAX_IDS = 30
+"""More stimuli than these are not named along a panel."""
 
 _MEASURES = {
     "mse": "mean squared difference",
@@ -64,8 +65,10 @@ def rdm_panel(
     label : str, optional
         Of the colour bar. By default the metric that `rdm` declares.
     limits : (float, float), optional
-        Lowest and highest value of the colour scale; by default of the values off the diagonal. The diagonal,
-        zero by definition, takes the colour of its end of the scale.
+        Lowest and highest value of the colour scale; by default of the values off the diagonal, from 0 on where
+        zero means something (``crossnobis``, ``mse``, ``sqeuclidean``, ``euclidean``, ``mahalanobis``). Crossnobis
+        distances and whatever else is negative have colours that part at zero, which is white, and reach as far on
+        both sides.
     ax : Axes, optional
         Where to draw; by default a figure of its own, found as ``ax.figure``.
 
@@ -90,17 +93,19 @@ def rdm_panel(
     square = _square(rdm)
     stretches = stretches_of(groups, len(square), rdm if isinstance(rdm, DataArray) else None)
     if label is None:
-        label = _measure(rdm) if isinstance(rdm, DataArray) else "dissimilarity"
+        label = measure_of(rdm) if isinstance(rdm, DataArray) else "dissimilarity"
     if ax is None:
         ax = Figure(figsize=(3.4, 2.9), layout="constrained").subplots()
     figure = ax.figure
     side = min(ax.bbox.width, ax.bbox.height) / figure.dpi
-    image = _draw(ax, square, limits or _limits(square), stretches, side, ("left", "bottom"))
+    metric = str(rdm.attrs.get("metric", "undeclared")) if isinstance(rdm, DataArray) else "undeclared"
+    scale = scale_of(square, metric, limits)
+    image = _draw(ax, square, scale, stretches, side, ("left", "bottom"))
     if title is not None:
         ax.set_title(title, fontsize=FONT)
     bar = figure.colorbar(image, ax=ax, shrink=0.8, aspect=18)
     bar.set_label(label, fontsize=FONT)
-    _style_bar(bar)
+    scale.draw_ticks(bar, few=False)
     return ax
 
 
@@ -119,12 +124,13 @@ def plot_rdms(
     rdms : DataArray (rdm, stimulus, stimulus_)
         Labelled RDMs; each panel bears its label along `rdm`. NaN (unmeasured) is grey.
     groups : str, mapping from stimulus id, or sequence of length stimuli, optional
-        As in `rdm_panel`. ``"stimulus"`` labels each stimulus by its id, where that fits.
+        As in `rdm_panel`. ``"stimulus"`` labels each stimulus by its id, where that fits; so it is by default with up
+        to 30 stimuli that have no images.
     scale : {"panel", "all"}
-        Whether each panel has its own colour scale, or all share one.
+        Whether each panel has its own colour scale, or all share one; its limits are as in `rdm_panel`.
     rank : bool
         Whether colours show the percentile of each pair among those of its RDM (ties share their mean) instead of its
-        value; the figure then says so.
+        value, from 0 to 100; the figure then says so.
     images : StimulusSet, or mapping from stimulus id to image, optional
         Drawn small along the left and lower edges, in staggered columns where there are many.
 
@@ -154,9 +160,11 @@ def plot_rdms(
     grid = np.full((n_rows, n_columns), -1)
     grid.ravel()[: len(names)] = np.arange(len(names))
     pictures = None if images is None else thumbnails_of(images, rdms["stimulus"].to_numpy().tolist())
+    if groups is None and pictures is None and rdms.sizes["stimulus"] <= MAX_IDS:
+        groups = "stimulus"
     if not rank:
         return _panels(rdms, grid, groups, scale, titles=names, pictures=pictures)
-    measure = f"percentile of {_measure(rdms)}"
+    measure = f"percentile of {measure_of(rdms)}"
     return _panels(_percentiles(rdms), grid, groups, scale, titles=names, pictures=pictures, measure=measure)
 
 
@@ -180,8 +188,8 @@ def rdm_grid(
     groups : str, mapping from stimulus id, or sequence of length stimuli, optional
         As in `rdm_panel`.
     scale : {"panel", "column", "all"}
-        What shares a colour scale, whose limits are those of the values off the diagonal. Between layers the
-        size of distances differs, hence by column.
+        What shares a colour scale, whose limits are as in `rdm_panel`. Between layers the size of distances
+        differs, hence by column.
 
     Returns
     -------
@@ -251,17 +259,36 @@ def _panels(
     stretches = stretches_of(groups, squares.shape[1], rdms)
     n_rows, n_columns = grid.shape
 
+    def sharing(i: int, j: int) -> tuple[int, int]:
+        return {"panel": (i, j), "column": (0, j), "all": (0, 0)}[scale]
+
+    cells = [(int(i), int(j)) for i, j in np.argwhere(grid >= 0)]
+    members: dict[tuple[int, int], list[int]] = {}
+    for i, j in cells:
+        members.setdefault(sharing(i, j), []).append(int(grid[i, j]))
+    metric, limits = str(rdms.attrs["metric"]), (0.0, 100.0) if measure else None
+    scales = {key: scale_of(squares[which], metric, limits) for key, which in members.items()}
+    note = {"panel": "one scale per panel", "column": "one scale per column", "all": "one scale"}[scale]
+    caption = (measure or measure_of(rdms)) + (f" ({note})" if len(cells) > 1 else "")
+
     side = 1.0 if n_columns > 4 else 1.3
+    if titles and len(stretches) == squares.shape[1] <= MAX_IDS:
+        side = max(side, 0.075 * len(stretches))  # each stimulus has a name, and a line of text for it
+    told = max((text_width(label, FONT - 2) for one in scales.values() for label in one.labels), default=0.0)
+    bar_room = max(0.3, 0.16 + told)
     strip = strip_shape(len(pictures), side)[1] + 0.04 if pictures else 0.0
     beside, beneath = names_width(stretches, side) + strip, names_height(stretches, side) + strip
     heads = max((text_width(name) for name in (*titles, *column_names)), default=0.0)
-    across = max(side + (0.45 if scale == "panel" else 0.09), heads + 0.1)
+    across = max(side + (bar_room + 0.08 if scale == "panel" else 0.09), heads + 0.1)
     down = side + (0.25 if titles else 0.09)
     left = max(max((text_width(name) for name in row_names), default=0.0) + 0.12 + beside, (heads - side) / 2 + 0.05)
     top = 0.25
     bottom = beneath + (0.3 if scale == "panel" else 0.55)
     block = (n_columns - 1) * across + side
-    width = left + block + max(0.45 if scale == "panel" else 0.1, (heads - side) / 2 + 0.05)
+    right = max(bar_room + 0.05 if scale == "panel" else 0.1, (heads - side) / 2 + 0.05)
+    beyond = (text_width(caption) - block) / 2 + 0.06  # of the caption, at either side of the panels
+    left, right = max(left, beyond), max(right, beyond)
+    width = left + block + right
     height = top + (n_rows - 1) * down + side + bottom
     figure = Figure(figsize=(width, height))
 
@@ -271,21 +298,12 @@ def _panels(
     def write(x: float, y: float, text: str, **alignment: Any) -> None:
         figure.text(x / width, y / height, text, fontsize=FONT, **alignment)
 
-    def sharing(i: int, j: int) -> tuple[int, int]:
-        return {"panel": (i, j), "column": (0, j), "all": (0, 0)}[scale]
-
-    cells = [(int(i), int(j)) for i, j in np.argwhere(grid >= 0)]
-    members: dict[tuple[int, int], list[int]] = {}
-    for i, j in cells:
-        members.setdefault(sharing(i, j), []).append(int(grid[i, j]))
-    limits = {key: _limits(squares[which]) for key, which in members.items()}
-
     images: dict[tuple[int, int], AxesImage] = {}
     for i, j in cells:
         ax = add_axes(left + j * across, height - top - i * down - side, side, side)
         last = i == n_rows - 1 or grid[i + 1, j] < 0
         edges = [edge for edge, here in (("left", j == 0), ("bottom", last)) if here]
-        images[sharing(i, j)] = _draw(ax, squares[grid[i, j]], limits[sharing(i, j)], stretches, side, edges)
+        images[sharing(i, j)] = _draw(ax, squares[grid[i, j]], scales[sharing(i, j)], stretches, side, edges)
         for edge in edges if pictures else ():
             draw_strip(ax, pictures or (), side, edge)
             ax.tick_params(axis="y" if edge == "left" else "x", pad=1.5 + 72 * strip)
@@ -307,35 +325,34 @@ def _panels(
             bar_ax = add_axes(left + (block - length) / 2, 0.4, length, 0.06)
         orientation: Literal["vertical", "horizontal"] = "vertical" if scale == "panel" else "horizontal"
         bar = figure.colorbar(image, cax=bar_ax, orientation=orientation)
-        bar.set_ticks(limits[i, j], labels=[_tick(end, limits[i, j]) for end in limits[i, j]])
-        _style_bar(bar)
-        if scale != "panel":
-            low, high = bar.ax.get_xticklabels()
-            low.set_horizontalalignment("left")
-            high.set_horizontalalignment("right")
-    note = {"panel": "one scale per panel", "column": "one scale per column", "all": "one scale"}[scale]
-    write(left + block / 2, 0.06, f"{measure or _measure(rdms)} ({note})", ha="center", va="bottom", color=INK)
+        scales[i, j].draw_ticks(bar)
+        ticks = bar.ax.get_xticklabels()
+        if scale != "panel" and len(ticks) > 1:
+            ticks[0].set_horizontalalignment("left")
+            ticks[-1].set_horizontalalignment("right")
+    write(left + block / 2, 0.06, caption, ha="center", va="bottom", color=INK)
     return figure
 
 
 def _draw(
     ax: Axes,
     square: NDArray[np.float64],
-    limits: tuple[float, float],
+    scale: Scale,
     stretches: list[Stretch],
     side: float,
     edges: Sequence[str],
 ) -> AxesImage:
     """Draw one RDM into an axes `side` inches wide, with group names along `edges`."""
-    image = ax.imshow(square, cmap=_colormap(), norm=Normalize(*limits), interpolation="nearest")
+    image = ax.imshow(square, cmap=scale.colormap, norm=scale.norm, interpolation="nearest")
     ax.set(xticks=[], yticks=[])
     for spine in ax.spines.values():
         spine.set(linewidth=0.5, color=INK)
     inches = side / len(square)
-    for _, start, stop in stretches[1:]:
+    # where every stimulus has a name of its own there is nothing to part
+    for _, start, stop in stretches[1:] if len(stretches) < len(square) else ():
         thin = min(0.3 * side, 0.6, 72 * inches * (stop - start) / 8)
         for line in (ax.axhline, ax.axvline):
-            line(start - 0.5, color="white", linewidth=thin, alpha=0.8)
+            line(start - 0.5, color=INK if scale.signed else "white", linewidth=thin, alpha=0.8)
     font = group_font(side)
     named = [s for s in stretches if (s.stop - s.start) * inches >= 0.8 * font / 72]
     centres, names = [(s.start + s.stop - 1) / 2 for s in named], [s.name for s in named]
@@ -355,28 +372,6 @@ def _percentiles(rdms: DataArray) -> DataArray:
     return rdms.copy(data=laid_out(100 * (ranks - 0.5) / pairs, rdms.shape[1]))
 
 
-def _limits(squares: NDArray[np.float64]) -> tuple[float, float]:
-    """Range of the finite values off the diagonal, never empty."""
-    off = squares[..., ~np.eye(squares.shape[-1], dtype=bool)]
-    off = off[np.isfinite(off)]
-    low, high = (float(off.min()), float(off.max())) if off.size else (0.0, 1.0)
-    return (low, high) if high > low else (low, low + (abs(low) or 1.0))
-
-
-def _tick(value: float, limits: tuple[float, float]) -> str:
-    """Spell an end of a colour scale: 0 where it is rounding beside the other end, not 1e-08."""
-    return "0" if abs(value) < 1e-3 * max(map(abs, limits)) else f"{value:.3g}"
-
-
-def _colormap() -> Colormap:
-    return colormaps["viridis"].with_extremes(bad="0.8")
-
-
-def _style_bar(bar: Colorbar) -> None:
-    bar.outline.set_linewidth(0.4)
-    bar.ax.tick_params(labelsize=FONT - 2, length=1.5, width=0.4, pad=1.5)
-
-
 def _square(rdm: ArrayLike | DataArray) -> NDArray[np.float64]:
     square = np.asarray(rdm, dtype=np.float64)
     if square.ndim != 2 or square.shape[0] != square.shape[1] or square.shape[0] < 2:
@@ -387,7 +382,8 @@ def _square(rdm: ArrayLike | DataArray) -> NDArray[np.float64]:
     return square
 
 
-def _measure(rdms: DataArray) -> str:
+def measure_of(rdms: DataArray) -> str:
+    """What a figure calls the dissimilarity that RDMs declare."""
     metric = str(rdms.attrs.get("metric", "undeclared"))
     return _MEASURES.get(metric, metric)
 

@@ -13,8 +13,8 @@ from brainrdl.labelled import check_rdms, condense
 from brainrdl.plots._groups import Groups, stretches_of
 from brainrdl.plots._style import FONT, INK, legend_beside, marker, styles_of
 from brainrdl.plots._thumbnails import Images, thumbnails_of
-from brainrdl.plots.mds import mds_map
-from brainrdl.plots.rdms import plot_rdms
+from brainrdl.plots.mds import mds_map, write_beside
+from brainrdl.plots.rdms import MAX_IDS, measure_of, plot_rdms
 
 
 def plot_mds(
@@ -35,7 +35,7 @@ def plot_mds(
         ``stimuli``: a panel for each RDM, its dissimilarities taken as distances. ``rdms``: one map, a point for each
         RDM; between RDMs the distance is 1 − Pearson r over the pairs.
     images : StimulusSet, or mapping from stimulus id to image, optional
-        Drawn in place of the stimuli's points.
+        Drawn in place of the stimuli's points. Up to 30 stimuli without images are named.
     groups : str, mapping from stimulus id, or sequence of length stimuli, optional
         As in `plot_rdms`: a colour each.
     seed : int
@@ -44,7 +44,7 @@ def plot_mds(
     Returns
     -------
     Figure
-        Kruskal's stress-1 below each panel. Panels' axes are in the order of the RDMs.
+        Kruskal's stress-1 below each panel. Panels' axes are in the order of the RDMs and of one size.
 
     Raises
     ------
@@ -77,7 +77,8 @@ def plot_mds(
             raise ValueError(f"RDM {constant[0]!r} is constant, and correlates with none; leave it out")
         distances = np.clip(1 - np.corrcoef(values), 0, None)
         np.fill_diagonal(distances, 0.0)
-        return mds_map(distances, labels=names, groups=[None] * len(names), seed=seed)[0]
+        measure = f"1 − Pearson r between RDMs of {measure_of(rdms)}"
+        return mds_map(distances, labels=names, groups=[None] * len(names), measure=measure, seed=seed)[0]
 
     ids = [str(stimulus) for stimulus in rdms["stimulus"].values]
     pictures = None if images is None else thumbnails_of(images, ids)
@@ -105,10 +106,10 @@ def plot_mds(
             inches = 0.25 if len(ids) <= 30 else 0.16
             box = OffsetImage(picture, zoom=72 * inches / max(picture.shape[:2]))
             frame = {"edgecolor": border, "linewidth": 0.8}
-            ax.add_artist(AnnotationBbox(box, points[k], pad=0.0, bboxprops=frame))
-        if pictures is None and len(ids) <= 20:
-            for point, stimulus in zip(points, ids, strict=True):
-                ax.annotate(stimulus, point, (4, 0), textcoords="offset points", va="center", fontsize=FONT - 2)
+            picture_box = ax.add_artist(AnnotationBbox(box, points[k], pad=0.0, bboxprops=frame))
+            picture_box.set_in_layout(False)  # panels stay of one size, whatever stands at their edges
+        if pictures is None and len(ids) <= MAX_IDS:
+            write_beside(ax, points, ids, size=FONT - 2, inches=2.0)
         ax.set_aspect("equal", adjustable="datalim")
         ax.margins(0.1)
         ax.set(xticks=[], yticks=[])

@@ -6,10 +6,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 from xarray import DataArray
 
 from brainrdl.inference import NoiseCeiling
-from brainrdl.plots._style import FONT, INK, quoted, style_axes, text_width
+from brainrdl.plots._style import FONT, INK, quoted, shortened, style_axes, text_width
+
+SIGNIFICANT = 0.05
+"""P-values below it bear marks."""
 
 _BAR = "#56B4E9"
 
@@ -19,9 +23,9 @@ def score_panel(
     *,
     ceiling: NoiseCeiling | None = None,
     contrasts: pd.DataFrame | None = None,
+    subjects: pd.DataFrame | None = None,
     label: str = "similarity",
     title: str | None = None,
-    alpha: float = 0.05,
     ax: Axes | None = None,
 ) -> Axes:
     """Draw models' scores as bars with intervals, below the noise ceiling.
@@ -29,22 +33,25 @@ def score_panel(
     Parameters
     ----------
     table : DataFrame
-        Index ``model``; columns ``score``, ``low``, ``high`` and ``p_fdr`` or ``p``, as `score_models` gives them.
+        Index ``model``; columns ``score``, ``low``, ``high`` and ``p_fdr`` or ``p``, as `score_models` gives them. A
+        score whose p is below .05 bears an asterisk, at its foot.
     ceiling : NoiseCeiling, optional
         Drawn as a grey band.
     contrasts : DataFrame, optional
-        Columns ``a``, ``b``, ``p_holm``: a line above the bars joins each two models that differ significantly.
+        Columns ``a``, ``b``, ``p_holm``: a line above the bars joins each two models whose p is below .05.
+    subjects : DataFrame, optional
+        Index ``model``, a column per subject, as `ModelScores.subjects`: drawn as dots where there are several.
     label : str
         Of the score's axis.
     title : str, optional
-    alpha : float
-        A score whose p is below it bears an asterisk, at its foot.
     ax : Axes, optional
         Where to draw; by default a figure of its own, found as ``ax.figure``.
 
     Returns
     -------
     Axes
+        Its ticks end where scores and ceiling do; the lines stand above. Names longer than 28 characters are shortened
+        in the middle.
 
     Raises
     ------
@@ -70,34 +77,68 @@ def score_panel(
     if table.empty:
         raise ValueError("table holds no model; give at least one")
     names = [str(name) for name in table.index]
-    joined = _lines(contrasts, names, alpha)
+    joined = _lines(contrasts, names)
+    shown = shortened(names)
     if ax is None:
-        widest = max(text_width(name, FONT - 1) for name in names)
+        widest = max(text_width(name, FONT - 1) for name in shown)
         size = (1.2 + 0.42 * len(names), 2.4 + 0.7 * widest + 0.1 * len(joined))
         ax = Figure(figsize=size, layout="constrained").subplots()
     x = np.arange(len(names))
     if ceiling is not None and np.isfinite(ceiling).all():
         ax.axhspan(ceiling.lower, ceiling.upper, color="0.85", linewidth=0, zorder=0)
     ax.bar(x, table["score"], width=0.7, color=_BAR, zorder=1)
-    ax.vlines(x, table["low"], table["high"], color=INK, linewidth=1.0, zorder=2)
-    ax.axhline(0, color=INK, linewidth=0.6, zorder=2)
     ends = [table["low"].min(), table["high"].max(), 0.0]
+    if subjects is not None and subjects.shape[1] > 1:
+        single = subjects.reindex(table.index).to_numpy(dtype=float)
+        beside = x[:, None] + np.linspace(-0.22, 0.22, single.shape[1])
+        ax.plot(beside.ravel(), single.ravel(), "o", color="black", alpha=0.5, markersize=2.4, markeredgewidth=0)
+        ends += [np.nanmin(single), np.nanmax(single)]
+    ax.vlines(x, table["low"], table["high"], color=INK, linewidth=1.0, zorder=3)
+    ax.axhline(0, color=INK, linewidth=0.6, zorder=2)
     ends += [value for value in ceiling or () if np.isfinite(value)]
-    low, high = min(ends), max(ends)
+    low, high = float(min(ends)), float(max(ends))
     step = 0.05 * (high - low)
     for k, p in zip(x, table[tested], strict=True):
-        if p < alpha:
-            ax.annotate("*", (k, low - step), ha="center", va="center", fontsize=FONT + 2, color=INK)
+        if p < SIGNIFICANT:
+            foot = ax.get_xaxis_transform()
+            ax.annotate("*", (k, 0.04), xycoords=foot, ha="center", va="center", fontsize=FONT + 2, color=INK)
     for level, (a, b) in enumerate(joined, start=1):
         ax.plot([a, b], [high + level * step] * 2, color=INK, linewidth=0.8, solid_capstyle="butt")
-    ax.set_ylim(low - 2 * step, high + (len(joined) + 1) * step)
     ax.set_xlim(-0.6, len(names) - 0.4)
-    ax.set_xticks(x, names, rotation=90 if max(map(len, names)) > 3 else 0)
+    ax.set_xticks(x, shown, rotation=90 if max(map(len, shown)) > 3 else 0)
     ax.set_ylabel(label, fontsize=FONT)
     if title:
         ax.set_title(title, fontsize=FONT)
     style_axes(ax)
+    _scale_scores(ax, (low, high), (low - 2 * step, high + (len(joined) + 1) * step))
     return ax
+
+
+def align_scores(axes: Sequence[Axes]) -> None:
+    """Give the panels of `score_panel` one vertical scale, told at the first.
+
+    Parameters
+    ----------
+    axes : sequence of Axes
+        As `score_panel` returns them, side by side.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"score": [0.3], "low": [0.2], "high": [0.4], "p": [0.01]}, ["a"])
+    >>> axes = [score_panel(factor * table) for factor in (1, 2)]
+    >>> align_scores(axes)
+    >>> axes[0].get_ylim() == axes[1].get_ylim()
+    True
+    """
+    bounds = np.array([ax.spines["left"].get_bounds() for ax in axes])
+    limits = np.array([ax.get_ylim() for ax in axes])
+    for k, ax in enumerate(axes):
+        _scale_scores(
+            ax, (bounds[:, 0].min(), bounds[:, 1].max()), (float(limits[:, 0].min()), float(limits[:, 1].max()))
+        )
+        if k:
+            ax.set_ylabel("")
+            ax.tick_params(labelleft=False)
 
 
 def similarity_matrix(
@@ -154,7 +195,7 @@ def similarity_matrix(
     ):
         raise ValueError("significant has other rows or columns than the similarities; label it like them")
     values = table.to_numpy(dtype=float)
-    row_names, column_names = ([str(name) for name in axis] for axis in (table.index, table.columns))
+    row_names, column_names = (shortened([str(name) for name in axis]) for axis in (table.index, table.columns))
     if ax is None:
         wide = max(text_width(name, FONT - 1) for name in row_names)
         high = max(text_width(name, FONT - 1) for name in column_names)
@@ -167,7 +208,7 @@ def similarity_matrix(
             continue
         mark = "*" if significant is not None and bool(significant.to_numpy()[k, m]) else ""
         shade = (value - low) / (top - low) if top > low else 1.0
-        text = f"{value:.2f}".replace("0.", ".", 1) + mark
+        text = f"{round(value, 2) + 0.0:.2f}".replace("0.", ".", 1) + mark  # + 0.0: no −.00
         ax.text(m, k, text, ha="center", va="center", fontsize=FONT - 1, color="black" if shade > 0.6 else "white")
     ax.set_xticks(np.arange(len(column_names)), column_names, rotation=90)
     ax.set_yticks(np.arange(len(row_names)), row_names)
@@ -182,13 +223,22 @@ def similarity_matrix(
     return ax
 
 
-def _lines(contrasts: pd.DataFrame | None, names: Sequence[str], alpha: float) -> list[tuple[int, int]]:
+def _scale_scores(ax: Axes, bounds: tuple[float, float], limits: tuple[float, float]) -> None:
+    """Let ticks and their line end at `bounds`, and marks stand beyond them."""
+    low, high = bounds
+    slack = 1e-9 * (high - low)
+    ax.set_yticks([tick for tick in MaxNLocator(6).tick_values(low, high) if low - slack <= tick <= high + slack])
+    ax.spines["left"].set_bounds(low, high)
+    ax.set_ylim(*limits)
+
+
+def _lines(contrasts: pd.DataFrame | None, names: Sequence[str]) -> list[tuple[int, int]]:
     """Places of the models that differ, the shortest distances first, so that their lines lie lowest."""
     if contrasts is None:
         return []
     unknown = [name for name in pd.unique(contrasts[["a", "b"]].to_numpy().ravel()) if name not in names]
     if unknown:
         raise ValueError(f"contrasts name {quoted(unknown)}, which the table lacks; it has {quoted(names)}")
-    differ = contrasts[contrasts["p_holm"] < alpha]
+    differ = contrasts[contrasts["p_holm"] < SIGNIFICANT]
     places = [sorted((names.index(a), names.index(b))) for a, b in zip(differ["a"], differ["b"], strict=True)]
     return sorted(((a, b) for a, b in places), key=lambda ends: (ends[1] - ends[0], ends))

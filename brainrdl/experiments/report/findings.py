@@ -57,8 +57,13 @@ def summary(study: StudyFiles, networks: pd.DataFrame) -> str:
     parts = [
         f"{count(len(runs), 'student network' if len(students) else 'network')} ({count(n_methods, 'method')}, "
         f"{count(len(set(runs['seed'])), 'seed')}), each trained on {' or on '.join(sizes)} for "
-        f"{span(runs['epochs'])} epochs and scored once on {study.n_images:,} test images. Choices were made on "
-        "validation images."
+        f"{span(runs['epochs'])} epoch{'' if (runs['epochs'] == 1).all() else 's'} and scored once on "
+        f"{study.n_images:,} test images. "
+        + (
+            "Choices were made on validation images."
+            if study.chosen
+            else "Each method had one candidate setting, so that nothing was chosen."
+        )
     ]
     parts += _teaching(students)
     if study.one_teacher:

@@ -56,8 +56,10 @@ ABOUT_ARMS: Mapping[str, str] = {
 
 ABOUT_TEACHERS: Mapping[str, str] = {
     "paper": "As in the paper, trained on other images than its students: the manifest names them.",
-    "clean": "Trained on deformations of the student's own training images only. All choices were made with it.",
-    "cifar10": "Trained on CIFAR-10: other images and other classes than its students'. All choices were made with it.",
+    "clean": "Trained on deformations of the student's own training images only. Settings that were chosen "
+    "were chosen with it.",
+    "cifar10": "Trained on CIFAR-10: other images and other classes than its students'. Settings that were chosen "
+    "were chosen with it.",
     "labels": "Trained on the labelled images alone, so that it knows no label that its students lack.",
 }
 """What a report says of each kind of teacher."""

@@ -71,6 +71,7 @@ def write_report(folder: Path) -> Path:
         validated=study.histories is not None and bool(study.histories["validation_error"].notna().any()),
         one_teacher=study.one_teacher,
         n_seeds=networks["seed"].nunique(),
+        chosen=study.chosen,
         n_stimuli=0 if study.rdms is None else study.rdms.sizes["stimulus"],
         samples={} if study.mds is None else study.mds.attrs,
     )

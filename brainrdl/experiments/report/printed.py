@@ -28,6 +28,7 @@ from brainrdl.experiments.report.methods import (
     teacher_name,
 )
 from brainrdl.experiments.report.study_files import StudyFiles
+from brainrdl.experiments.report.tables import UNTRIED
 
 
 @dataclass(frozen=True)
@@ -214,13 +215,16 @@ def tries(table: pd.DataFrame) -> Iterator[Table]:
         return [(number(line["validation_error"]),), (number(line["validation_loss"], 4),)]
 
     lines = _records(table)
-    yield Table(
-        "What was chosen on validation",
-        tuple(head),
-        tuple(tuple(start(line) + end(line)) for line in lines if line["chosen"]),
-        "Chosen by validation error, then validation loss; the test set was not used. Each choice was made once and "
-        "serves all seeds; where a kind of teacher is named, the choice was made with it and serves the others, too.",
-    )
+    chosen = tuple(tuple(start(line) + end(line)) for line in lines if line["chosen"])
+    if (table["note"] != UNTRIED).any():
+        note = (
+            "Chosen by validation error, then validation loss; the test set was not used. Each choice was made once "
+            "and serves all seeds; where a kind of teacher is named, the choice was made with it and serves the "
+            "others, too."
+        )
+        yield Table("What was chosen on validation", tuple(head), chosen, note)
+    else:
+        yield Table("What was taken without trying", tuple(head), chosen, "Nothing was chosen: no method had a rival.")
     yield Table(
         f"All {count(len(lines), 'candidate')}",
         (*head, "chosen", "time"),

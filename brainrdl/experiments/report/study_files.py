@@ -106,6 +106,13 @@ class StudyFiles:
         return recipe if isinstance(recipe, Mapping) else {}
 
     @property
+    def chosen(self) -> bool:
+        """Whether any setting was chosen among several; True where the study does not say."""
+        if self.tries is None:
+            return True
+        return bool(self.tries.duplicated(["arm", "teacher", "labels"]).any())
+
+    @property
     def name(self) -> str:
         """The study's name, such as ``mnist``."""
         return str(self.manifest["study"])

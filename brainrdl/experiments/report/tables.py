@@ -15,6 +15,9 @@ from brainrdl.experiments.report.comparisons import NO_DIFFERENCE, Correctness, 
 from brainrdl.experiments.report.methods import METHOD, arm_name, baseline_of, in_order, method_name
 from brainrdl.inference import binomial_standard_error, t_interval
 
+UNTRIED = "the only candidate, not tried"
+"""What stands in place of a validation error where there was nothing to choose from."""
+
 
 def error_table(
     results: pd.DataFrame,
@@ -44,7 +47,8 @@ def error_table(
     DataFrame
         One row per method: ``arm, teacher, method, n_seeds``; ``baseline``: the arm that it is compared with, empty for
         ``plain``; ``test_error, low, high``: mean and 95 % t interval over
-        seeds; ``standard_error``: binomial, of one network with that error; ``validation_error``: mean;
+        seeds; ``standard_error``: binomial, of one network with that error, NaN at 0 and 100 %, where its formula gives
+        a certainty that no test set can; ``validation_error``: mean;
         ``n_shared, difference, crossed_low, crossed_high, paired_low, paired_high``: see `Difference`, NaN for
         ``plain``; ``paper``: the published test error.
 
@@ -77,7 +81,7 @@ def error_table(
                 "test_error": mean,
                 "low": low,
                 "high": high,
-                "standard_error": binomial_standard_error(mean, len(correctness[runs["row"].iloc[0]])),
+                "standard_error": binomial_standard_error(mean, len(correctness[runs["row"].iloc[0]])) or np.nan,
                 "validation_error": runs["validation_error"].mean(),
                 "n_shared": compared.n_seeds,
                 "difference": compared.estimate,
@@ -241,7 +245,7 @@ def tries_table(tries: pd.DataFrame) -> pd.DataFrame:
     notes = np.where(
         ordered["validation_error"].notna(),
         "",
-        np.where(candidates == 1, "the only candidate, not tried", "failed"),
+        np.where(candidates == 1, UNTRIED, "failed"),
     )
     names = [method_name(str(a), str(t)) for a, t in zip(ordered["arm"], ordered["teacher"], strict=True)]
     settings = [spell_setting(str(setting)) for setting in ordered["setting"]]

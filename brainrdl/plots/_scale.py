@@ -1,0 +1,87 @@
+"""Which colour stands for which dissimilarity, and what is written beside the colour bar."""
+
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib import colormaps
+from matplotlib.colorbar import Colorbar
+from matplotlib.colors import Colormap, Normalize
+from numpy.typing import NDArray
+
+from brainrdl.plots._style import FONT
+
+_TRUE_ZERO = ("crossnobis", "mse", "sqeuclidean", "euclidean", "mahalanobis")
+"""Metrics whose zero means that two patterns do not differ."""
+
+
+class Scale(NamedTuple):
+    """Colours from `low` to `high`; `signed` where they part at zero; the bar shows `ends` only and bears `ticks`."""
+
+    low: float
+    high: float
+    signed: bool
+    ends: tuple[float, float]
+    ticks: tuple[float, ...]
+
+    @property
+    def norm(self) -> Normalize:
+        """From values to the map."""
+        return Normalize(self.low, self.high)
+
+    @property
+    def colormap(self) -> Colormap:
+        """Grey is unmeasured; of a signed scale, white is zero."""
+        return colormaps["RdBu_r" if self.signed else "viridis"].with_extremes(bad="0.8")
+
+    @property
+    def labels(self) -> list[str]:
+        """What is written at the ticks."""
+        return [_spelled(tick, max(map(abs, self.ticks))) for tick in self.ticks]
+
+    def draw_ticks(self, bar: Colorbar, *, few: bool = True) -> None:
+        """Restrict a colour bar to what there is, and write its ticks: `few`, or as many as there is room for."""
+        if few or len(self.ticks) < 2:
+            bar.set_ticks(self.ticks, labels=self.labels)
+        if self.ends != (self.low, self.high):
+            (bar.ax.set_ylim if bar.orientation == "vertical" else bar.ax.set_xlim)(*self.ends)
+        bar.outline.set_linewidth(0.4)
+        bar.ax.tick_params(labelsize=FONT - 2, length=1.5, width=0.4, pad=1.5)
+
+
+def scale_of(squares: NDArray[np.float64], metric: str, limits: tuple[float, float] | None = None) -> Scale:
+    """A scale of the finite values off the diagonal that shows zero where it means something.
+
+    Zero is an end of the scale of a metric that has a true one. Crossnobis distances, and whatever is negative beyond
+    rounding, have colours that part at zero and reach as far on both sides; the bar then shows negative ones only where
+    there are any. Values that are all one have one colour and one tick.
+    """
+    off = squares[..., ~np.eye(squares.shape[-1], dtype=bool)]
+    off = off[np.isfinite(off)]
+    if limits is not None:
+        low, high = limits
+        return Scale(low, high, metric == "crossnobis" and low == -high, limits, limits)
+    if not off.size:
+        return Scale(0.0, 1.0, False, (0.0, 1.0), ())
+    low, high = float(off.min()), float(off.max())
+    negative = low < -1e-6 * abs(high)
+    if negative or (metric == "crossnobis" and high > 0):
+        most = max(-low, high)
+        ends = (-most, most) if negative else (0.0, most)
+        return Scale(-most, most, True, ends, (-most, 0.0, most) if negative else (0.0, most))
+    if metric in _TRUE_ZERO:
+        low = 0.0
+    if high > low:
+        return Scale(low, high, False, (low, high), (low, high))
+    wide = abs(low) or 1.0
+    return Scale(low - wide, low + wide, False, (low - 1e-3 * wide, low + 1e-3 * wide), (low,))
+
+
+def _spelled(value: float, largest: float) -> str:
+    """A tick in few characters: 0.25, 7.5e-6; 0 where it is rounding beside the other end."""
+    if abs(value) < 1e-3 * largest or value == 0:
+        return "0"
+    text = f"{value:.3g}"
+    if "e" in text or abs(value) < 1e-3:
+        mantissa, power = f"{value:.1e}".split("e")
+        text = f"{mantissa.removesuffix('.0')}e{int(power)}"
+    return text.replace("-", "−", 1) if value < 0 else text
