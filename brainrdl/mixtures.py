@@ -26,7 +26,8 @@ class MixtureFit(NamedTuple):
         Index ``fold``, a column for each target RDM: similarity on the held-out pairs. Their mean over folds is the
         score: ``fit.scores.mean()``.
     weights : DataFrame
-        Index ``fold``, a column for each model RDM: its weight, at least 0, of the RDM as given.
+        Index ``fold``, a column for each model RDM: its weight, at least 0, of the RDM as given. Weights are in the
+        units of target over model, so that those of RDMs of different scale do not compare.
     pairs : DataFrame
         Index ``fold``, columns ``fitted``, ``scored``, ``neither``: numbers of pairs of stimuli.
     """

@@ -3,6 +3,7 @@ import pickle
 import re
 import zipfile
 from collections import OrderedDict
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -48,27 +49,29 @@ def test_a_writer_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.fixture
+@contextmanager
 def no_room():
-    """Let no file grow beyond 1,000 bytes, as on a full disk."""
+    """Let no file grow beyond 1,000 bytes, as on a full disk; the file that pytest reports to included."""
     resource = pytest.importorskip("resource", reason="Windows limits no files")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_full_disk_is_named_with_the_file(tmp_path, no_room):
+def test_a_full_disk_is_named_with_the_file(tmp_path):
     path = tmp_path / "file"
-    with raises(OSError, f"[Errno 27] File too large: '{path}'"), atomic_path(path) as temporary:
+    with raises(OSError, f"[Errno 27] File too large: '{path}'"), no_room(), atomic_path(path) as temporary:
         temporary.write_text("x" * 10_000)
-    with raises(OSError, f"[Errno 27] File too large: '{path}'"):
+    with raises(OSError, f"[Errno 27] File too large: '{path}'"), no_room():
         save_checkpoint({"weights": torch.zeros(10_000)}, path)
     message = (
         f"{path} could not be written: Error while serializing: I/O error: File too large (os error 27); make room, "
         "or name another place"
     )
-    with raises(OSError, message):
+    with raises(OSError, message), no_room():
         rdl.save_model(nn.Linear(1_000, 10), path)
     assert list(tmp_path.iterdir()) == []
 

@@ -764,12 +764,17 @@ def test_a_file_is_described_as_it_is(tmp_path):
     assert describe_as_text(path) == "\n".join(
         (
             str(path),
-            "1 RDMs of 3 stimuli (no ids in the file)",
+            "1 RDM of 3 stimuli (no ids in the file)",
             "metric: not in the file",
             "coordinates: none",
             "'IT': -2 to 3, 0 missing and 1 negative pairs, asymmetric by up to 0.5, diagonal up to 0.25",
         )
     )
+
+
+def test_long_provenance_is_cut_and_comes_last(tmp_path):
+    rdl.write_rdms(one().assign_attrs(provenance=json.dumps("x" * 298)), tmp_path / "a.nc")
+    assert describe_as_text(tmp_path / "a.nc").splitlines()[-1] == f'provenance: "{"x" * 199} … (300 signs)'
 
 
 def test_warnings_of_readers_do_not_escape(tmp_path):

@@ -11,6 +11,8 @@ from brainrdl.exchange.files import read_parts
 from brainrdl.exchange.parts import Given, Order
 from brainrdl.ids import name_some
 
+_LONGEST = 200
+
 
 def describe(
     path: str | os.PathLike[str], *, metric: str | None = None, order: Order | None = None, format: str | None = None
@@ -79,15 +81,14 @@ def describe(
 
 
 def describe_as_text(path: str | os.PathLike[str], *, metric: str | None = None, format: str | None = None) -> str:
-    """Write `describe` out for reading, one line per RDM."""
+    """Write `describe` out for reading, one line per RDM; long attributes (provenance) are cut, and come last."""
     found = describe(path, metric=metric, format=format)
     stimuli = "no ids in the file" if found["stimuli"] is None else name_some(found["stimuli"])
     lines = [
         f"{path}",
-        f"{found['n_rdms']} RDMs of {found['n_stimuli']} stimuli ({stimuli})",
+        f"{found['n_rdms']} {'RDM' if found['n_rdms'] == 1 else 'RDMs'} of {found['n_stimuli']} stimuli ({stimuli})",
         f"metric: {found['metric'] or 'not in the file'}",
         f"coordinates: {', '.join(found['coords']) or 'none'}",
-        *(f"{name}: {value}" for name, value in found["attrs"].items()),
     ]
     for at in range(found["n_rdms"]):
         name = repr(found["names"][at]) if found["names"] else f"RDM {at} (no name in the file)"
@@ -98,4 +99,7 @@ def describe_as_text(path: str | os.PathLike[str], *, metric: str | None = None,
             + (f"asymmetric by up to {found['asymmetry'][at]:.6g}" if found["asymmetry"][at] else "symmetric")
             + (f", diagonal up to {found['diagonal'][at]:.6g}" if found["diagonal"][at] else "")
         )
+    for name, value in found["attrs"].items():
+        text = " ".join(str(value).split())
+        lines.append(f"{name}: {text}" if len(text) <= _LONGEST else f"{name}: {text[:_LONGEST]} … ({len(text)} signs)")
     return "\n".join(lines)
