@@ -366,7 +366,7 @@ def test_eq5_is_what_an_update_applies(n_pairs, monkeypatch):
     parameters = [p.detach().clone().requires_grad_() for p in student.parameters()]
     drawn = []
     draw = rdl.Batch.pairs
-    monkeypatch.setattr(rdl.Batch, "pairs", lambda self, k: drawn.append(draw(self, k)) or drawn[-1])
+    monkeypatch.setattr(rdl.Batch, "pairs", lambda self, k, n: drawn.append(draw(self, k, n)) or drawn[-1])
 
     term = rdl.RDLTerm(
         rdl.NetworkTeacher(teacher, ["1", "3"]),
