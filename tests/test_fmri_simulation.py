@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import xarray as xr
 
+import brainrdl as rdl
+from brainrdl import cli
 from brainrdl.fmri import (
     Settings,
     Simulation,
@@ -180,13 +182,20 @@ def test_bad_input(data_set, tmp_path):
             Simulation(**changes)
 
 
-def test_from_the_scanner_to_a_network():
-    """The example: simulated scans, their RDM, a measured teacher, a student's layer."""
+def test_from_the_scanner_to_a_network(tmp_path):
+    """The example: simulated scans, their RDM, a measured teacher, a student's layer; the command makes the same RDM."""
     example = runpy.run_path(str(ROOT / "examples/fmri_teacher.py"))
-    found = example["main"](["--runs", "5", "--epochs", "200", "--per-category", "3"])
+    found = example["main"](["--runs", "5", "--epochs", "200", "--per-category", "3", "--out", str(tmp_path)])
     assert found["measured RDM"] >= 0.9
     assert abs(found["student before"]) <= 0.3
     assert found["student after"] >= 0.9
+    taught = rdl.read_rdms(tmp_path / "rdms.nc")
+    (mask,) = tmp_path.rglob("*label-IT_mask.nii.gz")
+    commanded = tmp_path / "commanded.nc"
+    arguments = ["rdms", "fmri", str(tmp_path / "bids"), "--task", "sim", "--roi", f"IT={mask}", "-o", str(commanded)]
+    assert cli.main(arguments) == 0
+    same = rdl.select_stimuli(rdl.read_rdms(commanded), taught["stimulus"].values.tolist())
+    np.testing.assert_array_equal(same.values, taught.values)
 
 
 def test_the_figure_of_runs(tmp_path):
