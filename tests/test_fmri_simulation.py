@@ -183,7 +183,7 @@ def test_bad_input(data_set, tmp_path):
 
 
 def test_from_the_scanner_to_a_network(tmp_path):
-    """The example: simulated scans, their RDM, a measured teacher, a student's layer; the command makes the same RDM."""
+    """The example: simulated scans, their RDM, a measured teacher, a student's layer; the command makes that RDM."""
     example = runpy.run_path(str(ROOT / "examples/fmri_teacher.py"))
     found = example["main"](["--runs", "5", "--epochs", "200", "--per-category", "3", "--out", str(tmp_path)])
     assert found["measured RDM"] >= 0.9
