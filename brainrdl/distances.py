@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from brainrdl._exact import ANGULAR, fill_distances, not_finite, undefined, unit_means, unit_slices
+from brainrdl._exact import ANGULAR, blas_alone, fill_distances, not_finite, undefined, unit_means, unit_slices
 from brainrdl.condensed import check_tensor, upper_triangle
 
 METRICS = ("mse", "sqeuclidean", "euclidean", "correlation", "cosine")
@@ -63,7 +63,7 @@ def rdm(features: Tensor, metric: str = "mse") -> Tensor:
     if flat.requires_grad and torch.is_grad_enabled():
         return training_rdm(flat, metric)
     flat = flat.detach()
-    with torch.no_grad(), full_precision(flat.device):
+    with torch.no_grad(), full_precision(flat.device), blas_alone():
         slices = unit_slices(*flat.shape)
         square = torch.zeros(len(flat), len(flat), dtype=torch.float64, device=flat.device)
         all_is_well = fill_distances(
