@@ -13,11 +13,12 @@ from lightning.fabric import Fabric
 from torch import nn
 
 from brainrdl import cli
+from brainrdl.checkpoint import differences
 from brainrdl.data import LabelledImages
 from brainrdl.experiments.arms import Context, initialised, train
 from brainrdl.experiments.cifar100 import cifar100_study
 from brainrdl.experiments.reproduce import reproduce
-from brainrdl.experiments.study import Request, Splits, plan
+from brainrdl.experiments.study import Request, Splits, frozen, plan
 
 STUDY = cifar100_study()
 ARMS = tuple(arm.name for arm in STUDY.arms if arm.name != "teacher")
@@ -144,6 +145,25 @@ def test_too_few_or_too_many_images_are_refused(splits: Splits, limit: int, size
         f"--limit-train and --limit-teacher must lie between the number of classes (100) and the size of the training "
         f"set ({largest}), got {limit}"
     )
+
+
+def test_the_teachers_size_is_checked_before_any_training(splits: Splits) -> None:
+    with pytest.raises(ValueError) as error:
+        STUDY.load(request(Path(), limit_teacher=9))
+    assert str(error.value) == (
+        "--limit-train and --limit-teacher must lie between the number of classes (10) and the size of the training "
+        "set (50,000), got 9"
+    )
+
+
+def test_a_study_is_not_gone_on_with_in_another_precision(splits: Splits, tmp_path: Path) -> None:
+    """``auto`` is what the device decided: on another one the same request would mix precisions in one table."""
+    asked = request(tmp_path, precision="auto")
+    found = {
+        precision: frozen(STUDY, RECIPE, asked, splits, Fabric(accelerator="cpu", devices=1, precision=precision))
+        for precision in ("32-true", "bf16-mixed")
+    }
+    assert differences(found["32-true"], found["bf16-mixed"]) == ["precision is '32-true' there and 'bf16-mixed' here"]
 
 
 def test_a_miniature_study_is_killed_and_resumed_to_the_same_end(

@@ -1,5 +1,7 @@
 """The commands about RDMs, as typed."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +64,17 @@ def test_convert_and_info(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert shown[2] == "metric: correlation"
     message = failed(capsys, "convert", source, target)
     assert message == f"brainrdl: {target} exists; name another file, or remove it first"
+
+
+def test_a_reader_that_has_seen_enough_is_no_fault(tmp_path: Path) -> None:
+    rdl.write_rdms(rdms(["IT"], 0), tmp_path / "a.nc")  # type: ignore[arg-type]
+    command = [sys.executable, "-m", "brainrdl", "info", str(tmp_path / "a.nc")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        assert process.stderr is not None
+        told = process.stderr.read()
+    assert (process.returncode, told) == (0, b"")
 
 
 def test_standard_errors_are_left_out_only_when_asked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     options = _parser().parse_args(arguments)
     try:
-        return int(options.run(options, arguments))
+        status = int(options.run(options, arguments))
+        sys.stdout.flush()  # here, where a reader that has gone away is no fault
+        return status
     except BrokenPipeError:  # the reader has seen enough, as head does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -83,18 +83,15 @@ def _arms() -> tuple[Arm, ...]:
 
 def _load(request: Request) -> Splits:
     train, test = load_cifar(100, request.data_dir, download=request.download)
-    load_cifar(10, request.data_dir, download=request.download)  # now, not after the hours that its absence would cost
-    whole = request.train_size != _WITHOUT_VALIDATION
-
-    def teacher(kind: str, size: int, labelled: LabelledImages) -> Partition:
-        return _partition(load_cifar(10, request.data_dir)[0], size)
-
+    # the teachers' too, now: not after the hours that a missing file or a wrong --limit-teacher would cost
+    own_train, own_test = load_cifar(10, request.data_dir, download=request.download)
+    teachers = _partition(own_train, request.limit_teacher)
     return Splits(
-        students=_partition(train, request.limit_train, whole=whole),
+        students=_partition(train, request.limit_train, whole=request.train_size != _WITHOUT_VALIDATION),
         test=lambda: test,
-        teacher=teacher,
+        teacher=lambda kind, size, labelled: teachers,
         checksums=cifar_checksums(100, request.data_dir) | cifar_checksums(10, request.data_dir),
-        teacher_test=lambda: load_cifar(10, request.data_dir)[1],
+        teacher_test=lambda: own_test,
     )
 
 

@@ -71,7 +71,7 @@ def reproduce(
         "device": device_name(fabric.device),
         "threads": torch.get_num_threads(),
     }
-    with claimed(request.out, frozen(study, recipe, request, splits)):
+    with claimed(request.out, frozen(study, recipe, request, splits, fabric)):
         with noted(request.out, call) as note:
             lab = Lab(study, recipe, _on(splits, fabric.device, request.test_limit), request, fabric, say=say)
             for number, row in enumerate(rows):
@@ -128,10 +128,10 @@ def replay(study: Study, source: Path, row_name: str, request: Request, *, say: 
             f"{source} was made from other data: {'; '.join(differences(recorded.data, splits.checksums))}"
         )
     check(study, recorded.recipe, request, splits, [recorded.row])
-    with claimed(request.out, frozen(study, recorded.recipe, request, splits)):
+    fabric = _fabric(study, request)
+    with claimed(request.out, frozen(study, recorded.recipe, request, splits, fabric)):
         for name, entries in recorded.choices.items():
             write_json(entries, request.out / "tries" / name / "choice.json")
-        fabric = _fabric(study, request)
         lab = Lab(study, recorded.recipe, _on(splits, fabric.device, request.test_limit), request, fabric, say=say)
         run = lab.run(recorded.row)
         now = float(write_results(lab, [recorded.row]).iloc[0]["test_error"])

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric import Fabric
 from torch import nn
 
 from brainrdl.data import LabelledImages, stratified_split
@@ -343,14 +344,15 @@ def labelled_subset(training: LabelledImages, n: int) -> tuple[LabelledImages, L
     return training.take(labelled), training.take(rest)
 
 
-def frozen(study: Study, recipe: Recipe, request: Request, splits: Splits) -> dict[str, Any]:
+def frozen(study: Study, recipe: Recipe, request: Request, splits: Splits, fabric: Fabric) -> dict[str, Any]:
     """What may not change between two invocations with one output folder."""
     return {
         "study": study.name,
         "recipe": {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(recipe).items()},
         "train_size": len(splits.students.final or splits.students.training),
         "test_limit": request.test_limit,
-        "precision": request.precision or study.precision,
+        # as the device decided, not "auto": a study gone on with elsewhere must not mix precisions
+        "precision": str(fabric._precision.precision),
         "teacher_size": request.limit_teacher or study.teacher_size,
         "one_teacher": request.one_teacher,
         "tries": request.tries,
