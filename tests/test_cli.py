@@ -1,5 +1,6 @@
 """The commands about RDMs, as typed."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -69,7 +70,8 @@ def test_convert_and_info(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
 def test_a_reader_that_has_seen_enough_is_no_fault(tmp_path: Path) -> None:
     rdl.write_rdms(rdms(["IT"], 0), tmp_path / "a.nc")  # type: ignore[arg-type]
     command = [sys.executable, "-m", "brainrdl", "info", str(tmp_path / "a.nc")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=buffered) as process:
         assert process.stdout is not None
         process.stdout.close()
         assert process.stderr is not None
