@@ -1,4 +1,4 @@
-"""The paper's networks, layer names and all."""
+"""The paper's networks, and a small one of our own, layer names and all."""
 
 from collections import OrderedDict
 
@@ -139,6 +139,57 @@ def nin(n_units: int = 100, *, readout: int | None = None) -> nn.Sequential:
     if readout is not None:
         layers["readout"] = _drawn(nn.Linear(n_units, readout))
     return nn.Sequential(layers)
+
+
+def cifar_cnn(n_classes: int = 10, *, width: int = 32) -> nn.Sequential:
+    """Build a small network for 32 × 32 colour images, for studies that train many of them.
+
+    Three blocks of two 3 × 3 convolutions with batch normalisation and ReLU, of `width`, 2 `width` and 4 `width`
+    features, each block followed by maximum pooling (2 × 2), and a linear readout.
+
+    Parameters
+    ----------
+    n_classes : int
+        Number of classes.
+    width : int
+        Features of the first block.
+
+    Returns
+    -------
+    nn.Sequential
+        Takes images (n, 3, 32, 32). Children ``conv1, conv2, pool1, conv3, conv4, pool2, conv5, conv6, pool3, flatten,
+        linear``; features of a convolution are read behind its ReLU.
+
+    Raises
+    ------
+    ValueError
+        If `n_classes` or `width` is below 1.
+
+    Examples
+    --------
+    >>> from brainrdl.models import cifar_cnn
+    >>> sum(p.numel() for p in cifar_cnn().parameters())
+    307466
+    """
+    for name, value in (("n_classes", n_classes), ("width", width)):
+        if value < 1:
+            raise ValueError(f"{name} must be at least 1, got {value}")
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    n_in = 3
+    for block, n_out in enumerate((width, 2 * width, 4 * width), 1):
+        layers[f"conv{2 * block - 1}"] = _normalised_convolution(n_in, n_out)
+        layers[f"conv{2 * block}"] = _normalised_convolution(n_out, n_out)
+        layers[f"pool{block}"] = nn.MaxPool2d(2)
+        n_in = n_out
+    layers["flatten"] = nn.Flatten()
+    layers["linear"] = nn.Linear(4 * 4 * n_in, n_classes)
+    return nn.Sequential(layers)
+
+
+def _normalised_convolution(n_in: int, n_out: int) -> nn.Sequential:
+    # the batch's mean is subtracted behind it: a bias would be without effect
+    convolution = nn.Conv2d(n_in, n_out, 3, padding=1, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(n_out), nn.ReLU())
 
 
 def _convolution(n_in: int, n_out: int, size: int) -> nn.Sequential:

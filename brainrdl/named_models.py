@@ -35,7 +35,7 @@ class NamedModel(NamedTuple):
     """Where its weights are from."""
 
 
-def load_named_model(name: str, weights: str | os.PathLike[str] | None = None) -> NamedModel:
+def load_named_model(name: str, weights: str | os.PathLike[str] | None = None, *, seed: int = 0) -> NamedModel:
     """Make a network from its name.
 
     Parameters
@@ -47,7 +47,9 @@ def load_named_model(name: str, weights: str | os.PathLike[str] | None = None) -
     weights : str or path, optional
         A file with a state_dict (``.pt``, ``.pth``; no code in it is run) or ``.safetensors``; or, for torchvision, the
         name of its weights, such as ``IMAGENET1K_V1``, which are then downloaded. Absent: as the network is made, which
-        in torchvision means random ones, drawn from a fixed seed.
+        in torchvision means random ones.
+    seed : int
+        Of what is drawn while the network is made.
 
     Returns
     -------
@@ -70,7 +72,7 @@ def load_named_model(name: str, weights: str | os.PathLike[str] | None = None) -
     ('ResNet', 'none loaded')
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)  # the same untrained network each time
+        torch.manual_seed(seed)  # the same untrained network each time
         return _made(name, weights)
 
 

@@ -1,7 +1,7 @@
 """The trainer: a plain loop over task loss + Σ α · term (Eq. 5), on Lightning Fabric."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +91,7 @@ class Trainer:
         *,
         epochs: int,
         stimuli: StimulusSet | StimulusStream | Iterable[Any] | None = None,
-        validation: Iterable[Any] | None = None,
+        validation: Iterable[Any] | Callable[[nn.Module], Mapping[str, float]] | None = None,
         checkpoint: str | Path | None = None,
         seed: int = 0,
         log_every: int = 50,
@@ -108,8 +108,9 @@ class Trainer:
         stimuli : StimulusSet, StimulusStream or iterable of (image, id), optional
             The stimulus stream, for terms with ``stream="stimuli"``. A StimulusSet is shown whole at every update;
             any other cycles.
-        validation : iterable of (image, label), optional
-            Evaluated after each epoch.
+        validation : iterable of (image, label), or callable, optional
+            Evaluated after each epoch. A function ``student → {name: number}`` is given the student in eval mode, and
+            its figures become the columns ``validation_<name>``: a score on held-out stimuli, say.
         checkpoint : path, optional
             Written after each epoch, atomically. If it exists, the run goes on from it and ends as it would have
             without the break: on the CPU bitwise, given the same number of threads, and no loader whose workers
@@ -142,7 +143,7 @@ class Trainer:
             which is not applied. Likewise for a network teacher's answers.
         """
         check_request(task_loader, stimuli, self.terms, self._task_loss, epochs, log_every)
-        if validation is not None:
+        if validation is not None and not callable(validation):
             check_validation(validation)
         what = Task(self.student, self.terms, self._task_loss, self._make_optimizer, self._fabric)
         run = Run(what, task_loader, stimuli, epochs, seed)
@@ -158,7 +159,7 @@ class Trainer:
                     self.student.train()
                     row = run.epoch(epoch, log_every, bar)
                     if validation is not None:
-                        row |= {f"validation_{key}": value for key, value in self.evaluate(validation).items()}
+                        row |= {f"validation_{key}": value for key, value in self._validated(validation).items()}
                     row["seconds"] = time.perf_counter() - start
                     rows.append(row)
                     if self._fabric.loggers:
@@ -168,6 +169,16 @@ class Trainer:
         history = pd.DataFrame(rows)
         history.attrs["configuration"] = run.configuration
         return history
+
+    def _validated(
+        self, validation: Iterable[Any] | Callable[[nn.Module], Mapping[str, float]]
+    ) -> Mapping[str, float]:
+        if not callable(validation):
+            return self.evaluate(validation)
+        device = next(self.student.parameters()).device
+        # what it draws must not shift the training
+        with kept_modes(self.student), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            return validation(self.student.eval())
 
     @torch.no_grad()
     def evaluate(self, loader: Iterable[Any]) -> dict[str, float]:
