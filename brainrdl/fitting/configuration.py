@@ -9,6 +9,7 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from brainrdl.checkpoint import atomic_path
 from brainrdl.distances import METRICS
 from brainrdl.ids import did_you_mean
 
@@ -220,6 +221,22 @@ def checked(content: dict[str, Any], place: str = "the configuration") -> Config
     except ValidationError as error:
         faults = "; ".join(_fault(fault["loc"], fault["type"], fault["msg"], fault["input"]) for fault in error.errors())
         raise ValueError(f"{place}: {faults}") from None
+
+
+def write_example(path: str | Path) -> None:
+    """Write a commented example to begin with.
+
+    Raises
+    ------
+    FileExistsError
+        If there is such a file.
+    """
+    path = Path(path)
+    if path.exists():
+        raise FileExistsError(f"there is a file {path} already; name another, or remove it")
+    example = Path(__file__).with_name("example.yaml").read_text(encoding="utf-8")
+    with atomic_path(path) as temporary:
+        temporary.write_text(example, encoding="utf-8")
 
 
 def configuration_hash(configuration: Configuration) -> str:

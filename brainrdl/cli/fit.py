@@ -1,0 +1,58 @@
+"""``brainrdl fit``: a student fitted to measured RDMs, with its controls, scored on what it has not seen."""
+
+import argparse
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+_ABOUT = (
+    "Fit students to measured RDMs as a file says, beside the task, and score them and their controls on stimuli (and "
+    "studies) that no fit has seen. A study that was broken off goes on by the same command. --init writes a file to "
+    "begin with. In Python: brainrdl.fitting.fit."
+)
+
+
+def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command."""
+    text = "fit students to measured RDMs, and score them on held-out stimuli beside their controls"
+    parser = commands.add_parser("fit", help=text, description=_ABOUT, allow_abbrev=False)
+    parser.set_defaults(run=_run)
+    parser.add_argument("configuration", type=Path, metavar="CONFIG.yaml", help="the study")
+    parser.add_argument("--init", action="store_true", help="write a commented example to CONFIG.yaml, and stop")
+    parser.add_argument("--check", action="store_true", help="read the file and the data, say what would run, and stop")
+    parser.add_argument("-o", "--out", type=Path, metavar="DIR", help="where everything is left (default: runs/NAME)")
+    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="folder with the data (default: $BRAINRDL_DATA)")
+    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    parser.add_argument(
+        "--precision",
+        default="auto",
+        choices=("auto", "32-true", "bf16-mixed"),
+        help="auto is bf16 where the processor computes in it (default: auto)",
+    )
+    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all cores)")
+
+
+def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    # imported here: trainer, reports and figures, which no other command needs
+    from brainrdl.fitting import Machine, fit, read_configuration, say_plan, write_example
+
+    if options.init:
+        write_example(options.configuration)
+        print(f"written: {options.configuration}")
+        return 0
+    if options.threads is not None and options.threads < 1:
+        raise ValueError(f"--threads must be at least 1, got {options.threads}")
+    configuration = read_configuration(options.configuration)
+    if options.check:
+        print(say_plan(configuration, options.data_dir))
+        return 0
+    report = fit(
+        configuration,
+        options.out or Path("runs", configuration.name),
+        data_dir=options.data_dir,
+        machine=Machine(options.device, options.precision, options.threads),
+        command=shlex.join(["brainrdl", *arguments]),
+        say=lambda line: print(line, flush=True),
+    )
+    print(f"report: {report}")
+    return 0

@@ -1,0 +1,216 @@
+"""The rows of a study's tables: what each predicts after a fit to the training stimuli of one split, and no others."""
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import xarray as xr
+
+from brainrdl.few_data import fit_head
+from brainrdl.fitting.choices import best_layer, choose_plan
+from brainrdl.fitting.configuration import BASELINES, HEADS, STUDENTS, Configuration
+from brainrdl.fitting.inputs import Inputs
+from brainrdl.fitting.outcomes import Outcome
+from brainrdl.fitting.students import Plan, fit_student
+from brainrdl.fitting.targets import category_target, shuffled_target, training_target
+from brainrdl.fitting.workshop import Workshop
+from brainrdl.inference import subject_rdms
+from brainrdl.labelled import condense
+from brainrdl.mixtures import fit_rdms
+from brainrdl.splits import Split, inner_splits
+
+
+def arms_of(configuration: Configuration, inputs: Inputs) -> tuple[str, ...]:
+    """The arms that a study runs: those it names, or all that its data allow.
+
+    Raises
+    ------
+    ValueError
+        If it names one that there is not, or whose data are missing, or leaves out one of the primary contrast.
+    """
+    controls = [] if inputs.controls is None else inputs.controls["rdm"].values.tolist()
+    models = [] if inputs.models is None else inputs.models["rdm"].values.tolist()
+    students = [arm for arm in STUDENTS if arm != "rdl_early_visual" or inputs.early_visual is not None]
+    possible = (*controls, *(["mixture"] if len(controls) > 1 else []), *models, *BASELINES, *HEADS, *students)
+    asked = configuration.arms or possible
+    for arm in asked:
+        if arm not in possible:
+            raise ValueError(f"arms names {arm!r}, which this study cannot run; it can: {', '.join(possible)}")
+    for arm in (configuration.primary.arm, configuration.primary.against):
+        if arm not in asked:
+            raise ValueError(f"arms lacks {arm!r}, which the primary contrast needs; add it")
+    return tuple(arm for arm in possible if arm in asked)
+
+
+def outcomes(
+    workshop: Workshop, arms: tuple[str, ...], fitted: str, split: Split, *, cheap: bool = False
+) -> Iterator[Outcome]:
+    """What all arms predict after their fits to the training stimuli of a split, arm by arm and seed by seed.
+
+    Parameters
+    ----------
+    workshop : Workshop
+    arms : tuple of str
+    fitted : str
+        The study that is fitted.
+    split : Split
+    cheap : bool
+        Whether arms that train a network, or readouts of many weights, are left out.
+
+    Yields
+    ------
+    Outcome
+    """
+    inputs = workshop.inputs
+    target = training_target(inputs.studies[fitted], split)
+    for rdms in (inputs.controls, inputs.models):
+        if rdms is not None:
+            for name, values in zip(rdms["rdm"].values.tolist(), condense(rdms), strict=True):
+                if name in arms:
+                    yield Outcome(name, 0, values)
+    if "mixture" in arms and inputs.controls is not None:
+        yield _mixture(inputs.controls, inputs.studies[fitted], split)
+    students = [arm for arm in STUDENTS if arm in arms and not cheap]
+    plan = choose_plan(workshop, fitted, split) if students else None
+    yield from _baselines(workshop, arms, target, None if plan is None else plan[2])
+    for arm in HEADS:
+        if arm in arms and (not cheap or arm == "frrsa"):
+            for seed in workshop.seeds:
+                yield _head(workshop, arm, fitted, split, target, seed)
+    for arm in students:
+        for seed in workshop.seeds:
+            if plan is not None:
+                yield _student(workshop, arm, fitted, split, (*plan, seed))
+
+
+def _mixture(controls: xr.DataArray, study: xr.DataArray, split: Split) -> Outcome:
+    """The non-negative mixture of the controls, fitted on the training stimuli."""
+    side = dict.fromkeys(split.training, "training") | dict.fromkeys(split.held_out, "held out")
+    subjects = subject_rdms(study) if "subject" in study.coords else study
+    weights = fit_rdms(controls, subjects, side).weights.loc["held out"]
+    names = controls["rdm"].values.tolist()
+    mixed = np.array([weights[name] for name in names]) @ condense(controls)
+    setting = {f"weight of {name}": round(float(weights[name]), 6) for name in names}
+    return Outcome("mixture", 0, mixed, fitted_to=split.training, setting=setting)
+
+
+def _baselines(
+    workshop: Workshop, arms: tuple[str, ...], target: xr.DataArray, updates: int | None
+) -> Iterator[Outcome]:
+    """Networks that know nothing of the brain, read in the layer that agrees best with the training stimuli's target."""
+    if "untrained" in arms:
+        layer = best_layer(workshop, workshop.untrained, target)
+        for seed, rdms in enumerate(workshop.untrained):
+            yield Outcome("untrained", seed, rdms[layer], fitted_to=_seen(target), layer=layer)
+    if "task_only" in arms:
+        lengths = workshop.configuration.fit.updates
+        # as long on the task as the students of this split; where there are none, as the task network is
+        place = lengths.index(updates) if updates in lengths else 0
+        shots = [snapshots[place] for snapshots in workshop.task_only]
+        layer = best_layer(workshop, [snapshots[0].rdms for snapshots in workshop.task_only], target)
+        for seed, shot in enumerate(shots):
+            yield Outcome(
+                "task_only",
+                seed,
+                shot.rdms[layer],
+                fitted_to=_seen(target),
+                layer=layer,
+                setting={"updates": lengths[place]},
+                task_error=shot.task_error,
+            )
+
+
+def _head(workshop: Workshop, arm: str, fitted: str, split: Split, target: xr.DataArray, seed: int) -> Outcome:
+    name = f"{workshop.place(fitted, split)}/{arm}-seed{seed}"
+
+    def make() -> Outcome:
+        configuration, inputs = workshop.configuration, workshop.inputs
+        categories = {stimulus: inputs.categories[stimulus] for stimulus in split.training}
+        inner = inner_splits(split, categories, configuration.schemes.inner)
+        features, ids = workshop.features(seed), inputs.stimuli.ids
+        found = fit_head(
+            arm,
+            features,
+            ids,
+            target,
+            inner,
+            compare=configuration.method,
+            metric=configuration.fit.metric,
+        )
+        workshop.say(f"{name}: {found.layer}, {found.setting}")
+        rdm = np.asarray(found.rdm(features, ids))
+        error = workshop.task_only[seed][0].task_error  # the task's own answer is untouched by a head
+        return Outcome(arm, seed, rdm, found.fitted_to, found.layer, dict(found.setting), error)
+
+    return workshop.made(name, make)
+
+
+def _student(
+    workshop: Workshop, arm: str, fitted: str, split: Split, plan: tuple[str, float, int, int]
+) -> Outcome:
+    layer, alpha, updates, seed = plan
+    name = f"{workshop.place(fitted, split)}/{arm}-seed{seed}"
+
+    def make() -> Outcome:
+        found = fit_student(
+            workshop.task_network(seed),
+            _TARGETS[arm](workshop, fitted, split, seed),
+            Plan(layer, alpha, (updates,), seed),
+            configuration=workshop.configuration,
+            inputs=workshop.inputs,
+            fabric=workshop.fabric,
+            on_test=True,
+        )
+        last = found.snapshots[-1]
+        workshop.say(f"{name}: task error {last.task_error:.2f} %")
+        return Outcome(
+            arm,
+            seed,
+            last.rdms[layer],
+            found.fitted_to,
+            layer,
+            {"alpha0": alpha, "updates": updates},
+            last.task_error,
+            found.history.assign(task_error=np.nan),
+        )
+
+    return workshop.made(name, make)
+
+
+_Target = Callable[[Workshop, str, Split, int], xr.DataArray]
+
+
+def _brain(workshop: Workshop, fitted: str, split: Split, seed: int) -> xr.DataArray:
+    return training_target(workshop.inputs.studies[fitted], split)
+
+
+def _category(workshop: Workshop, fitted: str, split: Split, seed: int) -> xr.DataArray:
+    return category_target(_brain(workshop, fitted, split, seed), workshop.inputs.categories)
+
+
+def _within_shuffle(workshop: Workshop, fitted: str, split: Split, seed: int) -> xr.DataArray:
+    return shuffled_target(_brain(workshop, fitted, split, seed), workshop.inputs.categories, seed)
+
+
+def _global_shuffle(workshop: Workshop, fitted: str, split: Split, seed: int) -> xr.DataArray:
+    return shuffled_target(_brain(workshop, fitted, split, seed), None, seed)
+
+
+def _early_visual(workshop: Workshop, fitted: str, split: Split, seed: int) -> xr.DataArray:
+    if workshop.inputs.early_visual is None:
+        raise ValueError("the study names no early_visual RDMs")
+    return training_target(workshop.inputs.early_visual, split)
+
+
+_TARGETS: dict[str, _Target] = {
+    "rdl": _brain,
+    "rdl_category": _category,
+    "rdl_within_shuffle": _within_shuffle,
+    "rdl_global_shuffle": _global_shuffle,
+    "rdl_early_visual": _early_visual,
+}
+
+
+def _seen(target: xr.DataArray) -> tuple[str, ...]:
+    """Their layer was chosen on these stimuli."""
+    ids: list[str] = target["stimulus"].values.tolist()
+    return tuple(ids)

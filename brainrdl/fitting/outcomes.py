@@ -1,0 +1,95 @@
+"""What one fit leaves on disk, so that a study that was broken off goes on where it was."""
+
+import io
+import json
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import nan
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from brainrdl.checkpoint import atomic_path
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What an arm predicts after its fit to the training stimuli of a split.
+
+    Attributes
+    ----------
+    arm : str
+    seed : int
+        Of the network that it began with; 0 for what has none.
+    rdm : ndarray (n(n-1)/2,)
+        Its condensed RDM of all stimuli, in the study's order.
+    fitted_to : tuple of str
+        The stimuli whose targets the fit has seen.
+    layer : str
+        Where the RDM was read, empty where it is of no layer.
+    setting : dict
+        What was chosen: ``alpha0``, ``updates``, a head's strength.
+    task_error : float
+        In percent on the test images, NaN where there is no task network.
+    history : DataFrame
+        The learning curve, empty where nothing was trained.
+    """
+
+    arm: str
+    seed: int
+    rdm: np.ndarray
+    fitted_to: tuple[str, ...] = ()
+    layer: str = ""
+    setting: Mapping[str, Any] = field(default_factory=dict)
+    task_error: float = nan
+    history: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+
+def save_outcome(outcome: Outcome, path: Path) -> None:
+    """Write an outcome, atomically."""
+    record = {
+        "arm": outcome.arm,
+        "seed": outcome.seed,
+        "fitted_to": list(outcome.fitted_to),
+        "layer": outcome.layer,
+        "setting": dict(outcome.setting),
+        "task_error": None if np.isnan(outcome.task_error) else outcome.task_error,
+    }
+    content = io.BytesIO()
+    np.savez(
+        content,
+        rdm=outcome.rdm,
+        record=np.array(json.dumps(record)),
+        history=np.array("" if outcome.history.empty else outcome.history.to_csv(index=False, lineterminator="\n")),
+    )
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content.getbuffer())
+
+
+def load_outcome(path: Path) -> Outcome:
+    """Read what `save_outcome` wrote.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            record = json.loads(str(file["record"]))
+            history = str(file["history"])
+            return Outcome(
+                arm=record["arm"],
+                seed=record["seed"],
+                rdm=file["rdm"],
+                fitted_to=tuple(record["fitted_to"]),
+                layer=record["layer"],
+                setting=record["setting"],
+                task_error=nan if record["task_error"] is None else record["task_error"],
+                history=pd.read_csv(io.StringIO(history)) if history else pd.DataFrame(),
+            )
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is damaged ({error}); remove it to have the fit made again") from error

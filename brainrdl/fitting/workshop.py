@@ -1,0 +1,159 @@
+"""Where the fits of a study are made, each kept in a file of its own once it is done."""
+
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from lightning.fabric import Fabric
+from torch import Tensor, nn
+
+from brainrdl.experiments._files import read_json, write_json
+from brainrdl.export import layer_rdms
+from brainrdl.features import capture
+from brainrdl.fitting.configuration import Configuration
+from brainrdl.fitting.inputs import Inputs
+from brainrdl.fitting.networks import make_student, task_network
+from brainrdl.fitting.outcomes import Outcome, load_outcome, save_outcome
+from brainrdl.fitting.students import Plan, Snapshot, fit_student
+from brainrdl.labelled import condense
+from brainrdl.splits import Split
+
+
+@dataclass(frozen=True, eq=False)
+class Workshop:
+    """A study under way: what it is, what it is made of, and what is done of it.
+
+    Attributes
+    ----------
+    configuration : Configuration
+    inputs : Inputs
+    fabric : Fabric
+        Device and precision.
+    folder : Path
+        The study's; networks, fits and choices are kept below it.
+    say : callable
+        Told what is going on, a line at a time.
+    """
+
+    configuration: Configuration
+    inputs: Inputs
+    fabric: Fabric
+    folder: Path
+    say: Callable[[str], None] = print
+    _networks: dict[int, nn.Module] = field(default_factory=dict)
+
+    def task_network(self, seed: int) -> nn.Module:
+        """A copy of the network that the students of a seed begin as."""
+        if seed not in self._networks:
+            self._networks[seed] = task_network(
+                self.configuration, self.inputs.task, seed, self.folder / "networks", self.fabric, say=self.say
+            )
+        return deepcopy(self._networks[seed])
+
+    def features(self, seed: int) -> dict[str, Tensor]:
+        """The task network's features of all stimuli at the layers that may be fitted."""
+        images, _ = self.inputs.stimuli.batch()
+        with torch.no_grad():
+            return capture(self.task_network(seed).eval(), self.configuration.fit.layers, images, flatten=False)[1]
+
+    @cached_property
+    def untrained(self) -> list[dict[str, np.ndarray]]:
+        """For each seed: layer → condensed RDM of all stimuli in the network before any training."""
+        return [self._layers(make_student(self.configuration, seed)) for seed in self.seeds]
+
+    @cached_property
+    def task_only(self) -> list[list[Snapshot]]:
+        """For each seed: the task network as the task goes on without the brain, at each length of a fit."""
+        fit = self.configuration.fit
+        if self.inputs.task is None:
+            return [
+                [Snapshot(updates, self._layers(self.task_network(seed)), np.nan) for updates in fit.updates]
+                for seed in self.seeds
+            ]
+        found = []
+        for seed in self.seeds:
+            outcomes = [
+                self.made(
+                    f"task_only/{layer}-seed{seed}-updates{updates}",
+                    lambda layer=layer, updates=updates, seed=seed: self._continued(seed)[(layer, updates)],  # type: ignore[misc]
+                )
+                for layer in fit.layers
+                for updates in fit.updates
+            ]
+            found.append(
+                [
+                    Snapshot(
+                        updates,
+                        {one.layer: one.rdm for one in outcomes if one.setting["updates"] == updates},
+                        next(one.task_error for one in outcomes if one.setting["updates"] == updates),
+                    )
+                    for updates in fit.updates
+                ]
+            )
+        return found
+
+    @property
+    def seeds(self) -> range:
+        """0 … seeds − 1."""
+        return range(self.configuration.seeds)
+
+    def made(self, name: str, make: Callable[[], Outcome]) -> Outcome:
+        """An outcome that is done already, or is made and kept."""
+        path = self.folder / "fits" / f"{name}.npz"
+        if not path.exists():
+            save_outcome(make(), path)
+        return load_outcome(path)  # read back: a study must not depend on what was made just now
+
+    def chosen(self, name: str, choose: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        """A table of tries that was made already, or is made and kept."""
+        path = self.folder / "choices" / f"{name}.json"
+        if not path.exists():
+            write_json(choose().astype(object).where(lambda table: table.notna(), None).to_dict("records"), path)
+        return pd.DataFrame(read_json(path, list))
+
+    def place(self, fitted: str, split: Split) -> str:
+        """Where what belongs to a split is kept."""
+        return f"{fitted}/{split.scheme}/{split.name.replace(' ', '-')}"
+
+    def _layers(self, model: nn.Module) -> dict[str, np.ndarray]:
+        fit = self.configuration.fit
+        rdms = condense(layer_rdms(model.eval(), self.inputs.stimuli, fit.layers, fit.metric))
+        return dict(zip(fit.layers, rdms, strict=True))
+
+    def _continued(self, seed: int) -> dict[tuple[str, int], Outcome]:
+        """The task goes on as in every fit of this seed, with the same batches, but without stimuli."""
+        fit = self.configuration.fit
+        if seed not in self._going_on:
+            plan = Plan(fit.layers[0], 0.0, fit.updates, seed)
+            fitted = fit_student(
+                self.task_network(seed),
+                None,
+                plan,
+                configuration=self.configuration,
+                inputs=self.inputs,
+                fabric=self.fabric,
+                on_test=True,
+            )
+            self._going_on[seed] = {
+                (layer, updates): Outcome(
+                    "task_only",
+                    seed,
+                    snapshot.rdms[layer],
+                    layer=layer,
+                    setting={"updates": updates},
+                    task_error=snapshot.task_error,
+                    history=fitted.history,
+                )
+                for updates, snapshot in zip(fit.updates, fitted.snapshots, strict=True)
+                for layer in fit.layers
+            }
+        return self._going_on[seed]
+
+    @cached_property
+    def _going_on(self) -> dict[int, dict[tuple[str, int], Outcome]]:
+        return {}
