@@ -1,0 +1,389 @@
+"""Studies of fitting: their file, their targets, one fit, and a whole study from file to report."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import xarray as xr
+from lightning.fabric import Fabric
+from PIL import Image
+
+import brainrdl as rdl
+from brainrdl.cli import main
+from brainrdl.fitting.configuration import checked, configuration_hash, read_configuration, write_example
+from brainrdl.fitting.inputs import load_inputs
+from brainrdl.fitting.networks import make_student
+from brainrdl.fitting.students import Plan, fit_student
+from brainrdl.fitting.study import Machine, fit, say_plan
+from brainrdl.fitting.targets import category_target, shuffled_target, training_target
+from brainrdl.labelled import condense
+from brainrdl.splits import Split, stratified_splits
+
+HERE = Path(__file__).parent
+CATEGORIES = {"round": ("bowl", "cup", "dish", "jar", "pan", "pot"), "long": ("bow", "cane", "mast", "oar", "pole", "rod")}
+
+
+@pytest.fixture
+def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """A small study: a folder of images, a table of categories, two studies of three people, a control; digits."""
+    monkeypatch.syspath_prepend(str(HERE))
+    rng = np.random.default_rng(0)
+    category_of = {name: category for category, names in CATEGORIES.items() for name in names}
+    (tmp_path / "images").mkdir()
+    for number, (name, category) in enumerate(category_of.items()):
+        image = rng.integers(0, 80, (16, 16, 3), dtype=np.uint8)
+        image[4:12, 6:10] += 150 if category == "long" else 10
+        image[number : number + 3] += 40
+        Image.fromarray(image).save(tmp_path / "images" / f"{name}.png")
+    ids = sorted(category_of)
+    pd.DataFrame({"stimulus": list(category_of), "category": list(category_of.values())}).to_csv(
+        tmp_path / "categories.csv", index=False
+    )
+    codes = np.array([category_of[name] == "long" for name in ids])
+    truth = (codes[:, None] != codes)[np.triu_indices(12, 1)] + rng.random(66)
+    for name in ("one", "two"):
+        subjects = [f"{name}-{number}" for number in range(3)]
+        noisy = truth + 0.5 * rng.random((3, 66))
+        rdms = rdl.label_rdms(noisy, ids, subjects, "correlation", {"subject": subjects, "roi": "IT"})
+        rdl.write_rdms(rdms, tmp_path / f"{name}.nc")
+    for name in ("size", "hue"):
+        control = rdl.label_rdms(rng.random((1, 66)), ids, [name], "undeclared")
+        rdl.write_rdms(control, tmp_path / f"{name}.nc")
+    return {
+        "name": "small",
+        "title": "A small study",
+        "seeds": 2,
+        "stimuli": str(tmp_path / "images"),
+        "categories": str(tmp_path / "categories.csv"),
+        "studies": {
+            "one": {"rdms": str(tmp_path / "one.nc"), "roi": "IT"},
+            "two": {"rdms": str(tmp_path / "two.nc"), "roi": "IT"},
+        },
+        "fit_to": ["one"],
+        "early_visual": {"rdms": str(tmp_path / "two.nc"), "roi": "IT"},
+        "controls": {"size": str(tmp_path / "size.nc"), "hue": str(tmp_path / "hue.nc")},
+        "task": {"data": "digits", "epochs": 1, "batch_size": 50, "validation": 100},
+        "student": {"model": "small_student:make", "image_size": 8},
+        "fit": {"layers": ["pool1", "pool2"], "alphas": [0.5, 2.0], "updates": [2, 4], "task_batch": 10},
+        "schemes": {"stratified": 2, "leave_one_category_out": True, "random": 2, "inner": 2},
+        "primary": {"arm": "rdl", "against": "task_only", "fitted": "one", "scored": "two"},
+        "resamples": 100,
+    }
+
+
+def changed(study: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
+    return {**json.loads(json.dumps(study)), **changes}
+
+
+QUIET = Machine("cpu", "32-true", 1)
+
+
+# the file
+
+
+def test_the_example_is_a_study_and_is_not_written_over(tmp_path: Path) -> None:
+    write_example(tmp_path / "study.yaml")
+    assert read_configuration(tmp_path / "study.yaml").primary.arm == "rdl"
+    with pytest.raises(FileExistsError, match=f"^there is a file {tmp_path}/study.yaml already; name another, or remove"):
+        write_example(tmp_path / "study.yaml")
+
+
+def test_the_committed_study_says_what_the_issue_fixes() -> None:
+    configuration = read_configuration(HERE.parent / "examples" / "human_it.yaml")
+    assert configuration.seeds >= 3
+    primary = configuration.primary.model_dump()
+    assert primary == {
+        "arm": "rdl",
+        "against": "task_only",
+        "fitted": "kriegeskorte2008",
+        "scored": "cichy2014",
+        "scheme": "stratified",
+    }
+
+
+def test_the_hash_is_of_what_is_said_not_of_how(study: dict[str, Any]) -> None:
+    backwards = dict(reversed(study.items()))
+    assert configuration_hash(checked(study)) == configuration_hash(checked(backwards))
+    assert configuration_hash(checked(study)) != configuration_hash(checked(changed(study, seeds=1)))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"seedz": 3}, "the configuration: there is no field seedz; did you mean 'seeds' or 'schemes'?"),
+        ({"seeds": 0}, "the configuration: seeds should be greater than or equal to 1, got 0"),
+        (
+            {"fit_to": ["on"]},
+            "the configuration: fit_to names 'on', which is none of the studies one, two; did you mean 'one'?",
+        ),
+        (
+            {"fit": {"layers": ["pool1"], "alphas": [-1]}},
+            "the configuration: fit: alphas must be above 0, got -1.0",
+        ),
+        (
+            {"fit": {"layers": ["pool1"], "updates": [5, 5]}},
+            "the configuration: fit: updates must increase from 1 on, got 5, 5",
+        ),
+        (
+            {"fit": {"layers": ["pool1"], "metric": "manhattan"}},
+            "the configuration: fit: metric is 'manhattan'; known are: mse, sqeuclidean, euclidean, correlation, cosine",
+        ),
+        (
+            {"fit": {"layers": ["pool1"], "alpha": 1}},
+            "the configuration: there is no field fit.alpha; did you mean 'alphas'?",
+        ),
+        (
+            {"task": None},
+            "the configuration: there is neither a task to train on nor student.weights: nothing to start from",
+        ),
+        (
+            {"categories": None},
+            "the configuration: categories is missing: a table (.csv) of stimulus,category, which the splits follow",
+        ),
+    ],
+)
+def test_a_faulty_study_is_refused(study: dict[str, Any], change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError) as error:
+        checked(changed(study, **change))
+    assert str(error.value) == message
+
+
+def test_a_file_that_is_no_study(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as missing:
+        read_configuration(tmp_path / "a.yaml")
+    assert str(missing.value) == (
+        f"there is no file {tmp_path}/a.yaml; brainrdl fit --init {tmp_path}/a.yaml writes an example to begin with"
+    )
+    (tmp_path / "a.yaml").write_text("- 1\n")
+    with pytest.raises(ValueError) as listed:
+        read_configuration(tmp_path / "a.yaml")
+    assert str(listed.value) == f"{tmp_path}/a.yaml holds a list, expected fields like name: and studies:"
+    (tmp_path / "a.yaml").write_text("name: [1\n")
+    with pytest.raises(ValueError, match=rf"^{tmp_path}/a.yaml is no YAML: "):
+        read_configuration(tmp_path / "a.yaml")
+
+
+# what it names
+
+
+def test_stimuli_and_rows_must_be_the_same(study: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "images" / "cup.png").unlink()
+    with pytest.raises(ValueError) as error:
+        load_inputs(checked(study))
+    assert str(error.value).startswith(f"{tmp_path}/size.nc and the stimuli differ: no image for 'cup'; nothing is left")
+
+
+def test_a_category_for_every_stimulus(study: dict[str, Any], tmp_path: Path) -> None:
+    table = pd.read_csv(tmp_path / "categories.csv")
+    table[table["stimulus"] != "cup"].to_csv(tmp_path / "categories.csv", index=False)
+    with pytest.raises(ValueError) as error:
+        load_inputs(checked(study))
+    assert str(error.value) == f"{tmp_path}/categories.csv has no category for 1 of 12 stimuli: 'cup'"
+
+
+def test_an_unknown_region(study: dict[str, Any], tmp_path: Path) -> None:
+    study["studies"]["one"]["roi"] = "V4"
+    with pytest.raises(ValueError) as error:
+        load_inputs(checked(study))
+    assert str(error.value) == f"{tmp_path}/one.nc has no region 'V4'; it has IT"
+
+
+def test_rows_in_another_order_are_joined_by_id(study: dict[str, Any], tmp_path: Path) -> None:
+    before = load_inputs(checked(study)).studies["one"]
+    rdms = rdl.read_rdms(tmp_path / "one.nc")
+    rdl.write_rdms(rdl.select_stimuli(rdms, rdms["stimulus"].values[::-1].tolist()), tmp_path / "one.nc")
+    xr.testing.assert_equal(load_inputs(checked(study)).studies["one"], before)
+
+
+def test_stimuli_become_what_the_task_images_are(study: dict[str, Any]) -> None:
+    inputs = load_inputs(checked(study))
+    images, ids = inputs.stimuli.batch()
+    assert images.shape == (12, 1, 8, 8)
+    assert ids == tuple(sorted(name for names in CATEGORIES.values() for name in names))
+    assert inputs.thumbnails.shape == (12, 32, 32, 3)
+    assert inputs.task is not None
+    # set aside for validation are the last training images, and they are not trained on
+    assert not set(inputs.task.training.ids) & set(inputs.task.validation.ids)
+
+
+# targets
+
+
+def target() -> tuple[xr.DataArray, dict[str, str]]:
+    rng = np.random.default_rng(1)
+    ids = [f"{category}{number}" for category in "ab" for number in range(4)]
+    rdms = rdl.label_rdms(rng.random((2, 28)), ids, ["x", "y"], "correlation", {"subject": ["x", "y"]})
+    return rdms, {stimulus: stimulus[0] for stimulus in ids}
+
+
+def test_a_training_target_holds_no_other_stimuli() -> None:
+    rdms, _ = target()
+    split = Split("s", "1", ("a0", "b1", "a3"), ("a1", "a2", "b0"))
+    assert training_target(rdms, split)["stimulus"].values.tolist() == ["a0", "b1", "a3"]
+
+
+def test_the_category_target_is_the_mean_of_each_block() -> None:
+    rdms, categories = target()
+    found = category_target(rdms, categories)
+    for before, after in zip(rdms.values, found.values, strict=True):
+        within = before[:4, :4][np.triu_indices(4, 1)].mean()
+        np.testing.assert_allclose(after[:4, :4][np.triu_indices(4, 1)], within, atol=1e-12)
+        np.testing.assert_allclose(after[:4, 4:], before[:4, 4:].mean(), atol=1e-12)
+    assert found.attrs["metric"] == "correlation"
+
+
+@pytest.mark.parametrize("within", [True, False])
+def test_a_shuffled_target_moves_whole_stimuli(within: bool) -> None:
+    rdms, categories = target()
+    found = shuffled_target(rdms, categories if within else None, 3)
+    for before, after in zip(condense(rdms), condense(found), strict=True):
+        assert np.sort(before).tolist() == np.sort(after).tolist()
+    assert not np.array_equal(found.values, rdms.values)
+    if within:  # the blocks keep their distances
+        np.testing.assert_allclose(np.sort(found.values[0, :4, 4:].ravel()), np.sort(rdms.values[0, :4, 4:].ravel()))
+    order = rdms["stimulus"].values[::-1].tolist()
+    again = shuffled_target(rdl.select_stimuli(rdms, order), categories if within else None, 3)
+    xr.testing.assert_equal(rdl.select_stimuli(again, rdms["stimulus"].values.tolist()), found)
+
+
+# one fit
+
+
+def test_a_student_moves_toward_its_target_and_only_what_is_unfrozen(study: dict[str, Any]) -> None:
+    study["fit"] |= {"unfrozen": ["conv2"], "updates": [5, 40], "learning_rate": 0.05}
+    configuration = checked(study)
+    inputs = load_inputs(configuration)
+    split = stratified_splits(inputs.categories, 2)[0]
+    student = make_student(configuration, 0)
+    before = {name: value.clone() for name, value in student.named_parameters()}
+    found = fit_student(
+        student,
+        training_target(inputs.studies["one"], split),
+        Plan("pool2", 5.0, (5, 40), 0),
+        configuration=configuration,
+        inputs=inputs,
+        fabric=Fabric(accelerator="cpu", devices=1),
+    )
+    moved = {name.partition(".")[0] for name, value in student.named_parameters() if not value.equal(before[name])}
+    assert moved == {"conv2"}
+    assert [snapshot.updates for snapshot in found.snapshots] == [5, 40]
+    assert found.fitted_to == split.training
+    assert found.history["update"].tolist() == list(range(5, 41, 5))
+    assert found.history["rdm_loss"].iloc[-1] < 0.8 * found.history["rdm_loss"].iloc[0]
+    model = rdl.layer_rdms(found.model, inputs.stimuli, ["pool2"], "correlation")
+    np.testing.assert_allclose(found.snapshots[-1].rdms["pool2"], condense(model)[0], atol=1e-12)
+
+
+def test_the_brain_alone_can_be_fitted(study: dict[str, Any], tmp_path: Path) -> None:
+    rdl.save_model(make_student(checked(study), 5), tmp_path / "w.safetensors")
+    study["student"] |= {"weights": str(tmp_path / "w.safetensors")}
+    study |= {"task": None}
+    study["fit"] |= {"norm": "own"}
+    configuration = checked(study)
+    inputs = load_inputs(configuration)
+    # without a task nothing says that the network takes grey images
+    grey = torch.rand(12, 1, 8, 8)
+    stimuli = rdl.StimulusSet.from_arrays(grey, inputs.stimuli.ids)
+    inputs = type(inputs)(**{**vars(inputs), "stimuli": stimuli})
+    found = fit_student(
+        make_student(configuration, 0),
+        inputs.studies["one"],
+        Plan("pool2", 1.0, (3,), 0),
+        configuration=configuration,
+        inputs=inputs,
+        fabric=Fabric(accelerator="cpu", devices=1),
+    )
+    assert len(found.history) == 3
+    assert np.isnan(found.snapshots[0].task_error)
+
+
+# a whole study
+
+
+def test_a_study_from_its_file_to_its_report(
+    study: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    told: list[str] = []
+    report = fit(checked(study), out, machine=QUIET, command="brainrdl fit small.yaml", say=told.append)
+    assert report == out / "report.html"
+    scores = pd.read_csv(out / "scores.csv")
+    arms = {"size", "hue", "mixture", "untrained", "task_only", "frrsa", "gains", "low_rank", "readout"}
+    students = {"rdl", "rdl_category", "rdl_within_shuffle", "rdl_global_shuffle", "rdl_early_visual"}
+    assert set(scores["arm"]) == arms | students
+    assert set(scores["score"]) == {"raw", "partial", "within_category"}
+    assert set(scores["scored_study"]) == {"one", "two"}
+    counts = scores.groupby("scheme")["split"].nunique().to_dict()
+    assert counts == {"stratified": 2, "leave_one_category_out": 2, "random": 2}
+    # six stimuli are held out: fifteen pairs, and never one more
+    assert set(scores.loc[scores["scheme"] == "stratified", "n_pairs"]) == {15}
+    assert not set(scores.loc[scores["scheme"] == "random", "arm"]) & students
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["configuration_hash"] == configuration_hash(checked(study))
+    contrasts = pd.read_csv(out / "contrasts.csv")
+    primary = contrasts[contrasts["primary"]]
+    assert primary[["a", "b", "scored_study", "scheme"]].drop_duplicates().to_numpy().tolist() == [
+        ["rdl", "task_only", "two", "stratified"]
+    ]
+    assert sorted(primary["score"]) == ["partial", "raw", "within_category"]
+
+    # again: nothing is fitted twice, and everything is the same
+    before = {path: path.stat().st_mtime_ns for path in (out / "fits").rglob("*.npz")}
+    again: list[str] = []
+    fit(checked(study), out, machine=QUIET, command="brainrdl fit small.yaml", say=again.append)
+    assert {path: path.stat().st_mtime_ns for path in (out / "fits").rglob("*.npz")} == before
+    pd.testing.assert_frame_equal(pd.read_csv(out / "scores.csv"), scores)
+    assert not [line for line in again if "task error" in line]
+
+    # fits that are lost are made again, bitwise
+    lost = sorted((out / "fits").rglob("rdl-seed1.npz"))[0]
+    lost.unlink()
+    fit(checked(study), out, machine=QUIET, command="brainrdl fit small.yaml", say=again.append)
+    pd.testing.assert_frame_equal(pd.read_csv(out / "scores.csv"), scores)
+
+    # another configuration does not get in
+    with pytest.raises(ValueError, match="holds a study with another configuration: "):
+        fit(checked(changed(study, resamples=200)), out, machine=QUIET)
+
+
+def test_the_same_whatever_the_order_of_images_and_rows(study: dict[str, Any], tmp_path: Path) -> None:
+    study |= {"seeds": 1, "arms": ["size", "hue", "mixture", "task_only", "rdl"]}
+    study["schemes"] |= {"leave_one_category_out": False, "random": 0}
+    fit(checked(study), tmp_path / "a", machine=QUIET, say=lambda line: None)
+    for name in ("one", "two"):
+        rdms = rdl.read_rdms(tmp_path / f"{name}.nc")
+        rdl.write_rdms(rdl.select_stimuli(rdms, rdms["stimulus"].values[::-1].tolist()), tmp_path / f"{name}.nc")
+    fit(checked(study), tmp_path / "b", machine=QUIET, say=lambda line: None)
+    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "a" / "scores.csv"), pd.read_csv(tmp_path / "b" / "scores.csv"))
+
+
+def test_the_command(study: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["fit", str(tmp_path / "new.yaml"), "--init"]) == 0
+    assert capsys.readouterr().out == f"written: {tmp_path}/new.yaml\n"
+    path = tmp_path / "study.yaml"
+    path.write_text(json.dumps(study))  # JSON is YAML
+    assert main(["fit", str(path), "--check"]) == 0
+    told = capsys.readouterr().out
+    assert told == say_plan(checked(study)) + "\n"
+    assert "study two: 3 RDMs, scored" in told
+    assert "splits: 2 stratified, 2 leave_one_category_out, 2 random" in told
+    assert main(["fit", str(path), "--threads", "0"]) == 2
+    assert capsys.readouterr().err == "brainrdl: --threads must be at least 1, got 0\n"
+
+
+def test_arms_that_cannot_be_run(study: dict[str, Any]) -> None:
+    configuration = checked(changed(study, arms=["rdl", "monkey_it", "task_only"]))
+    with pytest.raises(ValueError) as unknown:
+        say_plan(configuration)
+    assert str(unknown.value) == (
+        "arms names 'monkey_it', which this study cannot run; it can: size, hue, mixture, untrained, task_only, frrsa, "
+        "gains, low_rank, readout, rdl, rdl_category, rdl_within_shuffle, rdl_global_shuffle, rdl_early_visual"
+    )
+    with pytest.raises(ValueError) as lacking:
+        say_plan(checked(changed(study, arms=["rdl"])))
+    assert str(lacking.value) == "arms lacks 'task_only', which the primary contrast needs; add it"
