@@ -155,7 +155,7 @@ def _moments(patterns: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.n
 
     With a = x² and Σ_i x_i = 0, the sum over i < j of (x_i − x_j)² (y_i − y_j)² is n Σ ab + Σa Σb + 2 (Σ xy)².
     """
-    n, n_features, n_units = patterns.shape
+    n, _, n_units = patterns.shape
     measured = ~np.isnan(target)
     count = measured.sum()
     i, j = np.triu_indices(n, 1)
@@ -193,8 +193,8 @@ def _nonnegative(matrix: np.ndarray, moment: np.ndarray, passive: np.ndarray) ->
     """The x ≥ 0 that minimises ½ xᵀMx − mᵀx, M positive definite, by block principal pivoting.
 
     Guesses which x are above 0 (`passive`), solves for these, and exchanges all that the optimality conditions
-    contradict: x ≥ 0 where passive, gradient ≥ 0 elsewhere. Where that does not reduce their number three times running,
-    only the last of them is exchanged, which cannot go on for ever.
+    contradict: x ≥ 0 where passive, gradient ≥ 0 elsewhere. Where that does not reduce their number three times
+    running, only the last of them is exchanged, which cannot go on for ever.
     """
     size, largest = np.abs(moment).max(initial=0.0), np.diag(matrix).max()
     fewest, tries = len(moment) + 1, 3

@@ -94,7 +94,7 @@ def test_features_that_do_not_differ_get_no_weight():
 
 
 def test_an_rdm_that_runs_against_all_features_gets_none():
-    features, target = example()
+    features, _ = example()
     assert fit_frrsa(features, -(rdl.rdm(features, "sqeuclidean") ** 0.5), 0.1).tolist() == [0.0] * 12
 
 
