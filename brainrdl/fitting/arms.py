@@ -133,9 +133,11 @@ def _head(workshop: Workshop, arm: str, fitted: str, split: Split, target: xr.Da
             ids,
             target,
             inner,
-            compare=configuration.method,
+            compare="soft-spearman" if configuration.method == "spearman" else configuration.method,
             metric=configuration.fit.metric,
         )
+        what = {"fitted_study": fitted, "scheme": split.scheme, "split": split.name, "arm": arm, "seed": seed}
+        workshop.chosen(name, lambda: found.tries.assign(**what))
         workshop.say(f"{name}: {found.layer}, {found.setting}")
         rdm = np.asarray(found.rdm(features, ids))
         error = workshop.task_only[seed][0].task_error  # the task's own answer is untouched by a head
@@ -184,6 +186,11 @@ def _brain(workshop: Workshop, fitted: str, split: Split, seed: int) -> xr.DataA
 
 
 def _category(workshop: Workshop, fitted: str, split: Split, seed: int) -> xr.DataArray:
+    if len({workshop.inputs.categories[stimulus] for stimulus in split.training}) == 1:
+        raise ValueError(
+            f"the training stimuli of {workshop.place(fitted, split)} are of one category, so that a category target is "
+            "constant; leave rdl_category out of arms, or schemes.leave_one_category_out"
+        )
     return category_target(_brain(workshop, fitted, split, seed), workshop.inputs.categories)
 
 

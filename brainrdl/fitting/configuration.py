@@ -78,7 +78,7 @@ class Fit(_Part):
     momentum: float = Field(default=0.9, ge=0, lt=1)
     weight_decay: float = Field(default=5e-4, ge=0)
     metric: str = "correlation"
-    compare: Literal["corr", "cosine", "corr_cov", "cosine_cov", "spearman"] = "corr"
+    compare: Literal["corr", "cosine", "corr_cov", "cosine_cov", "soft-spearman"] = "corr"
     subjects: Literal["mean", "draw"] = "mean"
     unfrozen: tuple[str, ...] = ()
     """Beginnings of names of the parameters that are fitted; all if empty."""

@@ -118,20 +118,13 @@ def fit(
     fabric = _fabric(machine)
     inputs = load_inputs(configuration, data_dir)
     arms = arms_of(configuration, inputs)
-    precision = str(fabric._precision.precision)
-    frozen = {
-        "configuration": configuration.model_dump(mode="json"),
-        "hash": configuration_hash(configuration),
-        "device": device_name(fabric.device),
-        "precision": precision,
-    }
     call = {
         "command": command,
         "started": _now(),
         "device": device_name(fabric.device),
         "threads": torch.get_num_threads(),
     }
-    with claimed(out, frozen):
+    with claimed(out, frozen(configuration, fabric)):
         with noted(out, call) as note:
             workshop = Workshop(configuration, inputs, fabric, out, say)
             found = _all_outcomes(workshop, arms, note)
@@ -143,7 +136,7 @@ def fit(
             ]
             _write_tables(workshop, found, scored)
             _write_rdms(workshop, found)
-        _write_manifest(workshop, scored, precision)
+        _write_manifest(workshop, scored)
         return write_report(out)
 
 
@@ -190,7 +183,7 @@ def _splits(configuration: Configuration, inputs: Inputs) -> dict[str, list[Spli
     if schemes.leave_one_category_out:
         splits["leave_one_category_out"] = category_splits(inputs.categories)
     if schemes.random:
-        splits["random"] = random_splits(inputs.categories, schemes.random)
+        splits["random"] = random_splits(inputs.categories, schemes.random, held_out=1 / schemes.stratified)
     return splits
 
 
@@ -276,7 +269,7 @@ def _square(condensed: np.ndarray, n: int) -> np.ndarray:
     return square + square.T
 
 
-def _write_manifest(workshop: Workshop, scored: Sequence[Scored], precision: str) -> None:
+def _write_manifest(workshop: Workshop, scored: Sequence[Scored]) -> None:
     configuration = workshop.configuration
     primary = configuration.primary
     dropped: list[dict[str, Any]] = []
@@ -294,7 +287,7 @@ def _write_manifest(workshop: Workshop, scored: Sequence[Scored], precision: str
             "hardware": device_name(workshop.fabric.device),
             "platform": platform.platform(),
             "threads": torch.get_num_threads(),
-            "precision": precision,
+            "precision": str(workshop.fabric._precision.precision),
             "versions": {package: version(package) for package in _PACKAGES},
             "calls": calls_of(workshop.folder),
             "notes": list(_NOTES),
@@ -310,6 +303,16 @@ def _write_manifest(workshop: Workshop, scored: Sequence[Scored], precision: str
         },
         workshop.folder / "manifest.json",
     )
+
+
+def frozen(configuration: Configuration, fabric: Fabric) -> dict[str, Any]:
+    """What a folder's study is, and must stay."""
+    return {
+        "configuration": configuration.model_dump(mode="json"),
+        "hash": configuration_hash(configuration),
+        "device": device_name(fabric.device),
+        "precision": str(fabric._precision.precision),
+    }
 
 
 def _fabric(machine: Machine) -> Fabric:
