@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 
 from brainrdl.few_data import fit_head
-from brainrdl.fitting.choices import best_layer, choose_plan
+from brainrdl.fitting.choices import CHOICE_SEED, best_layer, choose_plan
 from brainrdl.fitting.configuration import BASELINES, HEADS, STUDENTS, Configuration
 from brainrdl.fitting.inputs import Inputs
 from brainrdl.fitting.outcomes import Outcome
@@ -98,16 +98,16 @@ def _baselines(
 ) -> Iterator[Outcome]:
     """Networks that know nothing of the brain, read in the layer that agrees best with the training stimuli's target."""
     if "untrained" in arms:
-        layer = best_layer(workshop, workshop.untrained, target)
-        for seed, rdms in enumerate(workshop.untrained):
-            yield Outcome("untrained", seed, rdms[layer], fitted_to=_seen(target), layer=layer)
+        layer = best_layer(workshop, workshop.untrained(CHOICE_SEED), target)
+        for seed in workshop.seeds:
+            yield Outcome("untrained", seed, workshop.untrained(seed)[layer], fitted_to=_seen(target), layer=layer)
     if "task_only" in arms:
         lengths = workshop.configuration.fit.updates
         # as long on the task as the students of this split; where there are none, as the task network is
         place = lengths.index(updates) if updates in lengths else 0
-        shots = [snapshots[place] for snapshots in workshop.task_only]
-        layer = best_layer(workshop, [snapshots[0].rdms for snapshots in workshop.task_only], target)
-        for seed, shot in enumerate(shots):
+        layer = best_layer(workshop, workshop.task_only(CHOICE_SEED)[0].rdms, target)
+        for seed in workshop.seeds:
+            shot = workshop.task_only(seed)[place]
             yield Outcome(
                 "task_only",
                 seed,
@@ -140,7 +140,7 @@ def _head(workshop: Workshop, arm: str, fitted: str, split: Split, target: xr.Da
         workshop.chosen(name, lambda: found.tries.assign(**what))
         workshop.say(f"{name}: {found.layer}, {found.setting}")
         rdm = np.asarray(found.rdm(features, ids))
-        error = workshop.task_only[seed][0].task_error  # the task's own answer is untouched by a head
+        error = workshop.task_only(seed)[0].task_error  # the task's own answer is untouched by a head
         return Outcome(arm, seed, rdm, found.fitted_to, found.layer, dict(found.setting), error)
 
     return workshop.made(name, make)

@@ -14,7 +14,8 @@ from brainrdl.inference import subject_rdms
 from brainrdl.labelled import label_rdms, select_stimuli
 from brainrdl.splits import Split, inner_splits
 
-_CHOICE_SEED = 0  # of the network that is fitted while settings are chosen
+CHOICE_SEED = 0
+"""The seed whose networks are looked at, and fitted, while settings are chosen."""
 
 
 def score_on(
@@ -43,29 +44,28 @@ def score_on(
     return float(found.mean())
 
 
-def best_layer(workshop: Workshop, rdms: list[Mapping[str, np.ndarray]], target: xr.DataArray) -> str:
-    """The layer whose RDM agrees best with the target, which holds training stimuli alone; seeds averaged.
+def best_layer(workshop: Workshop, rdms: Mapping[str, np.ndarray], target: xr.DataArray) -> str:
+    """The layer whose RDM agrees best with the target, which holds training stimuli alone.
 
     Parameters
     ----------
     workshop : Workshop
-    rdms : list of dict
-        For each seed: layer → condensed RDM of all stimuli.
+    rdms : dict of ndarray (n(n-1)/2,)
+        Layer → condensed RDM of all stimuli.
     target : DataArray (rdm, stimulus, stimulus_)
 
     Returns
     -------
     str
     """
-    layers = workshop.configuration.fit.layers
-    scores = {layer: np.mean([score_on(workshop, one[layer], target) for one in rdms]) for layer in layers}
-    return max(layers, key=lambda layer: scores[layer])
+    scores = {layer: score_on(workshop, rdm, target) for layer, rdm in rdms.items()}
+    return max(scores, key=lambda layer: scores[layer])
 
 
 def choose_plan(workshop: Workshop, fitted: str, split: Split) -> tuple[str, float, int]:
     """Choose layer, α and number of updates for the students of a split, with its training stimuli alone.
 
-    The layer is the one in which the task networks agree best with the target; α and the number of updates are those
+    The layer is the one in which the task network agrees best with the target; α and the number of updates are those
     that do best on the held-out stimuli of inner folds. The controls of RDL take over what is chosen for RDL: they
     differ in their target alone.
 
@@ -92,11 +92,11 @@ def _tries(workshop: Workshop, fitted: str, split: Split) -> pd.DataFrame:
     configuration = workshop.configuration
     target = training_target(workshop.inputs.studies[fitted], split)
     categories = {stimulus: workshop.inputs.categories[stimulus] for stimulus in split.training}
-    layer = best_layer(workshop, [shots[0].rdms for shots in workshop.task_only], target)
+    layer = best_layer(workshop, workshop.task_only(CHOICE_SEED)[0].rdms, target)
     rows = []
     for inner in inner_splits(split, categories, configuration.schemes.inner):
         for alpha in configuration.fit.alphas:
-            plan = Plan(layer, alpha, configuration.fit.updates, _CHOICE_SEED)
+            plan = Plan(layer, alpha, configuration.fit.updates, CHOICE_SEED)
             rows += _tried(workshop, target, inner, plan)
     table = pd.DataFrame(rows)
     # a setting that died in one fold is out
@@ -121,7 +121,7 @@ def _tried(workshop: Workshop, target: xr.DataArray, inner: Split, plan: Plan) -
     row = {"layer": plan.layer, "alpha0": plan.alpha, "inner_split": inner.name}
     try:
         found = fit_student(
-            workshop.task_network(_CHOICE_SEED),
+            workshop.task_network(CHOICE_SEED),
             training_target(target, inner),
             plan,
             configuration=workshop.configuration,

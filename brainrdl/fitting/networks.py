@@ -1,6 +1,5 @@
 """The networks that students begin as: trained on the task alone, one per seed."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,10 +15,22 @@ from brainrdl.randomness import derive_seed
 from brainrdl.trainer import Trainer
 
 
-def make_student(configuration: Configuration, seed: int) -> nn.Module:
+_ATTEMPTS = 3
+_CHANCE = 0.98  # of the error of guessing: what comes no further has died, whatever its loss says
+
+
+def make_student(configuration: Configuration, seed: int, attempt: int = 0) -> nn.Module:
     """Make the untrained network of a seed (or, with given weights, the network as it was trained elsewhere)."""
     student = configuration.student
-    return load_named_model(student.model, student.weights, seed=derive_seed(seed, "initialisation")).model
+    key = ("initialisation",) if attempt == 0 else ("initialisation", attempt)
+    return load_named_model(student.model, student.weights, seed=derive_seed(seed, *key)).model
+
+
+def attempt_of(configuration: Configuration, seed: int, folder: Path) -> int:
+    """The attempt at which the task network of a seed, which has to be there, was trained; see `task_network`."""
+    if configuration.task is None or configuration.student.weights is not None:
+        return 0
+    return int(read_manifest(_path(folder, seed))["attempt"])
 
 
 def task_network(
@@ -32,6 +43,9 @@ def task_network(
     say: Callable[[str], None] = print,
 ) -> nn.Module:
     """Train a network on the task, go on with it, or read it where it is done.
+
+    A network that ends at chance has died, which depends on its initialisation: it is trained anew from another, up to
+    three times. The file says at which attempt it came about.
 
     Parameters
     ----------
@@ -55,41 +69,49 @@ def task_network(
     Raises
     ------
     ValueError
-        If the network cannot answer for all classes.
+        If the file there was trained in another way.
+    FloatingPointError
+        If all attempts end at chance.
     """
     task = configuration.task
     if task is None or images is None or configuration.student.weights is not None:
         return make_student(configuration, seed).eval()
-
-    def make() -> nn.Module:
-        return make_student(configuration, seed)
-
-    path = folder / f"task-seed{seed}.safetensors"
+    path = _path(folder, seed)
     identity = {"task": task.model_dump(mode="json"), "student": configuration.student.model_dump(mode="json")}
     if path.exists():
-        if json.loads(json.dumps(read_manifest(path).get("identity"))) != identity:
+        if read_manifest(path).get("identity") != identity:
             raise ValueError(f"{path} was trained in another way than the configuration says; remove it, or restore it")
-        return load_model(path, make).eval()
-    student = make()
-    say(f"task network, seed {seed}: {task.epochs} epochs of {len(images.training)} images of {task.data}")
-    optimizer = linear_sgd(task.epochs, learning_rate=task.learning_rate, weight_decay=task.weight_decay)
-    trainer = Trainer(student, optimizer=optimizer, fabric=fabric)
-    checkpoint = folder / f"task-seed{seed}.pt"
-    history = trainer.fit(
-        images.batches.training(images.training, task.batch_size),
-        epochs=task.epochs,
-        validation=images.batches.evaluation(images.validation),
-        checkpoint=checkpoint,
-        seed=derive_seed(seed, "task"),
+        attempt = attempt_of(configuration, seed, folder)
+        return load_model(path, lambda: make_student(configuration, seed, attempt)).eval()
+    for attempt in range(_ATTEMPTS):
+        name = f"task network, seed {seed}" + (f", attempt {attempt + 1}" if attempt else "")
+        say(f"{name}: {task.epochs} epochs of {len(images.training)} images of {task.data}")
+        key = ("task",) if attempt == 0 else ("task", attempt)
+        student = make_student(configuration, seed, attempt)
+        checkpoint = folder / f"task-seed{seed}-attempt{attempt}.pt"
+        history = Trainer(
+            student,
+            optimizer=linear_sgd(task.epochs, learning_rate=task.learning_rate, weight_decay=task.weight_decay),
+            fabric=fabric,
+        ).fit(
+            images.batches.training(images.training, task.batch_size),
+            epochs=task.epochs,
+            validation=images.batches.evaluation(images.validation),
+            checkpoint=checkpoint,
+            seed=derive_seed(seed, *key),
+        )
+        error, seconds = float(history["validation_error"].iloc[-1]), float(history["seconds"].sum())
+        say(f"{name}: validation error {error:.2f} % ({seconds:.0f} s)")
+        if error < _CHANCE * 100 * (1 - 1 / len(images.training.classes)):
+            record = {"identity": identity, "seed": seed, "attempt": attempt, "validation_error": error}
+            save_model(student, path, record)
+            for leftover in folder.glob(f"task-seed{seed}-attempt*.pt"):
+                leftover.unlink()
+            return task_network(configuration, images, seed, folder, fabric, say=say)  # read back
+    raise FloatingPointError(
+        f"the task network of seed {seed} ended at chance {_ATTEMPTS} times; lower task.learning_rate, or train longer"
     )
-    seconds = float(history["seconds"].sum())
-    record = {
-        "identity": identity,
-        "seed": seed,
-        "validation_error": float(history["validation_error"].iloc[-1]),
-        "seconds": round(seconds, 1),
-    }
-    save_model(student, path, record)
-    checkpoint.unlink(missing_ok=True)
-    say(f"task network, seed {seed}: validation error {record['validation_error']:.2f} % ({seconds:.0f} s)")
-    return load_model(path, make).eval()
+
+
+def _path(folder: Path, seed: int) -> Path:
+    return folder / f"task-seed{seed}.safetensors"

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,7 @@ from brainrdl.export import layer_rdms
 from brainrdl.features import capture
 from brainrdl.fitting.configuration import Configuration
 from brainrdl.fitting.inputs import Inputs
-from brainrdl.fitting.networks import make_student, task_network
+from brainrdl.fitting.networks import attempt_of, make_student, task_network
 from brainrdl.fitting.outcomes import Outcome, load_outcome, save_outcome
 from brainrdl.fitting.students import Plan, Snapshot, fit_student
 from brainrdl.labelled import condense
@@ -51,7 +50,7 @@ class Workshop:
         """A copy of the network that the students of a seed begin as."""
         if seed not in self._networks:
             self._networks[seed] = task_network(
-                self.configuration, self.inputs.task, seed, self.folder / "networks", self.fabric, say=self.say
+                self.configuration, self.inputs.task, seed, self._network_folder, self.fabric, say=self.say
             )
         return deepcopy(self._networks[seed])
 
@@ -61,41 +60,43 @@ class Workshop:
         with torch.no_grad():
             return capture(self.task_network(seed).eval(), self.configuration.fit.layers, images, flatten=False)[1]
 
-    @cached_property
-    def untrained(self) -> list[dict[str, np.ndarray]]:
-        """For each seed: layer → condensed RDM of all stimuli in the network before any training."""
-        return [self._layers(make_student(self.configuration, seed)) for seed in self.seeds]
+    def untrained(self, seed: int) -> dict[str, np.ndarray]:
+        """Layer → condensed RDM of all stimuli in the network of a seed before any training."""
+        self.task_network(seed)
+        attempt = attempt_of(self.configuration, seed, self._network_folder)
+        return self._layers(make_student(self.configuration, seed, attempt))
 
-    @cached_property
-    def task_only(self) -> list[list[Snapshot]]:
-        """For each seed: the task network as the task goes on without the brain, at each length of a fit."""
+    def task_only(self, seed: int) -> list[Snapshot]:
+        """The task network of a seed as the task goes on without the brain, at each length of a fit."""
         fit = self.configuration.fit
         if self.inputs.task is None:
-            return [
-                [Snapshot(updates, self._layers(self.task_network(seed)), np.nan) for updates in fit.updates]
-                for seed in self.seeds
-            ]
-        found = []
-        for seed in self.seeds:
-            outcomes = [
-                self.made(
-                    f"task_only/{layer}-seed{seed}-updates{updates}",
-                    lambda layer=layer, updates=updates, seed=seed: self._continued(seed)[(layer, updates)],  # type: ignore[misc]
-                )
-                for layer in fit.layers
-                for updates in fit.updates
-            ]
-            found.append(
-                [
-                    Snapshot(
-                        updates,
-                        {one.layer: one.rdm for one in outcomes if one.setting["updates"] == updates},
-                        next(one.task_error for one in outcomes if one.setting["updates"] == updates),
-                    )
-                    for updates in fit.updates
-                ]
+            return [Snapshot(updates, self._layers(self.task_network(seed)), np.nan) for updates in fit.updates]
+        going_on: dict[tuple[str, int], Outcome] = {}
+
+        def make(layer: str, updates: int) -> Outcome:
+            if not going_on:
+                going_on.update(self._continued(seed))
+            return going_on[layer, updates]
+
+        found = {
+            (layer, updates): self.made(
+                f"task_only/{layer}-seed{seed}-updates{updates}", lambda key=(layer, updates): make(*key)
             )
-        return found
+            for layer in fit.layers
+            for updates in fit.updates
+        }
+        return [
+            Snapshot(
+                updates,
+                {layer: found[layer, updates].rdm for layer in fit.layers},
+                found[fit.layers[0], updates].task_error,
+            )
+            for updates in fit.updates
+        ]
+
+    @property
+    def _network_folder(self) -> Path:
+        return self.folder / "networks"
 
     @property
     def seeds(self) -> range:
@@ -128,32 +129,26 @@ class Workshop:
     def _continued(self, seed: int) -> dict[tuple[str, int], Outcome]:
         """The task goes on as in every fit of this seed, with the same batches, but without stimuli."""
         fit = self.configuration.fit
-        if seed not in self._going_on:
-            plan = Plan(fit.layers[0], 0.0, fit.updates, seed)
-            fitted = fit_student(
-                self.task_network(seed),
-                None,
-                plan,
-                configuration=self.configuration,
-                inputs=self.inputs,
-                fabric=self.fabric,
-                on_test=True,
+        plan = Plan(fit.layers[0], 0.0, fit.updates, seed)
+        fitted = fit_student(
+            self.task_network(seed),
+            None,
+            plan,
+            configuration=self.configuration,
+            inputs=self.inputs,
+            fabric=self.fabric,
+            on_test=True,
+        )
+        return {
+            (layer, updates): Outcome(
+                "task_only",
+                seed,
+                snapshot.rdms[layer],
+                layer=layer,
+                setting={"updates": updates},
+                task_error=snapshot.task_error,
+                history=fitted.history,
             )
-            self._going_on[seed] = {
-                (layer, updates): Outcome(
-                    "task_only",
-                    seed,
-                    snapshot.rdms[layer],
-                    layer=layer,
-                    setting={"updates": updates},
-                    task_error=snapshot.task_error,
-                    history=fitted.history,
-                )
-                for updates, snapshot in zip(fit.updates, fitted.snapshots, strict=True)
-                for layer in fit.layers
-            }
-        return self._going_on[seed]
-
-    @cached_property
-    def _going_on(self) -> dict[int, dict[tuple[str, int], Outcome]]:
-        return {}
+            for updates, snapshot in zip(fit.updates, fitted.snapshots, strict=True)
+            for layer in fit.layers
+        }
