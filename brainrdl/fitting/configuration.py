@@ -46,7 +46,7 @@ class Task(_Part):
     limit: int | None = Field(default=None, ge=10)
     epochs: int = Field(default=10, ge=1)
     batch_size: int = Field(default=128, ge=2)
-    learning_rate: float = Field(default=0.1, gt=0)
+    learning_rate: float = Field(default=0.03, gt=0)
     weight_decay: float = Field(default=5e-4, ge=0)
     validation: int = Field(default=2000, ge=10)
     """Training images set aside, the last ones, to see what fitting does to the task while settings are chosen."""
