@@ -251,8 +251,8 @@ def test_a_model_is_not_scored_on_what_it_was_fitted_to():
     with pytest.raises(ValueError) as raised:
         held_out_scores([fitted], study.brains, study.split, categories=study.labels, controls=None)
     assert str(raised.value) == (
-        f"'rdl' was fitted to 2 of the 12 stimuli that split 'fold-2' holds out: '{second}', '{first}'; a score on them "
-        "would say how well it was fitted, not what it predicts: fit it to split.training"
+        f"'rdl' was fitted to 2 of the 12 stimuli that split 'fold-2' holds out: '{second}', '{first}'; a score on "
+        "them would say how well it was fitted, not what it predicts: fit it to split.training"
     )
     fitted = Predicted(study.models, study.split.training)
     scored = held_out_scores([fitted], study.brains, study.split, categories=study.labels, controls=None)
@@ -312,24 +312,24 @@ def without(study, name):
                 [Predicted(without(s, "models"), ())], s.brains, s.split, categories=s.labels, controls=None
             ),
             ValueError,
-            "predicted RDMs of 'rdl' lack 1 of 12 held-out stimuli: 'a-01'",
+            "predicted RDMs of 'rdl' lack 1 of 12 held-out stimuli: 'a-00'",
         ),
         (
             lambda s: held_out_scores(
                 [Predicted(s.models, ())], without(s, "brains"), s.split, categories=s.labels, controls=None
             ),
             ValueError,
-            "the subjects' RDMs lack 1 of 12 held-out stimuli: 'a-01'",
+            "the subjects' RDMs lack 1 of 12 held-out stimuli: 'a-00'",
         ),
         (
             lambda s: s.scored(controls=without(s, "controls")),
             ValueError,
-            "the controls lack 1 of 12 held-out stimuli: 'a-01'",
+            "the controls lack 1 of 12 held-out stimuli: 'a-00'",
         ),
         (
-            lambda s: s.scored(categories={k: v for k, v in s.labels.items() if k != "a-01"}),
+            lambda s: s.scored(categories={k: v for k, v in s.labels.items() if k != "a-00"}),
             ValueError,
-            "categories has none for 1 of 12 held-out stimuli: 'a-01'",
+            "categories has none for 1 of 12 held-out stimuli: 'a-00'",
         ),
         (lambda s: score_folds([]), ValueError, "folds is empty; give the held-out scores of at least one split"),
         (
@@ -388,8 +388,8 @@ def test_scores_need_pairs_that_all_have_measured():
     with pytest.raises(ValueError) as raised:
         study.scored()
     assert str(raised.value) == (
-        "split 'fold-2': 1 of 66 held-out pairs are measured in all of 5 subjects, 4 models and 3 controls; scores need "
-        "at least 2: leave out the RDMs that lack most"
+        "split 'fold-2': 1 of 66 held-out pairs are measured in all of 5 subjects, 4 models and 3 controls; scores "
+        "need at least 2: leave out the RDMs that lack most"
     )
 
 
@@ -422,16 +422,15 @@ def test_scores_are_averaged_over_folds_and_seeds():
     assert (scores.contrasts[scores.contrasts["a"] == "rdl"]["difference"] > 0).all()
 
 
-@pytest.mark.parametrize("scheme", [stratified_splits, random_splits])
-def test_a_resample_is_scored_as_if_its_stimuli_had_been_measured(scheme):
+@pytest.mark.parametrize("alone", [True, False])
+def test_a_resample_is_scored_as_if_its_stimuli_had_been_measured(alone):
     """Each draw laid out stimulus by stimulus, without self-pairs, regressed and compared by numpy."""
     study = Study(n_people=8)
-    splits = scheme(study.labels, 3)
+    splits = stratified_splits(study.labels, 3) if alone else random_splits(study.labels, 3, held_out=0.35)
     folds = [study.scored(split) for split in splits]
     found = score_folds(folds, n_resamples=4, seed=5).resamples
     names = [fold.pairs["raw"].stimuli for fold in folds]
     draws = draw(names, 8, n_resamples=4, seed=5)
-    alone = scheme is stratified_splits
     assert draws.n_parts == (3 if alone else 1)
     if not alone:  # a stimulus is drawn as often in every fold that holds it
         often = [dict(zip(fold, counts[0], strict=True)) for fold, counts in zip(names, draws.stimuli, strict=True)]
@@ -512,7 +511,7 @@ def test_intervals_cover_differences():
             np.array([f.loc[score, name] for f in found]) for name in ("low", "high", "difference")
         )
         truth = difference.mean()
-        assert 0.85 <= np.mean((low <= truth) & (truth <= high))
+        assert np.mean((low <= truth) & (truth <= high)) >= 0.85
         assert (high - low).mean() < 2 * 2.5 * 1.96 * difference.std()  # and not for being endless
 
 
@@ -576,9 +575,9 @@ def test_category_structure_gives_no_gain_beyond_categories():
     for _ in range(40):
         centres = np.column_stack((kind < 2, np.eye(4)[kind]))
         brains = np.stack(
-            [pdist(np.column_stack((2 * centres, rng.normal(size=(48, 20)))), "sqeuclidean") for _ in range(8)]
+            [pdist(np.column_stack((4 * centres, rng.normal(size=(48, 20)))), "sqeuclidean") for _ in range(8)]
         )
-        features = rng.normal(size=(48, 20)) + np.column_stack((centres, np.zeros((48, 15)))) * 1.5
+        features = rng.normal(size=(48, 40)) + 3 * np.column_stack((centres, np.zeros((48, 35))))
         i, j = np.triu_indices(48, 1)
         folds = []
         for split in stratified_splits(labels, 4):
@@ -586,14 +585,14 @@ def test_category_structure_gives_no_gain_beyond_categories():
             weights = fitted_weights(features, brains.mean(axis=0), ~held[i] & ~held[j])
             arms = [
                 Predicted(arms_of(weighted(features, weights)[None], ids, ["fitted"]), split.training),
-                Predicted(arms_of(weighted(features, np.ones(20))[None], ids, ["unfitted"]), ()),
+                Predicted(arms_of(weighted(features, np.ones(40))[None], ids, ["unfitted"]), ()),
             ]
             folds.append(held_out_scores(arms, brains_of(brains, ids), split, categories=labels, controls=controls))
         tested = score_folds(folds, contrasts=[("fitted", "unfitted")], n_resamples=100).contrasts
         gains.append(tested.set_index("score")["difference"])
         for row in tested.itertuples():
             above[row.score] += row.low > 0
-    assert above["raw"] >= 35  # a gain that is category structure
+    assert above["raw"] >= 15  # a gain that is category structure
     assert above["partial"] <= 5
     assert above["within_category"] <= 5
     for score in ("partial", "within_category"):
