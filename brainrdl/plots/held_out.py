@@ -14,6 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from brainrdl.plots._style import FONT, INK, Style, marker, quoted, style_axes, styles_of, text_width
 
 _COLUMNS = ("arm", "score", "value", "low", "high", "ceiling_lower", "ceiling_upper")
+_BAND = 0.14  # opacity, so that bands which overlap are both seen
 _SHAPES = ("o", "s", "^", "D", "v", "P", "X")
 
 
@@ -114,7 +115,8 @@ def _draw_rows(ax: Axes, rows: pd.DataFrame, places: np.ndarray, style: Style, s
     for place, (_, row) in zip(places, rows.iterrows(), strict=True):
         lower, upper = float(row["ceiling_lower"]), float(row["ceiling_upper"])
         if np.isfinite([lower, upper]).all():
-            ax.fill_betweenx([place - 0.5, place + 0.5], lower, upper, color=style.color, alpha=0.17, linewidth=0)
+            ax.fill_betweenx([place - 0.5, place + 0.5], lower, upper, color=style.color, alpha=_BAND, linewidth=0)
+            ax.vlines([lower, upper], place - 0.5, place + 0.5, color=style.color, alpha=0.5, linewidth=0.6)
         y = place + nudge
         if np.isnan(row["value"]):
             ax.text(0.01, y, "–", transform=ax.get_yaxis_transform(), va="center", fontsize=FONT, color=style.color)
@@ -131,6 +133,6 @@ def _draw_key(figure: Figure, kinds: list[str], styles: Mapping[str, Style]) -> 
         dot = marker(styles[kind].color, _SHAPES[k], "full" if k == 0 else "open")
         handles.append(Line2D([], [], linewidth=1.1, **(dot | {"markersize": 4.0})))
         texts.append(f"{kind}, 95 % interval" if kind else "score, 95 % interval")
-        handles.append(Patch(color=styles[kind].color, alpha=0.17, linewidth=0))
+        handles.append(Patch(color=styles[kind].color, alpha=_BAND, linewidth=0))
         texts.append("its noise ceiling" if kind else "noise ceiling")
     figure.legend(handles, texts, loc="outside upper center", ncols=2, fontsize=FONT - 1, frameon=False)

@@ -3,9 +3,11 @@
 import pandas as pd
 
 from brainrdl.experiments.report._spelling import capital, count, interval, number, signed_number
-from brainrdl.fitting.report.names import ABOUT_SCORES, METHODS, SCHEMES, SCORES, arm_name
+from brainrdl.fitting.report.names import METHODS, SCHEMES, SCORES, arm_name
 from brainrdl.fitting.report.study_files import FitFiles, at
 from brainrdl.fitting.report.verdict import RIVALS, Verdict, judge
+
+_CONTROLS = {"rdl_category": "category target", "rdl_within_shuffle": "within-category shuffle"}
 
 DIGITS = 3
 """Decimals of scores."""
@@ -89,16 +91,37 @@ def interval_unit(rows: pd.DataFrame) -> str:
     >>> interval_unit(pd.DataFrame({"over": ["stimuli"]}))[:76]
     'Brackets are 95 % intervals over stimuli, drawn with replacement within each'
     """
-    drawn = {
+    return (
+        f"Brackets are 95 % intervals over {spell_drawn(rows)}. Seeds are averaged inside, so that the intervals are "
+        "conditional on the fitted networks."
+    )
+
+
+def spell_drawn(rows: pd.DataFrame) -> str:
+    """Say what was drawn with replacement for the intervals of a setting.
+
+    Parameters
+    ----------
+    rows : DataFrame
+        Of ``summary.csv``: column ``over``.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from brainrdl.fitting.report.findings import spell_drawn
+    >>> spell_drawn(pd.DataFrame({"over": ["both"]}))
+    'stimuli and subjects, both drawn with replacement'
+    """
+    units = {
         "stimuli": "stimuli, drawn with replacement within each split; they say nothing about other subjects",
         "subjects": "subjects, drawn with replacement; they say nothing about other stimuli",
         "both": "stimuli and subjects, both drawn with replacement",
     }
-    units = [drawn.get(str(over), str(over)) for over in dict.fromkeys(rows["over"])]
-    return (
-        f"Brackets are 95 % intervals over {' or '.join(units)}. Seeds are averaged inside, so that the intervals are "
-        "conditional on the fitted networks."
-    )
+    return " or ".join(units.get(str(over), str(over)) for over in dict.fromkeys(rows["over"]))
 
 
 def findings(study: FitFiles) -> list[str]:
@@ -119,15 +142,19 @@ def findings(study: FitFiles) -> list[str]:
     for score, name in SCORES.items():
         gain = _difference(contrasts, a, b, score)
         if not gain:
-            told.append(f"{capital(name)} ({ABOUT_SCORES[score]}): the contrast is not in contrasts.csv.")
+            told.append(f"{capital(name)}: the contrast is not in contrasts.csv.")
             continue
         levels = [_value(here, arm, score) for arm in (a, b)]
-        text = f"{capital(name)} ({ABOUT_SCORES[score]}): {arm_name(a)} {levels[0]}, {arm_name(b)} {levels[1]}, "
-        text += f"difference {gain}{_ceiling(here, a, score)}"
+        text = f"{capital(name)}: {arm_name(a)} {levels[0]}, {arm_name(b)} {levels[1]}, difference {gain}"
+        text += _ceiling(here, a, score)
         beside = [
-            f"{arm_name(rival)}: {found}" for rival in RIVALS if (found := _difference(contrasts, a, rival, score))
+            f"{_CONTROLS[rival]} {found}" for rival in RIVALS if (found := _difference(contrasts, a, rival, score))
         ]
-        text += f". {arm_name(a)} minus its controls: {', '.join(beside)}." if beside else ". No control was run."
+        text += (
+            f". {arm_name(a)} minus the student of the {', of the '.join(beside)}."
+            if beside
+            else ". No control was run."
+        )
         told.append(text)
     errors = {arm: here.loc[here["arm"] == arm, "task_error"].dropna() for arm in (b, a)}
     if all(len(found) for found in errors.values()):

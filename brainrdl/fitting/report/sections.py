@@ -14,7 +14,7 @@ from brainrdl.fitting.report.figures import (
     score_figure,
     trade_off_figure,
 )
-from brainrdl.fitting.report.findings import interval_unit
+from brainrdl.fitting.report.findings import interval_unit, spell_drawn
 from brainrdl.fitting.report.names import Setting, arm_name, spell_setting
 from brainrdl.fitting.report.study_files import FitFiles, at
 from brainrdl.fitting.report.tables import (
@@ -147,13 +147,16 @@ def _held_out(study: FitFiles) -> str:
 
 def _scores(study: FitFiles) -> Iterator[Table | Picture]:
     here = at(study.summary, study.primary)
+    inside = study.primary._replace(scored_study=study.primary.fitted_study)
+    other = at(study.summary, inside) if inside != study.primary else here.iloc[:0]
+    also = f"; and scored in the fitted study, with intervals over {spell_drawn(other)}" if len(other) else ""
     yield Picture(
         "scores",
         score_figure(study),
         "Dot plot of three scores of each arm; the numbers are those of the tables.",
-        f"Scores on held-out stimuli, {spell_setting(study.primary)}, and where that is another study, in the fitted "
-        f"one too. {interval_unit(here)} Bands: noise ceilings, lower to upper bound, of the same pairs and subjects "
-        "and after the same removal. A dash: the arm is made of what is removed.",
+        f"Scores on held-out stimuli, {spell_setting(study.primary)}{also}. {interval_unit(here)} Bands: noise "
+        "ceilings, lower to upper bound, of the same pairs and subjects and after the same removal. A dash: the arm is "
+        "made of what is removed.",
     )
     yield score_table(
         here,

@@ -295,7 +295,8 @@ def _read_rdms(path: Path) -> xr.DataArray:
 
 def _read_thumbnails(path: Path, rdms: xr.DataArray | None) -> dict[str, np.ndarray]:
     errors = (ValueError, OSError, EOFError, zipfile.BadZipFile)
-    with _reading(path, "file of arrays", *errors), np.load(path, allow_pickle=False) as file:
+    with _reading(path, "file of arrays", *errors), path.open("rb") as content:
+        file = np.load(content, allow_pickle=False)
         arrays = {name: np.asarray(file[name]) for name in file.files}
     if set(arrays) != {"ids", "images"}:
         raise ValueError(f"{path} holds {name_some(sorted(arrays))}; expected 'ids' and 'images'")
