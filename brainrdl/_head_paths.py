@@ -1,0 +1,260 @@
+"""How heads are fitted to an RDM on one layer: every strength at once, looked at on the way.
+
+The heads' RDMs are functions of Gram matrices, and those of a few stimuli are small however wide the layer is. Gains
+weigh the channels' own Gram matrices. A linear readout that descends from the identity changes nothing outside the span
+of the training patterns (for ``correlation``, of these and the constant one), because neither the patterns it gets nor
+the gradients with respect to those it makes leave it: it is trained in a basis of that span, with as many dimensions as
+there are stimuli, and stands for the full map of the units.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, final
+
+import torch
+from torch import Tensor, nn
+
+from brainrdl.distances import rdm
+from brainrdl.frrsa import fit_frrsa_path
+from brainrdl.heads import Gains, PositionMean, Readout, UnitPatterns
+from brainrdl.similarity import dissimilarity
+
+_RANK_TOLERANCE = 1e-10
+
+
+class Candidate(NamedTuple):
+    """A head that was fitted in one way.
+
+    Attributes
+    ----------
+    setting : dict
+        How: strengths and such, JSON-able.
+    steps : int
+        After how many steps.
+    distances : Tensor (m(m-1)/2,)
+        The RDM of the m stimuli to predict.
+    metric : str
+        Of the head's RDMs.
+    head : callable
+        Makes the head.
+    """
+
+    setting: dict[str, Any]
+    steps: int
+    distances: Tensor
+    metric: str
+    head: Callable[[], nn.Module]
+
+
+@final
+@dataclass(frozen=True)
+class Problem:
+    """Features of one layer and the RDM that they are fitted to.
+
+    Attributes
+    ----------
+    training : Tensor (n, C, ...)
+        Of the stimuli to fit to, float64.
+    predicted : Tensor (m, C, ...)
+        Of the stimuli to predict.
+    target : Tensor (n(n-1)/2,)
+        NaN where unmeasured.
+    metric : str
+        Of the features.
+    compare : str
+        The comparison to train with.
+    """
+
+    training: Tensor
+    predicted: Tensor
+    target: Tensor
+    metric: str
+    compare: str
+
+
+def frrsa_path(problem: Problem, settings: Iterable[tuple[dict[str, Any], Sequence[float]]]) -> Iterator[Candidate]:
+    """Feature-reweighted RSA for each setting (``positions`` and ``standardize``) and each of its ridges."""
+    for setting, ridges in settings:
+        before = nn.Sequential()
+        if setting["positions"] == "mean":
+            before.append(PositionMean())
+        if problem.metric in ("correlation", "cosine"):
+            before.append(UnitPatterns(centred=problem.metric == "correlation"))
+        features, predicted = before(problem.training), before(problem.predicted)
+        path = fit_frrsa_path(features, problem.target, ridges, standardize=setting["standardize"])
+        for ridge, weights in zip(ridges, path, strict=True):
+
+            def head(before: nn.Sequential = before, weights: Tensor = weights) -> nn.Module:
+                return nn.Sequential(*before, Gains.of(weights.sqrt()))
+
+            gains = weights.sqrt().reshape(1, -1, *[1] * (predicted.ndim - 2))
+            distances = rdm(predicted * gains, "sqeuclidean") if len(predicted) > 1 else predicted.new_zeros(0)
+            yield Candidate({**setting, "ridge": ridge}, 0, distances, "sqeuclidean", head)
+
+
+def gains_path(
+    problem: Problem, strengths: Sequence[float], steps: Sequence[int], learning_rate: float
+) -> Iterator[Candidate]:
+    """Gains for each strength of the pull toward 1, after each number of steps."""
+    fitted, wanted = _ChannelGrams(problem.training), _ChannelGrams(problem.predicted)
+    n_channels = problem.training.shape[1]
+    pull = torch.tensor(strengths, dtype=torch.float64)
+
+    def objective(weights: Sequence[Tensor]) -> Tensor:
+        gains = weights[0].abs()
+        return _losses(problem, fitted.distances(gains, problem.metric)) + pull * (gains - 1).square().mean(dim=1)
+
+    start = [torch.ones(len(strengths), n_channels, dtype=torch.float64)]
+    for step, (weights,) in _descend(start, objective, steps, learning_rate):
+        gains = weights.abs()
+        distances = wanted.distances(gains, problem.metric)
+        for k, strength in enumerate(strengths):
+
+            def head(gains: Tensor = gains[k]) -> nn.Module:
+                return Gains.of(gains)
+
+            yield Candidate({"strength": strength}, step, distances[k], problem.metric, head)
+
+
+def readout_path(
+    problem: Problem,
+    rank: int | None,
+    strengths: Sequence[float],
+    steps: Sequence[int],
+    learning_rate: float,
+    seed: int = 0,
+) -> Iterator[Candidate]:
+    """Readouts, full ones where `rank` is None, for each strength of the pull toward the identity."""
+    span = _Span(problem)
+    n, dims = len(problem.training), span.basis.shape[1]
+    pull = torch.tensor(strengths, dtype=torch.float64)
+
+    def maps(factors: Sequence[Tensor]) -> Tensor:
+        return factors[0] if rank is None else factors[0] @ factors[1]
+
+    def objective(factors: Sequence[Tensor]) -> Tensor:
+        changes = maps(factors)
+        return _losses(problem, span.distances(span.training, changes)) + pull * changes.square().sum(dim=(1, 2)) / n
+
+    start = [torch.zeros(len(strengths), dims if rank is None else rank, dims, dtype=torch.float64)]
+    if rank is not None:  # with both factors at 0 there would be no gradient
+        drawn = torch.randn(dims, rank, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        start.insert(0, (drawn / dims**0.5).repeat(len(strengths), 1, 1))
+    for step, factors in _descend(start, objective, steps, learning_rate):
+        distances = span.distances(span.predicted, maps(factors))
+        for k, strength in enumerate(strengths):
+
+            def head(factors: Sequence[Tensor] = [factor[k] for factor in factors]) -> nn.Module:
+                down = span.basis if rank is None else span.basis @ factors[0]
+                return Readout.of(down, factors[-1] @ span.basis.T)
+
+            setting = {"strength": strength} if rank is None else {"rank": rank, "strength": strength}
+            yield Candidate(setting, step, distances[k], problem.metric, head)
+
+
+def _descend(
+    start: Sequence[Tensor],
+    objective: Callable[[Sequence[Tensor]], Tensor],
+    steps: Sequence[int],
+    learning_rate: float,
+) -> Iterator[tuple[int, list[Tensor]]]:
+    """Adam on the sum of independent objectives, one per entry along the first dimension; the values after `steps`.
+
+    Adam moves each number by its own gradient alone, so that the entries do not know of each other.
+    """
+    parameters = [value.clone().requires_grad_() for value in start]
+    optimizer = torch.optim.Adam(parameters, lr=learning_rate)
+    for step in range(max(steps) + 1):
+        if step in steps:
+            yield step, [value.detach().clone() for value in parameters]
+        if step < max(steps):
+            with torch.enable_grad():
+                loss = objective(parameters).sum()
+                gradients = torch.autograd.grad(loss, parameters)
+            for parameter, gradient in zip(parameters, gradients, strict=True):
+                parameter.grad = gradient
+            optimizer.step()
+
+
+def _losses(problem: Problem, distances: Tensor) -> Tensor:
+    measured = ~problem.target.isnan()
+    target = torch.where(measured, problem.target, 0.0)
+    return torch.stack([dissimilarity(row, target, problem.compare, measured.double()) for row in distances])
+
+
+@final
+class _ChannelGrams:
+    """Inner products of the patterns (n, C, ...) within each channel, which gains weigh by their squares."""
+
+    def __init__(self, features: Tensor) -> None:
+        channels = features.flatten(2) if features.ndim > 2 else features[:, :, None]
+        n, n_channels, n_positions = channels.shape
+        self.n_units = n_channels * n_positions
+        self.pairs = torch.triu_indices(n, n, 1)
+        grams = torch.einsum("ncp,mcp->cnm", channels, channels)
+        self.products = grams[:, *self.pairs].contiguous()
+        self.squares = grams.diagonal(dim1=1, dim2=2).contiguous()
+        self.sums = channels.sum(dim=2).T.contiguous()
+
+    def distances(self, gains: Tensor, metric: str) -> Tensor:
+        """RDMs (settings, pairs) under gains (settings, C)."""
+        products, squares = gains.square() @ self.products, gains.square() @ self.squares
+        if metric == "correlation":
+            sums = gains @ self.sums
+            i, j = self.pairs
+            products = products - sums[:, i] * sums[:, j] / self.n_units
+            squares = squares - sums.square() / self.n_units
+        return _distances(products, squares, self.pairs, metric, self.n_units)
+
+
+@final
+class _Span:
+    """The training patterns' span: an orthonormal basis (units, dims), and all patterns in coordinates.
+
+    The coordinates of the patterns to predict go on behind the basis: what lies outside it no readout changes.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        training, predicted = problem.training.flatten(1), problem.predicted.flatten(1)
+        self.metric, self.n_units = problem.metric, training.shape[1]
+        constant = training.new_zeros(self.n_units, 0)
+        if problem.metric == "correlation":
+            constant = training.new_full((self.n_units, 1), self.n_units**-0.5)
+        _, sizes, directions = torch.linalg.svd(training - training @ constant @ constant.T, full_matrices=False)
+        directions = directions[sizes > _RANK_TOLERANCE * sizes.max()]
+        # a direction's sign is the algorithm's whim
+        signs = directions.gather(1, directions.abs().argmax(dim=1, keepdim=True)).sign()
+        self.basis = torch.cat((constant, (directions * signs).T), dim=1)
+        self.training = training @ self.basis
+        inside = predicted @ self.basis
+        outside = predicted - inside @ self.basis.T
+        self.predicted = torch.cat((inside, torch.linalg.qr(outside.T)[1].T), dim=1)
+
+    def distances(self, patterns: Tensor, changes: Tensor) -> Tensor:
+        """RDMs (settings, pairs) of patterns in coordinates, under maps I + changes (settings, dims, dims)."""
+        dims = changes.shape[1]
+        # the first coordinate is the mean over units
+        first = int(self.metric == "correlation")
+        moved = patterns[:, :dims] + patterns[:, :dims] @ changes
+        kept = patterns[:, dims:].expand(len(changes), -1, -1)
+        mapped = torch.cat((moved[:, :, first:], kept), dim=2)
+        grams = mapped @ mapped.transpose(1, 2)
+        pairs = torch.triu_indices(len(patterns), len(patterns), 1)
+        return _distances(grams[:, *pairs], grams.diagonal(dim1=1, dim2=2), pairs, self.metric, self.n_units)
+
+
+def _distances(products: Tensor, squares: Tensor, pairs: Tensor, metric: str, n_units: int) -> Tensor:
+    """`rdm` from inner products of pairs (settings, pairs) and of patterns with themselves (settings, n).
+
+    For ``correlation`` those of centred patterns.
+    """
+    i, j = pairs
+    if metric in ("correlation", "cosine"):
+        lengths = squares[:, i] * squares[:, j]
+        # `where` twice: the root's gradient at 0 would be NaN even in the branch not taken
+        defined = lengths > 0
+        return 1 - torch.where(defined, products / torch.where(defined, lengths, 1.0).sqrt(), 0.0)
+    square = (squares[:, i] + squares[:, j] - 2 * products).clamp_min(0.0)
+    if metric == "euclidean":
+        return torch.where(square > 0, torch.where(square > 0, square, 1.0).sqrt(), 0.0)
+    return square / n_units if metric == "mse" else square

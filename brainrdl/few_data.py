@@ -1,0 +1,364 @@
+"""Heads fitted to measured RDMs of few stimuli, with everything chosen within the training stimuli."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
+from dataclasses import asdict, dataclass, fields
+from typing import Any, final
+
+import numpy as np
+import pandas as pd
+import torch
+import xarray as xr
+from torch import Tensor, nn
+
+from brainrdl._head_paths import Candidate, Problem, frrsa_path, gains_path, readout_path
+from brainrdl._numbers import whole_number
+from brainrdl._triangles import condensed
+from brainrdl.comparisons import Options, similarities
+from brainrdl.condensed import check_tensor
+from brainrdl.distances import check_metric, rdm
+from brainrdl.ids import check_ids, did_you_mean, find_ids, name_some
+from brainrdl.inference import subject_rdms
+from brainrdl.inference.ceiling import normalized
+from brainrdl.labelled import check_rdms, select_stimuli
+from brainrdl.similarity import check_compare
+from brainrdl.splits import Split
+
+KINDS = ("frrsa", "gains", "low_rank", "readout")
+"""The heads that can be fitted."""
+
+_TRIED = {
+    "frrsa": ("ridges", "standardize", "positions"),
+    "gains": ("strengths", "steps"),
+    "low_rank": ("ranks", "strengths", "steps"),
+    "readout": ("strengths", "steps"),
+}
+
+
+@final
+@dataclass(frozen=True)
+class HeadSettings:
+    """What is tried in the inner splits.
+
+    Attributes
+    ----------
+    ridges : tuple of float
+        Of ``frrsa``, see `fit_frrsa`.
+    standardize : tuple of bool
+        Of ``frrsa``, see `fit_frrsa`.
+    positions : tuple of str
+        Of ``frrsa`` on layers with positions: ``shared`` gives one weight to all units of a channel, ``mean`` averages
+        them before.
+    strengths : tuple of float
+        Of the pull toward the task network, times the mean of (gain − 1)² over channels, or ``‖W − I‖²`` over the
+        number of training stimuli for readouts; added to the loss, 1 − correlation.
+    ranks : tuple of int
+        Of ``low_rank``.
+    steps : tuple of int
+        After how many steps to stop; 0 is the task network itself.
+    learning_rate : float
+        Of Adam: about how far a gain can move in one step.
+    seed : int
+        Of what ``low_rank`` starts from.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If nothing is left to try, or values are out of range.
+
+    Examples
+    --------
+    >>> HeadSettings(strengths=(0.1,), steps=(0, 10)).strengths
+    (0.1,)
+    """
+
+    ridges: tuple[float, ...] = (1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3)
+    standardize: tuple[bool, ...] = (True, False)
+    positions: tuple[str, ...] = ("shared", "mean")
+    strengths: tuple[float, ...] = (1.0, 0.1, 0.01, 0.0)
+    ranks: tuple[int, ...] = (1, 4, 16)
+    steps: tuple[int, ...] = (0, 5, 10, 20, 50, 100, 200)
+    learning_rate: float = 0.02
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(field.default, tuple):
+                if isinstance(value, str) or not isinstance(value, Sequence):
+                    raise TypeError(f"{field.name} is {value!r}; expected a list of what to try, such as [{value!r}]")
+                if not value or len(set(value)) < len(value):
+                    raise ValueError(f"{field.name} is {value!r}; expected at least one value to try, none twice")
+                object.__setattr__(self, field.name, tuple(value))
+        for name, least in (("ranks", 1), ("steps", 0)):
+            object.__setattr__(self, name, tuple(whole_number(n, name, at_least=least) for n in getattr(self, name)))
+        object.__setattr__(self, "seed", whole_number(self.seed, "seed"))
+        _check_numbers("learning_rate", (self.learning_rate,), may_be_0=False)
+        _check_numbers("ridges", self.ridges, may_be_0=False)
+        _check_numbers("strengths", self.strengths, may_be_0=True)
+        for where in self.positions:
+            if where not in ("shared", "mean"):
+                raise ValueError(f"positions holds {where!r}; known are: shared, mean")
+        for how in self.standardize:
+            if not isinstance(how, bool):
+                raise TypeError(f"standardize holds {how!r}; expected True or False")
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class FittedHead:
+    """A head, how it was chosen, and the stimuli that its fit has seen. What `fit_head` returns.
+
+    Attributes
+    ----------
+    kind : str
+        One of `KINDS`.
+    layer : str
+        The layer that the head is on.
+    metric : str
+        Of the head's RDMs: ``sqeuclidean`` for ``frrsa``, otherwise that of the fit.
+    head : nn.Module
+        Features of the layer, in its own shape, → what the RDM is computed from; ``Headed(model, fitted.layer,
+        fitted.head)`` is the whole network.
+    fitted_to : tuple of str
+        All stimuli whose targets were used.
+    setting : dict
+        What was chosen, ``steps`` among it unless there are none to take.
+    tries : DataFrame
+        A row for each layer × setting × steps × inner split: ``layer``, ``setting`` (JSON), ``steps`` (0 for
+        ``frrsa``), ``inner_split``, ``value`` (mean similarity to the subjects on the inner held-out pairs),
+        ``chosen``.
+    """
+
+    kind: str
+    layer: str
+    metric: str
+    head: nn.Module
+    fitted_to: tuple[str, ...]
+    setting: dict[str, Any]
+    tries: pd.DataFrame
+
+    def rdm(self, features: Mapping[str, Tensor], ids: Sequence[str]) -> Tensor:
+        """Predict the RDM of any stimuli.
+
+        Parameters
+        ----------
+        features : dict of Tensor (n, ...)
+            Layer → features, of these stimuli; the head's own layer must be there.
+        ids : sequence of str
+            The stimuli, in the order of the features.
+
+        Returns
+        -------
+        Tensor (n(n-1)/2,)
+            Condensed, float64.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the layer is not there, or its features are not of these stimuli.
+        """
+        own = _checked_features({self.layer: _layer(features, self.layer)}, check_ids(ids, "ids"))[self.layer]
+        with torch.no_grad():
+            return rdm(deepcopy(self.head).double()(own), self.metric)
+
+
+def fit_head(
+    kind: str,
+    features: Mapping[str, Tensor],
+    ids: Sequence[str],
+    target: xr.DataArray,
+    inner: Sequence[Split],
+    *,
+    settings: HeadSettings | None = None,
+    compare: str = "corr",
+    metric: str = "correlation",
+) -> FittedHead:
+    """Fit a head on a frozen network's features to the RDMs of few stimuli.
+
+    Layer, strength of the regularisation, rank and number of steps are chosen by what the heads score on the inner
+    splits' held-out pairs; then the chosen one is fitted to all training stimuli. Only the target's stimuli are fitted
+    to; the features of others, for which it will predict, may be among those given.
+
+    Parameters
+    ----------
+    kind : {"frrsa", "gains", "low_rank", "readout"}
+        Feature-reweighted RSA (`fit_frrsa`); non-negative gains per channel (`Gains`); the identity plus a linear map
+        of the flattened features, of low rank or of any (`Readout`).
+    features : dict of Tensor (n, C, ...)
+        Layer → features of all `ids`, such as `capture` returns with ``flatten=False``.
+    ids : sequence of str
+        The stimuli, in the order of the features.
+    target : DataArray (rdm, stimulus, stimulus_)
+        RDMs of the training stimuli and no others, one or more for each subject: sessions are averaged where there
+        is a coordinate ``subject``; otherwise each RDM counts as a subject. What is fitted is their mean, each z-scored
+        before (for the cosines: divided by its root mean square; for ``soft-spearman``: ranked).
+    inner : sequence of Split
+        Splits of the training stimuli, as `inner_splits` makes them.
+    settings : HeadSettings, optional
+        What is tried.
+    compare : {"corr", "cosine", "corr_cov", "cosine_cov", "soft-spearman"}
+        Comparison that is trained with and scored by (Spearman's for ``soft-spearman``). ``frrsa`` is always fitted
+        by least squares with an intercept, which its RDMs leave out.
+    metric : str
+        Distance between the head's patterns, see `rdm`. ``frrsa`` predicts by squared differences: for ``correlation``
+        and ``cosine`` between patterns of unit length, as equal weights would have it.
+
+    Returns
+    -------
+    FittedHead
+
+    Raises
+    ------
+    TypeError, ValueError
+        For an unknown kind, comparison or metric; ``mse``, since measured RDMs have no unit; features that are not
+        those of the ids, or not finite; a target that is no labelled RDM or whose stimuli have no features; inner splits
+        with stimuli outside the target.
+
+    Examples
+    --------
+    >>> import numpy as np, torch, brainrdl as rdl
+    >>> from brainrdl.few_data import fit_head
+    >>> from brainrdl.splits import inner_splits, stratified_splits
+    >>> features = torch.randn(30, 8, generator=torch.Generator().manual_seed(0))
+    >>> labels = {f"image-{k:02}": "cat" if k % 2 else "dog" for k in range(30)}
+    >>> hidden = rdl.rdm(features * torch.tensor([9.0, 1, 1, 1, 1, 1, 1, 1]), "correlation")
+    >>> brain = rdl.label_rdms(hidden[None], list(labels), ["IT"], "correlation")
+    >>> split = stratified_splits(labels)[0]
+    >>> target = rdl.select_stimuli(brain, split.training)
+    >>> fitted = fit_head("gains", {"conv": features}, list(labels), target, inner_splits(split, labels))
+    >>> set(fitted.fitted_to) == set(split.training)
+    True
+    >>> fitted.head.gains.argmax().item()
+    0
+    """
+    if kind not in KINDS:
+        raise ValueError(f"unknown kind {kind!r}; known are: {', '.join(KINDS)}{did_you_mean(str(kind), KINDS)}")
+    check_metric(metric)
+    check_compare(compare)
+    if compare == "mse":
+        raise ValueError("compare='mse' would fit the unit of measured RDMs, which have none; take corr or cosine")
+    settings = settings or HeadSettings()
+    known = check_ids(ids, "ids")
+    patterns = _checked_features(features, known)
+    subjects = check_rdms(target)
+    if "subject" in subjects.coords:
+        subjects = subject_rdms(subjects)
+    # alphabetically, so that nothing depends on the order in which stimuli are given
+    training = tuple(sorted(subjects["stimulus"].values.tolist()))
+    rows = dict(zip(training, find_ids(training, known, "features"), strict=True))
+    _check_inner(inner, training)
+
+    def problem(layer: str, fit_to: Sequence[str], predict: Sequence[str]) -> Problem:
+        fitted, predicted = (patterns[layer][[rows[one] for one in some]] for some in (fit_to, predict))
+        return Problem(fitted, predicted, _mean_target(subjects, fit_to, compare), metric, compare)
+
+    tries = []
+    for layer in patterns:
+        for split in inner:
+            fit_to, predict = sorted(split.training), sorted(split.held_out)
+            against = torch.from_numpy(condensed(select_stimuli(subjects, predict).values))
+            with torch.no_grad():
+                for tried in _candidates(kind, problem(layer, fit_to, predict), settings):
+                    value = _score(tried.distances, against, compare)
+                    tries.append((layer, json.dumps(tried.setting), tried.steps, split.name, value))
+    table = pd.DataFrame(tries, columns=["layer", "setting", "steps", "inner_split", "value"])
+    keys = ["layer", "setting", "steps"]
+    means = table.groupby(keys, sort=False)["value"].mean()
+    if means.isna().all():
+        raise ValueError("no inner split has held-out pairs that were measured, to choose by; split otherwise")
+    layer, setting, steps = means.index[int(np.nanargmax(means.to_numpy()))]
+    table["chosen"] = (table[keys] == [layer, setting, steps]).all(axis=1)
+    chosen = _only(kind, settings, json.loads(setting), steps)
+    with torch.no_grad():
+        *_, final = (one for one in _candidates(kind, problem(layer, training, ()), chosen) if one.steps == steps)
+    how = final.setting if kind == "frrsa" else {**final.setting, "steps": final.steps}
+    return FittedHead(kind, layer, final.metric, final.head(), training, how, table)
+
+
+def _candidates(kind: str, problem: Problem, settings: HeadSettings) -> Iterator[Candidate]:
+    """Fit everything that is to be tried, the more cautious first."""
+    if kind == "frrsa":
+        # a layer without positions has one way only
+        positions = settings.positions if problem.training[0, 0].numel() > 1 else ("shared",)
+        ways = [{"positions": where, "standardize": how} for where in positions for how in settings.standardize]
+        yield from frrsa_path(problem, [(way, settings.ridges) for way in ways])
+    elif kind == "gains":
+        yield from gains_path(problem, settings.strengths, settings.steps, settings.learning_rate)
+    else:
+        for rank in settings.ranks if kind == "low_rank" else (None,):
+            yield from readout_path(
+                problem, rank, settings.strengths, settings.steps, settings.learning_rate, settings.seed
+            )
+
+
+def _only(kind: str, settings: HeadSettings, setting: dict[str, Any], steps: int) -> HeadSettings:
+    """The settings that try one thing."""
+    singular = {"ridges": "ridge", "strengths": "strength", "ranks": "rank"}
+    one = {name: (setting[singular.get(name, name)],) for name in _TRIED[kind] if name != "steps"}
+    return HeadSettings(**{**asdict(settings), **one, "steps": (steps,)})
+
+
+def _mean_target(subjects: xr.DataArray, ids: Sequence[str], compare: str) -> Tensor:
+    """The subjects' mean RDM of some stimuli, on the scale of the comparison; nothing of other stimuli enters."""
+    values = condensed(select_stimuli(subjects, ids).values)
+    scaled = normalized(values, compare)
+    measured = ~np.isnan(scaled)
+    total = measured.sum(axis=0)
+    mean = np.where(measured, scaled, 0.0).sum(axis=0) / np.where(total > 0, total, np.nan)
+    return torch.from_numpy(mean)
+
+
+def _score(distances: Tensor, subjects: Tensor, compare: str) -> float:
+    method = "spearman" if compare == "soft-spearman" else compare
+    return float(similarities(distances[None], subjects, Options(method)).nanmean())
+
+
+def _layer(features: Mapping[str, Tensor], layer: str) -> Tensor:
+    if layer not in features:
+        raise ValueError(f"the head is on layer {layer!r}, of which there are no features; there are {list(features)}")
+    return features[layer]
+
+
+def _check_numbers(name: str, values: Sequence[object], *, may_be_0: bool) -> None:
+    for value in values:
+        if not isinstance(value, int | float) or isinstance(value, bool):
+            raise TypeError(f"{name} holds {value!r}; expected a number")
+        if not (0 < value < np.inf or (may_be_0 and value == 0)):
+            raise ValueError(f"{name} holds {value!r}; expected a finite number {'from' if may_be_0 else 'above'} 0")
+
+
+def _checked_features(features: Mapping[str, Tensor], ids: Sequence[str]) -> dict[str, Tensor]:
+    """Layer → features in float64 on the CPU, without gradient."""
+    if not isinstance(features, Mapping):
+        raise TypeError(f"features is a {type(features).__name__}, expected a dict of layer → features of all stimuli")
+    if not features:
+        raise ValueError("features holds no layer; capture(model, layers, images, flatten=False) makes them")
+    checked = {}
+    for layer, values in features.items():
+        check_tensor(values, f"features[{layer!r}]")
+        if values.ndim < 2 or len(values) != len(ids) or not values.numel():
+            raise ValueError(
+                f"features[{layer!r}] has shape {tuple(values.shape)}, expected ({len(ids)}, channels, …): a row for "
+                "each of the ids"
+            )
+        checked[layer] = values.detach().cpu().double()
+        finite = checked[layer].flatten(1).isfinite().all(dim=1).tolist()
+        if not all(finite):
+            odd = [stimulus for stimulus, well in zip(ids, finite, strict=True) if not well]
+            raise ValueError(f"features[{layer!r}] are not finite for stimuli {name_some(odd)}")
+    return checked
+
+
+def _check_inner(inner: Sequence[Split], training: Sequence[str]) -> None:
+    if not inner:
+        raise ValueError("inner holds no split to choose by; inner_splits(split, labels) makes them")
+    check_ids([split.name for split in inner], "the names of the inner splits")
+    for split in inner:
+        outside = sorted({*split.training, *split.held_out} - set(training))
+        if outside:
+            raise ValueError(
+                f"inner split {split.name!r} has {len(outside)} stimuli that the target has not: {name_some(outside)}; "
+                "split the training stimuli alone: inner_splits(split, labels)"
+            )

@@ -1,0 +1,224 @@
+"""Feature-reweighted RSA: the non-negative weights of features that best predict an RDM, in convex closed form."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from scipy.linalg import LinAlgError, cho_factor, cho_solve
+from torch import Tensor
+
+from brainrdl.condensed import check_tensor
+
+_ROUNDING = 1e-12
+
+
+def fit_frrsa(features: Tensor, target: Tensor, ridge: float, *, standardize: bool = True) -> Tensor:
+    """Weigh features so that their squared differences predict an RDM.
+
+    The prediction is ``D_ij = b + Σ_k w_k (f_ik − f_jk)²`` with ``w ≥ 0`` and a free intercept b. Over the P measured
+    pairs the weights minimise ``1/P Σ (T_ij − D_ij)² + ridge · Σ_k (s_k w_k)²``, which has one minimum.
+
+    Parameters
+    ----------
+    features : Tensor (n, K) or (n, K, ...)
+        One pattern per stimulus, as it is: features are not scaled here. With further dimensions, such as the positions
+        of a feature map, all units of a feature share its weight, and the square is summed over them; to give each
+        unit a weight of its own, flatten first.
+    target : Tensor (n(n-1)/2,)
+        The condensed RDM to predict. NaN is an unmeasured pair: it is left out.
+    ridge : float
+        Strength of the penalty, above 0. It has no unit: s_k carries those of the features.
+    standardize : bool
+        Whether s_k is the standard deviation over pairs of the feature's own ``(f_ik − f_jk)²``, so that a feature is
+        penalised by what it adds to D whatever its scale (as the authors' software does it); otherwise all s_k are the
+        root mean square of these standard deviations, and features of large variance are favoured, as they are in an
+        unweighted RDM.
+
+    Returns
+    -------
+    Tensor (K,)
+        Weights, float64, on the CPU, in units of the target per squared unit of the features. 0 for features that do
+        not differ between the stimuli. The prediction without its intercept is
+        ``rdm(features * weights.sqrt(), "sqeuclidean")``.
+
+    Raises
+    ------
+    TypeError
+        If features or target are no tensors.
+    ValueError
+        If the target has another length, holds infinite values or fewer than two measured pairs; features are not
+        finite, or none differs between the stimuli; the ridge is not above 0, or too small for float64.
+
+    Notes
+    -----
+    What is solved is K × K and made from products of n × K matrices: 4,000 features of 74 stimuli take seconds, and
+    128 MB for each of a few such matrices. Where features have further dimensions, or most pairs are unmeasured, all
+    P × K squared differences are held.
+
+    References
+    ----------
+    Kaniuth & Hebart (2022). Feature-reweighted representational similarity analysis. NeuroImage 257, 119294.
+    Kim & Park (2011). Fast nonnegative matrix factorization: an active-set-like method and comparisons. SIAM Journal
+    on Scientific Computing 33, 3261-3281 (block principal pivoting).
+
+    Examples
+    --------
+    >>> import torch, brainrdl as rdl
+    >>> from brainrdl.frrsa import fit_frrsa
+    >>> features = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
+    >>> target = 5 + rdl.rdm(features * torch.tensor([2.0, 0.0, 1.0]), "sqeuclidean")
+    >>> fit_frrsa(features, target, 1e-9).round(decimals=4)
+    tensor([4., 0., 1.], dtype=torch.float64)
+    """
+    return fit_frrsa_path(features, target, [ridge], standardize=standardize)[0]
+
+
+def fit_frrsa_path(features: Tensor, target: Tensor, ridges: Sequence[float], *, standardize: bool = True) -> Tensor:
+    """`fit_frrsa` for several strengths of the penalty, which share most of the work.
+
+    Parameters
+    ----------
+    features, target, standardize
+        As for `fit_frrsa`.
+    ridges : sequence of float
+        Strengths, in any order.
+
+    Returns
+    -------
+    Tensor (ridges, K)
+        Weights, in the order of `ridges`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `fit_frrsa`.
+
+    Examples
+    --------
+    >>> import torch, brainrdl as rdl
+    >>> from brainrdl.frrsa import fit_frrsa_path
+    >>> features = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
+    >>> fit_frrsa_path(features, rdl.rdm(features, "sqeuclidean"), [0.1, 1e-9]).round(decimals=2)
+    tensor([[0.9000, 0.9100, 0.9200],
+            [1.0000, 1.0000, 1.0000]], dtype=torch.float64)
+    """
+    for ridge in ridges:
+        if not 0 < ridge < np.inf:
+            raise ValueError(f"ridge is {ridge!r}; expected a number above 0, such as 0.1, which makes the fit unique")
+    patterns, distances = _checked(features, target)
+    covariance, moment = _moments(patterns, distances)
+    variances = np.diag(covariance)
+    varies = variances > _ROUNDING * variances.max()
+    if not variances.max() > 0:
+        raise ValueError(
+            f"none of the {len(variances)} features differs between the {len(patterns)} stimuli; there is nothing to "
+            "weigh"
+        )
+    scale = np.sqrt(variances[varies]) if standardize else np.full(varies.sum(), np.sqrt(variances[varies].mean()))
+    scaled = covariance[np.ix_(varies, varies)] / scale[:, None] / scale
+    moment = moment[varies] / scale
+    weights = np.zeros((len(ridges), len(variances)))
+    passive = moment > 0  # the solution where the penalty outweighs everything
+    for position in np.argsort(ridges)[::-1]:
+        regularised = scaled + ridges[position] * np.eye(len(scale))
+        solution = _nonnegative(regularised, moment, passive)
+        weights[position, varies] = solution / scale
+        passive = solution > 0
+    return torch.from_numpy(weights)
+
+
+def _checked(features: Tensor, target: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    check_tensor(features, "features")
+    check_tensor(target, "target")
+    shape, n = tuple(features.shape), features.shape[0] if features.ndim else 0
+    if features.ndim < 2 or not features.numel():
+        raise ValueError(f"features have shape {shape}, expected (stimuli, features), or more dimensions behind")
+    if target.shape != (n * (n - 1) // 2,):
+        raise ValueError(
+            f"target has shape {tuple(target.shape)}, but the condensed RDM of {n} stimuli has {n * (n - 1) // 2} "
+            "distances; a square RDM is condensed by to_condensed"
+        )
+    patterns, distances = (given.detach().cpu().double().numpy() for given in (features, target))
+    odd = np.flatnonzero(~np.isfinite(patterns).reshape(n, -1).all(axis=1)).tolist()
+    if odd:
+        raise ValueError(f"features are not finite in row {odd[0]} ({len(odd)} of {n} rows); leave such stimuli out")
+    if np.isinf(distances).any():
+        raise ValueError("target holds infinite distances; mark a pair that was not measured by NaN")
+    measured = int((~np.isnan(distances)).sum())
+    if measured < 2:
+        raise ValueError(f"target has {measured} measured pairs; at least 2 are needed to fit weights")
+    return patterns.reshape(n, features.shape[1], -1), distances
+
+
+def _moments(patterns: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Over the measured pairs, the covariances (K, K) of the features' squared differences, and (K,) with the target.
+
+    With a = x² and Σ_i x_i = 0, the sum over i < j of (x_i − x_j)² (y_i − y_j)² is n Σ ab + Σa Σb + 2 (Σ xy)².
+    """
+    n, _, n_units = patterns.shape
+    measured = ~np.isnan(target)
+    count = measured.sum()
+    i, j = np.triu_indices(n, 1)
+    deviations = np.where(measured, target - target[measured].mean(), 0.0)
+    if n_units > 1 or 2 * count < len(target):
+        differences = _squared_differences(patterns, i[measured], j[measured])
+        differences -= differences.mean(axis=0)
+        return differences.T @ differences / count, deviations[measured] @ differences / count
+    x = patterns[:, :, 0] - patterns[:, :, 0].mean(axis=0)
+    squares = x**2
+    sums = squares.sum(axis=0)
+    products = n * squares.T @ squares + np.outer(sums, sums) + 2 * (x.T @ x) ** 2
+    totals = n * sums
+    if count < len(target):
+        lost = _squared_differences(patterns, i[~measured], j[~measured])
+        products -= lost.T @ lost
+        totals = totals - lost.sum(axis=0)
+    square = np.zeros((n, n))
+    square[i, j] = square[j, i] = deviations
+    moment = square.sum(axis=1) @ squares - (x * (square @ x)).sum(axis=0)
+    return products / count - np.outer(totals / count, totals / count), moment / count
+
+
+def _squared_differences(patterns: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
+    """(pairs, K): squared differences, summed over the units of a feature."""
+    out = np.empty((len(i), patterns.shape[1]))
+    at_once = max(1, 2**22 // patterns[0].size)  # a block's differences stay small beside the result
+    for start in range(0, len(i), at_once):
+        block = slice(start, start + at_once)
+        out[block] = np.square(patterns[i[block]] - patterns[j[block]]).sum(axis=2)
+    return out
+
+
+def _nonnegative(matrix: np.ndarray, moment: np.ndarray, passive: np.ndarray) -> np.ndarray:
+    """The x ≥ 0 that minimises ½ xᵀMx − mᵀx, M positive definite, by block principal pivoting.
+
+    Guesses which x are above 0 (`passive`), solves for these, and exchanges all that the optimality conditions
+    contradict: x ≥ 0 where passive, gradient ≥ 0 elsewhere. Where that does not reduce their number three times
+    running, only the last of them is exchanged, which cannot go on for ever.
+    """
+    size, largest = np.abs(moment).max(initial=0.0), np.diag(matrix).max()
+    fewest, tries = len(moment) + 1, 3
+    for _ in range(100 + 10 * len(moment)):
+        x = np.zeros(len(moment))
+        gradient = -moment
+        if passive.any():
+            try:
+                factor = cho_factor(matrix[np.ix_(passive, passive)])
+            except LinAlgError:
+                break
+            x[passive] = cho_solve(factor, moment[passive])
+            gradient = matrix[:, passive] @ x[passive] - moment
+        # what rounding leaves of 0 is not wrong
+        length = np.abs(x).sum()
+        wrong = np.where(passive, x < -_ROUNDING * length, gradient < -_ROUNDING * (size + largest * length))
+        n_wrong = wrong.sum()
+        if n_wrong == 0:
+            return np.maximum(x, 0.0)
+        if n_wrong < fewest:
+            fewest, tries = n_wrong, 3
+        elif tries > 0:
+            tries -= 1
+        else:
+            wrong = np.arange(len(moment)) == np.flatnonzero(wrong)[-1]
+        passive = passive ^ wrong
+    raise ValueError("the ridge is too small to make the weights unique in float64; take a larger one, such as 1e-6")
