@@ -352,7 +352,8 @@ class TestFaults:
         assert self.fault(fit) == (
             "contrasts.csv has primary True for rdl − task_only (stratified, kriegeskorte2008, kriegeskorte2008, corr)"
             ", but manifest.json names as primary: a rdl, b task_only, scheme stratified, fitted_study "
-            "kriegeskorte2008, scored_study cichy2014, method corr; the contrast is fixed before scoring, so write both again"
+            "kriegeskorte2008, scored_study cichy2014, method corr; the contrast is fixed before scoring, so write "
+            "both again"
         )
 
     def test_an_unknown_score(self, fit):

@@ -9,7 +9,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 from scipy.stats import rankdata
 
-from brainrdl.fitting.report.names import METHODS, SCORES, arm_name, group_of, in_order
+from brainrdl.fitting.report.names import METHODS, SCORES, arm_name, group_of, in_order, sort_arms
 from brainrdl.fitting.report.study_files import FitFiles, at
 from brainrdl.labelled import condense, label_rdms, select_stimuli
 from brainrdl.plots import learning_curves, plot_mds, plot_rdms, score_dots, trade_off
@@ -36,13 +36,10 @@ def score_figure(study: FitFiles) -> Figure:
     for setting in dict.fromkeys((primary, inside)):
         same = setting.scored_study == setting.fitted_study
         where = f"scored in the fitted study, {setting.scored_study}" if same else f"scored in {setting.scored_study}"
-        parts.append(_sorted(at(study.summary, setting)).assign(where=where))
-    table = pd.concat(parts)
-    table = table[table["score"].isin(SCORES)]
+        parts.append(at(study.summary, setting).assign(where=where))
+    table = pd.concat(parts, ignore_index=True)
     return score_dots(
-        table.assign(order=table["arm"].map({arm: k for k, arm in enumerate(in_order(table["arm"]))})).sort_values(
-            "order", kind="stable"
-        ),
+        sort_arms(table[table["score"].isin(SCORES)]),
         scores=SCORES,
         arms={arm: arm_name(arm) for arm in table["arm"]},
         groups={arm: group_of(arm) for arm in table["arm"]},
@@ -232,8 +229,3 @@ def _titled(rdms: xr.DataArray) -> xr.DataArray:
     first = {name: k for k, name in reversed(list(enumerate(categories)))}
     ids = [str(stimulus) for stimulus in found["stimulus"].values]
     return select_stimuli(found, [ids[k] for k in sorted(range(len(ids)), key=lambda k: first[categories[k]])])
-
-
-def _sorted(table: pd.DataFrame) -> pd.DataFrame:
-    order = in_order(table["arm"])
-    return table.assign(place=[order.index(arm) for arm in table["arm"]]).sort_values("place", kind="stable")

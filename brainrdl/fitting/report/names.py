@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
+import pandas as pd
+
 
 class Setting(NamedTuple):
     """What results have in common that may be held against each other."""
@@ -95,7 +97,7 @@ def arm_name(arm: str) -> str:
     Parameters
     ----------
     arm : str
-        As in ``scores.csv``; an unknown one keeps its name, without underscores.
+        As in ``scores.csv``; an unknown one keeps its name.
 
     Returns
     -------
@@ -105,9 +107,9 @@ def arm_name(arm: str) -> str:
     --------
     >>> from brainrdl.fitting.report.names import arm_name
     >>> arm_name("task_only"), arm_name("my_arm")
-    ('task only', 'my arm')
+    ('task only', 'my_arm')
     """
-    return _ARMS[arm].name if arm in _ARMS else arm.replace("_", " ")
+    return _ARMS[arm].name if arm in _ARMS else arm
 
 
 def about_arm(arm: str) -> str:
@@ -194,3 +196,27 @@ def spell_setting(setting: Setting, *, with_scheme: bool = True) -> str:
     parts.append("scored in the same study" if same else f"scored in {setting.scored_study}")
     parts += [SCHEMES.get(setting.scheme, setting.scheme.replace("_", " "))] if with_scheme else []
     return ", ".join([*parts, METHODS.get(setting.method, setting.method)])
+
+
+def sort_arms(table: pd.DataFrame) -> pd.DataFrame:
+    """Bring rows into the order in which a page lists their arms.
+
+    Parameters
+    ----------
+    table : DataFrame
+        With column ``arm``.
+
+    Returns
+    -------
+    DataFrame
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from brainrdl.fitting.report.names import sort_arms
+    >>> sort_arms(pd.DataFrame({"arm": ["mine", "rdl", "pixels"]}))["arm"].tolist()
+    ['pixels', 'rdl', 'mine']
+    """
+    order = in_order(table["arm"])
+    places = pd.Series([order.index(arm) for arm in table["arm"]], table.index, dtype=int)
+    return table.loc[places.sort_values(kind="stable").index]

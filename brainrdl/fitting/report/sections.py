@@ -15,7 +15,7 @@ from brainrdl.fitting.report.figures import (
     trade_off_figure,
 )
 from brainrdl.fitting.report.findings import interval_unit, spell_drawn
-from brainrdl.fitting.report.names import Setting, arm_name, spell_setting
+from brainrdl.fitting.report.names import Setting, arm_name, sort_arms, spell_setting
 from brainrdl.fitting.report.study_files import FitFiles, at
 from brainrdl.fitting.report.tables import (
     arm_table,
@@ -159,7 +159,7 @@ def _scores(study: FitFiles) -> Iterator[Table | Picture]:
         "made of what is removed.",
     )
     yield score_table(
-        here,
+        sort_arms(here),
         f"All scores, {spell_setting(study.primary)}",
         f"{interval_unit(here)} A dash: the arm is made of what is removed. Task errors are means over seeds and "
         "splits.",
@@ -203,4 +203,4 @@ def _setting_tables(study: FitFiles, setting: Setting) -> Iterator[Table]:
     if len(contrasts):
         yield contrast_table(contrasts, told, interval_unit(here))
     subjects = count(int(here["n_subjects"].max()), "subject")
-    yield score_table(here, f"{told}: scores of all arms ({subjects})", interval_unit(here), folded=True)
+    yield score_table(sort_arms(here), f"{told}: scores of all arms ({subjects})", interval_unit(here), folded=True)

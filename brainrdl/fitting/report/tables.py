@@ -31,7 +31,7 @@ def score_table(summary: pd.DataFrame, caption: str, note: str = "", *, folded: 
     Parameters
     ----------
     summary : DataFrame
-        Rows of ``summary.csv``.
+        Rows of ``summary.csv``, in the order in which arms are listed.
     caption, note : str
         Above and below the table.
     folded : bool
@@ -55,7 +55,7 @@ def score_table(summary: pd.DataFrame, caption: str, note: str = "", *, folded: 
     ceilings = {score: _ceilings(summary[summary["score"] == score]) for score in scores}
     shared = all(len(found) == 1 for found in ceilings.values())
     rows: list[tuple[tuple[str, ...], ...]] = []
-    for arm in in_order(summary["arm"]):
+    for arm in dict.fromkeys(map(str, summary["arm"])):
         lines = summary[summary["arm"] == arm]
         of = {line["score"]: line for line in _records(lines)}
         cells = [_score_cell(of[score], shared) if score in of else ("",) for score in scores]
