@@ -58,7 +58,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(tmp_path: Path) -> None:
         names = archive.namelist()
         metadata = archive.read(next(name for name in names if name.endswith("METADATA"))).decode()
     assert {name.split("/")[0] for name in names} == {"brainrdl", next(iter(names[-1:])).split("/")[0]}
-    assert "brainrdl/experiments/report/page.html.jinja" in names
+    shared = [f"brainrdl/experiments/report/{name}" for name in ("page.html.jinja", "parts.html.jinja", "style.css")]
+    assert {*shared, "brainrdl/fitting/report/fit.html.jinja"} <= set(names)
     assert "brainrdl/fmri/report.html.jinja" in names
     assert not [name for name in names if name.startswith("brainrdl/") and name.endswith((".pyc", ".pt"))]
     assert "Requires-Dist: torch>=2.10" in metadata

@@ -84,7 +84,7 @@ def plot_mds(
     pictures = None if images is None else thumbnails_of(images, ids)
     stretches = stretches_of(groups, len(ids), rdms)
     styles = styles_of([stretch.name for stretch in stretches])
-    columns = min(3, len(names))
+    columns = 2 if len(names) == 4 else min(3, len(names))
     rows = -(-len(names) // columns)
     figure = Figure(figsize=(2.6 * columns + 0.2, 2.8 * rows), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).ravel()

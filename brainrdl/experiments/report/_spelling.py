@@ -1,6 +1,7 @@
 """Numbers in words and cells of a report, in the same form everywhere."""
 
 import math
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pandas as pd
@@ -11,20 +12,20 @@ def number(value: float, digits: int = 2) -> str:
     return "" if math.isnan(value) else f"{value:.{digits}f}".replace("-", "−")
 
 
-def signed_number(value: float) -> str:
+def signed_number(value: float, digits: int = 2) -> str:
     """With its sign: +3.14, −3.14, but 0.00."""
     if math.isnan(value):
         return ""
-    text = f"{value:+.2f}".replace("-", "−")
-    return "0.00" if text in ("+0.00", "−0.00") else text
+    text = f"{value:+.{digits}f}".replace("-", "−")
+    return text if text.strip("+−0.") else text[1:]
 
 
-def interval(low: float, high: float, *, signed: bool = False) -> str:
+def interval(low: float, high: float, *, signed: bool = False, digits: int = 2) -> str:
     """In brackets: [1.00, 2.00]; nothing if unknown or without width, as that of seeds which are all equal."""
     if math.isnan(low) or has_no_width(low, high):
         return ""
     spell = signed_number if signed else number
-    return f"[{spell(low)},\u00a0{spell(high)}]"
+    return f"[{spell(low, digits)},\u00a0{spell(high, digits)}]"
 
 
 def has_no_width(low: float, high: float) -> bool:
@@ -96,3 +97,14 @@ def as_text(value: Any) -> str:
 def date(created: str) -> str:
     """The day of an ISO time stamp."""
     return created.split("T")[0]
+
+
+def flat(value: Any, field: str = "") -> Iterator[tuple[str, str]]:
+    """Spell nested objects as (dotted field, value)."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from flat(inner, f"{field}.{key}" if field else str(key))
+    elif isinstance(value, list):
+        yield field, ", ".join(str(inner) for inner in value)
+    else:
+        yield field, str(value)

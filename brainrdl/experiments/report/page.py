@@ -1,21 +1,16 @@
 """One page about a study, made of the files that the study leaves behind and of nothing else."""
 
-import base64
 from pathlib import Path
-
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from brainrdl.checkpoint import atomic_path
 from brainrdl.experiments.report import paper
 from brainrdl.experiments.report._spelling import date, unbroken
 from brainrdl.experiments.report.faults import faults
-from brainrdl.experiments.report.figures import render
 from brainrdl.experiments.report.findings import findings, summary
 from brainrdl.experiments.report.methods import distinct_networks
-from brainrdl.experiments.report.sections import Picture, sections
+from brainrdl.experiments.report.rendering import environment
+from brainrdl.experiments.report.sections import sections
 from brainrdl.experiments.report.study_files import read_study
-
-_CSS_PIXELS = 115  # per inch of a figure: a fifth larger than printed
 
 
 def write_report(folder: Path) -> Path:
@@ -52,39 +47,29 @@ def write_report(folder: Path) -> Path:
     networks = distinct_networks(study.results, one_teacher=study.one_teacher)
     if networks.empty:
         raise ValueError(f"{folder / 'results.csv'} has no run with a test error; there is nothing to report")
-    environment = Environment(
-        loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
-    )
-    environment.globals["width"] = lambda picture: round(_CSS_PIXELS * picture.figure.get_figwidth())
-    environment.globals["uri"] = lambda picture: _save(picture, folder / "figures")
-    page = environment.get_template("page.html.jinja").render(
-        title=str(study.manifest.get("title") or study.name),
-        created=date(str(study.manifest.get("created", ""))),
-        summary=unbroken(summary(study, networks)),
-        findings=[unbroken(finding) for finding in findings(study, networks)],
-        faults=[unbroken(fault) for fault in faults(study, networks)],
-        sections=sections(study, networks),
-        notes=[str(note) for note in study.manifest.get("notes", ())],
-        study=study.name,
-        in_paper=study.name in paper.PAPER,
-        baseline="its baseline" if set(study.baselines.values()) - {"plain"} else "plain",
-        validated=study.histories is not None and bool(study.histories["validation_error"].notna().any()),
-        one_teacher=study.one_teacher,
-        n_seeds=networks["seed"].nunique(),
-        chosen=study.chosen,
-        n_stimuli=0 if study.rdms is None else study.rdms.sizes["stimulus"],
-        samples={} if study.mds is None else study.mds.attrs,
+    page = (
+        environment(Path(__file__).parent, folder / "figures")
+        .get_template("page.html.jinja")
+        .render(
+            title=str(study.manifest.get("title") or study.name),
+            created=date(str(study.manifest.get("created", ""))),
+            summary=unbroken(summary(study, networks)),
+            findings=[unbroken(finding) for finding in findings(study, networks)],
+            faults=[unbroken(fault) for fault in faults(study, networks)],
+            sections=sections(study, networks),
+            notes=[str(note) for note in study.manifest.get("notes", ())],
+            study=study.name,
+            in_paper=study.name in paper.PAPER,
+            baseline="its baseline" if set(study.baselines.values()) - {"plain"} else "plain",
+            validated=study.histories is not None and bool(study.histories["validation_error"].notna().any()),
+            one_teacher=study.one_teacher,
+            n_seeds=networks["seed"].nunique(),
+            chosen=study.chosen,
+            n_stimuli=0 if study.rdms is None else study.rdms.sizes["stimulus"],
+            samples={} if study.mds is None else study.mds.attrs,
+        )
     )
     report = folder / "report.html"
     with atomic_path(report) as temporary:
         temporary.write_text(page, encoding="utf-8")
     return report
-
-
-def _save(picture: Picture, folder: Path) -> str:
-    """Leave a picture in a folder, and spell it as a data URI."""
-    content = render(picture.figure, picture.format)
-    with atomic_path(folder / f"{picture.name}.{picture.format}") as temporary:
-        temporary.write_bytes(content)
-    media = {"svg": "image/svg+xml", "png": "image/png"}[picture.format]
-    return f"data:{media};base64,{base64.b64encode(content).decode('ascii')}"

@@ -12,6 +12,7 @@ from brainrdl.experiments.report._spelling import (
     capital,
     count,
     duration,
+    flat,
     number,
     p_value,
     share,
@@ -334,9 +335,9 @@ def manifest(study: StudyFiles) -> Iterator[Table]:
             tuple(((str(k + 1),), *((_told(call.get(c), c),) for c in columns)) for k, call in enumerate(study.calls)),
         )
     apart = ("notes", "classes", "title", "calls")
-    flat = [(field, value) for field, value in _flat(study.manifest) if field.split(".")[0] not in apart]
+    told = [(field, value) for field, value in flat(study.manifest) if field.split(".")[0] not in apart]
     classes = ", ".join(str(name) for name in study.manifest.get("classes", ()))
-    rows = [*flat, *([("classes", classes)] if classes else [])]
+    rows = [*told, *([("classes", classes)] if classes else [])]
     yield Table("Manifest", ("field", "value"), tuple(((k,), (v,)) for k, v in rows), folded=True)
     columns = ["row", "train_size", "labels", "teacher_size", "teacher_seed", "alpha0", "epochs", "updates"]
     columns += ["validation_error", "test_error", "device", "precision"]
@@ -378,7 +379,7 @@ def _told(value: Any, column: str) -> str:
         return ""
     if isinstance(value, float | int) and _is_time(column):
         return duration(float(value))
-    return as_text(value) if not isinstance(value, list | dict) else ", ".join(text for _, text in _flat(value))
+    return as_text(value) if not isinstance(value, list | dict) else ", ".join(text for _, text in flat(value))
 
 
 def _is_time(column: str) -> bool:
@@ -396,14 +397,3 @@ def _geometry_cell(line: Mapping[str, Any] | None, method: str) -> tuple[str, ..
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [{str(key): value for key, value in line.items()} for line in table.to_dict("records")]
-
-
-def _flat(value: Any, field: str = "") -> Iterator[tuple[str, str]]:
-    """Spell nested objects as (dotted field, value)."""
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            yield from _flat(inner, f"{field}.{key}" if field else str(key))
-    elif isinstance(value, list):
-        yield field, ", ".join(str(inner) for inner in value)
-    else:
-        yield field, str(value)
