@@ -1,6 +1,6 @@
 """What other RDMs, or categories, already explain: category RDMs, block means, partitioned variance."""
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -100,7 +100,7 @@ def remove_block_means(rdms: xr.DataArray, labels: Labels) -> xr.DataArray:
     lacking = [stimulus for stimulus in ids if stimulus not in of]
     if lacking:
         raise ValueError(f"labels has no category for {len(lacking)} of {len(ids)} stimuli: {name_some(lacking)}")
-    blocks = _blocks(_codes([of[stimulus] for stimulus in ids]))
+    blocks = pair_blocks([of[stimulus] for stimulus in ids])
     values = condensed(rdms.values)
     left = np.empty_like(values)
     for rdm, out in zip(values, left, strict=True):
@@ -230,13 +230,14 @@ def read_labels(labels: Labels, field: str = "labels") -> dict[str, Hashable]:
     return of
 
 
-def _codes(labels: list[Hashable]) -> np.ndarray:
+def _codes(labels: Sequence[Hashable]) -> np.ndarray:
     numbers: dict[Hashable, int] = {}
     return np.array([numbers.setdefault(label, len(numbers)) for label in labels])
 
 
-def _blocks(codes: np.ndarray) -> np.ndarray:
-    """A number for each pair's unordered two categories."""
+def pair_blocks(categories: Sequence[Hashable]) -> np.ndarray:
+    """A number for each pair's unordered two categories, (n(n-1)/2,), of the categories of n stimuli."""
+    codes = _codes(categories)
     i, j = np.triu_indices(len(codes), 1)
     low, high = np.minimum(codes[i], codes[j]), np.maximum(codes[i], codes[j])
     blocks: np.ndarray = low * (int(codes.max()) + 1) + high

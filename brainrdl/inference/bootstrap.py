@@ -31,6 +31,8 @@ class Resamples(NamedTuple):
         Of data with stimuli, subjects, or both drawn with replacement; None where that factor is not resampled. NaN
         in a draw that leaves fewer than three stimuli, or (for the ceilings) fewer than two subjects.
     n_stimuli, n_subjects : int
+    n_folds : int
+        Into how many parts the stimuli fall that are drawn from separately; each costs a degree of freedom.
     """
 
     estimate: np.ndarray
@@ -40,13 +42,15 @@ class Resamples(NamedTuple):
     both: np.ndarray | None
     n_stimuli: int
     n_subjects: int
+    n_folds: int = 1
 
     @property
     def degrees_of_freedom(self) -> int:
         """Of Student's t: those of the factor resampled, or of the smaller of the two."""
+        of_stimuli, of_subjects = self.n_stimuli - self.n_folds, self.n_subjects - 1
         if self.both is not None:
-            return min(self.n_stimuli, self.n_subjects) - 1
-        return (self.n_stimuli if self.stimuli is not None else self.n_subjects) - 1
+            return min(of_stimuli, of_subjects)
+        return of_stimuli if self.stimuli is not None else of_subjects
 
     def draws(self) -> np.ndarray:
         """The draws that all resampled factors vary in."""
@@ -77,20 +81,20 @@ class Resamples(NamedTuple):
 
                 n_r/(n_r−1) v_r + n_p/(n_p−1) v_p − n_r n_p/((n_r−1)(n_p−1)) (v_rp − v_r − v_p)
 
-            but no less than either of the first two summands, and no more than v_rp: resampling both factors counts the
-            noise of single measurements three times.
+            (n_p − 1 being n_p less the folds where stimuli are drawn within folds), but no less than either of the
+            first two summands, and no more than v_rp: resampling both factors counts the noise of single measurements
+            three times.
         """
         of_subjects = of_stimuli = 0.0
-        more = {n: n / (n - 1) for n in (self.n_stimuli, self.n_subjects) if n > 1}
+        n_r = self.n_subjects / max(self.n_subjects - 1, 1)
+        n_p = self.n_stimuli / max(self.n_stimuli - self.n_folds, 1)
         if self.subjects is not None:
             of_subjects = _variance(self.subjects, contrast)
         if self.stimuli is not None:
             of_stimuli = _variance(self.stimuli, contrast)
         if self.both is None:
-            n = self.n_stimuli if self.stimuli is not None else self.n_subjects
-            return float(np.sqrt(more[n] * (of_subjects + of_stimuli)))
+            return float(np.sqrt(n_r * of_subjects + n_p * of_stimuli))
         of_both = _variance(self.both, contrast)
-        n_r, n_p = more[self.n_subjects], more[self.n_stimuli]
         variance = n_r * of_subjects + n_p * of_stimuli - n_r * n_p * (of_both - of_subjects - of_stimuli)
         return float(np.sqrt(min(max(variance, n_r * of_subjects, n_p * of_stimuli), of_both)))
 
@@ -198,19 +202,28 @@ class _GramSample(NamedTuple):
     alike: np.ndarray
 
     def row(self, counts: np.ndarray) -> np.ndarray:
-        total = counts.sum()
-        # K with each subject as often as drawn. The mean of unit vectors z with counts m has the products Σ_t m_t K_st
-        # with z_s and the squared length Σ_tu m_t m_u K_tu; without s, its own terms are taken off.
-        pulled = self.alike @ counts
-        square = counts @ pulled
-        here = counts > 0
-        own = counts * np.diagonal(self.alike)
-        without = square - 2 * counts * pulled + counts * own
-        with np.errstate(invalid="ignore", divide="ignore"):
-            lower = np.where(here, counts * (pulled - own) / np.sqrt(without), 0.0)
-            upper = np.where(here, counts * pulled / np.sqrt(square), 0.0)
-        ceiling = [lower.sum() / total, upper.sum() / total] if here.sum() > 1 else [np.nan, np.nan]
-        return np.append(self.scores @ counts / total, ceiling)
+        ceilings = ceilings_of_products(self.alike, counts)
+        return np.append(self.scores @ counts / counts.sum(), ceilings)
+
+
+def ceilings_of_products(alike: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """The lower and upper noise ceiling (..., 2) from subjects' similarities with each other.
+
+    `alike` (..., subjects, subjects) holds cosines K of vectors z, as which each subject is counted `counts`
+    (..., subjects) times. All copies of a subject are left out together; NaN where fewer than two are left.
+    """
+    # the mean of unit vectors z with counts m has the products Σ_t m_t K_st with z_s and the squared length
+    # Σ_tu m_t m_u K_tu; without s, its own terms are taken off
+    pulled = (alike @ counts[..., None])[..., 0]
+    square = (counts * pulled).sum(axis=-1, keepdims=True)
+    here = counts > 0
+    own = counts * np.diagonal(alike, axis1=-2, axis2=-1)
+    without = square - 2 * counts * pulled + counts * own
+    with np.errstate(invalid="ignore", divide="ignore"):
+        lower = np.where(here, counts * (pulled - own) / np.sqrt(without), 0.0)
+        upper = np.where(here, counts * pulled / np.sqrt(square), 0.0)
+    ceilings = np.stack((lower.sum(axis=-1), upper.sum(axis=-1)), axis=-1) / counts.sum(axis=-1)[..., None]
+    return np.where(here.sum(axis=-1)[..., None] > 1, ceilings, np.nan)
 
 
 class _Moments:

@@ -13,7 +13,7 @@ from scipy import stats
 from brainrdl.compare import join_rdms
 from brainrdl.comparisons import check_method
 from brainrdl.ids import did_you_mean, name_some
-from brainrdl.inference.bootstrap import Resamples, resample_scores
+from brainrdl.inference.bootstrap import Factor, Resamples, resample_scores
 from brainrdl.inference.ceiling import NoiseCeiling, subject_rdms
 from brainrdl.inference.multiplicity import holm
 
@@ -75,17 +75,12 @@ class ModelScores:
             For an unknown model, or a contrast of a model with itself.
         """
         names = self.table.index.tolist()
-        chosen = list(combinations(names, 2)) if pairs is None else [(str(a), str(b)) for a, b in pairs]
+        chosen = list(combinations(names, 2)) if pairs is None else checked_contrasts(pairs, names)
         rows = []
         for a, b in chosen:
-            for name in (a, b):
-                if name not in names:
-                    raise ValueError(f"no model {name!r} among {', '.join(names)}{did_you_mean(name, names)}")
-            if a == b:
-                raise ValueError(f"a contrast of {a!r} with itself; name two models")
             weights = np.zeros(len(names) + 2)
             weights[names.index(a)], weights[names.index(b)] = 1, -1
-            rows.append({"a": a, "b": b, **_tested(self.resamples, weights, self.level)})
+            rows.append({"a": a, "b": b, **tested(self.resamples, weights, self.level)})
         table = pd.DataFrame(rows, columns=["a", "b", "estimate", "se", "low", "high", "p"])
         return table.rename(columns={"estimate": "difference"}).assign(p_holm=holm(table["p"].to_numpy(dtype=float)))
 
@@ -163,7 +158,7 @@ def score_models(
     joined = joined._replace(rdms={**joined.rdms, "subjects": subject_rdms(one)})
     names = [str(name) for name in joined.rdms["subjects"]["subject"].values]
     joined = joined.by_name()
-    factor, note = _factor(over, len(names))
+    factor, note = factor_of(over, len(names))
     resamples = resample_scores(
         joined.condensed("models"), joined.condensed("subjects"), method, factor, n_resamples=n_resamples, seed=seed
     )
@@ -182,16 +177,16 @@ def score_models(
         below[-2] = -1
         tail = (1 - level) / 2
         draws = resamples.draws()[:, k]
-        tested = _tested(resamples, score, level)
-        statistic = tested["estimate"] / tested["se"] if tested["se"] > 0 else np.nan
-        tested["p"] = float(stats.t.sf(statistic, resamples.degrees_of_freedom))
+        row = tested(resamples, score, level)
+        statistic = row["estimate"] / row["se"] if row["se"] > 0 else np.nan
+        row["p"] = float(stats.t.sf(statistic, resamples.degrees_of_freedom))
         percentiles = np.nanquantile(draws, [tail, 1 - tail]) if resamples.varies(k) else (np.nan, np.nan)
         rows.append(
             {
-                **tested,
+                **row,
                 "percentile_low": percentiles[0],
                 "percentile_high": percentiles[1],
-                "p_ceiling": _tested(resamples, below, level)["p"] if len(names) > 1 else np.nan,
+                "p_ceiling": tested(resamples, below, level)["p"] if len(names) > 1 else np.nan,
             }
         )
     columns = ["estimate", "se", "low", "high", "percentile_low", "percentile_high", "p", "p_ceiling"]
@@ -207,7 +202,20 @@ def score_models(
     )
 
 
-def _factor(over: str, n_subjects: int) -> tuple[Literal["stimuli", "subjects", "both"], str]:
+def checked_contrasts(pairs: Sequence[tuple[str, str]], names: Sequence[str]) -> list[tuple[str, str]]:
+    """Return declared contrasts, each of two different ones of the models' names; ValueError otherwise."""
+    chosen = [(str(a), str(b)) for a, b in pairs]
+    for a, b in chosen:
+        for name in (a, b):
+            if name not in names:
+                raise ValueError(f"no model {name!r} among {', '.join(names)}{did_you_mean(name, names)}")
+        if a == b:
+            raise ValueError(f"a contrast of {a!r} with itself; name two models")
+    return chosen
+
+
+def factor_of(over: str, n_subjects: int) -> tuple[Factor, str]:
+    """What to resample, and what a reader has to know about it; ValueError where `over` asks for what cannot be."""
     if over not in ("auto", "stimuli", "subjects", "both"):
         raise ValueError(f"unknown over {over!r}; known are: auto, stimuli, subjects, both")
     few = (
@@ -225,8 +233,8 @@ def _factor(over: str, n_subjects: int) -> tuple[Literal["stimuli", "subjects", 
     return "stimuli", ""
 
 
-def _tested(resamples: Resamples, weights: np.ndarray, level: float) -> dict[str, float]:
-    """A linear combination of scores, with its t interval and two-sided test of zero."""
+def tested(resamples: Resamples, weights: np.ndarray, level: float) -> dict[str, float]:
+    """Return a linear combination of scores, with its t interval and two-sided test of zero."""
     used = weights != 0
     estimate = float(resamples.estimate[used] @ weights[used])
     # two columns that never vary are told by no draw to differ or not

@@ -1,0 +1,229 @@
+"""Scores on the pairs of one split's held-out stimuli: raw, given controls, and within categories."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+
+from brainrdl._triangles import condensed
+from brainrdl.comparisons import centred_features
+from brainrdl.controls import Labels, pair_blocks, read_labels
+from brainrdl.heldout.predicted import Predicted, check_once
+from brainrdl.ids import name_some
+from brainrdl.inference import subject_rdms
+from brainrdl.inference.folds import (
+    METHODS,
+    FoldPairs,
+    block_regressors,
+    control_regressors,
+    intercept_regressors,
+    left_of,
+    score_fold,
+)
+from brainrdl.labelled import check_rdms, select_stimuli
+from brainrdl.splits import Split
+
+
+@final
+@dataclass(frozen=True)
+class HeldOut:
+    """What `held_out_scores` returns.
+
+    Attributes
+    ----------
+    split : Split
+        Its held-out stimuli were scored.
+    method : str
+        How RDMs were compared.
+    table : DataFrame
+        A row per arm, seed and score: ``arm``, ``seed``, ``score`` (``raw``, ``partial``, ``within_category``),
+        ``value`` (mean over subjects of the similarity to the subject's RDM), ``ceiling_lower``, ``ceiling_upper`` (of
+        this score, on the same pairs and subjects) and ``n_pairs``.
+    dropped : tuple of str
+        Controls that are constant on these pairs, and so left out here.
+    arms : tuple of (str, int)
+        Arm and seed of each model, in the order of the models in `pairs`.
+    subjects : tuple of str
+    pairs : dict of FoldPairs
+        By score: what is compared, for resampling.
+    """
+
+    split: Split
+    method: str
+    table: pd.DataFrame
+    dropped: tuple[str, ...]
+    arms: tuple[tuple[str, int], ...]
+    subjects: tuple[str, ...]
+    pairs: dict[str, FoldPairs]
+
+
+def held_out_scores(
+    predicted: Sequence[Predicted],
+    subjects: xr.DataArray,
+    split: Split,
+    *,
+    categories: Labels,
+    controls: xr.DataArray | None,
+    method: str = "corr",
+) -> HeldOut:
+    """Score predicted RDMs on the pairs of held-out stimuli, three times, each beside its own ceiling.
+
+    ``raw``: as `compare_rdms` has it. ``partial``: what the controls explain by least squares (with an intercept for
+    ``corr``) is taken out of models and subjects. ``within_category``: the mean of each block of categories, over these
+    pairs, is taken out of models and subjects. Each is the mean over subjects, and its ceiling is that of subjects
+    treated alike: the mean similarity of a subject's RDM to the mean of the others' (lower) and of all (upper), RDMs
+    being brought to one scale (z-scored for ``corr``, of one length for ``cosine``) before they are averaged.
+
+    Parameters
+    ----------
+    predicted : sequence of Predicted
+        The arms, each arm and seed once.
+    subjects : DataArray (rdm, stimulus, stimulus_)
+        Measured RDMs of the held-out stimuli, and maybe others, with a ``subject`` coordinate, of one region; a
+        subject's sessions are averaged first.
+    split : Split
+        Which stimuli are held out.
+    categories : mapping of str, or DataArray (stimulus,)
+        Stimulus id → category, of the held-out stimuli at least.
+    controls : DataArray (rdm, stimulus, stimulus_) or None
+        RDMs to hold constant; None gives no partial score. One that is constant on these pairs is left out and named.
+    method : {"corr", "cosine"}
+
+    Returns
+    -------
+    HeldOut
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a model was fitted to a held-out stimulus; if RDMs lack a held-out stimulus or a category is missing; if an
+        arm occurs twice with one seed; if fewer than two pairs are measured by all; for another method.
+
+    Notes
+    -----
+    A pair that any RDM, a subject's, a model's or a control's, has not measured (NaN) is left out for all, so that all
+    scores and ceilings rest on the same pairs; ``n_pairs`` counts them.
+
+    A model that the regression leaves nothing of, such as a control among the arms, has no partial score: NaN, and not
+    the correlation of its rounding errors. Likewise a category model within categories. A raw score is 0 where a model
+    does not vary, as in `compare_rdms`. With a single subject ceilings are NaN.
+
+    Examples
+    --------
+    >>> import numpy as np, brainrdl as rdl
+    >>> from brainrdl.heldout import Predicted, held_out_scores
+    >>> from brainrdl.splits import stratified_splits
+    >>> rng = np.random.default_rng(0)
+    >>> labels = {f"{kind}-{k}": kind for kind in ("face", "house") for k in range(10)}
+    >>> ids, people = list(labels), ["ann", "bob", "eve"]
+    >>> model = rdl.label_rdms(rng.random((1, 190)), ids, ["m/0"], "mse", {"arm": "m", "seed": 0})
+    >>> values = rdl.label_rdms(
+    ...     rng.random((3, 190)) + model.values[0][np.triu_indices(20, 1)], ids, people, "mse", {"subject": people}
+    ... )
+    >>> scored = held_out_scores(
+    ...     [Predicted(model, ())], values, stratified_splits(labels, 2)[0], categories=labels, controls=None
+    ... )
+    >>> scored.table[["arm", "seed", "score", "n_pairs"]]
+      arm  seed            score  n_pairs
+    0   m     0              raw       45
+    1   m     0  within_category       45
+    """
+    if method not in METHODS:
+        raise ValueError(f"held-out scores are defined for {' and '.join(METHODS)}, not {method!r}")
+    if not predicted:
+        raise ValueError("predicted is empty; give at least one arm to score")
+    stimuli = tuple(sorted(split.held_out))
+    for one in predicted:
+        _check_not_fitted(one, split)
+    arms = tuple(arm for one in predicted for arm in one.arms)
+    check_once(arms)
+    people = subject_rdms(_held_out(subjects, stimuli, "the subjects' RDMs"))
+    people = people.isel(rdm=np.argsort(people["subject"].values.astype(str), kind="stable"))
+    data = condensed(people.values)
+    models = np.concatenate(
+        [condensed(_held_out(one.rdms, stimuli, f"predicted RDMs of {one.arms[0][0]!r}").values) for one in predicted]
+    )
+    held = np.empty((0, data.shape[1])) if controls is None else _controls(controls, stimuli)
+    measured = ~np.isnan(np.concatenate((data, models, held))).any(axis=0)
+    if measured.sum() < 2:
+        raise ValueError(
+            f"split {split.name!r}: {measured.sum()} of {len(measured)} held-out pairs are measured in all of "
+            f"{len(data)} subjects, {len(models)} models and {len(held)} controls; scores need at least 2: leave out "
+            "the RDMs that lack most"
+        )
+    n_pairs = int(measured.sum())
+    regressors = {"raw": intercept_regressors(n_pairs, method)}
+    dropped: tuple[str, ...] = ()
+    if controls is not None:
+        held = held[:, measured]
+        varies = centred_features(held, "corr").any(axis=1)
+        names: list[str] = controls["rdm"].values.tolist()
+        dropped = tuple(names[k] for k in np.flatnonzero(~varies))
+        regressors["partial"] = control_regressors(held[varies], method)
+    regressors["within_category"] = block_regressors(_blocks(categories, stimuli)[measured])
+    pairs = {
+        score: FoldPairs(
+            stimuli,
+            measured,
+            left_of(models[:, measured], taken_out, method),
+            left_of(data[:, measured], taken_out, method),
+            taken_out,
+            0.0 if score == "raw" else np.nan,
+        )
+        for score, taken_out in regressors.items()
+    }
+    own = tuple(str(name) for name in people["subject"].values)
+    return HeldOut(split, method, _table(arms, pairs), dropped, arms, own, pairs)
+
+
+def _check_not_fitted(one: Predicted, split: Split) -> None:
+    held_out = set(split.held_out)
+    if seen := [stimulus for stimulus in one.fitted_to if stimulus in held_out]:
+        raise ValueError(
+            f"{name_some(list(dict.fromkeys(arm for arm, _ in one.arms)))} was fitted to {len(seen)} of the "
+            f"{len(held_out)} stimuli that split {split.name!r} holds out: {name_some(seen)}; a score on them would "
+            "say how well it was fitted, not what it predicts: fit it to split.training"
+        )
+
+
+def _held_out(rdms: xr.DataArray, stimuli: tuple[str, ...], what: str) -> xr.DataArray:
+    rdms = check_rdms(rdms)
+    known = set(rdms["stimulus"].values.tolist())
+    if lacking := [stimulus for stimulus in stimuli if stimulus not in known]:
+        raise ValueError(f"{what} lack {len(lacking)} of {len(stimuli)} held-out stimuli: {name_some(lacking)}")
+    return select_stimuli(rdms, stimuli)
+
+
+def _controls(controls: xr.DataArray, stimuli: tuple[str, ...]) -> np.ndarray:
+    return condensed(_held_out(controls, stimuli, "the controls").values)
+
+
+def _blocks(categories: Labels, stimuli: tuple[str, ...]) -> np.ndarray:
+    of = read_labels(categories, "categories")
+    if lacking := [stimulus for stimulus in stimuli if stimulus not in of]:
+        raise ValueError(
+            f"categories has none for {len(lacking)} of {len(stimuli)} held-out stimuli: {name_some(lacking)}"
+        )
+    return pair_blocks([of[stimulus] for stimulus in stimuli])
+
+
+def _table(arms: Sequence[tuple[str, int]], pairs: dict[str, FoldPairs]) -> pd.DataFrame:
+    rows = []
+    for score, of_fold in pairs.items():
+        row = score_fold(of_fold)
+        for k, (arm, seed) in enumerate(arms):
+            rows.append(
+                {
+                    "arm": arm,
+                    "seed": seed,
+                    "score": score,
+                    "value": row[k],
+                    "ceiling_lower": row[-2],
+                    "ceiling_upper": row[-1],
+                    "n_pairs": of_fold.models.shape[1],
+                }
+            )
+    return pd.DataFrame(rows)
