@@ -18,10 +18,11 @@ from brainrdl._triangles import condensed
 from brainrdl.comparisons import Options, similarities
 from brainrdl.condensed import check_tensor
 from brainrdl.distances import check_metric, rdm
+from brainrdl.heldout import Predicted
 from brainrdl.ids import check_ids, did_you_mean, find_ids, name_some
 from brainrdl.inference import subject_rdms
 from brainrdl.inference.ceiling import normalized
-from brainrdl.labelled import check_rdms, select_stimuli
+from brainrdl.labelled import check_rdms, label_rdms, select_stimuli
 from brainrdl.similarity import check_compare
 from brainrdl.splits import Split
 
@@ -73,7 +74,7 @@ class HeadSettings:
     (0.1,)
     """
 
-    ridges: tuple[float, ...] = (1e-2, 1e-1, 1.0, 1e1, 1e2, 1e3)
+    ridges: tuple[float, ...] = (1e3, 1e2, 1e1, 1.0, 1e-1, 1e-2, 1e-3)
     standardize: tuple[bool, ...] = (True, False)
     positions: tuple[str, ...] = ("shared", "mean")
     strengths: tuple[float, ...] = (1.0, 0.1, 0.01, 0.0)
@@ -163,6 +164,32 @@ class FittedHead:
         with torch.no_grad():
             return rdm(deepcopy(self.head).double()(own), self.metric)
 
+    def predicted(self, features: Mapping[str, Tensor], ids: Sequence[str], arm: str, seed: int) -> Predicted:
+        """Predict the RDM of any stimuli, in the form in which it is scored: with the stimuli that the fit has seen.
+
+        Parameters
+        ----------
+        features, ids
+            As for `rdm`.
+        arm : str
+            What to call it.
+        seed : int
+            Of the network's training.
+
+        Returns
+        -------
+        Predicted
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `rdm`.
+        """
+        seed = whole_number(seed, "seed")
+        distances = self.rdm(features, ids)[None]
+        rdms = label_rdms(distances, ids, [f"{arm}/{seed}"], self.metric, {"arm": arm, "seed": seed})
+        return Predicted(rdms, self.fitted_to)
+
 
 def fit_head(
     kind: str,
@@ -213,8 +240,8 @@ def fit_head(
     ------
     TypeError, ValueError
         For an unknown kind, comparison or metric; ``mse``, since measured RDMs have no unit; features that are not
-        those of the ids, or not finite; a target that is no labelled RDM or whose stimuli have no features; inner splits
-        with stimuli outside the target.
+        those of the ids, or not finite; a target that is no labelled RDM or whose stimuli have no features; inner
+        splits with stimuli outside the target.
 
     Examples
     --------

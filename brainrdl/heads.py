@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from brainrdl._numbers import whole_number
-from brainrdl.features import capture
+from brainrdl.features import Recorder, capture
 
 
 @final
@@ -198,8 +198,12 @@ class Headed(nn.Module):
 
     Raises
     ------
-    TypeError, ValueError, RuntimeError
-        From the forward pass: as `capture`, for an unknown layer among others.
+    TypeError
+        If backbone or head is no module.
+    ValueError
+        If the backbone has no such layer, or is compiled.
+    TypeError, RuntimeError
+        From the forward pass, as `Recorder`: if the layer did not answer once, with a tensor.
 
     Examples
     --------
@@ -222,6 +226,7 @@ class Headed(nn.Module):
             if not isinstance(value, nn.Module):
                 raise TypeError(f"{name} is a {type(value).__name__}, expected a torch.nn.Module")
         self.backbone = deepcopy(backbone).eval().requires_grad_(False)
+        Recorder(self.backbone, [layer]).remove()  # finds out now whether there is such a layer
         self.layer = layer
         self.head = head
 
