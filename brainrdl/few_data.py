@@ -240,8 +240,8 @@ def fit_head(
     ------
     TypeError, ValueError
         For an unknown kind, comparison or metric; ``mse``, since measured RDMs have no unit; features that are not
-        those of the ids, or not finite; a target that is no labelled RDM or whose stimuli have no features; inner splits
-        with stimuli outside the target.
+        those of the ids, or not finite; a target that is no labelled RDM or whose stimuli have no features; inner
+        splits with stimuli outside the target.
 
     Examples
     --------

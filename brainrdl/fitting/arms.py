@@ -133,7 +133,7 @@ def _head(workshop: Workshop, arm: str, fitted: str, split: Split, target: xr.Da
             ids,
             target,
             inner,
-            compare="soft-spearman" if configuration.method == "spearman" else configuration.method,
+            compare=configuration.method,
             metric=configuration.fit.metric,
         )
         what = {"fitted_study": fitted, "scheme": split.scheme, "split": split.name, "arm": arm, "seed": seed}

@@ -140,7 +140,7 @@ class Configuration(_Part):
     schemes: Schemes = Schemes()
     arms: tuple[str, ...] = ()
     """Arms to run, all that the data allow if empty."""
-    method: Literal["corr", "spearman", "cosine"] = "corr"
+    method: Literal["corr", "cosine"] = "corr"
     primary: Primary
     resamples: int = Field(default=1000, ge=100)
 
