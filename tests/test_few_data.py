@@ -13,10 +13,7 @@ from brainrdl.data import load_digits
 from brainrdl.distances import METRICS
 from brainrdl.few_data import KINDS, HeadSettings, fit_head
 from brainrdl.heads import Headed
-<<<<<<< HEAD
-=======
 from brainrdl.heldout import held_out_scores
->>>>>>> heads
 from brainrdl.inference import noise_ceiling
 from brainrdl.splits import Split, inner_splits, stratified_splits
 from training import raises
@@ -124,13 +121,9 @@ def test_the_best_of_the_inner_splits_is_fitted_to_all_training_stimuli(kind):
     assert fitted.metric == ("sqeuclidean" if kind == "frrsa" else "correlation")
     # it knows its training stimuli better than the network itself does, or has been left as that is
     rows = [IDS.index(stimulus) for stimulus in SPLIT.training]
-<<<<<<< HEAD
-    assert score(fitted, SPLIT.training) - (1e-6 if fitted.setting.get("steps") else -1e-6) > pearson(rdl.rdm(features()["conv"][rows], "correlation"), target())
-=======
     assert score(fitted, SPLIT.training) - (1e-6 if fitted.setting.get("steps") else -1e-6) > pearson(
         rdl.rdm(features()["conv"][rows], "correlation"), target()
     )
->>>>>>> heads
 
 
 def pearson(distances, rdms):
@@ -226,8 +219,6 @@ def test_the_whole_network_has_the_fitted_rdm():
         assert predicted.rdms["rdm"].values.tolist() == [f"{kind}/2"]
 
 
-<<<<<<< HEAD
-=======
 def test_a_fitted_head_is_scored_on_what_it_has_not_seen_alone():
     fitted = fit("gains")
     predicted = fitted.predicted(features(), IDS, "gains", 0)
@@ -239,7 +230,6 @@ def test_a_fitted_head_is_scored_on_what_it_has_not_seen_alone():
         held_out_scores([predicted], brain(), seen, categories=LABELS, controls=None)
 
 
->>>>>>> heads
 def test_a_free_readout_fits_what_it_has_seen_and_nothing_else():
     """Targets that have nothing to do with the features: memorised without restraint, left alone by the choice."""
     values = np.random.default_rng(5).normal(size=(1, 30 * 29 // 2))
@@ -289,21 +279,11 @@ def test_planted_gains_are_recovered_at_human_reliability(digits_network):
     """15 subjects whose single RDMs correlate .25 (human IT: .2 to .45), with noise that shares stimuli as theirs."""
     values, ids, labels = digits_network
     generator = torch.Generator().manual_seed(0)
-<<<<<<< HEAD
-    # the first gains drawn for which the layer as it is falls short
-    as_it_is = zscored(rdl.rdm(values["4"], "correlation"))
-    for _ in range(100):
-        gains = (3.5 * torch.randn(32, generator=generator)).exp()
-        truth = zscored(rdl.rdm(values["4"].double() * gains[:, None, None], "correlation"))
-        if (as_it_is * truth).mean() < 0.6:
-            break
-=======
     # of 60 draws the gains under which the layer looks least like itself: its channels say much the same
     as_it_is = zscored(rdl.rdm(values["4"], "correlation"))
     hidden = [(3.5 * torch.randn(32, 1, 1, generator=generator)).exp() for _ in range(60)]
     truths = [zscored(rdl.rdm(values["4"].double() * gains, "correlation")) for gains in hidden]
     truth = min(truths, key=lambda one: (one * as_it_is).mean())
->>>>>>> heads
     noise = torch.stack([zscored(rdl.rdm(torch.randn(100, 8, generator=generator))) for _ in range(15)])
     subjects = [f"sub-{k:02}" for k in range(15)]
     rdms = rdl.label_rdms(truth + 3**0.5 * noise, ids, subjects, "undeclared", {"subject": subjects})
@@ -323,10 +303,6 @@ def test_planted_gains_are_recovered_at_human_reliability(digits_network):
             scores.append(pearson(fitted.rdm(shown, split.held_out), held_out))
         folds.append([*scores, ceiling])
     task_only, gains_score, frrsa_score, ceiling = np.mean(folds, axis=0)
-<<<<<<< HEAD
-    print("PLANTED", np.mean(folds, axis=0) / ceiling, ceiling)
-=======
->>>>>>> heads
     assert task_only <= 0.8 * ceiling  # the premise
     assert gains_score >= 0.9 * ceiling
     assert frrsa_score >= 0.9 * ceiling
