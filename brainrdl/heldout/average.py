@@ -96,6 +96,9 @@ def score_folds(
     score of these networks is on other stimuli (and for other people), not how it would vary had other stimuli been
     there to fit to.
 
+    Where stimuli are drawn, pairs repeat, which counts the noise of single pairs more than once: standard errors err on
+    the large side, the more so the noisier the pairs and the smaller the folds.
+
     A draw that leaves fewer than three stimuli of a fold, or nothing of an arm after the regression, is left out for
     that arm. An arm without a score in one fold has none over all folds.
 
