@@ -170,9 +170,7 @@ class Trainer:
         history.attrs["configuration"] = run.configuration
         return history
 
-    def _validated(
-        self, validation: Iterable[Any] | Callable[[nn.Module], Mapping[str, float]]
-    ) -> Mapping[str, float]:
+    def _validated(self, validation: Iterable[Any] | Callable[[nn.Module], Mapping[str, float]]) -> Mapping[str, float]:
         if not callable(validation):
             return self.evaluate(validation)
         device = next(self.student.parameters()).device

@@ -58,7 +58,9 @@ def main() -> None:
 
     # 3. your stimuli: images with ids, and a category for each
     labels = validation.labels.tolist()
-    chosen = [place for digit in range(10) for place in np.flatnonzero(np.array(labels) == digit)[:N_PER_CLASS].tolist()]
+    chosen = [
+        place for digit in range(10) for place in np.flatnonzero(np.array(labels) == digit)[:N_PER_CLASS].tolist()
+    ]
     shown = validation.take(chosen)
     stimuli = rdl.StimulusSet.from_arrays(to_float(shown.images, shown.top), shown.ids)
     categories = {stimulus: shown.classes[label] for stimulus, label in zip(shown.ids, shown.labels, strict=True)}

@@ -98,7 +98,9 @@ QUIET = Machine("cpu", "32-true", 1)
 def test_the_example_is_a_study_and_is_not_written_over(tmp_path: Path) -> None:
     write_example(tmp_path / "study.yaml")
     assert read_configuration(tmp_path / "study.yaml").primary.arm == "rdl"
-    with pytest.raises(FileExistsError, match=f"^there is a file {tmp_path}/study.yaml already; name another, or remove"):
+    with pytest.raises(
+        FileExistsError, match=f"^there is a file {tmp_path}/study.yaml already; name another, or remove"
+    ):
         write_example(tmp_path / "study.yaml")
 
 
@@ -184,7 +186,9 @@ def test_stimuli_and_rows_must_be_the_same(study: dict[str, Any], tmp_path: Path
     (tmp_path / "images" / "cup.png").unlink()
     with pytest.raises(ValueError) as error:
         load_inputs(checked(study))
-    assert str(error.value).startswith(f"{tmp_path}/size.nc and the stimuli differ: no image for 'cup'; nothing is left")
+    assert str(error.value).startswith(
+        f"{tmp_path}/size.nc and the stimuli differ: no image for 'cup'; nothing is left"
+    )
 
 
 def test_a_category_for_every_stimulus(study: dict[str, Any], tmp_path: Path) -> None:
@@ -370,7 +374,9 @@ def test_the_same_whatever_the_order_of_images_and_rows(study: dict[str, Any], t
         rdms = rdl.read_rdms(tmp_path / f"{name}.nc")
         rdl.write_rdms(rdl.select_stimuli(rdms, rdms["stimulus"].values[::-1].tolist()), tmp_path / f"{name}.nc")
     fit(checked(study), tmp_path / "b", machine=QUIET, say=lambda line: None)
-    pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "a" / "scores.csv"), pd.read_csv(tmp_path / "b" / "scores.csv"))
+    pd.testing.assert_frame_equal(
+        pd.read_csv(tmp_path / "a" / "scores.csv"), pd.read_csv(tmp_path / "b" / "scores.csv")
+    )
 
 
 def test_the_command(study: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

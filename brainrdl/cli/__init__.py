@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 
 import brainrdl
-from brainrdl.cli import compare, exchange, fit, plot, rdms, reproduce
+from brainrdl.cli import card, compare, exchange, fit, plot, rdms, reproduce
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -34,6 +34,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {brainrdl.__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
-    for command in (reproduce, fit, rdms, compare, exchange, plot):
+    for command in (reproduce, fit, card, rdms, compare, exchange, plot):
         command.add(commands)
     return parser

@@ -146,9 +146,7 @@ def _head(workshop: Workshop, arm: str, fitted: str, split: Split, target: xr.Da
     return workshop.made(name, make)
 
 
-def _student(
-    workshop: Workshop, arm: str, fitted: str, split: Split, plan: tuple[str, float, int, int]
-) -> Outcome:
+def _student(workshop: Workshop, arm: str, fitted: str, split: Split, plan: tuple[str, float, int, int]) -> Outcome:
     layer, alpha, updates, seed = plan
     name = f"{workshop.place(fitted, split)}/{arm}-seed{seed}"
 

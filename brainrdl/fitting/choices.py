@@ -112,9 +112,7 @@ def _tries(workshop: Workshop, fitted: str, split: Split) -> pd.DataFrame:
         f"{workshop.place(fitted, split)}: {layer}, α = {alpha:g}, {updates} updates "
         f"({mean.max():.3f} on the held-out stimuli of the inner folds)"
     )
-    return table.assign(
-        fitted_study=fitted, scheme=split.scheme, split=split.name, arm="rdl", chosen=chosen
-    )
+    return table.assign(fitted_study=fitted, scheme=split.scheme, split=split.name, arm="rdl", chosen=chosen)
 
 
 def _tried(workshop: Workshop, target: xr.DataArray, inner: Split, plan: Plan) -> list[dict[str, object]]:

@@ -163,11 +163,15 @@ class Configuration(_Part):
             if self.categories is None:
                 raise ValueError("categories is missing: a table (.csv) of stimulus,category, which the splits follow")
             if self.controls == "objects92":
-                raise ValueError("controls are those of the 92 object images, and stimuli are others; name files, or {}")
+                raise ValueError(
+                    "controls are those of the 92 object images, and stimuli are others; name files, or {}"
+                )
         if self.task is None and self.student.weights is None:
             raise ValueError("there is neither a task to train on nor student.weights: nothing to start from")
         if self.task is not None and self.student.weights is None and self.student.image_size is None:
-            raise ValueError("student.image_size is missing: a network that is trained here has no transform of its own")
+            raise ValueError(
+                "student.image_size is missing: a network that is trained here has no transform of its own"
+            )
         return self
 
 
@@ -219,7 +223,9 @@ def checked(content: dict[str, Any], place: str = "the configuration") -> Config
     try:
         return Configuration.model_validate(content)
     except ValidationError as error:
-        faults = "; ".join(_fault(fault["loc"], fault["type"], fault["msg"], fault["input"]) for fault in error.errors())
+        faults = "; ".join(
+            _fault(fault["loc"], fault["type"], fault["msg"], fault["input"]) for fault in error.errors()
+        )
         raise ValueError(f"{place}: {faults}") from None
 
 

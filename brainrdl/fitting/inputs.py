@@ -290,9 +290,7 @@ def _controls(
     ids = images.ids
     if configuration.controls != _OBJECTS92:
         named: dict[str, str] = dict(configuration.controls)  # type: ignore[arg-type] # the validator left a dict
-        found = [
-            _one(in_order(read_measured(path, data_dir), ids, path), name, path) for name, path in named.items()
-        ]
+        found = [_one(in_order(read_measured(path, data_dir), ids, path), name, path) for name, path in named.items()]
         return (concat_rdms(found) if found else None), None
     models = load_objects92("models", data_dir)
     own = {
@@ -315,5 +313,3 @@ def _one(rdms: xr.DataArray, name: str, place: str) -> xr.DataArray:
     if rdms.sizes["rdm"] != 1:
         raise ValueError(f"{place} holds {rdms.sizes['rdm']} RDMs, expected one: the control {name!r}")
     return label_rdms(rdms.values, rdms["stimulus"].values.tolist(), [name], "undeclared")
-
-

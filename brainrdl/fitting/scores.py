@@ -114,9 +114,7 @@ def score_scheme(
             )
     first = next(iter(folds))
     arms = list(dict.fromkeys(outcome.arm for outcome in folds[first]))
-    over_folds = score_folds(
-        held_out, contrasts=contrasts_of(configuration, arms), n_resamples=configuration.resamples
-    )
+    over_folds = score_folds(held_out, contrasts=contrasts_of(configuration, arms), n_resamples=configuration.resamples)
     scores = pd.DataFrame(rows)[list(COLUMNS)]
     what = {"scheme": first.scheme, "fitted_study": fitted, "scored_study": scored, "method": configuration.method}
     errors = scores.groupby("arm")["task_error"].mean()

@@ -171,12 +171,8 @@ def _term(target: xr.DataArray, plan: Plan, fit: Fit) -> RDLTerm:
     if len(teacher.names) != 1:
         raise ValueError(f"the target answers by {', '.join(teacher.names)}; a student is fitted to one region")
     loss = RDLoss(metric=fit.metric, compare=fit.compare)
-    return RDLTerm(
-        teacher, {plan.layer: teacher.names[0]}, loss=loss, alpha=constant(plan.alpha), stream="stimuli"
-    )
+    return RDLTerm(teacher, {plan.layer: teacher.names[0]}, loss=loss, alpha=constant(plan.alpha), stream="stimuli")
 
 
 def _optimizer(parameters: Sequence[nn.Parameter], fit: Fit) -> torch.optim.Optimizer:
-    return torch.optim.SGD(
-        list(parameters), lr=fit.learning_rate, momentum=fit.momentum, weight_decay=fit.weight_decay
-    )
+    return torch.optim.SGD(list(parameters), lr=fit.learning_rate, momentum=fit.momentum, weight_decay=fit.weight_decay)

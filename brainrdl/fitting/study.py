@@ -201,9 +201,7 @@ def _all_outcomes(
         found[(fitted, scheme)] = {}
         for number, split in enumerate(splits[scheme], 1):
             workshop.say(f"[{number}/{len(splits[scheme])}] fitted to {fitted}, {scheme}, {split.name} held out")
-            found[(fitted, scheme)][split] = list(
-                outcomes(workshop, arms, fitted, split, cheap=scheme == "random")
-            )
+            found[(fitted, scheme)][split] = list(outcomes(workshop, arms, fitted, split, cheap=scheme == "random"))
             note()
     return found
 
@@ -222,9 +220,7 @@ def _write_tables(
     if tries:
         _write_table(pd.concat(tries), folder / "choices.csv")
     curves = [
-        outcome.history.assign(
-            arm=outcome.arm, fitted_study=fitted, scheme=scheme, split=split.name, seed=outcome.seed
-        )
+        outcome.history.assign(arm=outcome.arm, fitted_study=fitted, scheme=scheme, split=split.name, seed=outcome.seed)
         for (fitted, scheme), folds in found.items()
         for split, of_split in folds.items()
         for outcome in of_split

@@ -1,0 +1,80 @@
+"""``brainrdl card``: a network's layers against measured RDMs, beside controls and cheap heads."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from brainrdl.cli._parsing import names
+from brainrdl.distances import METRICS
+from brainrdl.exchange.files import check_place
+from brainrdl.fitting.card import CardOptions, CardRequest, make_card, read_inputs, write_card
+
+_ABOUT = (
+    "Score each layer of a network, the control RDMs and two cheap heads against measured RDMs, on stimuli that nothing"
+    " was fitted to: raw, given the controls, and within categories, each with its noise ceiling. In Python: "
+    "brainrdl.fitting.card.make_card."
+)
+
+
+def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+    """Add the command."""
+    text = "a network's layers against measured RDMs, beside controls and cheap heads: a table and its figure"
+    parser = commands.add_parser("card", help=text, description=_ABOUT, allow_abbrev=False)
+    parser.set_defaults(run=_run)
+    add = parser.add_argument
+    add("model", metavar="MODEL", help="torchvision:NAME, or package.module:factory for your own")
+    add("--stimuli", required=True, metavar="DIR|objects92", help="folder of images, or the 92 object images")
+    add("--rdms", required=True, metavar="FILE|objects92:SET", help="measured RDMs, such as objects92:human")
+    add("--layers", required=True, type=names, metavar="A,B", help="named modules of the network")
+    add("--roi", metavar="NAME", help="which region, where the RDMs are of several")
+    add(
+        "--categories",
+        type=Path,
+        metavar="FILE.csv",
+        help="columns stimulus and category; those of objects92 are known",
+    )
+    add("--controls", metavar="FILE|objects92:SET", help="RDMs to hold constant; objects92 has its own by default")
+    add("--weights", metavar="FILE|NAME", help="a state_dict or safetensors file, or a name of torchvision's weights")
+    add("--data-dir", type=Path, metavar="DIR", help="where objects92 is (default: $BRAINRDL_DATA)")
+    add("--method", choices=("corr", "cosine"), default="corr", help="the comparison (default: corr)")
+    add("--metric", choices=METRICS, default="correlation", help="between a layer's patterns (default: correlation)")
+    add("--device", default="cpu", help="where the network runs (default: cpu)")
+    add("--seed", type=int, default=0, metavar="S", help="of folds and bootstrap (default: 0)")
+    add("--resamples", type=int, default=1000, metavar="N", help="of the bootstrap (default: 1000)")
+    add("-o", "--out", type=Path, required=True, metavar="DIR", help="scores.csv, card.png, card.html … go here")
+
+
+def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    check_place(options.out, folder=True)
+    how = CardOptions(method=options.method, metric=options.metric, n_resamples=options.resamples, seed=options.seed)
+    request = CardRequest(
+        options.model,
+        options.layers,
+        options.stimuli,
+        options.rdms,
+        categories=options.categories,
+        controls=options.controls,
+        roi=options.roi,
+        weights=options.weights,
+        data_dir=options.data_dir,
+        device=options.device,
+    )
+    inputs = read_inputs(request)
+    card = make_card(
+        inputs.features,
+        inputs.ids,
+        inputs.subjects,
+        categories=inputs.categories,
+        controls=inputs.controls,
+        options=how,
+    )
+    title = f"{options.model} against {Path(options.rdms).name}{f', {options.roi}' if options.roi else ''}"
+    print(
+        card.summary[["arm", "score", "value", "low", "high", "ceiling_lower", "ceiling_upper"]].to_string(index=False)
+    )
+    for path in write_card(card, options.out, title=title, notes=inputs.notes):
+        print(f"written: {path}")
+    if options.weights is None:
+        print("no --weights were given: the network is as it was made, in torchvision untrained", file=sys.stderr)
+    return 0

@@ -1,0 +1,222 @@
+"""What a card is made of, from names and files: a network's features, measured RDMs, categories, controls."""
+
+import csv
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast, final
+
+import numpy as np
+import torch
+import xarray as xr
+from PIL import Image
+from torch import Tensor
+
+from brainrdl.data.objects92 import CATEGORIES, IDS, RDMSet, load_objects92, load_objects92_images
+from brainrdl.exchange import read_rdms
+from brainrdl.features import capture
+from brainrdl.ids import name_some
+from brainrdl.labelled import select_stimuli
+from brainrdl.named_models import NamedModel, load_named_model
+from brainrdl.stimuli import StimulusSet
+
+_OBJECTS92 = "objects92"
+_CONTROLS92 = ("animacy", "FaceBodyManmadeNatobj", "HMAX", "V1", "Silhouette")
+_BATCH = 32
+
+
+@final
+@dataclass(frozen=True)
+class CardRequest:
+    """What a card is asked of, as the command line names it.
+
+    Attributes
+    ----------
+    model : str
+        As `load_named_model`.
+    layers : tuple of str
+        Named modules, see `list_layers`.
+    stimuli : str or path
+        A folder of images (an id is a path without the suffix), or ``objects92``.
+    rdms : str or path
+        A file of measured RDMs, or ``objects92:SET`` with a set of `load_objects92`.
+    categories : path, optional
+        A CSV file with the columns ``stimulus`` and ``category``; those of the 92 images are known.
+    controls : str or path, optional
+        A file of RDMs, or ``objects92:SET``; for the 92 images by default animacy, four categories, HMAX, V1 and
+        silhouette.
+    roi : str, optional
+        Which region, where `rdms` holds several.
+    weights : str or path, optional
+        As `load_named_model`.
+    data_dir : path, optional
+        Where the 92 images are.
+    device : str
+        Where the network runs.
+    """
+
+    model: str
+    layers: tuple[str, ...]
+    stimuli: str | os.PathLike[str]
+    rdms: str | os.PathLike[str]
+    categories: str | os.PathLike[str] | None = None
+    controls: str | os.PathLike[str] | None = None
+    roi: str | None = None
+    weights: str | os.PathLike[str] | None = None
+    data_dir: str | os.PathLike[str] | None = None
+    device: str = "cpu"
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class CardInputs:
+    """What `make_card` takes.
+
+    Attributes
+    ----------
+    features : dict of Tensor (n, C, ...)
+        By layer.
+    ids : tuple of str
+        The stimuli.
+    subjects : DataArray (rdm, stimulus, stimulus_)
+        Measured RDMs of one region.
+    categories : dict of str, or None
+        By stimulus.
+    controls : DataArray (rdm, stimulus, stimulus_) or None
+    notes : tuple of str
+        What a reader has to know.
+    """
+
+    features: dict[str, Tensor]
+    ids: tuple[str, ...]
+    subjects: xr.DataArray
+    categories: dict[str, str] | None
+    controls: xr.DataArray | None
+    notes: tuple[str, ...] = ()
+
+
+def read_inputs(request: CardRequest) -> CardInputs:
+    """Read and compute what a card is made of.
+
+    Parameters
+    ----------
+    request : CardRequest
+        What is asked for.
+
+    Returns
+    -------
+    CardInputs
+        Of the stimuli that have measured RDMs; images without are named in the notes.
+
+    Raises
+    ------
+    TypeError, ValueError, FileNotFoundError, NotADirectoryError
+        If a file is missing or of another form, measured stimuli have no image, category or control, there are several
+        regions and none is chosen, or as `load_named_model` and `capture`.
+    """
+    subjects = _of_one_region(_read_rdms(request.rdms, request.data_dir), request)
+    named = load_named_model(request.model, request.weights)
+    images = _images(request, named)
+    ids = tuple(str(stimulus) for stimulus in subjects["stimulus"].values)
+    if lacking := [stimulus for stimulus in ids if stimulus not in set(images.ids)]:
+        raise ValueError(
+            f"{request.stimuli} has no image of {len(lacking)} of {len(ids)} measured stimuli: {name_some(lacking)}; "
+            "an image's id is its path without the suffix"
+        )
+    extra = sorted(set(images.ids) - set(ids))
+    notes = (
+        [f"Not used, since nothing was measured of them: {len(extra)} images ({name_some(extra)})."] if extra else []
+    )
+    notes += [f"The network: {request.model}, weights: {named.weights}."]
+    controls = _controls(request)
+    if controls is not None:
+        there = set(controls["stimulus"].values.tolist())
+        if lacking := [stimulus for stimulus in ids if stimulus not in there]:
+            raise ValueError(
+                f"the controls lack {len(lacking)} of {len(ids)} measured stimuli: {name_some(lacking)}; give RDMs of "
+                "the same stimuli"
+            )
+        controls = select_stimuli(controls, ids)
+    features = _features(named, images.select(ids), request)
+    return CardInputs(features, ids, subjects, _categories(request, ids), controls, tuple(notes))
+
+
+def _read_rdms(source: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None) -> xr.DataArray:
+    name, separator, which = str(source).partition(":")
+    if name == _OBJECTS92 and separator:
+        return load_objects92(cast(RDMSet, which), data_dir)
+    return read_rdms(Path(source))
+
+
+def _of_one_region(rdms: xr.DataArray, request: CardRequest) -> xr.DataArray:
+    regions = [str(roi) for roi in dict.fromkeys(rdms["roi"].values.tolist())] if "roi" in rdms.coords else []
+    if request.roi is None and len(regions) > 1:
+        raise ValueError(
+            f"{request.rdms} holds the regions {', '.join(regions)}; a card is of one: choose it with --roi"
+        )
+    if request.roi is None:
+        return rdms
+    if request.roi not in regions:
+        raise ValueError(f"{request.rdms} has no region {request.roi!r}; it has {', '.join(regions) or 'none named'}")
+    return rdms.isel(rdm=np.flatnonzero(rdms["roi"].values.astype(str) == request.roi))
+
+
+def _images(request: CardRequest, named: NamedModel) -> StimulusSet:
+    if str(request.stimuli) != _OBJECTS92:
+        return StimulusSet.from_folder(request.stimuli, named.transform)
+    raw = load_objects92_images(request.data_dir)
+    if named.transform is None:
+        return StimulusSet.from_arrays(torch.stack([raw[k][0] for k in range(len(raw))]).float() / 255, IDS)
+    pictures = [Image.fromarray(raw[k][0].permute(1, 2, 0).contiguous().numpy()) for k in range(len(raw))]
+    return StimulusSet.from_arrays(torch.stack([named.transform(picture) for picture in pictures]), IDS)
+
+
+def _features(named: NamedModel, images: StimulusSet, request: CardRequest) -> dict[str, Tensor]:
+    """Features of all images, each layer in its own shape, in eval mode."""
+    model = named.model.eval().to(request.device)
+    parts: dict[str, list[Tensor]] = {layer: [] for layer in request.layers}
+    with torch.no_grad():
+        for start in range(0, len(images), _BATCH):
+            batch, _ = images.batch(range(start, min(start + _BATCH, len(images))))
+            _, features = capture(model, request.layers, batch.to(request.device), flatten=False)
+            for layer, values in features.items():
+                parts[layer].append(values.cpu())
+    return {layer: torch.cat(values) for layer, values in parts.items()}
+
+
+def _categories(request: CardRequest, ids: Sequence[str]) -> dict[str, str] | None:
+    if request.categories is None:
+        return dict(zip(IDS, CATEGORIES, strict=True)) if str(request.stimuli) == _OBJECTS92 else None
+    path = Path(request.categories)
+    if not path.is_file():
+        raise FileNotFoundError(f"no file {path} of categories; expected a CSV file with stimulus,category")
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            reader = csv.DictReader(file)
+            columns = list(reader.fieldnames or ())
+            rows = list(reader)
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no UTF-8 text: {error}") from error
+    if not {"stimulus", "category"} <= set(columns):
+        raise ValueError(f"{path} has the columns {', '.join(columns) or 'none'}; expected stimulus and category")
+    found: dict[str, str] = {}
+    for number, row in enumerate(rows, 2):
+        stimulus, category = row["stimulus"], row["category"]
+        if not stimulus or not category:
+            raise ValueError(f"{path}: line {number} lacks a stimulus or its category")
+        if stimulus in found:
+            raise ValueError(f"{path}: line {number} names {stimulus!r} a second time; keep one of them")
+        found[stimulus] = category
+    if lacking := [stimulus for stimulus in ids if stimulus not in found]:
+        raise ValueError(f"{path} has no category for {len(lacking)} of {len(ids)} stimuli: {name_some(lacking)}")
+    return found
+
+
+def _controls(request: CardRequest) -> xr.DataArray | None:
+    if request.controls is not None:
+        return _read_rdms(request.controls, request.data_dir)
+    if str(request.stimuli) != _OBJECTS92:
+        return None
+    models = load_objects92("models", request.data_dir)
+    return models.isel(rdm=[models["rdm"].values.tolist().index(name) for name in _CONTROLS92])
