@@ -106,7 +106,7 @@ def _tries(workshop: Workshop, fitted: str, split: Split) -> pd.DataFrame:
             f"all fits of {workshop.place(fitted, split)} died while settings were chosen; lower fit.alphas or "
             "fit.learning_rate"
         )
-    alpha, updates = mean.idxmax()
+    alpha, updates = mean.index[int(mean.argmax())]
     chosen = (table["alpha0"] == alpha) & (table["updates"] == updates)
     workshop.say(
         f"{workshop.place(fitted, split)}: {layer}, α = {alpha:g}, {updates} updates "

@@ -257,7 +257,8 @@ def _measured(study: Measured, ids: tuple[str, ...], data_dir: str | os.PathLike
         rdms = rdms.isel(rdm=[place for place, roi in enumerate(rois) if roi == study.roi])
     elif "roi" in rdms.coords and len(set(rdms["roi"].values.tolist())) > 1:
         raise ValueError(
-            f"{study.rdms} holds several regions: {', '.join(dict.fromkeys(rdms['roi'].values.tolist()))}; name one: roi"
+            f"{study.rdms} holds several regions, {', '.join(dict.fromkeys(rdms['roi'].values.tolist()))}; name one: "
+            "roi"
         )
     return in_order(rdms, ids, study.rdms)
 

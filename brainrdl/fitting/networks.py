@@ -14,7 +14,6 @@ from brainrdl.named_models import load_named_model
 from brainrdl.randomness import derive_seed
 from brainrdl.trainer import Trainer
 
-
 _ATTEMPTS = 3
 _CHANCE = 0.98  # of the error of guessing: what comes no further has died, whatever its loss says
 

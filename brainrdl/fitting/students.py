@@ -1,6 +1,6 @@
 """Fitting one student: the task goes on, and beside it a layer is pulled toward a target's geometry."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from math import gcd, nan
 
@@ -17,8 +17,8 @@ from brainrdl.fitting.inputs import Inputs
 from brainrdl.labelled import condense
 from brainrdl.losses import RDLoss
 from brainrdl.measured import MeasuredTeacher
-from brainrdl.schedules import constant
 from brainrdl.randomness import derive_seed
+from brainrdl.schedules import constant
 from brainrdl.streams import StimulusStream, repeat
 from brainrdl.terms import RDLTerm
 from brainrdl.trainer import Trainer
@@ -126,7 +126,9 @@ def fit_student(
         raise ValueError("there is neither a task nor a target: nothing to train on")
     for name, parameter in student.named_parameters():
         parameter.requires_grad_(not fit.unfrozen or name.startswith(fit.unfrozen))
-    terms, stream, fitted_to = [], None, ()
+    terms: list[RDLTerm] = []
+    stream: StimulusStream | None = None
+    fitted_to: tuple[str, ...] = ()
     if target is not None:
         shown = inputs.stimuli.select(target["stimulus"].values.tolist())
         fitted_to = shown.ids
@@ -174,5 +176,5 @@ def _term(target: xr.DataArray, plan: Plan, fit: Fit) -> RDLTerm:
     return RDLTerm(teacher, {plan.layer: teacher.names[0]}, loss=loss, alpha=constant(plan.alpha), stream="stimuli")
 
 
-def _optimizer(parameters: Sequence[nn.Parameter], fit: Fit) -> torch.optim.Optimizer:
+def _optimizer(parameters: Iterable[nn.Parameter], fit: Fit) -> torch.optim.Optimizer:
     return torch.optim.SGD(list(parameters), lr=fit.learning_rate, momentum=fit.momentum, weight_decay=fit.weight_decay)

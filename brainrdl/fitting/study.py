@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-import xarray as xr
 from lightning.fabric import Fabric
 
 from brainrdl.checkpoint import atomic_path
@@ -34,8 +33,8 @@ from brainrdl.splits import Split, category_splits, random_splits, stratified_sp
 
 _PACKAGES = ("brainrdl", "torch", "torchvision", "lightning", "numpy", "scipy", "xarray", "pandas")
 _NOTES = (
-    "Nothing is fitted to, or chosen on, a pair of stimuli of which one is held out, and nothing is scored on a pair of "
-    "which one was fitted.",
+    "Nothing is fitted to, or chosen on, a pair of stimuli of which one is held out, and nothing is scored on a pair "
+    "of which one was fitted.",
     "Intervals are conditional on the trained networks: stimuli (and subjects, where there are at least eight) are "
     "resampled, and seeds averaged inside.",
 )
@@ -166,7 +165,7 @@ def say_plan(configuration: Configuration, data_dir: str | Path | None = None) -
         f"{configuration.title} ({configuration.name}), configuration {configuration_hash(configuration)[:12]}",
         f"stimuli: {len(inputs.stimuli)} in {len(set(inputs.categories.values()))} categories",
         *(
-            f"study {name}: {rdms.sizes['rdm']} RDMs, {'fitted and scored' if name in configuration.fit_to else 'scored'}"
+            f"study {name}: {rdms.sizes['rdm']} RDMs, {'fitted and ' * (name in configuration.fit_to)}scored"
             for name, rdms in inputs.studies.items()
         ),
         f"arms: {', '.join(arms)}",
