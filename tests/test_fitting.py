@@ -142,7 +142,8 @@ def test_the_hash_is_of_what_is_said_not_of_how(study: dict[str, Any]) -> None:
         ),
         (
             {"fit": {"layers": ["pool1"], "metric": "manhattan"}},
-            "the configuration: fit: metric is 'manhattan'; known are: mse, sqeuclidean, euclidean, correlation, cosine",
+            "the configuration: fit: metric is 'manhattan'; known are: mse, sqeuclidean, euclidean, correlation, "
+            "cosine",
         ),
         (
             {"fit": {"layers": ["pool1"], "alpha": 1}},
@@ -186,8 +187,9 @@ def test_stimuli_and_rows_must_be_the_same(study: dict[str, Any], tmp_path: Path
     (tmp_path / "images" / "cup.png").unlink()
     with pytest.raises(ValueError) as error:
         load_inputs(checked(study))
-    assert str(error.value).startswith(
-        f"{tmp_path}/size.nc and the stimuli differ: no image for 'cup'; nothing is left"
+    assert str(error.value) == (
+        f"{tmp_path}/one.nc and the stimuli differ: no image for 'cup'; nothing is left out unasked: take the same "
+        "stimuli in both (brainrdl.select_stimuli)"
     )
 
 

@@ -136,8 +136,10 @@ def _head(workshop: Workshop, arm: str, fitted: str, split: Split, target: xr.Da
             compare=configuration.method,
             metric=configuration.fit.metric,
         )
-        what = {"fitted_study": fitted, "scheme": split.scheme, "split": split.name, "arm": arm, "seed": seed}
-        workshop.chosen(name, lambda: found.tries.assign(**what))
+        workshop.chosen(
+            name,
+            lambda: found.tries.assign(fitted_study=fitted, scheme=split.scheme, split=split.name, arm=arm, seed=seed),
+        )
         workshop.say(f"{name}: {found.layer}, {found.setting}")
         rdm = np.asarray(found.rdm(features, ids))
         error = workshop.task_only(seed)[0].task_error  # the task's own answer is untouched by a head
@@ -186,8 +188,8 @@ def _brain(workshop: Workshop, fitted: str, split: Split, seed: int) -> xr.DataA
 def _category(workshop: Workshop, fitted: str, split: Split, seed: int) -> xr.DataArray:
     if len({workshop.inputs.categories[stimulus] for stimulus in split.training}) == 1:
         raise ValueError(
-            f"the training stimuli of {workshop.place(fitted, split)} are of one category, so that a category target is "
-            "constant; leave rdl_category out of arms, or schemes.leave_one_category_out"
+            f"the training stimuli of {workshop.place(fitted, split)} are of one category, so that a category target "
+            "is constant; leave rdl_category out of arms, or schemes.leave_one_category_out"
         )
     return category_target(_brain(workshop, fitted, split, seed), workshop.inputs.categories)
 

@@ -107,11 +107,12 @@ def load_inputs(configuration: Configuration, data_dir: str | os.PathLike[str] |
     task = None if configuration.task is None else _task_images(configuration, data_dir)
     images = _images(configuration.stimuli, data_dir)
     ids = images.ids
+    studies = {name: _measured(study, ids, data_dir) for name, study in configuration.studies.items()}
     controls, models = _controls(configuration, images, data_dir)
     return Inputs(
         stimuli=_as_seen(images, configuration, task),
         categories=_categories(configuration, ids),
-        studies={name: _measured(study, ids, data_dir) for name, study in configuration.studies.items()},
+        studies=studies,
         early_visual=None
         if configuration.early_visual is None
         else _measured(configuration.early_visual, ids, data_dir),

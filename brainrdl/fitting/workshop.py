@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -79,11 +81,8 @@ class Workshop:
             return going_on[layer, updates]
 
         found = {
-            (layer, updates): self.made(
-                f"task_only/{layer}-seed{seed}-updates{updates}", lambda key=(layer, updates): make(*key)
-            )
-            for layer in fit.layers
-            for updates in fit.updates
+            key: self.made(f"task_only/{key[0]}-seed{seed}-updates{key[1]}", partial(make, *key))
+            for key in product(fit.layers, fit.updates)
         }
         return [
             Snapshot(
