@@ -96,7 +96,7 @@ def _mixture(controls: xr.DataArray, study: xr.DataArray, split: Split) -> Outco
 def _baselines(
     workshop: Workshop, arms: tuple[str, ...], target: xr.DataArray, updates: int | None
 ) -> Iterator[Outcome]:
-    """Networks that know nothing of the brain, read in the layer that agrees best with the training stimuli's target."""
+    """Networks that know nothing of the brain, in the layer that agrees best with the training stimuli's target."""
     if "untrained" in arms:
         layer = best_layer(workshop, workshop.untrained(CHOICE_SEED), target)
         for seed in workshop.seeds:
