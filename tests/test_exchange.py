@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import squareform
 
 import brainrdl as rdl
-from brainrdl.exchange import convert, describe, describe_as_text
+from brainrdl.exchange import describe, describe_as_text
 from brainrdl.labelled import condense
 from labelled_rdms import IDS, one, several
 from real_data import data_dir
@@ -101,7 +101,7 @@ def test_every_format_becomes_every_other(tmp_path, source):
     rdms = rdms.assign_coords(stimulus=[*"zä", "a b", "😀"], stimulus_=[*"zä", "a b", "😀"])
     rdl.write_rdms(rdms, tmp_path / f"from.{source}")
     for target in SUFFIXES:
-        convert(tmp_path / f"from.{source}", tmp_path / f"to.{target}")
+        rdl.write_rdms(rdl.read_rdms(tmp_path / f"from.{source}"), tmp_path / f"to.{target}")
         xr.testing.assert_identical(rdl.read_rdms(tmp_path / f"to.{target}"), rdms)
 
 
@@ -111,7 +111,7 @@ def test_every_format_becomes_every_other(tmp_path, source):
 @given(rdms=labelled(holes=False), source=st.sampled_from(SUFFIXES), target=st.sampled_from(SUFFIXES))
 def test_any_rdms_survive_two_formats(tmp_path, rdms, source, target):
     rdl.write_rdms(rdms, tmp_path / f"from.{source}")
-    convert(tmp_path / f"from.{source}", tmp_path / f"to.{target}")
+    rdl.write_rdms(rdl.read_rdms(tmp_path / f"from.{source}"), tmp_path / f"to.{target}")
     xr.testing.assert_identical(rdl.read_rdms(tmp_path / f"to.{target}"), rdms)
 
 

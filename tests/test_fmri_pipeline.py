@@ -11,6 +11,7 @@ import pytest
 from nilearn.glm.first_level import first_level_from_bids
 
 import brainrdl.fmri.command as command
+from brainrdl.exchange import read_rdms
 from brainrdl.fmri import (
     GLM,
     Settings,
@@ -24,7 +25,7 @@ from brainrdl.fmri import (
     simulate_bids,
     split_half,
 )
-from brainrdl.fmri.command import describe, make_rdms, read_rdms_file
+from brainrdl.fmri.command import describe, make_rdms
 from brainrdl.fmri.report import facts_of
 from brainrdl.labelled import check_rdms, label_rdms
 from real_data import data_dir
@@ -222,7 +223,7 @@ def test_command_resumes_and_reports(data_set, tmp_path, monkeypatch):
     report = make_rdms(folder, "sim", masks, out, log=lines.append)
     assert "[1/2] sub-01: done before" in lines
     assert "sub-02 run-04: 39 scans, 10 events, 6 confounds" in lines
-    rdms = read_rdms_file(out)
+    rdms = read_rdms(out)
     whole = rdms_from_bids(folder, "sim", masks)
     np.testing.assert_array_equal(rdms, whole)
     np.testing.assert_array_equal(rdms["standard_error"], whole["standard_error"])
@@ -244,26 +245,15 @@ def test_damaged_parts_are_made_again(data_set, tmp_path, ending, damage):
     out, lines = tmp_path / "rdms.nc", []
     given = {"subjects": ["01"], "settings": Settings(noise=None, glm=GLM(noise_model="ols"))}
     make_rdms(folder, "sim", {"IT": masks["IT"]}, out, **given, log=lines.append)
-    whole = read_rdms_file(out)
+    whole = read_rdms(out)
     part = tmp_path / f"rdms.parts/sub-01{ending}"
     part.write_bytes(part.read_bytes()[:-300] if damage is None else damage)
     make_rdms(folder, "sim", {"IT": masks["IT"]}, out, **given, log=lines.append)
     assert f"{part} is damaged; its part is made again" in lines
     assert "[1/1] sub-01: done before" not in lines
-    np.testing.assert_array_equal(read_rdms_file(out), whole)
+    np.testing.assert_array_equal(read_rdms(out), whole)
     make_rdms(folder, "sim", {"IT": masks["IT"]}, out, **given, log=lines.append)
     assert "[1/1] sub-01: done before" in lines
-
-
-def test_files_that_hold_no_rdms(tmp_path):
-    path = tmp_path / "rdms.nc"
-    with raises(FileNotFoundError, f"there is no file {path}"):
-        read_rdms_file(path)
-    path.write_bytes(b"x" * 100)
-    with pytest.raises(
-        ValueError, match=f"^{re.escape(str(path))} cannot be read as labelled RDMs in netCDF \\(.*\\); make it again$"
-    ):
-        read_rdms_file(path)
 
 
 def test_dry_run(data_set):

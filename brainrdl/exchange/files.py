@@ -148,19 +148,6 @@ def write_rdms(rdms: xr.DataArray, path: str | os.PathLike[str], *, format: str 
         raise type(error)(f"{path}: {error}") from error
 
 
-def convert(
-    source: str | os.PathLike[str],
-    target: str | os.PathLike[str],
-    *,
-    stimuli: Iterable[str] | str | None = None,
-    metric: str | None = None,
-    names: Iterable[str] | str | None = None,
-    order: Order | None = None,
-) -> None:
-    """Read RDMs and write them in another format; see `read_rdms` and `write_rdms`."""
-    write_rdms(read_rdms(source, stimuli=stimuli, metric=metric, names=names, order=order), target)
-
-
 def check_place(path: Path, *, folder: bool = False) -> None:
     """Raise a ValueError where no file (or folder) can be at `path`, as far as can be told without writing."""
     if folder and path.exists() and not path.is_dir():
