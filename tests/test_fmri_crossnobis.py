@@ -148,7 +148,7 @@ def good():
             good().isel(observation=[0, 2]),
             None,
             ValueError,
-            "an RDM needs at least 2 stimuli, the patterns have 's0'",
+            "an RDM needs at least 2 stimuli, and the patterns have 's0'",
         ),
         (good(), np.eye(3), ValueError, "the precision has shape (3, 3), expected (2, 2) as the patterns' voxels"),
         (
