@@ -131,7 +131,7 @@ def write_rdms(rdms: xr.DataArray, path: str | os.PathLike[str], *, format: str 
     if chosen == "meadows" and path.suffix.lower() == ".mat":
         raise ValueError(
             f"{path}: Meadows' .mat has no place for names and metric; write its JSON (.json), or a MATLAB struct "
-            "array (format='matlab')"
+            "array (in Python format='matlab')"
         )
     if chosen != "netcdf" and "standard_error" in checked.coords:
         raise ValueError(
@@ -199,7 +199,8 @@ def _format(path: Path, format: str | None) -> str:
         )
     if suffix not in _BY_SUFFIX:
         raise ValueError(
-            f"{path}: no format goes with the suffix {suffix!r}; known are {', '.join(_BY_SUFFIX)}, or give format="
+            f"{path}: no format goes with the suffix {suffix!r}; known are {', '.join(_BY_SUFFIX)}, or in Python give "
+            "format="
         )
     return _BY_SUFFIX[suffix]
 

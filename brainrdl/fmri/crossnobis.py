@@ -137,7 +137,11 @@ def check_shared(means: RunMeans, distances: Array, *, allow_missing: bool) -> N
     i, j = np.triu_indices(len(means.stimuli), 1)
     missing = [f"{means.stimuli[i[k]]} – {means.stimuli[j[k]]}" for k in np.flatnonzero(np.isnan(distances))]
     if missing and (not allow_missing or len(missing) == len(distances)):
-        way_out = "" if len(missing) == len(distances) else ", or leave such pairs NaN with allow_missing=True"
+        way_out = (
+            ""
+            if len(missing) == len(distances)
+            else ", or leave such pairs NaN with allow_missing=True (on the command line --allow-missing)"
+        )
         raise ValueError(
             f"in {means.name!r} no two runs share both stimuli of {len(missing)} pairs, so they cannot be "
             f"cross-validated: {name_some(missing)}; leave a stimulus out{way_out}"

@@ -165,7 +165,7 @@ def cholesky(matrix: Array, what: str) -> Array:
     if failed or diagonal.min() ** 2 <= len(matrix) * np.finfo(np.float64).eps * diagonal.max() ** 2:
         raise ValueError(
             f"{what} is singular: there are too few residuals for {len(matrix)} voxels; shrink it "
-            "(method='shrinkage_diag')"
+            "(method='shrinkage_diag', on the command line --noise shrinkage_diag)"
         )
     lower: Array = factor
     return lower
