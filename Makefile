@@ -1,10 +1,10 @@
-# `make demo`: install and run the digits study. `make test`: install and run every check. Nothing else is needed
-# but Python 3.11 or newer; PYTHON=… names another one.
+# `make demo`: install and run the digits study. `make test`: install and run every check. `make tables`: write the
+# tables of README.md anew from results/. Nothing else is needed but Python 3.11 or newer; PYTHON=… names another one.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 DEMO := demo
 
-.PHONY: demo test lint clean
+.PHONY: demo test lint tables clean
 
 demo: .venv/installed
 	$(BIN)/brainrdl reproduce digits --out $(DEMO) --seeds 3 --tries 2
@@ -17,6 +17,9 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+tables: .venv/installed
+	$(BIN)/python results/tables.py
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "brainrdl needs Python 3.11 or newer, this is " + sys.version'

@@ -2,6 +2,7 @@
 
     python benchmarks/fmri.py
     python benchmarks/fmri.py --stimuli 50 --voxels 500 --centres 1000     # in seconds
+    python benchmarks/fmri.py --only crossnobis                            # or precision, or searchlight
 
 Both sides take turns in one process; ratios are medians over rounds of the ratio within a round. The searchlight reads
 its data from a NIfTI file on both sides, and is run in processes of their own, so that peak memory is each one's.
@@ -53,12 +54,18 @@ def race(
     )
 
 
-def arrays(options: argparse.Namespace) -> None:
-    """Precision and crossnobis on arrays."""
+def noise(options: argparse.Namespace) -> tuple[list[np.ndarray], int]:
+    """Residuals of each run, and the degrees of freedom of all."""
     rng = np.random.default_rng(0)
     R, n, V = options.runs, options.stimuli, options.voxels
     residuals = [gaussian_filter1d(rng.normal(size=(options.scans, V)), 1.0, axis=1) for _ in range(R)]
-    pooled, dof = np.concatenate(residuals), R * (options.scans - n - 10)
+    return residuals, R * (options.scans - n - 10)
+
+
+def precisions(options: argparse.Namespace) -> None:
+    """Precision of the noise, from residuals."""
+    residuals, dof = noise(options)
+    pooled = np.concatenate(residuals)
     for method in ("shrinkage_diag", "shrinkage_eye"):
         race(
             f"precision, {method}, {len(pooled)} scans",
@@ -67,13 +74,24 @@ def arrays(options: argparse.Namespace) -> None:
             1,  # minutes on their side
             lambda found: found,
         )
-    values = rng.normal(size=(R * n, V))
+
+
+def distances(options: argparse.Namespace) -> None:
+    """Crossnobis of patterns, with one precision, one per run, and none."""
+    residuals, dof = noise(options)
+    R, n, V = options.runs, options.stimuli, options.voxels
+    values = np.random.default_rng(1).normal(size=(R * n, V))
     names, runs = np.tile([f"s{k:04d}" for k in range(n)], R), np.repeat(np.arange(R), n)
     data = Dataset(values, obs_descriptors={"stimulus": names, "run": runs})
     patterns = rdl.fmri.make_patterns(values, names, runs)
-    one = rdl.fmri.noise_precision(pooled, dof)
+    one = rdl.fmri.noise_precision(np.concatenate(residuals), dof)
     several = {run: rdl.fmri.noise_precision(part, dof // R) for run, part in enumerate(residuals)}
-    for name, given, rounds in (("one precision", one, options.rounds), ("precision per run", several, 1)):
+    # patterns that are whitened already, as SPM's or GLMsingle's may be, need no precision
+    for name, given, rounds in (
+        ("one precision", one, options.rounds),
+        ("precision per run", several, 1),
+        ("no precision", None, options.rounds),
+    ):
         theirs = list(given.values()) if isinstance(given, dict) else given
         race(
             f"crossnobis, {name}",
@@ -146,6 +164,7 @@ def main() -> None:
     parser.add_argument("--scans", type=int, default=300, help="per run")
     parser.add_argument("--centres", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", choices=("precision", "crossnobis", "searchlight"), help="just these lines")
     parser.add_argument("--searchlight-of", choices=("ours", "theirs"), help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -154,8 +173,12 @@ def main() -> None:
         return
     print(f"{options.runs} runs × {options.stimuli} stimuli × {options.voxels} voxels")
     print(f"{'seconds':44}{'rsatoolbox':>11}{'brainrdl':>9}{'ratio':>8}{'difference':>12}")
-    arrays(options)
-    searchlights(options.centres, options.rounds)
+    if options.only in (None, "precision"):
+        precisions(options)
+    if options.only in (None, "crossnobis"):
+        distances(options)
+    if options.only in (None, "searchlight"):
+        searchlights(options.centres, options.rounds)
 
 
 if __name__ == "__main__":

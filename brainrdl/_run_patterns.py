@@ -1,6 +1,6 @@
 """Run-wise patterns: what a GLM leaves of each run, averaged per run and stimulus, and whitened."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from brainrdl.ids import check_ids, name_some
 
 
-class RunMeans(NamedTuple):
-    """Mean pattern of each stimulus in each run that has it.
+class CellMeans(NamedTuple):
+    """Mean pattern of each stimulus in each run that has it; a cell is a stimulus in a run.
 
     Attributes
     ----------
@@ -35,19 +35,33 @@ class RunMeans(NamedTuple):
     runs: tuple[Any, ...]
 
 
-def run_means(patterns: xr.DataArray) -> RunMeans:
-    """Average the observations of each stimulus within each run.
+class Cells(NamedTuple):
+    """Which stimulus in which run each observation is of: its cell is run · stimuli + stimulus, both by position."""
 
-    Raises a TypeError or ValueError that says what is wrong unless `patterns` are a DataArray (observation, voxel) of
-    finite numbers, with coordinates ``stimulus`` and ``run``, each stimulus in two runs at least.
-    """
+    stimuli: tuple[str, ...]
+    runs: tuple[Hashable, ...]
+    cell_of: NDArray[np.intp]
+
+
+def find_cells(patterns: xr.DataArray) -> Cells:
+    """Check patterns (see `check_patterns`), and number their stimuli and runs in order of first occurrence."""
     check_patterns(patterns)
     labels, run_of = patterns["stimulus"].values.tolist(), patterns["run"].values.tolist()
     stimuli, runs = check_ids(dict.fromkeys(labels), "coordinate 'stimulus'"), tuple(dict.fromkeys(run_of))
     if len(stimuli) < 2:
         raise ValueError(f"an RDM needs at least 2 stimuli, and the patterns have {name_some(stimuli) or 'none'}")
     number, of_run = ({label: k for k, label in enumerate(known)} for known in (stimuli, runs))
-    index = np.array([of_run[run] * len(stimuli) + number[label] for label, run in zip(labels, run_of, strict=True)])
+    index = [of_run[run] * len(stimuli) + number[label] for label, run in zip(labels, run_of, strict=True)]
+    return Cells(stimuli, runs, np.array(index))
+
+
+def cell_means(patterns: xr.DataArray) -> CellMeans:
+    """Average the observations of each cell.
+
+    Raises a TypeError or ValueError that says what is wrong unless `patterns` are a DataArray (observation, voxel) of
+    finite numbers, with coordinates ``stimulus`` and ``run``, each stimulus in two runs at least.
+    """
+    stimuli, runs, index = find_cells(patterns)
     found, first, count = np.unique(index, return_index=True, return_counts=True)
     dtype = np.float32 if patterns.dtype in (np.float32, np.float16) else np.float64
     if (count == 1).all():
@@ -66,7 +80,7 @@ def run_means(patterns: xr.DataArray) -> RunMeans:
             f"{len(once)} of {len(stimuli)} stimuli are in one run only, so that none of their distances can be "
             f"cross-validated: {name_some(once)}; leave them out of the patterns"
         )
-    return RunMeans(means, cells, counts, stimuli, runs)
+    return CellMeans(means, cells, counts, stimuli, runs)
 
 
 def check_patterns(patterns: object) -> None:
@@ -151,7 +165,7 @@ def factor_of(precision: ArrayLike | None, n_voxels: int) -> NDArray[np.float64]
     return factor
 
 
-def whiten(means: RunMeans, factor: NDArray[np.float64] | None) -> None:
+def whiten(means: CellMeans, factor: NDArray[np.float64] | None) -> None:
     """In place and run by run; what all patterns of a run share cancels in every difference, and costs digits."""
     for cells in means.cells.T:
         rows = np.sort(cells[cells >= 0])

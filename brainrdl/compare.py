@@ -212,7 +212,7 @@ def join_rdms(rdms: Mapping[str, xr.DataArray], *, join: Join = "exact") -> Join
         ]
         raise ValueError(
             f"the stimuli of {' and '.join(own)} differ: {len(ids)} are shared, {'; '.join(faults)}; "
-            "join='intersect' compares the shared ones"
+            "join='intersect' (on the command line --shared), or select_stimuli first, leaves the others out"
         )
     if len(ids) < 3:
         raise ValueError(f"{' and '.join(own)} share {len(ids)} stimuli; a comparison needs at least 3")

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from brainrdl._configuration import DIGEST, digest
-from brainrdl._run_patterns import factor_of, run_means, whiten
+from brainrdl._run_patterns import cell_means, factor_of, whiten
 from brainrdl.condensed import upper_triangle
 from brainrdl.distances import full_precision
 from brainrdl.teachers import RDMTeacher, rows_by_id
@@ -92,7 +92,7 @@ class PatternTeacher(RDMTeacher):
         splits: int | None = None,
     ) -> None:
         super().__init__()
-        means = run_means(patterns)
+        means = cell_means(patterns)
         if weights not in (None, "observations"):
             raise ValueError(f"unknown weights {weights!r}; give None or 'observations'")
         n_runs = len(means.runs)

@@ -152,15 +152,12 @@ class ModelComparison:
             What was written.
         """
         folder.mkdir(parents=True, exist_ok=True)
-        written = [folder / "scores.csv"]
+        written = [folder / name for name in ("scores.csv", "contrasts.csv", "scores.png")]
         with atomic_path(written[0]) as temporary:
             self.table.to_csv(temporary, index=False)
-        if len(self.contrasts):
-            written.append(folder / "contrasts.csv")
-            with atomic_path(written[-1]) as temporary:
-                self.contrasts.to_csv(temporary, index=False)
-        written.append(folder / "scores.png")
-        with atomic_path(written[-1]) as temporary:
+        with atomic_path(written[1]) as temporary:  # also without a row, lest those of an earlier run stay
+            self.contrasts.to_csv(temporary, index=False)
+        with atomic_path(written[2]) as temporary:
             self.figure().savefig(temporary, format="png", dpi=200)
         return written
 

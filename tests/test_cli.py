@@ -64,7 +64,39 @@ def test_convert_and_info(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert shown[0] == str(target)
     assert shown[2] == "metric: correlation"
     message = failed(capsys, "convert", source, target)
-    assert message == f"brainrdl: {target} exists; name another file, or remove it first"
+    assert message == f"brainrdl: {target} exists; name another file, or replace it with --force"
+    before = target.read_bytes()
+    rdl.write_rdms(rdms(["V4"], 1), source)  # type: ignore[arg-type]
+    assert failed(capsys, "convert", source, target, "--force", "--metric", "mse").endswith("leave the metric out")
+    assert target.read_bytes() == before
+    assert run("convert", source, target, "--force") == 0
+    assert rdl.read_rdms(target).identical(rdl.read_rdms(source))
+
+
+def test_only_rdms_are_replaced_by_rdms(
+    tmp_path: Path, images: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(Path(__file__).parent))
+    out = tmp_path / "out.csv"
+    network = ("rdms", "network", "--stimuli", images, "--model", "test_cli:tiny", "--layers", "0", "-o", out)
+    assert run(*network) == 0
+    first = rdl.read_rdms(out)
+    assert run(*network, "--metric", "euclidean") == 0
+    assert (first.attrs["metric"], rdl.read_rdms(out).attrs["metric"]) == ("mse", "euclidean")
+    out.write_text("subject,age\n1,30\n", encoding="utf-8")
+    capsys.readouterr()
+    brains = tmp_path / "brains.nc"
+    brains.write_bytes(b"")
+    for path, arguments in (
+        (out, network),
+        (brains, ("rdms", "fmri", tmp_path, "--task", "rest", "--roi", "A=a.nii", "-o", brains)),
+    ):
+        before = path.read_bytes()
+        assert failed(capsys, *arguments) == (
+            f"brainrdl: {path} exists and is no file of labelled RDMs that could be made again, so it is not replaced; "
+            "name another file, or remove it first"
+        )
+        assert path.read_bytes() == before
 
 
 def test_a_reader_that_has_seen_enough_is_no_fault(tmp_path: Path) -> None:
@@ -107,13 +139,37 @@ def test_compare_gives_a_file_only_what_it_lacks(tmp_path: Path, capsys: pytest.
     assert message == f"brainrdl: {out} is a file; expected a folder, or a new name for one"
 
 
+def test_compare_leaves_out_what_is_not_shared_only_when_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = rdms(["v1"], 0)
+    brains = rdms(["s1", "s2"], 1, subject=["s1", "s2"])
+    rdl.write_rdms(rdl.select_stimuli(model, IDS[:5]), tmp_path / "model.nc")  # type: ignore[arg-type]
+    rdl.write_rdms(brains, tmp_path / "brains.nc")  # type: ignore[arg-type]
+    given = ("compare", tmp_path / "model.nc", tmp_path / "brains.nc", "--resamples", 20)
+    assert failed(capsys, *given) == (
+        f"brainrdl: the stimuli of models and subjects differ: 5 are shared, subjects alone has {IDS[5]!r}; "
+        "join='intersect' (on the command line --shared), or select_stimuli first, leaves the others out"
+    )
+    assert run(*given, "--shared", "-o", tmp_path / "out") == 0
+    assert capsys.readouterr().out.startswith("5 stimuli are shared; 1 that some file lacks are left out\n")
+    (score,) = pd.read_csv(tmp_path / "out" / "scores.csv")["score"]
+    shared = rdl.select_stimuli(brains, IDS[:5])  # type: ignore[arg-type]
+    assert score == pytest.approx(rdl.compare_rdms(model, shared, join="intersect").mean().item())  # type: ignore[arg-type]
+    rdl.write_rdms(rdl.select_stimuli(model, IDS[:2]), tmp_path / "model.nc")  # type: ignore[arg-type]
+    assert failed(capsys, *given, "--shared") == "brainrdl: the files share 2 stimuli; a comparison needs at least 3"
+
+
 def test_what_a_file_lacks_is_given(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     square = np.ones((6, 6)) - np.eye(6)
     scipy.io.savemat(tmp_path / "bare.mat", {"RDMs": {"RDM": square}})
     ids = tmp_path / "ids.txt"
     ids.write_text("\n".join(IDS), encoding="utf-8")
     message = failed(capsys, "convert", tmp_path / "bare.mat", tmp_path / "out.nc")
-    assert "stimuli=" in message
+    assert message == (
+        f"brainrdl: {tmp_path / 'bare.mat'}: does not hold the stimulus ids; give them in the file's order: "
+        "stimuli=[...] (on the command line --stimuli FILE, one a line), 6 strings"
+    )
     given = ("--stimuli", ids, "--metric", "undeclared", "--names", tmp_path / "names.txt")
     (tmp_path / "names.txt").write_text("IT\n", encoding="utf-8")
     assert run("convert", tmp_path / "bare.mat", tmp_path / "out.nc", *given) == 0

@@ -8,8 +8,9 @@ from scipy.stats import rankdata
 
 import brainrdl as rdl
 from brainrdl.controls import partition_variance
+from brainrdl.data.objects92 import CATEGORIES, IDS
 from brainrdl.labelled import condense
-from objects92 import IDS, animate, human_it, six_categories
+from objects92 import ANIMACY, human_it
 
 LABELS = {"a": "face", "b": "house", "c": "face", "d": "tool", "e": "house"}
 
@@ -72,7 +73,7 @@ def test_labels_are_found_by_id():
         (
             lambda: rdl.remove_block_means(rdms_of(n=3), {IDS[0]: "a", IDS[2]: "b"}),
             ValueError,
-            "labels has no category for 1 of 3 stimuli: 'image-02'",
+            "labels has no category for 1 of 3 stimuli: 'human-body-02'",
         ),
         (
             lambda: partition_variance(rdms_of(), {"a": rdms_of()}, "cosine"),
@@ -98,7 +99,7 @@ def test_labels_are_found_by_id():
         (
             lambda: rdl.fit_rdms(rdms_of(), rdms_of(), dict.fromkeys(IDS[:11], 0)),
             ValueError,
-            "folds has no fold for 1 of 12 stimuli: 'image-12'",
+            "folds has no fold for 1 of 12 stimuli: 'human-body-12'",
         ),
         (
             lambda: rdl.fit_rdms(rdms_of(), rdms_of(), 2, method="mse"),
@@ -215,8 +216,8 @@ def test_missing_target_pairs_are_neither_fitted_nor_scored():
 
 
 def test_a_mixture_of_categories_predicts_held_out_pairs_of_human_it():
-    animacy = rdl.category_rdm(dict(zip(IDS, animate(), strict=True)), "animacy")
-    six = rdl.category_rdm(dict(zip(IDS, six_categories(), strict=True)), "six")
+    animacy = rdl.category_rdm(dict(zip(IDS, ANIMACY, strict=True)), "animacy")
+    six = rdl.category_rdm(dict(zip(IDS, CATEGORIES, strict=True)), "six")
     fit = rdl.fit_rdms(rdl.concat_rdms([animacy, six]), rdl.average_rdms(human_it()), 2)
     assert 0.5 < fit.scores.mean().item() < 0.7
     assert (fit.weights > 0).all(axis=None)

@@ -19,11 +19,12 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import squareform
 
 import brainrdl as rdl
-from brainrdl.exchange import convert, describe, describe_as_text
+from brainrdl.exchange import describe, describe_as_text
 from brainrdl.labelled import condense
 from labelled_rdms import IDS, one, several
 from real_data import data_dir
 
+STIMULI = "stimuli=[...] (on the command line --stimuli FILE, one a line)"
 SUFFIXES = ("nc", "h5", "npz", "mat", "json", "csv")
 
 
@@ -101,7 +102,7 @@ def test_every_format_becomes_every_other(tmp_path, source):
     rdms = rdms.assign_coords(stimulus=[*"zä", "a b", "😀"], stimulus_=[*"zä", "a b", "😀"])
     rdl.write_rdms(rdms, tmp_path / f"from.{source}")
     for target in SUFFIXES:
-        convert(tmp_path / f"from.{source}", tmp_path / f"to.{target}")
+        rdl.write_rdms(rdl.read_rdms(tmp_path / f"from.{source}"), tmp_path / f"to.{target}")
         xr.testing.assert_identical(rdl.read_rdms(tmp_path / f"to.{target}"), rdms)
 
 
@@ -111,7 +112,7 @@ def test_every_format_becomes_every_other(tmp_path, source):
 @given(rdms=labelled(holes=False), source=st.sampled_from(SUFFIXES), target=st.sampled_from(SUFFIXES))
 def test_any_rdms_survive_two_formats(tmp_path, rdms, source, target):
     rdl.write_rdms(rdms, tmp_path / f"from.{source}")
-    convert(tmp_path / f"from.{source}", tmp_path / f"to.{target}")
+    rdl.write_rdms(rdl.read_rdms(tmp_path / f"from.{source}"), tmp_path / f"to.{target}")
     xr.testing.assert_identical(rdl.read_rdms(tmp_path / f"to.{target}"), rdms)
 
 
@@ -181,8 +182,7 @@ def test_what_a_writer_refuses_is_named(tmp_path):
             one(),
             "rdms.txt",
             "no format goes with the suffix '.txt'; known are .nc, .nc4, .netcdf, .h5, .hdf5, .npz, .mat, .json, "
-            ".csv, or "
-            "give format=",
+            ".csv, or in Python give format=",
         ),
     ):
         with raises(ValueError, f"{tmp_path / name}: {reason}"):
@@ -198,7 +198,7 @@ def test_what_a_writer_refuses_is_named(tmp_path):
     with raises(
         ValueError,
         f"{path}: Meadows' .mat has no place for names and metric; write its JSON (.json), or a MATLAB struct array "
-        "(format='matlab')",
+        "(in Python format='matlab')",
     ):
         rdl.write_rdms(one(), path, format="meadows")
 
@@ -231,17 +231,17 @@ def test_what_is_missing_is_asked_for(tmp_path):
     wanted = {"stimuli": list("abcd"), "metric": "correlation", "order": "row-major"}
     metrics = "mse, sqeuclidean, euclidean, correlation, cosine, mahalanobis, crossnobis, undeclared"
     for missing, reason in (
-        ("stimuli", "does not hold the stimulus ids; give them in the file's order: stimuli=[...], 4 strings"),
+        ("stimuli", f"does not hold the stimulus ids; give them in the file's order: {STIMULI}, 4 strings"),
         (
             "metric",
-            f"does not say by a known name what the distances are; give it: metric= one of {metrics} ('undeclared' "
-            "where "
-            "it is not known)",
+            "does not say by a known name what the distances are; give metric= (on the command line --metric), one of "
+            f"{metrics} ('undeclared' where it is not known)",
         ),
         (
             "order",
-            "holds vectors of 6 pairs, but not their order; give it: order='row-major' for SciPy's and MATLAB's "
-            "squareform, order='column-major' for MATLAB's rdm(triu(true(n), 1)) and nilearn's lower triangles",
+            "holds vectors of 6 pairs, but not their order; give order= (on the command line --order): 'row-major' for "
+            "SciPy's and MATLAB's squareform, 'column-major' for MATLAB's rdm(triu(true(n), 1)) and nilearn's lower "
+            "triangles",
         ),
     ):
         with raises(ValueError, f"{path}: {reason}"):
@@ -277,10 +277,10 @@ def test_what_contradicts_the_file_is_refused(tmp_path):
             "names contradicts the file, first at position 0: 'V1' was given, the file has 'IT'; leave names out, and "
             "rename afterwards",
         ),
-        ({"metric": "mse"}, "metric='mse' contradicts the file, which says 'correlation'; leave metric out"),
+        ({"metric": "mse"}, "the metric 'mse' contradicts the file, which says 'correlation'; leave the metric out"),
         (
             {"order": "column-major"},
-            "lists pairs in row-major order, but order='column-major' was given; leave order out",
+            "lists pairs in row-major order, but the order 'column-major' was given; leave it out",
         ),
         (
             {"stimuli": "conds"},
@@ -344,7 +344,7 @@ def test_several_descriptors_are_not_chosen_from(tmp_path):
     with raises(
         ValueError,
         f"{place}: does not say which of its fields holds the stimulus ids: 'conds', 'image'; choose one: "
-        "stimuli='conds'",
+        "stimuli='conds' (on the command line --stimuli conds)",
     ):
         rdl.from_rsatoolbox(rdms, names="subj")
     with raises(
@@ -360,7 +360,7 @@ def test_numbers_are_no_ids():
     rdms = theirs(stimulus=[3, 1, 2])
     with raises(
         ValueError,
-        "rsatoolbox's RDMs: does not hold the stimulus ids; give them in the file's order: stimuli=[...], 3 strings",
+        f"rsatoolbox's RDMs: does not hold the stimulus ids; give them in the file's order: {STIMULI}, 3 strings",
     ):
         rdl.from_rsatoolbox(rdms, names="subj")
     labelled_ = rdl.from_rsatoolbox(rdms, stimuli=["c", "a", "b"], names="subj")
@@ -371,9 +371,8 @@ def test_a_measure_that_is_none_of_ours_is_kept_and_asked_for():
     with raises(
         ValueError,
         "rsatoolbox's RDMs: does not say by a known name what the distances are, and calls it 'poisson', which is "
-        "none of "
-        "them; give it: metric= one of mse, sqeuclidean, euclidean, correlation, cosine, mahalanobis, crossnobis, "
-        "undeclared ('undeclared' where it is not known)",
+        "none of them; give metric= (on the command line --metric), one of mse, sqeuclidean, euclidean, correlation, "
+        "cosine, mahalanobis, crossnobis, undeclared ('undeclared' where it is not known)",
     ):
         rdl.from_rsatoolbox(theirs("poisson"), names="subj")
     rdms = rdl.from_rsatoolbox(theirs("poisson"), names="subj", metric="undeclared")
@@ -504,8 +503,7 @@ def test_names_that_occur_twice_can_be_replaced(tmp_path):
     with raises(
         ValueError,
         f"{path}: the names of the RDMs must be unique, but the file has these more than once: 'IT'; give others in "
-        "their "
-        "place, in the file's order: names=[...]",
+        "their place, in the file's order: names=[...] (on the command line --names FILE, one a line)",
     ):
         rdl.read_rdms(path, **asked)
     rdms = rdl.read_rdms(path, names=["a", "b"], **asked)
@@ -723,7 +721,8 @@ def test_faulty_assemblies(tmp_path):
     assembly = xr.DataArray(patterns, dims=("presentation", "neuroid"))
     known = "mse, sqeuclidean, euclidean, correlation, cosine"
     assembly.to_dataset(name="data").to_netcdf(path, engine="h5netcdf")
-    with raises(ValueError, f"{path} holds patterns, which a metric turns into RDMs; give it: metric= one of {known}"):
+    reason = "holds patterns, which a metric turns into RDMs; give metric= (on the command line --metric), one of"
+    with raises(ValueError, f"{path} {reason} {known}"):
         rdl.read_rdms(path)
     with raises(
         ValueError, f"{path}: presentations have no coordinate 'stimulus_id' (or 'image_id'), so stimuli are not known"

@@ -181,8 +181,7 @@ def test_duplicate_ids(tmp_path):
     path = rsatoolbox(tmp_path / "a.h5", pattern_descriptors={"stimulus": np.array(["a", "b", "a"], dtype="S")})
     reason = (
         "the stimulus ids must be unique, but the file has these more than once: 'a'; give others in their place, in "
-        "the "
-        "file's order: stimuli=[...]"
+        "the file's order: stimuli=[...] (on the command line --stimuli FILE, one a line)"
     )
     with raises(ValueError, f"{path}: {reason}"):
         rdl.read_rdms(path)
@@ -448,7 +447,8 @@ def test_no_pickle_is_opened(tmp_path):
         pytest.warns(UserWarning, match="'meta' is pickled and was not opened"),
         raises(
             ValueError,
-            f"{path}: does not hold the stimulus ids; give them in the file's order: stimuli=[...], 3 strings",
+            f"{path}: does not hold the stimulus ids; give them in the file's order: stimuli=[...] (on the command "
+            "line --stimuli FILE, one a line), 3 strings",
         ),
     ):
         rdl.read_rdms(path, metric="mse")

@@ -126,7 +126,7 @@ def with_value(value, column=None):
             15,
             "full",
             "the covariance by method 'full' is singular: there are too few residuals for 30 voxels; shrink it "
-            "(method='shrinkage_diag')",
+            "(method='shrinkage_diag', on the command line --noise shrinkage_diag)",
         ),
     ],
 )

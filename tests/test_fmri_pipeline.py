@@ -11,6 +11,7 @@ import pytest
 from nilearn.glm.first_level import first_level_from_bids
 
 import brainrdl.fmri.command as command
+from brainrdl.exchange import read_rdms
 from brainrdl.fmri import (
     GLM,
     Settings,
@@ -24,7 +25,7 @@ from brainrdl.fmri import (
     simulate_bids,
     split_half,
 )
-from brainrdl.fmri.command import describe, make_rdms, read_rdms_file
+from brainrdl.fmri.command import describe, make_rdms
 from brainrdl.fmri.report import facts_of
 from brainrdl.labelled import check_rdms, label_rdms
 from real_data import data_dir
@@ -179,8 +180,8 @@ def test_sessions_are_kept_apart(copy):
     (lone.parent / lone.name.replace("run-03", "run-04")).unlink()
     with raises(
         ValueError,
-        f"sub-01/ses-2 has one run only ({lone}), so there is nothing to cross-validate over; sessions='pooled' makes "
-        "folds of the runs of all sessions",
+        f"sub-01/ses-2 has one run only ({lone}), so there is nothing to cross-validate over; sessions='pooled' (on "
+        "the command line --sessions pooled) makes folds of the runs of all sessions",
     ):
         rdms_from_bids(folder, "sim", {"IT": masks["IT"]})
 
@@ -222,7 +223,7 @@ def test_command_resumes_and_reports(data_set, tmp_path, monkeypatch):
     report = make_rdms(folder, "sim", masks, out, log=lines.append)
     assert "[1/2] sub-01: done before" in lines
     assert "sub-02 run-04: 39 scans, 10 events, 6 confounds" in lines
-    rdms = read_rdms_file(out)
+    rdms = read_rdms(out)
     whole = rdms_from_bids(folder, "sim", masks)
     np.testing.assert_array_equal(rdms, whole)
     np.testing.assert_array_equal(rdms["standard_error"], whole["standard_error"])
@@ -244,26 +245,15 @@ def test_damaged_parts_are_made_again(data_set, tmp_path, ending, damage):
     out, lines = tmp_path / "rdms.nc", []
     given = {"subjects": ["01"], "settings": Settings(noise=None, glm=GLM(noise_model="ols"))}
     make_rdms(folder, "sim", {"IT": masks["IT"]}, out, **given, log=lines.append)
-    whole = read_rdms_file(out)
+    whole = read_rdms(out)
     part = tmp_path / f"rdms.parts/sub-01{ending}"
     part.write_bytes(part.read_bytes()[:-300] if damage is None else damage)
     make_rdms(folder, "sim", {"IT": masks["IT"]}, out, **given, log=lines.append)
     assert f"{part} is damaged; its part is made again" in lines
     assert "[1/1] sub-01: done before" not in lines
-    np.testing.assert_array_equal(read_rdms_file(out), whole)
+    np.testing.assert_array_equal(read_rdms(out), whole)
     make_rdms(folder, "sim", {"IT": masks["IT"]}, out, **given, log=lines.append)
     assert "[1/1] sub-01: done before" in lines
-
-
-def test_files_that_hold_no_rdms(tmp_path):
-    path = tmp_path / "rdms.nc"
-    with raises(FileNotFoundError, f"there is no file {path}"):
-        read_rdms_file(path)
-    path.write_bytes(b"x" * 100)
-    with pytest.raises(
-        ValueError, match=f"^{re.escape(str(path))} cannot be read as labelled RDMs in netCDF \\(.*\\); make it again$"
-    ):
-        read_rdms_file(path)
 
 
 def test_dry_run(data_set):
@@ -335,7 +325,7 @@ def test_bad_arguments(data_set):
         ({"stimuli": ()}, "stimuli names none; an RDM needs at least 2"),
         (
             {"per_run": True, "metric": "correlation"},
-            "per_run=True is for crossnobis; correlation averages the runs' patterns first",
+            "a precision per run is for crossnobis; correlation averages the runs' patterns first",
         ),
     ],
 )
@@ -355,7 +345,9 @@ def test_several_spaces(copy):
     image = next(func(folder, derived=True).glob("*desc-preproc_bold.nii.gz"))
     shutil.copy(image, image.parent / image.name.replace("space-sim", "space-T1w"))
     with raises(
-        ValueError, f"{folder}/derivatives/simulated has images of space 'T1w', 'sim'; choose one: space='sim'"
+        ValueError,
+        f"{folder}/derivatives/simulated has images of space 'T1w', 'sim'; choose one: space='sim' (on the command "
+        "line --space)",
     ):
         find_runs(folder, "sim")
 
@@ -420,7 +412,7 @@ def test_different_stimuli(copy):
     with raises(
         ValueError,
         "sub-01 and sub-02 have different stimuli: sub-02 lacks 'car' and sub-01 lacks 'bus'; name the common ones "
-        "(stimuli=...), or make RDMs of either alone",
+        "(stimuli=, on the command line --stimuli), or make RDMs of either alone",
     ):
         rdms_from_bids(folder, "sim", masks)
     common = Settings(stimuli=("face", "body", "house"))

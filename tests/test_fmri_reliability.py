@@ -4,9 +4,9 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from brainrdl.fmri import crossnobis, make_patterns, select_voxels, split_half, subject_ceiling
+from brainrdl.fmri import crossnobis, make_patterns, select_voxels, split_half
 from brainrdl.fmri.reliability import splits
-from brainrdl.labelled import condense, label_rdms
+from brainrdl.labelled import condense
 from fmri_patterns import random_patterns, random_precision
 
 
@@ -122,19 +122,3 @@ def test_bad_selection(runs, n_voxels, message):
 def test_too_little_to_split(patterns, message):
     with raises(ValueError, message):
         split_half(patterns)
-
-
-def test_ceiling_between_subjects():
-    rng = np.random.default_rng(0)
-    values = rng.normal(size=45) + 0.7 * rng.normal(size=(5, 45))
-    names = [f"sub-{k}" for k in range(5)]
-    lower, upper = subject_ceiling(
-        label_rdms(values, [f"s{k}" for k in range(10)], names, "crossnobis", {"subject": names, "roi": "IT"})
-    )
-    z = (values - values.mean(1, keepdims=True)) / values.std(1, keepdims=True)
-    rest = [np.corrcoef(np.delete(z, k, 0).mean(0), z[k])[0, 1] for k in range(5)]
-    assert lower == pytest.approx(np.mean(rest))
-    assert upper == pytest.approx(np.mean([np.corrcoef(z.mean(0), one)[0, 1] for one in z]))
-    one = label_rdms(values[:1], [f"s{k}" for k in range(10)], names[:1], "crossnobis", {"subject": names[:1]})
-    with raises(ValueError, "a noise ceiling needs one RDM of at least two subjects, got 1 RDMs; select a region"):
-        subject_ceiling(one)

@@ -11,6 +11,7 @@ from rsatoolbox.util.inference_util import extract_variances
 from scipy import stats
 
 import brainrdl as rdl
+from brainrdl.data.objects92 import CATEGORIES, IDS
 from brainrdl.inference import (
     bootstrap,
     fdr,
@@ -20,7 +21,7 @@ from brainrdl.inference import (
     subject_rdms,
 )
 from brainrdl.labelled import condense
-from objects92 import IDS, animate, cichy, human_it, six_categories
+from objects92 import ANIMACY, cichy, human_it
 
 # noise ceilings
 
@@ -240,8 +241,8 @@ def test_few_subjects_speak_of_stimuli_only_and_it_says_so():
     with pytest.raises(ValueError) as error:
         score_models(models, subjects, over="both")
     assert str(error.value) == (
-        "4 subjects are too few to speak of other subjects, which takes 8; take over='stimuli', which speaks of other "
-        "stimuli for these subjects"
+        "4 subjects are too few to speak of other subjects, which takes 8; take over='stimuli' (on the command line "
+        "--over stimuli), which speaks of other stimuli for these subjects"
     )
 
 
@@ -295,7 +296,7 @@ def test_resampling_is_repeatable_and_checks_its_options():
 
 
 def test_known_scores_of_animacy_on_real_data():
-    animacy = rdl.category_rdm(dict(zip(IDS, animate(), strict=True)), "animacy")
+    animacy = rdl.category_rdm(dict(zip(IDS, ANIMACY, strict=True)), "animacy")
     for rdms, group, single in ((human_it(), 0.577, 0.387), (cichy("IT"), 0.464, 0.248)):
         assert rdl.compare_rdms(animacy, rdl.average_rdms(rdms)).item() == pytest.approx(group, abs=5e-4)
         assert score_models(animacy, rdms, n_resamples=2).table["score"].item() == pytest.approx(single, abs=5e-4)
@@ -304,7 +305,7 @@ def test_known_scores_of_animacy_on_real_data():
 def test_known_agreement_of_the_two_studies():
     first, second = rdl.average_rdms(human_it()), rdl.average_rdms(cichy("IT"))
     assert rdl.compare_rdms(first, second).item() == pytest.approx(0.588, abs=5e-4)
-    categories = dict(zip(IDS, six_categories(), strict=True))
+    categories = dict(zip(IDS, CATEGORIES, strict=True))
     within = [rdl.remove_block_means(rdms, categories) for rdms in (first, second)]
     test = permutation_test(*within, within=categories, n_permutations=500)
     assert test.similarity.item() == pytest.approx(0.310, abs=5e-4)

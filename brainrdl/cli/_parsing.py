@@ -4,6 +4,11 @@ import argparse
 from pathlib import Path
 
 from brainrdl.distances import METRICS
+from brainrdl.exchange import read_rdms
+from brainrdl.exchange.files import check_place
+
+REPLACED = "replaced where it exists and holds RDMs"
+"""What the help of an option says of a file that `check_replaced` has checked."""
 
 
 def names(text: str) -> tuple[str, ...]:
@@ -46,6 +51,19 @@ def add_what_a_file_lacks(parser: argparse.ArgumentParser) -> None:
         help="how a vector lists the pairs: row-major as SciPy and MATLAB's squareform do, column-major as MATLAB's "
         "rdm(triu(true(n), 1))",
     )
+
+
+def check_replaced(path: Path) -> None:
+    """Raise a ValueError where no file of RDMs can be at `path`, or would replace something else than such a file."""
+    check_place(path)
+    if path.exists():
+        try:
+            read_rdms(path)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{path} exists and is no file of labelled RDMs that could be made again, so it is not replaced; name "
+                "another file, or remove it first"
+            ) from error
 
 
 def read_ids(given: str | None) -> list[str] | str | None:

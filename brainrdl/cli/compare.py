@@ -10,6 +10,7 @@ from brainrdl.cli._parsing import add_what_a_file_lacks, names, read_ids
 from brainrdl.comparisons import METHODS
 from brainrdl.exchange import describe, read_rdms
 from brainrdl.exchange.files import check_place
+from brainrdl.labelled import select_stimuli
 from brainrdl.model_comparison import compare_models
 
 _ABOUT = (
@@ -50,7 +51,16 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     parser.add_argument("--resamples", type=int, default=1000, metavar="N", help="of the bootstrap (default: 1000)")
     parser.add_argument("--seed", type=int, default=0, metavar="S")
     parser.add_argument(
-        "-o", "--out", type=Path, metavar="DIR", help="scores.csv, contrasts.csv and scores.png go here"
+        "--shared",
+        action="store_true",
+        help="compare just the stimuli that all files hold; otherwise it is an error if one lacks any",
+    )
+    parser.add_argument(
+        "-o",
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="scores.csv, contrasts.csv and scores.png go here, in the place of such files of an earlier run",
     )
     add_what_a_file_lacks(parser)
 
@@ -63,6 +73,8 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         check_place(options.out, folder=True)
     models = [_read(path, options) for path in options.models]
     data = _read(options.data, options, names=read_ids(options.names))
+    if options.shared:
+        models, data = _shared(models, data)
     result = compare_models(
         models,
         data,
@@ -77,6 +89,16 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         for path in result.write(options.out):
             print(f"written: {path}")
     return 0
+
+
+def _shared(models: list[xr.DataArray], data: xr.DataArray) -> tuple[list[xr.DataArray], xr.DataArray]:
+    """The stimuli that all hold, in the order of the data; how many are left out is printed."""
+    held = [set(part["stimulus"].values.tolist()) for part in (*models, data)]
+    ids = [stimulus for stimulus in data["stimulus"].values.tolist() if stimulus in set.intersection(*held)]
+    if len(ids) < 3:
+        raise ValueError(f"the files share {len(ids)} stimuli; a comparison needs at least 3")
+    print(f"{len(ids)} stimuli are shared; {len(set.union(*held)) - len(ids)} that some file lacks are left out")
+    return [select_stimuli(part, ids) for part in models], select_stimuli(data, ids)
 
 
 def _read(path: Path, options: argparse.Namespace, *, names: list[str] | str | None = None) -> xr.DataArray:

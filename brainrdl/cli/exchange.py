@@ -10,7 +10,7 @@ from brainrdl.exchange import describe_as_text, read_rdms, write_rdms
 
 def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     """Add the commands."""
-    text = "write a file of RDMs in the format that the new file's suffix names"
+    text = "write a file of RDMs in the format that the new file's suffix names; a file that exists is left alone"
     parser = commands.add_parser("convert", help=text, description=text, allow_abbrev=False)
     parser.set_defaults(run=_convert)
     parser.add_argument("source", type=Path, metavar="A")
@@ -20,6 +20,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
         action="store_true",
         help="leave standard errors out, which no format but netCDF has a place for",
     )
+    parser.add_argument("--force", action="store_true", help="replace B where it exists, once the new file is complete")
     add_what_a_file_lacks(parser)
 
     text = "tell what is in a file of RDMs, and what it lacks"
@@ -30,8 +31,8 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
 
 
 def _convert(options: argparse.Namespace, arguments: Sequence[str]) -> int:
-    if options.target.exists():
-        raise ValueError(f"{options.target} exists; name another file, or remove it first")
+    if options.target.exists() and not options.force:
+        raise ValueError(f"{options.target} exists; name another file, or replace it with --force")
     rdms = read_rdms(
         options.source,
         stimuli=read_ids(options.stimuli),

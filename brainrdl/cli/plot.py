@@ -16,7 +16,9 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     parser = commands.add_parser("plot", help=text, description=text, allow_abbrev=False)
     parser.set_defaults(run=_run)
     parser.add_argument("source", type=Path, metavar="A")
-    parser.add_argument("-o", "--out", type=Path, required=True, metavar="FILE", help=".png, .pdf or .svg")
+    parser.add_argument(
+        "-o", "--out", type=Path, required=True, metavar="FILE", help=".png, .pdf or .svg; replaced where it exists"
+    )
     parser.add_argument(
         "--kind",
         choices=("rdms", "mds", "rdm-mds"),

@@ -5,10 +5,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from brainrdl.cli._parsing import names
+from brainrdl.cli._parsing import REPLACED, check_replaced, names
 from brainrdl.distances import METRICS
 from brainrdl.exchange import write_rdms
-from brainrdl.exchange.files import check_place
 from brainrdl.named_models import list_named_layers, network_rdms
 
 _MIB = 2**20
@@ -35,7 +34,7 @@ def _add_network(sources: "argparse._SubParsersAction[argparse.ArgumentParser]")
     add("--metric", default="mse", choices=METRICS, help="(default: mse)")
     add("--max-memory", type=int, default=1024, metavar="MIB", help="beyond the network's own (default: 1024)")
     add("--device", help="cpu, cuda, cuda:1, … (default: where the network is)")
-    add("-o", "--out", type=Path, metavar="FILE", help=".nc, .h5 (rsatoolbox), .npz, .mat, .csv, …")
+    add("-o", "--out", type=Path, metavar="FILE", help=f".nc, .h5 (rsatoolbox), .npz, .mat, .csv, …; {REPLACED}")
 
 
 def _network(options: argparse.Namespace, arguments: Sequence[str]) -> int:
@@ -47,7 +46,7 @@ def _network(options: argparse.Namespace, arguments: Sequence[str]) -> int:
             raise ValueError(f"--{name} is needed, unless --list-layers is asked for")
     if options.max_memory < 1:
         raise ValueError(f"--max-memory must be at least 1 MiB, got {options.max_memory}")
-    check_place(options.out)
+    check_replaced(options.out)
     rdms = network_rdms(
         options.model,
         options.stimuli,
@@ -106,7 +105,7 @@ def _add_fmri(sources: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         "--out",
         type=Path,
         metavar="FILE.nc",
-        help="netCDF; its report is the .html beside it, and what resuming needs stays in FILE.parts",
+        help=f"netCDF; its report is the .html beside it, and what resuming needs stays in FILE.parts; {REPLACED}",
     )
 
 
@@ -143,5 +142,6 @@ def _fmri(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         return 0
     if options.out is None:
         raise ValueError("--out is needed, unless --dry-run is asked for")
+    check_replaced(options.out)
     make_rdms(options.bids_dir, options.task, masks, options.out, subjects=options.subjects, settings=settings)
     return 0

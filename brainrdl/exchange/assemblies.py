@@ -35,7 +35,8 @@ def read_parts(assembly: xr.DataArray, given: Given, path: Path) -> Parts:
     """
     if given.metric not in METRICS:
         raise ValueError(
-            f"{path} holds patterns, which a metric turns into RDMs; give it: metric= one of {', '.join(METRICS)}"
+            f"{path} holds patterns, which a metric turns into RDMs; give metric= (on the command line --metric), one "
+            f"of {', '.join(METRICS)}"
         )
     extra = [str(dim) for dim in assembly.dims if dim not in _DIMS]
     if extra:

@@ -131,7 +131,7 @@ def write_rdms(rdms: xr.DataArray, path: str | os.PathLike[str], *, format: str 
     if chosen == "meadows" and path.suffix.lower() == ".mat":
         raise ValueError(
             f"{path}: Meadows' .mat has no place for names and metric; write its JSON (.json), or a MATLAB struct "
-            "array (format='matlab')"
+            "array (in Python format='matlab')"
         )
     if chosen != "netcdf" and "standard_error" in checked.coords:
         raise ValueError(
@@ -146,19 +146,6 @@ def write_rdms(rdms: xr.DataArray, path: str | os.PathLike[str], *, format: str 
                 raise ValueError(f"{chosen} files do not give back {lost}; rename or leave it out, or write netCDF")
     except (TypeError, ValueError) as error:
         raise type(error)(f"{path}: {error}") from error
-
-
-def convert(
-    source: str | os.PathLike[str],
-    target: str | os.PathLike[str],
-    *,
-    stimuli: Iterable[str] | str | None = None,
-    metric: str | None = None,
-    names: Iterable[str] | str | None = None,
-    order: Order | None = None,
-) -> None:
-    """Read RDMs and write them in another format; see `read_rdms` and `write_rdms`."""
-    write_rdms(read_rdms(source, stimuli=stimuli, metric=metric, names=names, order=order), target)
 
 
 def check_place(path: Path, *, folder: bool = False) -> None:
@@ -212,7 +199,8 @@ def _format(path: Path, format: str | None) -> str:
         )
     if suffix not in _BY_SUFFIX:
         raise ValueError(
-            f"{path}: no format goes with the suffix {suffix!r}; known are {', '.join(_BY_SUFFIX)}, or give format="
+            f"{path}: no format goes with the suffix {suffix!r}; known are {', '.join(_BY_SUFFIX)}, or in Python give "
+            "format="
         )
     return _BY_SUFFIX[suffix]
 

@@ -103,9 +103,9 @@ class Parts:
         known = self.order or order
         if known is None:
             raise ValueError(
-                f"holds vectors of {self.values.shape[1]} pairs, but not their order; give it: order='row-major' "
-                "for SciPy's and MATLAB's squareform, order='column-major' for MATLAB's rdm(triu(true(n), 1)) and "
-                "nilearn's lower triangles"
+                f"holds vectors of {self.values.shape[1]} pairs, but not their order; give order= (on the command line "
+                "--order): 'row-major' for SciPy's and MATLAB's squareform, 'column-major' for MATLAB's "
+                "rdm(triu(true(n), 1)) and nilearn's lower triangles"
             )
         return self.values if known == "row-major" else by_row(self.values, self.n_stimuli)
 
@@ -130,7 +130,7 @@ def complete(parts: Parts, given: Given, path: object) -> xr.DataArray:
     try:
         if given.order is not None and parts.order not in (None, given.order) and parts.is_condensed:
             raise ValueError(
-                f"lists pairs in {parts.order} order, but order={given.order!r} was given; leave order out"
+                f"lists pairs in {parts.order} order, but the order {given.order!r} was given; leave it out"
             )
         if parts.values.dtype.kind not in "biuf":
             raise ValueError(f"the distances are of type {parts.values.dtype}; expected real numbers")
@@ -197,9 +197,12 @@ def _resolve(
         if fields:
             raise ValueError(
                 f"does not say which of its fields holds {of}: {name_some(fields)}; choose one: "
-                f"{what}={next(iter(fields))!r}"
+                f"{what}={next(iter(fields))!r} (on the command line --{what} {next(iter(fields))})"
             )
-        raise ValueError(f"does not hold {of}; give them in the file's order: {what}=[...], {count} strings")
+        raise ValueError(
+            f"does not hold {of}; give them in the file's order: {what}=[...] (on the command line --{what} FILE, one "
+            f"a line), {count} strings"
+        )
     if len(there) != count:
         raise ValueError(f"holds {count} {axis}, but {len(there)} of {of}; the file contradicts itself")
     copies = [name for name, times in Counter(there).items() if times > 1]
@@ -207,7 +210,7 @@ def _resolve(
         if copies:
             raise ValueError(
                 f"{of} must be unique, but the file has these more than once: {name_some(copies)}; give others in "
-                f"their place, in the file's order: {what}=[...]"
+                f"their place, in the file's order: {what}=[...] (on the command line --{what} FILE, one a line)"
             )
         return check_ids(there, what)
     if list(answer) != list(there) and not copies:
@@ -225,11 +228,13 @@ def _metric(parts: Parts, given: Given) -> str:
             return given.metric
         called = f", and calls it {parts.foreign_metric!r}, which is none of them" if parts.foreign_metric else ""
         raise ValueError(
-            f"does not say by a known name what the distances are{called}; give it: metric= one of "
-            f"{', '.join(METRICS)} ('undeclared' where it is not known)"
+            f"does not say by a known name what the distances are{called}; give metric= (on the command line "
+            f"--metric), one of {', '.join(METRICS)} ('undeclared' where it is not known)"
         )
     if given.metric not in (None, parts.metric):
-        raise ValueError(f"metric={given.metric!r} contradicts the file, which says {parts.metric!r}; leave metric out")
+        raise ValueError(
+            f"the metric {given.metric!r} contradicts the file, which says {parts.metric!r}; leave the metric out"
+        )
     return parts.metric
 
 

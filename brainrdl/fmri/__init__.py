@@ -14,7 +14,7 @@ from brainrdl.fmri.masks import atlas_masks
 from brainrdl.fmri.noise import noise_precision, repeats_precision
 from brainrdl.fmri.patterns import make_patterns
 from brainrdl.fmri.pipeline import Settings, rdms_from_bids
-from brainrdl.fmri.reliability import select_voxels, split_half, subject_ceiling
+from brainrdl.fmri.reliability import select_voxels, split_half
 from brainrdl.fmri.searchlight import searchlight_map, searchlight_rdms
 from brainrdl.fmri.simulation import Simulation, plant_patterns, simulate_bids
 
@@ -42,5 +42,4 @@ __all__ = [
     "split_half",
     "standard_errors",
     "stimulus_covariance",
-    "subject_ceiling",
 ]

@@ -10,9 +10,9 @@ from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
-import xarray as xr
 
 from brainrdl.checkpoint import atomic_path
+from brainrdl.exchange import read_rdms, write_rdms
 from brainrdl.fmri.images import Image
 from brainrdl.fmri.pipeline import (
     Settings,
@@ -27,7 +27,6 @@ from brainrdl.fmri.pipeline import (
 )
 from brainrdl.fmri.provenance import checksums, to_json
 from brainrdl.fmri.report import write_report
-from brainrdl.labelled import check_rdms
 
 
 def make_rdms(
@@ -91,7 +90,7 @@ def make_rdms(
             log(f"[{number}/{len(units)}] {unit.label}: done before")
         results[unit.label] = result
     rdms = joined([result.rdms for result in results.values()])
-    write_rdms_file(rdms, out)
+    write_rdms(rdms, out)
     report = write_report(rdms, results, out.with_suffix(".html"))
     log(f"RDMs: {out}\nreport: {report}")
     return report
@@ -144,23 +143,6 @@ def describe(
     return "\n".join(lines)
 
 
-def write_rdms_file(rdms: xr.DataArray, path: Path) -> None:
-    """Write labelled RDMs as netCDF, atomically."""
-    with atomic_path(path) as temporary:
-        check_rdms(rdms).to_netcdf(temporary, engine="h5netcdf")
-
-
-def read_rdms_file(path: Path) -> xr.DataArray:
-    """Read labelled RDMs from netCDF; FileNotFoundError or ValueError naming the file if it holds none."""
-    if not Path(path).is_file():
-        raise FileNotFoundError(f"there is no file {path}")
-    try:
-        with xr.open_dataarray(path, engine="h5netcdf") as opened:
-            return check_rdms(opened.load())
-    except (OSError, ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{path} cannot be read as labelled RDMs in netCDF ({error}); make it again") from error
-
-
 def _fingerprint(unit: Unit, masks: Mapping[str, Image], settings: Settings) -> str:
     files: list[Any] = [subject_mask(mask, unit.subject) for mask in masks.values()]
     for run in unit.runs:
@@ -170,7 +152,7 @@ def _fingerprint(unit: Unit, masks: Mapping[str, Image], settings: Settings) -> 
 
 
 def _write_part(result: UnitResult, path: Path, fingerprint: str) -> None:
-    write_rdms_file(result.rdms, path.with_suffix(".nc"))
+    write_rdms(result.rdms, path.with_suffix(".nc"))
     # written last: a part with these is complete
     arrays: dict[str, Any] = {f"tsnr_{k}": values for k, values in enumerate(result.tsnr.values())}
     arrays["fingerprint"] = fingerprint
@@ -196,7 +178,7 @@ def _read_part(path: Path, fingerprint: str, log: Callable[[str], None]) -> Unit
         log(f"{arrays} is damaged; its part is made again")
         return None
     try:
-        return UnitResult(read_rdms_file(rdms), design, tsnr)
-    except ValueError:
+        return UnitResult(read_rdms(rdms), design, tsnr)
+    except (TypeError, ValueError):
         log(f"{rdms} is damaged; its part is made again")
         return None

@@ -8,6 +8,7 @@ Noise of two runs is independent, so the distance of two stimuli with the same t
 negative half of the time: nothing is clipped.
 """
 
+from collections.abc import Callable
 from itertools import combinations
 
 import numpy as np
@@ -15,7 +16,7 @@ import scipy.linalg
 import torch
 import xarray as xr
 
-from brainrdl.fmri.noise import inverse
+from brainrdl.fmri.noise import cholesky
 from brainrdl.fmri.patterns import Array, Precision, RunMeans, not_positive, precisions_of, run_means
 from brainrdl.ids import name_some
 from brainrdl.labelled import label_rdms
@@ -102,21 +103,10 @@ def run_pair_distances(
     n_runs, n_stimuli, n_voxels = means.values.shape
     i, j = np.triu_indices(n_stimuli, 1)
     held = means.counts > 0
-    if isinstance(precision, list):
-        covariances = [
-            inverse(matrix, f"the precision of run {run}") for matrix, run in zip(precision, means.runs, strict=True)
-        ]
-    else:
-        weighted = _times(means.values.reshape(-1, n_voxels), precision, torch.device(device))
-        weighted = weighted.reshape(means.values.shape)
-        _check_lengths(weighted, means.values)
+    kernel_of = _kernels(means, precision, torch.device(device))
     distances = np.full((n_runs * (n_runs - 1) // 2, len(i)), np.nan)
     for k, (r, s) in enumerate(combinations(range(n_runs), 2)):
-        if isinstance(precision, list):
-            left = _solve((covariances[r] + covariances[s]) / 2, means.values[r], torch.device(device))
-        else:
-            left = weighted[r]
-        kernel = left @ means.values[s].T  # K_ij = b_irᵀ Ω_rs b_js
+        kernel = kernel_of(r, s)
         both = held[r] & held[s]
         shared = both[i] & both[j]
         value = kernel[i, i] + kernel[j, j] - kernel[i, j] - kernel[j, i]
@@ -147,11 +137,54 @@ def check_shared(means: RunMeans, distances: Array, *, allow_missing: bool) -> N
     i, j = np.triu_indices(len(means.stimuli), 1)
     missing = [f"{means.stimuli[i[k]]} – {means.stimuli[j[k]]}" for k in np.flatnonzero(np.isnan(distances))]
     if missing and (not allow_missing or len(missing) == len(distances)):
-        way_out = "" if len(missing) == len(distances) else ", or leave such pairs NaN with allow_missing=True"
+        way_out = (
+            ""
+            if len(missing) == len(distances)
+            else ", or leave such pairs NaN with allow_missing=True (on the command line --allow-missing)"
+        )
         raise ValueError(
             f"in {means.name!r} no two runs share both stimuli of {len(missing)} pairs, so they cannot be "
             f"cross-validated: {name_some(missing)}; leave a stimulus out{way_out}"
         )
+
+
+def _kernels(
+    means: RunMeans, precision: Array | list[Array] | None, device: torch.device
+) -> Callable[[int, int], Array]:
+    """Return a function from two runs to K_ij = b_irᵀ Ω_rs b_js.
+
+    The Ω_rs of two precisions A and B is ((A⁻¹ + B⁻¹)/2)⁻¹ = 2 A (A + B)⁻¹ B, so that neither need be inverted: with
+    A + B = L Lᵀ, K is twice the product of L⁻¹ A b_r and L⁻¹ B b_s.
+    """
+    _, n_stimuli, n_voxels = means.values.shape
+    if not isinstance(precision, list):
+        weighted = means.values
+        if precision is not None:
+            weighted = _times(means.values.reshape(-1, n_voxels), precision, device).reshape(means.values.shape)
+            _check_lengths(weighted, means.values)
+        return lambda r, s: weighted[r] @ means.values[s].T
+    for matrix, run in zip(precision, means.runs, strict=True):
+        cholesky(matrix, f"the precision of run {run}")  # the sum of two may have a factor where one has none
+    weighted = np.stack([_times(b, omega, device) for b, omega in zip(means.values, precision, strict=True)])
+
+    def kernel(r: int, s: int) -> Array:
+        both = _whiten(weighted[[r, s]].reshape(-1, n_voxels), precision[r] + precision[s], device)
+        product: Array = 2 * both[:n_stimuli] @ both[n_stimuli:].T
+        return product
+
+    return kernel
+
+
+def _whiten(patterns: Array, covariance: Array, device: torch.device) -> Array:
+    """Rows L⁻¹b of patterns b (n, V), with L Lᵀ the covariance (V, V)."""
+    if device.type == "cpu":
+        factor = cholesky(covariance, "the sum of two runs' precisions")
+        rows: Array = scipy.linalg.blas.dtrsm(1.0, factor, patterns.T, lower=1, overwrite_b=1).T
+        return rows
+    factor = torch.linalg.cholesky(torch.from_numpy(covariance).to(device))
+    columns = torch.from_numpy(patterns).to(device).T
+    solved: Array = torch.linalg.solve_triangular(factor, columns, upper=False).T.cpu().numpy()
+    return solved
 
 
 def _closed_form(means: RunMeans, precision: Array | None, device: torch.device) -> Array:
@@ -160,13 +193,19 @@ def _closed_form(means: RunMeans, precision: Array | None, device: torch.device)
     i, j = np.triu_indices(n_stimuli, 1)
     # the origin is free: near the stimuli's mean, differences keep their digits
     values = means.values - means.values.mean(axis=1, keepdims=True)
-    # Ω = T + Tᵀ, T its upper triangle with half the diagonal: BTBᵀ and its transpose add up to BΩBᵀ
-    half = _times_half(values.reshape(-1, n_voxels), precision, device).reshape(values.shape)
-    _check_lengths(half, values)
-    kernel = half.sum(axis=0) @ values.sum(axis=0).T
-    for r in range(n_runs):
-        kernel -= half[r] @ values[r].T
-    kernel = kernel + kernel.T
+    if precision is None:
+        total = values.sum(axis=0)
+        kernel = total @ total.T  # BLAS computes a triangle of such a product
+        for own in values:
+            kernel -= own @ own.T
+    else:
+        # Ω = T + Tᵀ, T its upper triangle with half the diagonal: BTBᵀ and its transpose add up to BΩBᵀ
+        half = _times_half(values.reshape(-1, n_voxels), precision, device).reshape(values.shape)
+        _check_lengths(half, values)
+        kernel = half.sum(axis=0) @ values.sum(axis=0).T
+        for weighted, own in zip(half, values, strict=True):
+            kernel -= weighted @ own.T
+        kernel = kernel + kernel.T
     diagonal = np.diagonal(kernel)
     squared = diagonal[i] + diagonal[j] - 2 * kernel[i, j]
     distances: Array = squared / (n_voxels * n_runs * (n_runs - 1))
@@ -180,31 +219,14 @@ def _check_lengths(weighted: Array, values: Array) -> None:
         raise not_positive("the precision")
 
 
-def _solve(covariance: Array, patterns: Array, device: torch.device) -> Array:
-    """Multiply patterns by a covariance's inverse, which is never computed."""
-    if device.type == "cpu":
-        # symmetric, so that Fortran's order sees the same matrix, without a copy
-        _, solved, failed = scipy.linalg.lapack.dposv(covariance.T, patterns.T, lower=1, overwrite_a=1)
-        if failed:
-            raise ValueError("the mean covariance of two runs is not positive definite; check the runs' precisions")
-        transposed: Array = solved.T
-        return transposed
-    factor = torch.linalg.cholesky(torch.from_numpy(covariance).to(device))
-    return torch.cholesky_solve(torch.from_numpy(patterns).to(device).T, factor).T.cpu().numpy()
-
-
-def _times(patterns: Array, precision: Array | None, device: torch.device) -> Array:
-    if precision is None:
-        return patterns
+def _times(patterns: Array, precision: Array, device: torch.device) -> Array:
     if device.type == "cpu":
         return patterns @ precision
     product: Array = (torch.from_numpy(patterns).to(device) @ torch.from_numpy(precision).to(device)).cpu().numpy()
     return product
 
 
-def _times_half(patterns: Array, precision: Array | None, device: torch.device) -> Array:
-    if precision is None:
-        return patterns / 2
+def _times_half(patterns: Array, precision: Array, device: torch.device) -> Array:
     if device.type != "cpu":
         return _times(patterns, precision, device) / 2
     # a triangular product is half the work; Fortran's order sees both arrays transposed, without a copy

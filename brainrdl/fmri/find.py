@@ -147,7 +147,7 @@ def _pipeline(folder: Path) -> Path:
         raise FileNotFoundError(f"{folder} has no subject (sub-*), nor has a folder in it")
     raise ValueError(
         f"{folder} holds several pipelines, {name_some([path.name for path in holding])}; name one: "
-        f"derivatives='{folder.name}/{holding[0].name}'"
+        f"derivatives='{folder.name}/{holding[0].name}' (on the command line --derivatives)"
     )
 
 
@@ -175,7 +175,10 @@ def _only(images: list[Path], entity: str, value: str | None, folder: Path) -> l
     there = sorted({entities(path).get(entity, "") for path in images})
     if value is None:
         if len(there) > 1:
-            raise ValueError(f"{folder} has images of {entity} {name_some(there)}; choose one: {entity}='{there[-1]}'")
+            raise ValueError(
+                f"{folder} has images of {entity} {name_some(there)}; choose one: {entity}='{there[-1]}' (on the "
+                f"command line --{entity})"
+            )
         return images
     chosen = [path for path in images if entities(path).get(entity) == value]
     if not chosen:

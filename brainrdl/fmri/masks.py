@@ -56,7 +56,12 @@ def mask_voxels(mask: Image, image: Image, *, resample: bool = False) -> Voxels:
         if resample:
             opened = _resampled(opened, data_image)
             mask = opened
-        check_same_space(mask, image, "mask", "bring it into the images' space, or ask for it with resample=True")
+        check_same_space(
+            mask,
+            image,
+            "mask",
+            "bring it into the images' space, or ask for it with resample=True (on the command line --resample)",
+        )
         inside = read_volumes(mask)
         if inside.ndim == 4 and inside.shape[3] == 1:
             inside = inside[..., 0]

@@ -154,16 +154,26 @@ def repeats_precision(patterns: xr.DataArray, *, method: Method = "shrinkage_dia
     return noise_precision(deviations[repeated], dof, method=method)
 
 
+def cholesky(matrix: Array, what: str) -> Array:
+    """Factorise a covariance or precision; ValueError naming it if it is singular.
+
+    Only the factor's lower triangle is set, in Fortran's order, as LAPACK's solvers take it.
+    """
+    # symmetric, so that Fortran's order sees the same matrix
+    factor, failed = scipy.linalg.lapack.dpotrf(matrix.T, lower=1, clean=0)
+    diagonal = np.abs(np.diagonal(factor))
+    if failed or diagonal.min() ** 2 <= len(matrix) * np.finfo(np.float64).eps * diagonal.max() ** 2:
+        raise ValueError(
+            f"{what} is singular: there are too few residuals for {len(matrix)} voxels; shrink it "
+            "(method='shrinkage_diag', on the command line --noise shrinkage_diag)"
+        )
+    lower: Array = factor
+    return lower
+
+
 def inverse(covariance: Array, what: str) -> Array:
     """Invert a covariance by its Cholesky factor; ValueError naming it if it is singular."""
-    factor, failed = scipy.linalg.lapack.dpotrf(covariance, lower=1)
-    diagonal = np.abs(np.diagonal(factor))
-    if failed or diagonal.min() ** 2 <= len(covariance) * np.finfo(np.float64).eps * diagonal.max() ** 2:
-        raise ValueError(
-            f"{what} is singular: there are too few residuals for {len(covariance)} voxels; shrink it "
-            "(method='shrinkage_diag')"
-        )
-    precision, _ = scipy.linalg.lapack.dpotri(factor, lower=1)
+    precision, _ = scipy.linalg.lapack.dpotri(cholesky(covariance, what), lower=1, overwrite_c=1)
     lower = np.tril(precision)
     mirrored: Array = lower + np.tril(lower, -1).T
     return mirrored

@@ -13,8 +13,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from brainrdl._run_patterns import check_labels, check_patterns
-from brainrdl.ids import check_ids, name_some
+from brainrdl._run_patterns import check_labels, check_patterns, find_cells
+from brainrdl.ids import name_some
 
 Array = NDArray[np.float64]
 Precision = Array | Mapping[Any, Array] | None
@@ -78,15 +78,7 @@ def run_means(patterns: xr.DataArray) -> RunMeans:
     >>> means.values.shape, means.stimuli, means.runs
     ((2, 2, 4), ('face', 'house'), (1, 2))
     """
-    check_patterns(patterns)
-    labels = patterns["stimulus"].values.tolist()
-    stimuli = check_ids(dict.fromkeys(labels), "coordinate 'stimulus'")
-    if len(stimuli) < 2:
-        raise ValueError(f"an RDM needs at least 2 stimuli, the patterns have {name_some(stimuli) or 'none'}")
-    run_of = patterns["run"].values.tolist()
-    runs = tuple(dict.fromkeys(run_of))
-    place, of_run = ({label: k for k, label in enumerate(known)} for known in (stimuli, runs))
-    cell = np.array([of_run[run] * len(stimuli) + place[label] for run, label in zip(run_of, labels, strict=True)])
+    stimuli, runs, cell = find_cells(patterns)
     values = patterns.values.astype(np.float64, copy=False)
     counts = np.bincount(cell, minlength=len(runs) * len(stimuli))
     if np.array_equal(cell, np.arange(counts.size)):

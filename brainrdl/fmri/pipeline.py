@@ -94,7 +94,7 @@ class Settings:
                 "compcor"
             )
         if self.per_run and self.metric != "crossnobis":
-            raise ValueError(f"per_run=True is for crossnobis; {self.metric} averages the runs' patterns first")
+            raise ValueError(f"a precision per run is for crossnobis; {self.metric} averages the runs' patterns first")
 
 
 class Unit(NamedTuple):
@@ -184,9 +184,12 @@ def plan(bids_dir: str | Path, task: str, *, subjects: Sequence[str] | None = No
     ]
     for unit in units:
         if len(unit.runs) < 2 and settings.metric == "crossnobis":
+            way_out = (
+                "; sessions='pooled' (on the command line --sessions pooled) makes folds of the runs of all sessions"
+            )
             raise ValueError(
                 f"{unit.label} has one run only ({unit.runs[0].image}), so there is nothing to cross-validate over"
-                + ("; sessions='pooled' makes folds of the runs of all sessions" if unit.session else "")
+                + (way_out if unit.session else "")
             )
     return units
 
@@ -260,7 +263,7 @@ def joined(parts: Sequence[xr.DataArray]) -> xr.DataArray:
             faults += [f"{names[0]} lacks {name_some(sorted(others - ids))}"] * bool(others - ids)
             raise ValueError(
                 f"{names[0]} and {names[1]} have different stimuli: {' and '.join(faults)}; name the common ones "
-                "(stimuli=...), or make RDMs of either alone"
+                "(stimuli=, on the command line --stimuli), or make RDMs of either alone"
             )
     return concat_rdms(parts)
 

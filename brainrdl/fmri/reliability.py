@@ -1,4 +1,4 @@
-"""How well the runs of a subject agree about an RDM, and subjects with each other."""
+"""How well the runs of a subject agree about an RDM."""
 
 from collections.abc import Callable, Sequence
 from itertools import combinations
@@ -9,11 +9,9 @@ import numpy as np
 import xarray as xr
 from scipy.stats import t as student_t
 
-from brainrdl.combine import average_rdms
 from brainrdl.fmri.crossnobis import check_two_runs, mean_over_run_pairs, run_pair_distances
 from brainrdl.fmri.noise import inverse
 from brainrdl.fmri.patterns import Array, Precision, RunMeans, precisions_of, run_means
-from brainrdl.labelled import condense
 
 MAX_SPLITS = 500
 RANDOM_SPLITS = 200
@@ -201,51 +199,6 @@ def select_voxels(patterns: xr.DataArray, n_voxels: int, *, training_runs: Seque
     chosen = _most_reliable(means, [means.runs.index(run) for run in training_runs], n_voxels)
     left = patterns.isel(observation=used, voxel=chosen)
     return left.assign_coords(selected=("voxel", chosen))
-
-
-def subject_ceiling(rdms: xr.DataArray, *, over: str = "subject") -> tuple[float, float]:
-    """Bound what a model can reach on RDMs of several subjects: the noise ceiling by Pearson r.
-
-    Lower: mean over subjects of the correlation of the mean of the others with the subject's RDM; upper: with the
-    mean of all. RDMs are z-scored before averaging, sessions of a subject averaged first.
-
-    Parameters
-    ----------
-    rdms : DataArray (rdm, stimulus, stimulus_)
-        Labelled RDMs of one region, without NaN.
-    over : str
-        The coordinate along ``rdm`` that tells subjects apart.
-
-    Returns
-    -------
-    (float, float)
-        Lower and upper bound.
-
-    Raises
-    ------
-    ValueError
-        If there are fewer than two subjects, or a distance is NaN.
-
-    Examples
-    --------
-    >>> from brainrdl.labelled import label_rdms
-    >>> rdms = label_rdms(np.array([[1, 2, 3.0], [2, 3, 4]]), list("abc"), ["1", "2"], "mse", {"subject": ["1", "2"]})
-    >>> tuple(round(bound, 3) for bound in subject_ceiling(rdms))
-    (1.0, 1.0)
-    """
-    each = average_rdms(rdms, over="session", normalize="zscore") if "session" in rdms.coords else rdms
-    values = condense(each)
-    if len(values) < 2 or len(set(each[over].values.tolist())) < len(values):
-        raise ValueError(
-            f"a noise ceiling needs one RDM of at least two {over}s, got {len(values)} RDMs; select a region"
-        )
-    if np.isnan(values).any():
-        raise ValueError("an RDM has unmeasured pairs (NaN); select the stimuli that all subjects share")
-    z = (values - values.mean(axis=1, keepdims=True)) / values.std(axis=1, keepdims=True)
-    total = z.sum(axis=0)
-    lower = float(np.mean([_pearson(total - one, one) for one in z]))
-    upper = float(np.mean([_pearson(total, one) for one in z]))
-    return lower, upper
 
 
 _HalfRDM = Callable[[Sequence[int], Sequence[int]], Array]

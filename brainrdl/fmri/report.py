@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from brainrdl.checkpoint import atomic_path
 from brainrdl.fmri.patterns import Array
-from brainrdl.fmri.reliability import subject_ceiling
+from brainrdl.inference import noise_ceiling
 from brainrdl.labelled import check_rdms
 from brainrdl.plots import plot_rdms, rdm_panel
 
@@ -193,7 +193,7 @@ def _ceilings(rdms: xr.DataArray) -> list[Table]:
         part = rdms.isel(rdm=rdms["roi"].values == region).drop_vars(["standard_error"], errors="ignore")
         n_subjects = len(set(part["subject"].values.tolist()))
         if n_subjects >= 2 and not np.isnan(part.values).any() and part.sizes["stimulus"] >= 3:
-            lower, upper = subject_ceiling(part)
+            lower, upper = noise_ceiling(part)
             rows.append([region, str(n_subjects), _number(lower), _number(upper)])
     if not rows:
         return []

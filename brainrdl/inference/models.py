@@ -224,7 +224,10 @@ def factor_of(over: str, n_subjects: int) -> tuple[Factor, str]:
     )
     if over in ("subjects", "both"):
         if n_subjects < MIN_SUBJECTS:
-            raise ValueError(f"{few}; take over='stimuli', which speaks of other stimuli for these subjects")
+            raise ValueError(
+                f"{few}; take over='stimuli' (on the command line --over stimuli), which speaks of other stimuli for "
+                "these subjects"
+            )
         return ("subjects", "") if over == "subjects" else ("both", "")
     if over == "auto" and n_subjects >= MIN_SUBJECTS:
         return "both", ""
