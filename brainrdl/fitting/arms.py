@@ -142,7 +142,8 @@ def _head(workshop: Workshop, arm: str, fitted: str, split: Split, target: xr.Da
         )
         workshop.say(f"{name}: {found.layer}, {found.setting}")
         rdm = np.asarray(found.rdm(features, ids))
-        error = workshop.task_only(seed)[0].task_error  # the task's own answer is untouched by a head
+        # a head leaves the network, and so what it answers to the task, as it is
+        error = workshop.task_error(seed)
         return Outcome(arm, seed, rdm, found.fitted_to, found.layer, dict(found.setting), error)
 
     return workshop.made(name, make)

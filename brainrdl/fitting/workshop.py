@@ -23,6 +23,7 @@ from brainrdl.fitting.outcomes import Outcome, load_outcome, save_outcome
 from brainrdl.fitting.students import Plan, Snapshot, fit_student
 from brainrdl.labelled import condense
 from brainrdl.splits import Split
+from brainrdl.trainer import Trainer
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +62,21 @@ class Workshop:
         images, _ = self.inputs.stimuli.batch()
         with torch.no_grad():
             return capture(self.task_network(seed).eval(), self.configuration.fit.layers, images, flatten=False)[1]
+
+    def task_error(self, seed: int) -> float:
+        """Error of the task network of a seed on the test images in percent, NaN where there is no task."""
+        images = self.inputs.task
+        if images is None:
+            return float("nan")
+
+        def make() -> Outcome:
+            loader = images.batches.evaluation(images.test)
+            error = Trainer(self.task_network(seed).to(self.fabric.device), fabric=self.fabric).evaluate(loader)[
+                "error"
+            ]
+            return Outcome("task_network", seed, np.empty(0), task_error=error)
+
+        return self.made(f"task_network-seed{seed}", make).task_error
 
     def untrained(self, seed: int) -> dict[str, np.ndarray]:
         """Layer → condensed RDM of all stimuli in the network of a seed before any training."""
