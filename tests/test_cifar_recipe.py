@@ -8,7 +8,7 @@ from torch import nn
 
 import brainrdl as rdl
 from brainrdl.data import TensorLoader, flip_half, normalize_contrast
-from brainrdl.experiments.optimizers import halving_sgd
+from brainrdl.experiments.optimizers import clipped, halving_sgd, linear_sgd
 from brainrdl.models import nin
 
 LAYERS = ("pool1", "pool2", "pool3")
@@ -53,9 +53,55 @@ class TestOptimizer:
             scheduler.step()
             np.testing.assert_allclose(parameter.detach().numpy(), weight, rtol=1e-13)
 
+    def test_a_warm_up_rises_to_the_rate_that_would_have_been(self):
+        assert rates(25, warmup=3)[:4] == [0.25, 0.5, 0.75 * 0.5**0, 0.5]
+        assert rates(25, warmup=3)[3:] == rates(25)[3:]
+        assert rates(25, warmup=0) == rates(25)
+        with pytest.raises(ValueError, match=r"^warmup must be at least 0, got -1$"):
+            halving_sgd(25, warmup=-1)
+
     def test_no_epochs(self):
         with pytest.raises(ValueError, match=r"^epochs must be at least 1, got 0$"):
             halving_sgd(0)
+
+
+class TestClipping:
+    def test_longer_gradients_are_cut_shorter_ones_are_not(self):
+        a, b = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(2))
+        optimizer, _ = clipped(linear_sgd(2, learning_rate=1.0, momentum=0.0), 2.0)([a, b])
+        a.grad, b.grad = torch.tensor([2.0]), torch.tensor([3.0, 6.0])  # of length 7 together
+        optimizer.step()
+        np.testing.assert_allclose(torch.cat((a, b)).detach(), [-4 / 7, -6 / 7, -12 / 7], rtol=1e-6)
+        a.grad, b.grad = torch.tensor([0.5]), torch.tensor([1.0, 0.5])
+        before = torch.cat((a, b)).detach()
+        optimizer.step()
+        np.testing.assert_array_equal(torch.cat((a, b)).detach(), before - torch.tensor([0.5, 1.0, 0.5]))
+
+    @pytest.mark.parametrize("norm", [0.0, -1.0, float("inf"), float("nan")])
+    def test_a_length_that_is_none(self, norm):
+        with pytest.raises(ValueError, match=rf"^norm must be a finite number above 0, got {norm}$"):
+            clipped(linear_sgd(2), norm)
+
+    def test_the_trainer_clips_terms_too_and_its_checkpoints_know(self, cifar100, tmp_path):
+        loader = TensorLoader(cifar100[0].take(range(8)), batch_size=8, transform=normalize_contrast)
+
+        def fit(make, checkpoint=None):
+            torch.manual_seed(0)
+            student = nn.Sequential(nn.Flatten(), nn.Linear(3_072, 100))
+            teacher = rdl.NetworkTeacher(nn.Sequential(nn.Flatten(), nn.Linear(3_072, 100)), ["1"])
+            start = torch.nn.utils.parameters_to_vector(student.parameters()).detach().clone()
+            term = rdl.RDLTerm(teacher, {"1": "1"}, alpha=1e6)
+            trainer = rdl.Trainer(student, [term], optimizer=make, fabric=Fabric(accelerator="cpu", devices=1))
+            trainer.fit(loader, epochs=1, checkpoint=checkpoint)
+            return (torch.nn.utils.parameters_to_vector(student.parameters()) - start).norm().item()
+
+        sgd = linear_sgd(1, learning_rate=1.0)
+        assert fit(sgd) > 1
+        assert fit(clipped(sgd, 1e-2), tmp_path / "run.pt") == pytest.approx(1e-2, rel=1e-3)
+        with pytest.raises(ValueError, match=r"optimizer\.groups\.0\.clip is 0\.01 there and 0\.02 here"):
+            fit(clipped(sgd, 2e-2), tmp_path / "run.pt")
+        with pytest.raises(ValueError, match=r"optimizer\.groups\.0\.clip is 0\.01 there and None here"):
+            fit(sgd, tmp_path / "run.pt")
 
 
 class Watched(nn.Flatten):

@@ -211,6 +211,36 @@ def rows_of(file: Any) -> str:
     return ", ".join(line["row"] for line in file["rows"])
 
 
+def test_a_study_from_before_warm_up_and_clipping_goes_on_and_is_repeated(finished: Path, tmp_path: Path) -> None:
+    def before(file: Any) -> None:
+        assert (file["recipe"].pop("warmup"), file["recipe"].pop("clip")) == (None, None)
+
+    old = shutil.copytree(finished, tmp_path / "old")
+    rewrite(old / "study.json", old / "study.json", before)
+    rewrite(old / "results.json", old / "results.json", before)
+    assert replay(digits_study(), old / "results.json", "plain-seed0", request(tmp_path / "again"), say=quiet)
+    reproduce(digits_study(), request(old, seeds=2), RECIPE, say=quiet)
+    pd.testing.assert_frame_equal(comparable(old), comparable(finished))
+    with pytest.raises(ValueError) as error:
+        reproduce(digits_study(), request(old, seeds=2), dataclasses.replace(RECIPE, clip=1.0), say=quiet)
+    assert str(error.value) == (
+        f"{old} holds a study with another configuration: recipe.clip is None there and 1.0 here. Ask for the same to "
+        "go on with it, or name a new folder with --out"
+    )
+
+
+def test_a_clipped_and_warmed_run_is_another_and_comes_out_again(tmp_path: Path) -> None:
+    recipe = dataclasses.replace(RECIPE, warmup=1, clip=0.5)
+    for name, one in (("off", RECIPE), ("on", recipe)):
+        asked = request(tmp_path / name, seeds=1, arms=("plain",))
+        reproduce(digits_study(), asked, one, say=quiet)
+    off, on = (json.loads((tmp_path / name / "results.json").read_text())["rows"][0] for name in ("off", "on"))
+    assert off["weights"] != on["weights"]
+    rates = pd.read_csv(tmp_path / "on" / "histories.csv")["lr"]
+    np.testing.assert_allclose(rates, RECIPE.learning_rate * np.array([1 / 2, 2 / 3, 1 / 3]))
+    assert replay(digits_study(), tmp_path / "on/results.json", "plain-seed0", request(tmp_path / "again"), say=quiet)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -790,6 +820,10 @@ def test_recipe_fields_are_set_by_their_type() -> None:
         ("epochs=0", "epochs must be at least 1, got 0"),
         ("batch_size=1", "batch_size must be at least 2, for distances, got 1"),
         ("choice_epochs=0", "choice_epochs must be at least 1 or none, got 0"),
+        ("warmup=0", "warmup must be none, or at least 1 and below the epochs of the shortest training (20), got 0"),
+        ("warmup=20", "warmup must be none, or at least 1 and below the epochs of the shortest training (20), got 20"),
+        ("clip=0", "clip must be none or a finite number above 0, got 0.0"),
+        ("clip=nan", "clip must be none or a finite number above 0, got nan"),
         ("learning_rate=-1", "learning_rate must be above 0, got -1.0"),
         ("hint_share=1", "hint_share must lie between 0 and 1, got 1.0"),
         ("schedule=fast", "unknown schedule 'fast'; known are: linear, constant, cosine"),

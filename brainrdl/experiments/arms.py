@@ -13,7 +13,7 @@ from torch import nn
 
 from brainrdl.data import LabelledImages
 from brainrdl.experiments.batches import Batches
-from brainrdl.experiments.optimizers import OPTIMIZERS, MakeOptimizer
+from brainrdl.experiments.optimizers import OPTIMIZERS, MakeOptimizer, clipped
 from brainrdl.experiments.recipe import Recipe
 from brainrdl.losses import RDLoss
 from brainrdl.peers import CKA, KD, RKD, SP, DeepSupervision, Hint
@@ -306,9 +306,11 @@ def _schedule(recipe: Recipe, alpha0: Alpha) -> Schedule:
 
 
 def _optimizer(recipe: Recipe, setting: Setting, epochs: int) -> MakeOptimizer:
-    return OPTIMIZERS[recipe.optimizer](
+    make = OPTIMIZERS[recipe.optimizer](
         epochs,
         learning_rate=setting.get("learning_rate", recipe.learning_rate) * setting.get("learning_rate_factor", 1.0),
         momentum=recipe.momentum,
         weight_decay=setting.get("weight_decay", recipe.weight_decay),
+        warmup=recipe.warmup or 0,
     )
+    return make if recipe.clip is None else clipped(make, recipe.clip)

@@ -13,7 +13,7 @@ MakeOptimizer = Callable[[Iterable[nn.Parameter]], tuple[torch.optim.Optimizer, 
 
 
 def linear_sgd(
-    epochs: int, *, learning_rate: float = 0.05, momentum: float = 0.9, weight_decay: float = 0.0
+    epochs: int, *, learning_rate: float = 0.05, momentum: float = 0.9, weight_decay: float = 0.0, warmup: int = 0
 ) -> MakeOptimizer:
     """Describe the SGD of the MNIST study: in epoch t the learning rate is ``lr (1 − t/epochs)``.
 
@@ -25,6 +25,8 @@ def linear_sgd(
         At its beginning.
     momentum, weight_decay : float
         Of SGD.
+    warmup : int
+        Epochs in which the learning rate rises: in epoch t < `warmup` it is times (t + 1)/(warmup + 1).
 
     Returns
     -------
@@ -34,7 +36,7 @@ def linear_sgd(
     Raises
     ------
     ValueError
-        If `epochs` is below 1.
+        If `epochs` is below 1, or `warmup` below 0.
 
     Examples
     --------
@@ -46,7 +48,7 @@ def linear_sgd(
     """
     return _sgd(
         epochs,
-        lambda epoch: 1 - epoch / epochs,
+        _warmed(lambda epoch: 1 - epoch / epochs, warmup),
         learning_rate=learning_rate,
         momentum=momentum,
         weight_decay=weight_decay,
@@ -54,7 +56,7 @@ def linear_sgd(
 
 
 def halving_sgd(
-    epochs: int, *, learning_rate: float = 1.0, momentum: float = 0.9, weight_decay: float = 5e-4
+    epochs: int, *, learning_rate: float = 1.0, momentum: float = 0.9, weight_decay: float = 5e-4, warmup: int = 0
 ) -> MakeOptimizer:
     """Describe the SGD of the CIFAR study: dampened momentum, and a learning rate that is halved twelve times.
 
@@ -73,6 +75,8 @@ def halving_sgd(
         Torch7.
     weight_decay : float
         Times the weight is added to its gradient, biases and batch normalisation included.
+    warmup : int
+        Epochs in which the learning rate rises: in epoch t < `warmup` it is times (t + 1)/(warmup + 1).
 
     Returns
     -------
@@ -82,7 +86,7 @@ def halving_sgd(
     Raises
     ------
     ValueError
-        If `epochs` is below 1.
+        If `epochs` is below 1, or `warmup` below 0.
 
     Notes
     -----
@@ -99,7 +103,7 @@ def halving_sgd(
     """
     return _sgd(
         epochs,
-        lambda epoch: 0.5 ** (_HALVINGS * epoch // epochs),
+        _warmed(lambda epoch: 0.5 ** (_HALVINGS * epoch // epochs), warmup),
         learning_rate=learning_rate,
         momentum=momentum,
         dampening=momentum,
@@ -107,8 +111,68 @@ def halving_sgd(
     )
 
 
+def clipped(make: MakeOptimizer, norm: float) -> MakeOptimizer:
+    """Describe an optimiser that shortens the gradient before each update, where it is longer than `norm`.
+
+    Parameters
+    ----------
+    make : callable
+        parameters → (optimiser, scheduler).
+    norm : float
+        The greatest Euclidean length of the gradient of all parameters together, above 0.
+
+    Returns
+    -------
+    callable
+        The same with clipping; the optimiser's groups hold `norm` as ``clip``, so that checkpoints know of it.
+
+    Raises
+    ------
+    ValueError
+        If `norm` is not a finite number above 0.
+
+    References
+    ----------
+    Pascanu, Mikolov & Bengio (2013). On the difficulty of training recurrent neural networks. ICML.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from brainrdl.experiments.optimizers import clipped, linear_sgd
+    >>> weight = torch.nn.Parameter(torch.zeros(2))
+    >>> optimizer, scheduler = clipped(linear_sgd(20, learning_rate=1.0), 1.0)([weight])
+    >>> weight.grad = torch.tensor([30.0, 40.0])
+    >>> optimizer.step()
+    >>> weight.data
+    tensor([-0.6000, -0.8000])
+    """
+    if not 0 < norm < float("inf"):
+        raise ValueError(f"norm must be a finite number above 0, got {norm}")
+
+    def clip(optimizer: torch.optim.Optimizer, *_: object) -> None:
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        nn.utils.clip_grad_norm_(parameters, norm)
+
+    def make_clipped(parameters: Iterable[nn.Parameter]) -> tuple[torch.optim.Optimizer, LRScheduler]:
+        optimizer, scheduler = make(parameters)
+        for group in optimizer.param_groups:
+            group["clip"] = norm
+        optimizer.register_step_pre_hook(clip)
+        return optimizer, scheduler
+
+    return make_clipped
+
+
 OPTIMIZERS = {"linear_sgd": linear_sgd, "halving_sgd": halving_sgd}
 """By the name that a recipe gives them."""
+
+
+def _warmed(factor: Callable[[int], float], warmup: int) -> Callable[[int], float]:
+    if warmup < 0:
+        raise ValueError(f"warmup must be at least 0, got {warmup}")
+    if not warmup:
+        return factor
+    return lambda epoch: min(1.0, (epoch + 1) / (warmup + 1)) * factor(epoch)
 
 
 def _sgd(

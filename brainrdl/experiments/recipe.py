@@ -11,6 +11,7 @@ from brainrdl.experiments.optimizers import OPTIMIZERS
 from brainrdl.ids import did_you_mean
 from brainrdl.losses import GRADIENTS
 
+_LATER = {"warmup", "clip"}  # fields that recorded recipes may lack; their default is what was done then
 SCHEDULES = ("linear", "constant", "cosine")
 
 
@@ -32,6 +33,11 @@ class Recipe:
         See `brainrdl.experiments.optimizers`.
     learning_rate, momentum, weight_decay : float
         Of the optimiser, the learning rate in the first epoch.
+    warmup : int or None
+        Epochs at the beginning of each training in which the learning rate rises in equal steps to where it would have
+        been (None: none). Fewer than the epochs of any training; a hint's stage may end within them.
+    clip : float or None
+        Length to which longer gradients, of all parameters together, are cut before an update (None: not at all).
     layers : tuple of str
         Layers that RDL and its kin compare.
     metric, gradient, n_pairs
@@ -67,6 +73,8 @@ class Recipe:
     learning_rate: float = 0.05
     momentum: float = 0.9
     weight_decay: float = 0.0
+    warmup: int | None = None
+    clip: float | None = None
     layers: tuple[str, ...] = ("pool1", "pool2", "fc")
     metric: str = "mse"
     gradient: str = "auto"
@@ -92,6 +100,15 @@ class Recipe:
             raise ValueError(f"choice_epochs must be at least 1 or none, got {self.choice_epochs}")
         if not 0 < self.learning_rate < float("inf"):
             raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
+        if self.warmup is not None:
+            shortest = min(self.epochs, self.teacher_epochs, self.choice_epochs or self.epochs)
+            if not 1 <= self.warmup < shortest:
+                raise ValueError(
+                    f"warmup must be none, or at least 1 and below the epochs of the shortest training ({shortest}), "
+                    f"got {self.warmup}"
+                )
+        if self.clip is not None and not 0 < self.clip < float("inf"):
+            raise ValueError(f"clip must be none or a finite number above 0, got {self.clip}")
         if not 0 < self.hint_share < 1:
             raise ValueError(f"hint_share must lie between 0 and 1, got {self.hint_share}")
         for name in ("metric", "corr_metric"):
@@ -161,7 +178,7 @@ def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
 
 
 def recipe_from(fields: Mapping[str, Any]) -> Recipe:
-    """Rebuild a recipe from JSON.
+    """Rebuild a recipe from JSON; files from before there was a warm-up or clipping do not name them.
 
     Raises
     ------
@@ -169,8 +186,9 @@ def recipe_from(fields: Mapping[str, Any]) -> Recipe:
         If a field is unknown, missing or of another type.
     """
     expected = {field.name for field in dataclasses.fields(Recipe)}
-    if set(fields) != expected:
-        raise ValueError(f"the recipe's fields differ in {', '.join(sorted(set(fields) ^ expected))}; another version?")
+    differing = (set(fields) ^ expected) - (_LATER - set(fields))
+    if differing:
+        raise ValueError(f"the recipe's fields differ in {', '.join(sorted(differing))}; another version?")
     values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
     try:
         return Recipe(**values)
