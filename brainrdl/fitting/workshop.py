@@ -60,10 +60,9 @@ class Workshop:
     def features(self, seed: int) -> dict[str, Tensor]:
         """The task network's features of all stimuli at the layers that may be fitted."""
         images, _ = self.inputs.stimuli.batch()
+        network = self.task_network(seed).cpu().eval()
         with torch.no_grad():
-            return capture(self.task_network(seed).cpu().eval(), self.configuration.fit.layers, images, flatten=False)[
-                1
-            ]
+            return capture(network, self.configuration.fit.layers, images, flatten=False)[1]
 
     def task_error(self, seed: int) -> float:
         """Error of the task network of a seed on the test images in percent, NaN where there is no task."""
