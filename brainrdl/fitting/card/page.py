@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 from matplotlib.figure import Figure
 
 from brainrdl.checkpoint import atomic_path
+from brainrdl.experiments.report._spelling import count
 from brainrdl.experiments.report.figures import render
 from brainrdl.experiments.report.printed import Table
 from brainrdl.experiments.report.rendering import environment
@@ -70,10 +71,8 @@ def write_card(card: Card, folder: str | Path, *, title: str = "Model card", not
     with atomic_path(folder / "card.png") as temporary:
         temporary.write_bytes(render(figure, "png"))
     first = card.summary.iloc[0]
-    setting = (
-        f"{first['n_subjects']:.0f} subject{'s' * (first['n_subjects'] != 1)}, {first['n_stimuli']:.0f} stimuli, "
-        f"{first['n_folds']:.0f} folds, {METHODS[card.options.method]}"
-    )
+    counts = [count(int(first[f"n_{noun}s"]), noun) for noun in ("subject", "fold")]
+    setting = f"{', '.join(counts)}, {first['n_stimuli']:.0f} stimuli, {METHODS[card.options.method]}"
     unit = interval_unit(card.summary)
     items = [
         Picture(
