@@ -34,7 +34,7 @@ def card_figure(card: Card) -> Figure:
     return score_dots(
         card.summary,
         scores=SCORES,
-        arms={arm: _name(arm) for arm in card.groups},
+        arms={arm: arm_name(arm) for arm in card.groups},
         groups=dict(card.groups),
         label=METHODS[card.options.method],
     )
@@ -83,7 +83,7 @@ def write_card(card: Card, folder: str | Path, *, title: str = "Model card", not
             "pairs and subjects and after the same removal.",
         ),
         score_table(
-            card.summary.assign(arm=[_name(arm) for arm in card.summary["arm"]], task_error=float("nan")),
+            card.summary.assign(arm=[arm_name(arm) for arm in card.summary["arm"]], task_error=float("nan")),
             f"Scores on held-out stimuli: {setting}",
             f"{unit} A dash: the row is made of what is removed.",
         ),
@@ -133,10 +133,6 @@ def _chosen(card: Card) -> list[Table]:
 
 
 def _dropped(card: Card) -> list[Table]:
-    rows = tuple(((split,), (", ".join(map(_name, names)),)) for split, names in card.dropped.items())
+    rows = tuple(((split,), (", ".join(map(arm_name, names)),)) for split, names in card.dropped.items())
     caption = "Controls that are constant on held-out pairs"
     return [Table(caption, ("split", "dropped from the partial score"), rows)] if rows else []
-
-
-def _name(arm: str) -> str:
-    return "mixture of controls" if arm == MIXTURE else arm_name(arm)
