@@ -8,6 +8,7 @@ from pathlib import Path
 from brainrdl.cli._parsing import names
 from brainrdl.distances import METRICS
 from brainrdl.exchange.files import check_place
+from brainrdl.few_data import KINDS
 from brainrdl.fitting.card import CardOptions, CardRequest, make_card, read_inputs, write_card
 
 _ABOUT = (
@@ -37,6 +38,13 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     add("--controls", metavar="FILE|objects92:SET", help="RDMs to hold constant; objects92 has its own by default")
     add("--weights", metavar="FILE|NAME", help="a state_dict or safetensors file, or a name of torchvision's weights")
     add("--data-dir", type=Path, metavar="DIR", help="where objects92 is (default: $BRAINRDL_DATA)")
+    add(
+        "--heads",
+        type=names,
+        default=CardOptions().heads,
+        metavar="A,B",
+        help=f"of {', '.join(KINDS)} (default: frrsa,gains)",
+    )
     add("--method", choices=("corr", "cosine"), default="corr", help="the comparison (default: corr)")
     add("--metric", choices=METRICS, default="correlation", help="between a layer's patterns (default: correlation)")
     add("--device", default="cpu", help="where the network runs (default: cpu)")
@@ -47,7 +55,13 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     check_place(options.out, folder=True)
-    how = CardOptions(method=options.method, metric=options.metric, n_resamples=options.resamples, seed=options.seed)
+    how = CardOptions(
+        method=options.method,
+        metric=options.metric,
+        heads=options.heads,
+        n_resamples=options.resamples,
+        seed=options.seed,
+    )
     request = CardRequest(
         options.model,
         options.layers,
@@ -70,9 +84,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         options=how,
     )
     title = f"{options.model} against {Path(options.rdms).name}{f', {options.roi}' if options.roi else ''}"
-    print(
-        card.summary[["arm", "score", "value", "low", "high", "ceiling_lower", "ceiling_upper"]].to_string(index=False)
-    )
+    print(card)
     for path in write_card(card, options.out, title=title, notes=inputs.notes):
         print(f"written: {path}")
     if options.weights is None:

@@ -179,7 +179,13 @@ def _features(named: NamedModel, images: StimulusSet, request: CardRequest) -> d
     with torch.no_grad():
         for start in range(0, len(images), _BATCH):
             batch, _ = images.batch(range(start, min(start + _BATCH, len(images))))
-            _, features = capture(model, request.layers, batch.to(request.device), flatten=False)
+            try:
+                _, features = capture(model, request.layers, batch.to(request.device), flatten=False)
+            except RuntimeError as error:
+                raise ValueError(
+                    f"{request.model} cannot be run on images of shape {tuple(batch.shape[1:])}: {error}; if they are "
+                    "of the wrong size, let package.module:factory return the network and its transform"
+                ) from error
             for layer, values in features.items():
                 parts[layer].append(values.cpu())
     return {layer: torch.cat(values) for layer, values in parts.items()}

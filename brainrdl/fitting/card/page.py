@@ -7,6 +7,7 @@ from tempfile import TemporaryDirectory
 from matplotlib.figure import Figure
 
 from brainrdl.checkpoint import atomic_path
+from brainrdl.experiments.report._spelling import count
 from brainrdl.experiments.report.figures import render
 from brainrdl.experiments.report.printed import Table
 from brainrdl.experiments.report.rendering import environment
@@ -33,7 +34,7 @@ def card_figure(card: Card) -> Figure:
     return score_dots(
         card.summary,
         scores=SCORES,
-        arms={arm: _name(arm) for arm in card.groups},
+        arms={arm: arm_name(arm) for arm in card.groups},
         groups=dict(card.groups),
         label=METHODS[card.options.method],
     )
@@ -70,10 +71,8 @@ def write_card(card: Card, folder: str | Path, *, title: str = "Model card", not
     with atomic_path(folder / "card.png") as temporary:
         temporary.write_bytes(render(figure, "png"))
     first = card.summary.iloc[0]
-    setting = (
-        f"{first['n_subjects']:.0f} subject{'s' * (first['n_subjects'] != 1)}, {first['n_stimuli']:.0f} stimuli, "
-        f"{first['n_folds']:.0f} folds, {METHODS[card.options.method]}"
-    )
+    counts = [count(int(first[f"n_{noun}s"]), noun) for noun in ("subject", "fold")]
+    setting = f"{', '.join(counts)}, {first['n_stimuli']:.0f} stimuli, {METHODS[card.options.method]}"
     unit = interval_unit(card.summary)
     items = [
         Picture(
@@ -84,7 +83,7 @@ def write_card(card: Card, folder: str | Path, *, title: str = "Model card", not
             "pairs and subjects and after the same removal.",
         ),
         score_table(
-            card.summary.assign(arm=[_name(arm) for arm in card.summary["arm"]], task_error=float("nan")),
+            card.summary.assign(arm=[arm_name(arm) for arm in card.summary["arm"]], task_error=float("nan")),
             f"Scores on held-out stimuli: {setting}",
             f"{unit} A dash: the row is made of what is removed.",
         ),
@@ -134,10 +133,6 @@ def _chosen(card: Card) -> list[Table]:
 
 
 def _dropped(card: Card) -> list[Table]:
-    rows = tuple(((split,), (", ".join(map(_name, names)),)) for split, names in card.dropped.items())
+    rows = tuple(((split,), (", ".join(map(arm_name, names)),)) for split, names in card.dropped.items())
     caption = "Controls that are constant on held-out pairs"
     return [Table(caption, ("split", "dropped from the partial score"), rows)] if rows else []
-
-
-def _name(arm: str) -> str:
-    return "mixture of controls" if arm == MIXTURE else arm_name(arm)

@@ -105,6 +105,17 @@ class Card:
     groups: Mapping[str, str]
     options: CardOptions
 
+    def __str__(self) -> str:
+        """The summary as a table: a row per arm, a column per score, and the noise ceilings."""
+        lines: dict[str, dict[str, str]] = {arm: {} for arm in (*self.groups, "noise ceiling")}
+        for row in self.summary.to_dict("records"):
+            low, high = row["low"], row["high"]
+            lines[row["arm"]][row["score"]] = (
+                "–" if np.isnan(row["value"]) else f"{row['value']:.3f} [{low:.3f}, {high:.3f}]"
+            )
+            lines["noise ceiling"][row["score"]] = f"{row['ceiling_lower']:.3f} to {row['ceiling_upper']:.3f}"
+        return pd.DataFrame(lines).T.to_string()
+
 
 def make_card(
     features: Mapping[str, Tensor],

@@ -28,7 +28,9 @@ _ARMS: Mapping[str, _Arm] = {
     "silhouette": _Arm("silhouette", "as they are", "Distances between the objects' outlines."),
     "hmax": _Arm("HMAX", "as they are", "A hand-made model of the ventral stream."),
     "mixture": _Arm(
-        "mixture of these", "as they are", "The non-negative mixture of these RDMs, fitted to the training stimuli."
+        "mixture of controls",
+        "as they are",
+        "The non-negative mixture of the control RDMs, fitted to the training stimuli.",
     ),
     "monkey_it": _Arm("monkey IT", "as they are", "Recordings in monkeys who saw the same images."),
     "behaviour": _Arm("behaviour", "as they are", "People's judgements of similarity."),
