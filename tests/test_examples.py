@@ -2,8 +2,13 @@ import runpy
 import sys
 from pathlib import Path
 
+import pandas as pd
 import xarray as xr
 from PIL import Image
+
+import brainrdl as rdl
+from brainrdl.checkpoint import read_manifest
+from brainrdl.models import mnist_cnn
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 
@@ -20,3 +25,18 @@ def test_export_for_rsa(monkeypatch, tmp_path):
     assert rdms["stimulus"].values.tolist() == ["image-0", "image-1", "image-2"]
     assert out.with_suffix(".hdf5").stat().st_size
     assert out.with_suffix(".png").stat().st_size
+
+
+def test_fit_to_brain(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(sys, "argv", ["fit_to_brain.py", "--out", str(tmp_path)])
+    runpy.run_path(str(EXAMPLES / "fit_to_brain.py"), run_name="__main__")
+    told = capsys.readouterr().out
+    assert "task error" in told
+    scores = pd.read_csv(tmp_path / "scores.csv").set_index(["arm", "score"])["value"]
+    # what the simulated brain weighs is learned by fitting, on stimuli that were not fitted
+    assert scores["rdl", "raw"] > scores["task_only", "raw"] + 0.05
+    assert scores["rdl", "within_category"] > scores["task_only", "within_category"]
+    # the fitted network comes back, and says what it has seen
+    path = tmp_path / "fold-1.safetensors"
+    rdl.load_model(path, lambda: mnist_cnn(10, image_size=8))
+    assert len(read_manifest(path)["fitted_to"]) == 40
