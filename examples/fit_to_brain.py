@@ -28,12 +28,13 @@ LAYER, N_PER_CLASS, N_SUBJECTS, N_UPDATES = "pool2", 6, 8, 60
 
 
 def simulated_brain(images: torch.Tensor, ids: list[str], network: torch.nn.Module) -> xr.DataArray:
-    """Eight subjects whose region weighs a network's channels in a way of its own, and is measured with noise."""
+    """Subjects whose region weighs a network's channels in a way of its own, and is measured with noise."""
     rng = np.random.default_rng(0)
     with torch.no_grad():
         _, features = rdl.capture(network, [LAYER], images, flatten=False)
-    gains = torch.from_numpy(rng.gamma(0.3, size=features[LAYER].shape[1])).float()[:, None, None]
-    truth = rdl.rdm((gains * features[LAYER]).flatten(1), "correlation").numpy()
+    channels = features[LAYER].flatten(2) if features[LAYER].ndim > 2 else features[LAYER][..., None]
+    gains = torch.from_numpy(rng.gamma(0.3, size=channels.shape[1])).float()[:, None]
+    truth = rdl.rdm((gains * channels).flatten(1), "correlation").numpy()
     noisy = truth + rng.normal(scale=truth.std(), size=(N_SUBJECTS, len(truth)))
     subjects = [f"sub-{number:02d}" for number in range(1, N_SUBJECTS + 1)]
     return rdl.label_rdms(noisy, ids, subjects, "undeclared", {"subject": subjects, "roi": "IT"})

@@ -14,10 +14,13 @@ from lightning.fabric import Fabric
 from PIL import Image
 
 import brainrdl as rdl
+from brainrdl.checkpoint import read_manifest
 from brainrdl.cli import main
+from brainrdl.fitting import load_fitted
 from brainrdl.fitting.configuration import checked, configuration_hash, read_configuration, write_example
 from brainrdl.fitting.inputs import load_inputs
 from brainrdl.fitting.networks import make_student
+from brainrdl.fitting.outcomes import load_outcome
 from brainrdl.fitting.students import Plan, fit_student
 from brainrdl.fitting.study import Machine, fit, say_plan
 from brainrdl.fitting.targets import category_target, shuffled_target, training_target
@@ -317,6 +320,103 @@ def test_the_brain_alone_can_be_fitted(study: dict[str, Any], tmp_path: Path) ->
     assert np.isnan(found.snapshots[0].task_error)
 
 
+# before anything is trained
+
+
+def set_in(study: dict[str, Any], place: str, value: object) -> None:
+    *parts, last = place.split(".")
+    for part in parts:
+        study = study[part]
+    study[last] = value
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "message"),
+    [
+        ("fit.layers", ["poll1"], "fit.layers names 'poll1', which small_student:make has not; did you mean 'pool1'"),
+        (
+            "fit.unfrozen",
+            ["conv9"],
+            "fit.unfrozen names 'conv9', with which no parameter of small_student:make begins; did you mean 'conv2'",
+        ),
+        (
+            "student.model",
+            "brainrdl.models:cifar_cnn",
+            "student.model brainrdl.models:cifar_cnn cannot be run on the stimuli (made like the images of digits), "
+            "1 × 8 × 8 (channels × height × width): Given groups=1, weight of size [32, 3, 3, 3], expected input[2, 1, "
+            "8, 8] to have 3 channels, but got 1 channels instead",
+        ),
+        (
+            "student.model",
+            "small_student:of_three_classes",
+            "student.model small_student:of_three_classes answers 2 task images with numbers of shape (2, 3); expected "
+            "(2, 10), one for each class of digits",
+        ),
+        ("student.model", "nowhere:make", "there is no module 'nowhere' for model 'nowhere:make'; looked in "),
+        ("fit.task_batch", 5000, "fit.task_batch is 5000, but only 900 task images are trained on; lower it"),
+        ("task.batch_size", 950, "task.validation sets 100 of 1000 images of digits aside, which leaves fewer than a "),
+        (
+            "fit.stimuli_per_update",
+            5,
+            "fit.stimuli_per_update is 5, but with stratified, fold-1 held out inner folds leave 4 to fit; lower it, "
+            "or leave it out to show all",
+        ),
+        (
+            "schemes.inner",
+            4,
+            "schemes.inner is 4, and with stratified, fold-1 held out: split 'inner-2' of scheme 'inner' holds out 2 ",
+        ),
+    ],
+)
+def test_a_study_that_cannot_be_run_is_refused_before_it_trains(
+    study: dict[str, Any], tmp_path: Path, place: str, value: object, message: str
+) -> None:
+    set_in(study, place, value)
+    for run in (say_plan, lambda configuration: fit(configuration, tmp_path / "out", machine=QUIET)):
+        with pytest.raises(ValueError) as error:
+            run(checked(study))
+        assert str(error.value).startswith(message)
+    assert not (tmp_path / "out").exists()
+
+
+def test_several_rdms_must_say_whose_they_are(study: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "one.nc"
+    rdl.write_rdms(rdl.read_rdms(path).drop_vars("subject"), path)
+    with pytest.raises(ValueError) as error:
+        say_plan(checked(study))
+    assert str(error.value) == (
+        f"{path} holds 3 RDMs and does not say whose they are; label them with a coordinate subject (label_rdms(…, "
+        "{'subject': […]})), or keep one"
+    )
+
+
+def test_a_subject_is_drawn_for_a_named_region_only(study: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "one.nc"
+    rdl.write_rdms(rdl.read_rdms(path).drop_vars("roi"), path)
+    del study["studies"]["one"]["roi"]
+    say_plan(checked(study))
+    study["fit"]["subjects"] = "draw"
+    with pytest.raises(ValueError) as error:
+        say_plan(checked(study))
+    assert str(error.value) == (
+        f"{path}: subjects='draw' needs a roi coordinate along rdm, under which the subjects' RDMs share a name: "
+        "rdms.assign_coords(roi=('rdm', [...]))"
+    )
+
+
+def test_a_category_target_needs_two_categories_to_fit(study: dict[str, Any], tmp_path: Path) -> None:
+    table = pd.read_csv(tmp_path / "categories.csv").replace("round", "long")
+    table.to_csv(tmp_path / "categories.csv", index=False)
+    with pytest.raises(ValueError) as error:
+        say_plan(checked(study))
+    assert str(error.value) == (
+        "with leave_one_category_out, flat held out the training stimuli are of one category, so that a category "
+        "target is constant; leave rdl_category out of arms, or set schemes.leave_one_category_out: false"
+    )
+    study["schemes"]["leave_one_category_out"] = False
+    say_plan(checked(study))
+
+
 # a whole study
 
 
@@ -349,6 +449,22 @@ def test_a_study_from_its_file_to_its_report(
     ]
     assert sorted(primary["score"]) == ["partial", "raw", "within_category"]
 
+    # what was fitted to the brain is left, and answers as it was scored
+    kept = sorted(str(path.relative_to(out / "models")) for path in (out / "models").rglob("*.safetensors"))
+    places = ["leave_one_category_out/flat", "leave_one_category_out/long", "leave_one_category_out/round"]
+    places += ["stratified/fold-1", "stratified/fold-2"]
+    assert kept == [f"one/{place}/rdl-seed{seed}.safetensors" for place in places for seed in (0, 1)]
+    stimuli = load_inputs(checked(study)).stimuli
+    for name in kept:
+        manifest = read_manifest(out / "models" / name)
+        outcome = load_outcome(out / "fits" / name.replace("safetensors", "npz"))
+        rdms = rdl.layer_rdms(load_fitted(out / "models" / name), stimuli, [manifest["layer"]], "correlation")
+        np.testing.assert_allclose(condense(rdms)[0], outcome.rdm, atol=1e-12)
+        assert manifest["fitted_to"] == list(outcome.fitted_to)
+        assert set(manifest["held_out"]) == {*stimuli.ids} - {*outcome.fitted_to}
+        assert manifest["configuration_hash"] == configuration_hash(checked(study))
+        assert (manifest["setting"], manifest["task_error"]) == (outcome.setting, outcome.task_error)
+
     # again: nothing is fitted twice, and everything is the same
     before = {path: path.stat().st_mtime_ns for path in (out / "fits").rglob("*.npz")}
     again: list[str] = []
@@ -366,6 +482,23 @@ def test_a_study_from_its_file_to_its_report(
     # another configuration does not get in
     with pytest.raises(ValueError, match="holds a study with another configuration: "):
         fit(checked(changed(study, resamples=200)), out, machine=QUIET)
+
+
+def test_a_file_that_holds_no_fitted_network(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    with pytest.raises(FileNotFoundError) as missing:
+        load_fitted(path)
+    assert str(missing.value) == (
+        f"there is no file {path}; brainrdl fit leaves models/<study>/<scheme>/<split>/rdl-seed<n>.safetensors in its "
+        "folder"
+    )
+    rdl.save_model(torch.nn.Linear(2, 1), path)
+    with pytest.raises(ValueError) as other:
+        load_fitted(path)
+    assert str(other.value) == f"{path} holds no network that brainrdl fit fitted; load_model opens others"
+    path.write_bytes(b"nothing")
+    with pytest.raises(ValueError, match=rf"^{path} is not a safetensors file, or is damaged: "):
+        load_fitted(path)
 
 
 def test_the_same_whatever_the_order_of_images_and_rows(study: dict[str, Any], tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import xarray as xr
 from brainrdl.few_data import fit_head
 from brainrdl.fitting.choices import CHOICE_SEED, best_layer, choose_plan
 from brainrdl.fitting.configuration import BASELINES, HEADS, STUDENTS, Configuration
+from brainrdl.fitting.fitted import save_fitted
 from brainrdl.fitting.inputs import Inputs
 from brainrdl.fitting.outcomes import Outcome
 from brainrdl.fitting.students import Plan, fit_student
@@ -165,7 +166,7 @@ def _student(workshop: Workshop, arm: str, fitted: str, split: Split, plan: tupl
         )
         last = found.snapshots[-1]
         workshop.say(f"{name}: task error {last.task_error:.2f} %")
-        return Outcome(
+        outcome = Outcome(
             arm,
             seed,
             last.rdms[layer],
@@ -175,6 +176,10 @@ def _student(workshop: Workshop, arm: str, fitted: str, split: Split, plan: tupl
             last.task_error,
             found.history.assign(task_error=np.nan),
         )
+        if arm == "rdl":  # its controls are for their scores alone
+            path = workshop.folder / "models" / f"{name}.safetensors"
+            save_fitted(found.model, path, outcome, configuration=workshop.configuration, fitted=fitted, split=split)
+        return outcome
 
     return workshop.made(name, make)
 

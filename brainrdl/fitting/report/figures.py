@@ -219,9 +219,8 @@ def _titled(rdms: xr.DataArray) -> xr.DataArray:
     what = [str(value) for value in rdms["what"].values]
     order = sorted(range(len(what)), key=lambda k: ("brain", "before", "after").index(what[k]))
     labels = [str(rdms["rdm"].values[k]) for k in order]
-    titles = [
-        label if label.startswith(what[k]) else f"{what[k]}: {label}" for k, label in zip(order, labels, strict=True)
-    ]
+    names = [label.removeprefix(f"{what[k]}: ") for k, label in zip(order, labels, strict=True)]
+    titles = [f"{what[k]}: {arm_name(name)}" if name != what[k] else name for k, name in zip(order, names, strict=True)]
     found = rdms.isel(rdm=order).assign_coords(rdm=titles)
     if "category" not in found.coords:
         return found

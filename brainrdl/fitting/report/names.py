@@ -115,7 +115,7 @@ def arm_name(arm: str) -> str:
 
 
 def about_arm(arm: str) -> str:
-    """What an arm is; nothing is known of others than the package's own.
+    """What an arm is; one that is not the package's own is a control RDM of the study's.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ def about_arm(arm: str) -> str:
     -------
     str
     """
-    return _ARMS[arm].about if arm in _ARMS else ""
+    return _ARMS[arm].about if arm in _ARMS else "A control RDM that the study's file names."
 
 
 def group_of(arm: str) -> str:
@@ -145,13 +145,13 @@ def group_of(arm: str) -> str:
     --------
     >>> from brainrdl.fitting.report.names import group_of
     >>> group_of("gains"), group_of("my_arm")
-    ('heads', 'others')
+    ('heads', 'as they are')
     """
-    return _ARMS[arm].group if arm in _ARMS else "others"
+    return _ARMS[arm].group if arm in _ARMS else "as they are"
 
 
 def in_order(arms: Iterable[str]) -> list[str]:
-    """Sort arms as a page lists them, unknown ones last.
+    """Sort arms as a page lists them; the study's own control RDMs stand with the other controls.
 
     Parameters
     ----------
@@ -167,10 +167,11 @@ def in_order(arms: Iterable[str]) -> list[str]:
     --------
     >>> from brainrdl.fitting.report.names import in_order
     >>> in_order(["mine", "rdl", "pixels", "rdl"])
-    ['pixels', 'rdl', 'mine']
+    ['pixels', 'mine', 'rdl']
     """
     known = list(_ARMS)
-    return sorted(dict.fromkeys(arms), key=lambda arm: known.index(arm) if arm in _ARMS else len(known))
+    own = known.index("mixture") - 0.5  # before what is mixed of them
+    return sorted(dict.fromkeys(arms), key=lambda arm: known.index(arm) if arm in _ARMS else own)
 
 
 def spell_setting(setting: Setting, *, with_scheme: bool = True) -> str:
@@ -217,7 +218,7 @@ def sort_arms(table: pd.DataFrame) -> pd.DataFrame:
     >>> import pandas as pd
     >>> from brainrdl.fitting.report.names import sort_arms
     >>> sort_arms(pd.DataFrame({"arm": ["mine", "rdl", "pixels"]}))["arm"].tolist()
-    ['pixels', 'rdl', 'mine']
+    ['pixels', 'mine', 'rdl']
     """
     order = in_order(table["arm"])
     places = pd.Series([order.index(arm) for arm in table["arm"]], table.index, dtype=int)

@@ -241,7 +241,8 @@ def _choice_table(part: pd.DataFrame, caption: str, note: str, *, folded: bool) 
 
 def _told(line: dict[str, Any]) -> str:
     """What was tried, in one line."""
-    parts = [f"{as_text(line[key])} {key}" for key in ("updates", "steps") if _is(line[key])]
+    lengths = ("updates",) if line["arm"] == "frrsa" else ("updates", "steps")  # in closed form, without steps
+    parts = [f"{as_text(line[key])} {key}" for key in lengths if _is(line[key])]
     if _is(line["alpha0"]):
         parts.insert(0, f"α {line['alpha0']:g}")
     if isinstance(line["setting"], str) and line["setting"]:
