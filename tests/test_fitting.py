@@ -1,6 +1,7 @@
 """Studies of fitting: their file, their targets, one fit, and a whole study from file to report."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from brainrdl.fitting.configuration import checked, configuration_hash, read_con
 from brainrdl.fitting.inputs import load_inputs
 from brainrdl.fitting.networks import make_student
 from brainrdl.fitting.outcomes import load_outcome
+from brainrdl.fitting.report.figures import rdm_figure
+from brainrdl.fitting.report.study_files import read_fit
 from brainrdl.fitting.students import Plan, fit_student
 from brainrdl.fitting.study import Machine, fit, say_plan
 from brainrdl.fitting.targets import category_target, shuffled_target, training_target
@@ -448,6 +451,15 @@ def test_a_study_from_its_file_to_its_report(
         ["rdl", "task_only", "two", "stratified"]
     ]
     assert sorted(primary["score"]) == ["partial", "raw", "within_category"]
+
+    # the page: the study's own controls stand before their mixture, and what has no steps is told without
+    text = report.read_text(encoding="utf-8")
+    arms = text.index("what it is")
+    assert text.index(">size<", arms) < text.index(">hue<", arms) < text.index(">mixture of controls<", arms)
+    assert "A control RDM that the study&#39;s file names." in text
+    assert "ridge" in text
+    assert not re.search(r"ridge [\d.]+, \d+ steps", text)
+    assert {"before: task only", "after: RDL"} <= {axes.get_title() for axes in rdm_figure(read_fit(out).rdms).axes}
 
     # what was fitted to the brain is left, and answers as it was scored
     kept = sorted(str(path.relative_to(out / "models")) for path in (out / "models").rglob("*.safetensors"))

@@ -345,3 +345,11 @@ def test_the_92_images_come_with_categories_and_controls():
     assert inputs.subjects.sizes["rdm"] == 8
     assert len(set(inputs.categories.values())) == 6
     assert inputs.controls["rdm"].values.tolist() == ["animacy", "FaceBodyManmadeNatobj", "HMAX", "V1", "Silhouette"]
+
+
+def test_a_single_subject_has_no_ceiling_and_is_told_so(tmp_path):
+    one = brains().isel(rdm=[0])
+    card = make_card(FEATURES, IDS, one, categories=CATEGORIES, controls=None, options=QUICK)
+    assert str(card).splitlines()[-1].split() == ["noise", "ceiling", *"none of a single subject".split() * 2]
+    write_card(card, tmp_path)
+    assert "none of a single subject" in (tmp_path / "card.html").read_text(encoding="utf-8")

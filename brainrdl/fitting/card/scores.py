@@ -113,7 +113,11 @@ class Card:
             lines[row["arm"]][row["score"]] = (
                 "–" if np.isnan(row["value"]) else f"{row['value']:.3f} [{low:.3f}, {high:.3f}]"
             )
-            lines["noise ceiling"][row["score"]] = f"{row['ceiling_lower']:.3f} to {row['ceiling_upper']:.3f}"
+            lines["noise ceiling"][row["score"]] = (
+                "none of a single subject"
+                if np.isnan(row["ceiling_lower"])
+                else f"{row['ceiling_lower']:.3f} to {row['ceiling_upper']:.3f}"
+            )
         return pd.DataFrame(lines).T.to_string()
 
 

@@ -153,7 +153,7 @@ def findings(study: FitFiles) -> list[str]:
         text += (
             f". {arm_name(a)} minus the student of the {', of the '.join(beside)}."
             if beside
-            else ". No control was run."
+            else ". No student of a control target was fitted."
         )
         told.append(text)
     errors = {arm: here.loc[here["arm"] == arm, "task_error"].dropna() for arm in (b, a)}

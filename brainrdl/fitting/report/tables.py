@@ -63,7 +63,7 @@ def score_table(summary: pd.DataFrame, caption: str, note: str = "", *, folded: 
         task = [(number(float(error.iloc[0])) if len(error) else "",)] if with_task else []
         rows.append(((arm_name(arm),), *cells, *task))
     if shared:
-        ends = [next(iter(ceilings[score])) for score in scores]
+        ends = [next(iter(ceilings[score])) or "none of a single subject" for score in scores]
         rows.append((("noise ceiling",), *((end,) for end in ends), *([("",)] if with_task else [])))
     head = ("arm", *(SCORES[score] for score in scores), *(["task error, %"] if with_task else []))
     return Table(caption, head, tuple(rows), note, folded)
