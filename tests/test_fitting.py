@@ -28,6 +28,7 @@ from brainrdl.fitting.students import Plan, fit_student
 from brainrdl.fitting.study import Machine, fit, say_plan
 from brainrdl.fitting.targets import category_target, shuffled_target, training_target
 from brainrdl.labelled import condense
+from brainrdl.named_models import load_named_model
 from brainrdl.splits import Split, stratified_splits
 
 HERE = Path(__file__).parent
@@ -380,6 +381,26 @@ def test_a_study_that_cannot_be_run_is_refused_before_it_trains(
             run(checked(study))
         assert str(error.value).startswith(message)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_network_with_a_transform_gets_its_own_normalisation(study: dict[str, Any], tmp_path: Path) -> None:
+    network = load_named_model("torchvision:squeezenet1_1").model
+    rdl.save_model(network, tmp_path / "w.safetensors")
+    study |= {"task": None, "early_visual": None, "arms": ["task_only", "rdl"]}
+    study["student"] = {"model": "torchvision:squeezenet1_1", "weights": str(tmp_path / "w.safetensors")}
+    study["fit"]["layers"] = ["features.3"]
+    with pytest.raises(ValueError) as error:
+        say_plan(checked(study))
+    assert str(error.value) == (
+        "student.image_size is 32, and torchvision:squeezenet1_1 has a transform of its own, with a size and a "
+        "normalisation; write image_size: null to use it, or name a function of yours that returns the network and the "
+        "transform that you want"
+    )
+    study["student"]["image_size"] = None
+    say_plan(checked(study))
+    images, _ = load_inputs(checked(study)).stimuli.batch([0])
+    assert images.shape == (1, 3, 224, 224)
+    assert images.min() < -0.5
 
 
 def test_several_rdms_must_say_whose_they_are(study: dict[str, Any], tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -158,6 +159,14 @@ class TestWords:
                 r"\[.*\], of the within-category shuffle −0\.\d{3} \[.*\]\.$",
                 sentence,
             ), sentence
+
+    def test_without_controls_there_is_no_partial_score_and_no_rival(self, folder):
+        study = read_fit(folder)
+        rivals = ["rdl_category", "rdl_within_shuffle"]
+        contrasts = study.contrasts[(study.contrasts["score"] != "partial") & ~study.contrasts["b"].isin(rivals)]
+        told = findings(replace(study, summary=study.summary[study.summary["score"] != "partial"], contrasts=contrasts))
+        assert told[0].endswith(". No student of a control target was fitted.")
+        assert told[1] == "Partial: not scored, since the study names no control RDMs."
 
     def test_the_word_is_not_used_of_category_structure(self, tmp_path):
         controls = {**ARMS, "rdl_category": (0.29, 0.13, 0.15)}

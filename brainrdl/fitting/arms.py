@@ -165,7 +165,8 @@ def _student(workshop: Workshop, arm: str, fitted: str, split: Split, plan: tupl
             on_test=True,
         )
         last = found.snapshots[-1]
-        workshop.say(f"{name}: task error {last.task_error:.2f} %")
+        told = "fitted" if np.isnan(last.task_error) else f"task error {last.task_error:.2f} %"
+        workshop.say(f"{name}: {told}")
         outcome = Outcome(
             arm,
             seed,

@@ -184,6 +184,13 @@ def _as_seen(images: StimulusSet, configuration: Configuration, task: TaskImages
             seen = [transform(to_pil_image(images[place][0])) for place in range(len(images))]
             return StimulusSet.from_arrays(torch.stack(seen), images.ids)
         return StimulusSet.from_folder(configuration.stimuli, transform)
+    if task is None and load_named_model(student.model, student.weights).transform is not None:
+        # resized alone, images would lack the normalisation that its weights were trained with
+        raise ValueError(
+            f"student.image_size is {student.image_size}, and {student.model} has a transform of its own, with a size "
+            "and a normalisation; write image_size: null to use it, or name a function of yours that returns the "
+            "network and the transform that you want"
+        )
     size = [student.image_size, student.image_size]
     seen = [resize(_float(images[place][0])[None], size, antialias=True) for place in range(len(images))]
     batch = torch.cat(seen)

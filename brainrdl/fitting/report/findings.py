@@ -141,6 +141,9 @@ def findings(study: FitFiles) -> list[str]:
     told = []
     for score, name in SCORES.items():
         gain = _difference(contrasts, a, b, score)
+        if score == "partial" and not (here["score"] == score).any():
+            told.append(f"{capital(name)}: not scored, since the study names no control RDMs.")
+            continue
         if not gain:
             told.append(f"{capital(name)}: the contrast is not in contrasts.csv.")
             continue
