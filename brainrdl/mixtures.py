@@ -152,7 +152,7 @@ def mixture_weights(
     >>> rng = np.random.default_rng(0)
     >>> models = rdl.label_rdms(rng.random((2, 15)), list("abcdef"), ["x", "y"], "undeclared")
     >>> weights = mixture_weights(models, (models[:1] + 3 * models[1:].values).assign_coords(rdm=["IT"]))
-    >>> round(weights["y"] / weights["x"], 6)
+    >>> round(float(weights["y"] / weights["x"]), 6)
     3.0
     """
     joined = _joined(models, target, method, join)
