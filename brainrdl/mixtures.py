@@ -11,7 +11,7 @@ import xarray as xr
 from scipy.optimize import nnls
 
 from brainrdl._numbers import whole_number
-from brainrdl.compare import Join, join_rdms
+from brainrdl.compare import Join, Joined, join_rdms
 from brainrdl.comparisons import Options, check_method, features, similarities
 from brainrdl.controls import read_labels
 from brainrdl.ids import name_some
@@ -94,19 +94,12 @@ def fit_rdms(
     IT    1.0
     dtype: float64
     """
-    check_method(method)
-    if method == "mse":
-        raise ValueError("fit_rdms scores by a method that ignores the scale, not 'mse'; take corr or cosine")
-    joined = join_rdms({"models": models, "target": target}, join=join)
+    joined = _joined(models, target, method, join)
     fold_of = _folds(folds, joined.ids, whole_number(seed, "seed"))
     names = list(dict.fromkeys(fold_of.values()))
     joined = joined.by_name()
     held = [fold_of[stimulus] for stimulus in joined.ids]
     mixed, targets = joined.condensed("models"), joined.condensed("target")
-    missing = np.isnan(mixed).any(axis=1)
-    if missing.any():
-        holed = joined.rdms["models"]["rdm"].values[missing].tolist()
-        raise ValueError(f"model RDMs must be complete, but pairs are missing in {name_some(holed)}")
     i, j = np.triu_indices(len(joined.ids), 1)
     options = Options(method)
     scores, weights, pairs = [], [], []
@@ -130,6 +123,53 @@ def fit_rdms(
         pd.DataFrame(weights, index=index, columns=labels[1]),
         pd.DataFrame(pairs, index=index, columns=["fitted", "scored", "neither"]),
     )
+
+
+def mixture_weights(
+    models: xr.DataArray, target: xr.DataArray, *, method: str = "corr", join: Join = "exact"
+) -> pd.Series:
+    """Fit a non-negative mixture of model RDMs to the mean of the target RDMs, on all stimuli that are given.
+
+    Parameters
+    ----------
+    models, target, method, join
+        As in `fit_rdms`, which fits and scores in folds; give only the stimuli that may be fitted to.
+
+    Returns
+    -------
+    Series
+        Index: the models' labels; weights of at least 0, of the RDMs as given.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `fit_rdms`.
+
+    Examples
+    --------
+    >>> import numpy as np, brainrdl as rdl
+    >>> from brainrdl.mixtures import mixture_weights
+    >>> rng = np.random.default_rng(0)
+    >>> models = rdl.label_rdms(rng.random((2, 15)), list("abcdef"), ["x", "y"], "undeclared")
+    >>> weights = mixture_weights(models, (models[:1] + 3 * models[1:].values).assign_coords(rdm=["IT"]))
+    >>> round(float(weights["y"] / weights["x"]), 6)
+    3.0
+    """
+    joined = _joined(models, target, method, join)
+    mixed, targets = joined.condensed("models"), joined.condensed("target")
+    return pd.Series(_fit(mixed, _pooled(targets, method), method), index=models["rdm"].values.tolist())
+
+
+def _joined(models: xr.DataArray, target: xr.DataArray, method: str, join: Join) -> Joined:
+    check_method(method)
+    if method == "mse":
+        raise ValueError("a mixture is scored by a method that ignores the scale, not 'mse'; take corr or cosine")
+    joined = join_rdms({"models": models, "target": target}, join=join)
+    missing = np.isnan(joined.condensed("models")).any(axis=1)
+    if missing.any():
+        holed = joined.rdms["models"]["rdm"].values[missing].tolist()
+        raise ValueError(f"model RDMs must be complete, but pairs are missing in {name_some(holed)}")
+    return joined
 
 
 def _fit(models: np.ndarray, target: np.ndarray, method: str) -> np.ndarray:

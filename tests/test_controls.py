@@ -104,7 +104,7 @@ def test_labels_are_found_by_id():
         (
             lambda: rdl.fit_rdms(rdms_of(), rdms_of(), 2, method="mse"),
             ValueError,
-            "fit_rdms scores by a method that ignores the scale, not 'mse'; take corr or cosine",
+            "a mixture is scored by a method that ignores the scale, not 'mse'; take corr or cosine",
         ),
     ],
 )

@@ -15,8 +15,8 @@ from brainrdl.fitting.students import Plan, fit_student
 from brainrdl.fitting.targets import category_target, shuffled_target, training_target
 from brainrdl.fitting.workshop import Workshop
 from brainrdl.inference import subject_rdms
-from brainrdl.labelled import condense
-from brainrdl.mixtures import fit_rdms
+from brainrdl.labelled import condense, select_stimuli
+from brainrdl.mixtures import mixture_weights
 from brainrdl.splits import Split, inner_splits
 
 
@@ -68,8 +68,8 @@ def outcomes(
             for name, values in zip(rdms["rdm"].values.tolist(), condense(rdms), strict=True):
                 if name in arms:
                     yield Outcome(name, 0, values)
-    if "mixture" in arms and inputs.controls is not None:
-        yield _mixture(inputs.controls, inputs.studies[fitted], split)
+    if "mixture" in arms:
+        yield from _mixture(workshop, target)
     students = [arm for arm in STUDENTS if arm in arms and not cheap]
     plan = choose_plan(workshop, fitted, split) if students else None
     yield from _baselines(workshop, arms, target, None if plan is None else plan[2])
@@ -83,15 +83,17 @@ def outcomes(
                 yield _student(workshop, arm, fitted, split, (*plan, seed))
 
 
-def _mixture(controls: xr.DataArray, study: xr.DataArray, split: Split) -> Outcome:
-    """The non-negative mixture of the controls, fitted on the training stimuli."""
-    side = dict.fromkeys(split.training, "training") | dict.fromkeys(split.held_out, "held out")
-    subjects = subject_rdms(study) if "subject" in study.coords else study
-    weights = fit_rdms(controls, subjects, side).weights.loc["held out"]
-    names = controls["rdm"].values.tolist()
-    mixed = np.array([weights[name] for name in names]) @ condense(controls)
-    setting = {f"weight of {name}": round(float(weights[name]), 6) for name in names}
-    return Outcome("mixture", 0, mixed, fitted_to=split.training, setting=setting)
+def _mixture(workshop: Workshop, target: xr.DataArray) -> Iterator[Outcome]:
+    """The non-negative mixture of the controls that comes nearest to the target, which holds training stimuli alone."""
+    controls = workshop.inputs.controls
+    if controls is None:
+        return
+    seen = _seen(target)
+    subjects = subject_rdms(target) if "subject" in target.coords else target
+    weights = mixture_weights(select_stimuli(controls, seen), subjects, method=workshop.configuration.method)
+    mixed = weights.to_numpy() @ condense(controls)
+    setting = {str(name): round(float(weight), 6) for name, weight in weights.items()}
+    yield Outcome("mixture", 0, mixed, fitted_to=seen, setting=setting)
 
 
 def _baselines(
