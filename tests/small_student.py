@@ -17,10 +17,3 @@ def make() -> nn.Module:
             linear=nn.Linear(48, 10),
         )
     )
-
-
-def of_three_classes() -> nn.Module:
-    """Answers with too few numbers for ten digits."""
-    return nn.Sequential(
-        OrderedDict(pool1=nn.MaxPool2d(2), pool2=nn.MaxPool2d(2), flatten=nn.Flatten(), linear=nn.Linear(4, 3))
-    )

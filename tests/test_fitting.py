@@ -327,62 +327,6 @@ def test_the_brain_alone_can_be_fitted(study: dict[str, Any], tmp_path: Path) ->
 # before anything is trained
 
 
-def set_in(study: dict[str, Any], place: str, value: object) -> None:
-    *parts, last = place.split(".")
-    for part in parts:
-        study = study[part]
-    study[last] = value
-
-
-@pytest.mark.parametrize(
-    ("place", "value", "message"),
-    [
-        ("fit.layers", ["poll1"], "fit.layers names 'poll1', which small_student:make has not; did you mean 'pool1'"),
-        (
-            "fit.unfrozen",
-            ["conv9"],
-            "fit.unfrozen names 'conv9', with which no parameter of small_student:make begins; did you mean 'conv2'",
-        ),
-        (
-            "student.model",
-            "brainrdl.models:cifar_cnn",
-            "student.model brainrdl.models:cifar_cnn cannot be run on the stimuli (made like the images of digits), "
-            "1 × 8 × 8 (channels × height × width): Given groups=1, weight of size [32, 3, 3, 3], expected input[2, 1, "
-            "8, 8] to have 3 channels, but got 1 channels instead",
-        ),
-        (
-            "student.model",
-            "small_student:of_three_classes",
-            "student.model small_student:of_three_classes answers 2 task images with numbers of shape (2, 3); expected "
-            "(2, 10), one for each class of digits",
-        ),
-        ("student.model", "nowhere:make", "there is no module 'nowhere' for model 'nowhere:make'; looked in "),
-        ("fit.task_batch", 5000, "fit.task_batch is 5000, but only 900 task images are trained on; lower it"),
-        ("task.batch_size", 950, "task.validation sets 100 of 1000 images of digits aside, which leaves fewer than a "),
-        (
-            "fit.stimuli_per_update",
-            5,
-            "fit.stimuli_per_update is 5, but with stratified, fold-1 held out inner folds leave 4 to fit; lower it, "
-            "or leave it out to show all",
-        ),
-        (
-            "schemes.inner",
-            4,
-            "schemes.inner is 4, and with stratified, fold-1 held out: split 'inner-2' of scheme 'inner' holds out 2 ",
-        ),
-    ],
-)
-def test_a_study_that_cannot_be_run_is_refused_before_it_trains(
-    study: dict[str, Any], tmp_path: Path, place: str, value: object, message: str
-) -> None:
-    set_in(study, place, value)
-    for run in (say_plan, lambda configuration: fit(configuration, tmp_path / "out", machine=QUIET)):
-        with pytest.raises(ValueError) as error:
-            run(checked(study))
-        assert str(error.value).startswith(message)
-    assert not (tmp_path / "out").exists()
-
-
 def test_a_network_with_a_transform_gets_its_own_normalisation(study: dict[str, Any], tmp_path: Path) -> None:
     network = load_named_model("torchvision:squeezenet1_1").model
     rdl.save_model(network, tmp_path / "w.safetensors")
@@ -401,44 +345,6 @@ def test_a_network_with_a_transform_gets_its_own_normalisation(study: dict[str, 
     images, _ = load_inputs(checked(study)).stimuli.batch([0])
     assert images.shape == (1, 3, 224, 224)
     assert images.min() < -0.5
-
-
-def test_several_rdms_must_say_whose_they_are(study: dict[str, Any], tmp_path: Path) -> None:
-    path = tmp_path / "one.nc"
-    rdl.write_rdms(rdl.read_rdms(path).drop_vars("subject"), path)
-    with pytest.raises(ValueError) as error:
-        say_plan(checked(study))
-    assert str(error.value) == (
-        f"{path} holds 3 RDMs and does not say whose they are; label them with a coordinate subject (label_rdms(…, "
-        "{'subject': […]})), or keep one"
-    )
-
-
-def test_a_subject_is_drawn_for_a_named_region_only(study: dict[str, Any], tmp_path: Path) -> None:
-    path = tmp_path / "one.nc"
-    rdl.write_rdms(rdl.read_rdms(path).drop_vars("roi"), path)
-    del study["studies"]["one"]["roi"]
-    say_plan(checked(study))
-    study["fit"]["subjects"] = "draw"
-    with pytest.raises(ValueError) as error:
-        say_plan(checked(study))
-    assert str(error.value) == (
-        f"{path}: subjects='draw' needs a roi coordinate along rdm, under which the subjects' RDMs share a name: "
-        "rdms.assign_coords(roi=('rdm', [...]))"
-    )
-
-
-def test_a_category_target_needs_two_categories_to_fit(study: dict[str, Any], tmp_path: Path) -> None:
-    table = pd.read_csv(tmp_path / "categories.csv").replace("round", "long")
-    table.to_csv(tmp_path / "categories.csv", index=False)
-    with pytest.raises(ValueError) as error:
-        say_plan(checked(study))
-    assert str(error.value) == (
-        "with leave_one_category_out, flat held out the training stimuli are of one category, so that a category "
-        "target is constant; leave rdl_category out of arms, or set schemes.leave_one_category_out: false"
-    )
-    study["schemes"]["leave_one_category_out"] = False
-    say_plan(checked(study))
 
 
 # a whole study

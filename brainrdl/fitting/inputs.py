@@ -137,7 +137,7 @@ def _task_images(configuration: Configuration, data_dir: str | os.PathLike[str] 
     if n_train < task.batch_size:
         raise ValueError(
             f"task.validation sets {task.validation} of {len(train)} images of {task.data} aside, which leaves fewer "
-            f"than a batch of {task.batch_size} (task.batch_size); write a smaller validation into task"
+            f"than a batch of {task.batch_size}; lower it"
         )
     training = train.take(range(n_train))
     normalise = _normalisation(training)

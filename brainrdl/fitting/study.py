@@ -24,7 +24,6 @@ from brainrdl.fitting.arms import arms_of, outcomes
 from brainrdl.fitting.configuration import Configuration, configuration_hash
 from brainrdl.fitting.inputs import Inputs, load_inputs
 from brainrdl.fitting.outcomes import Outcome
-from brainrdl.fitting.rehearsal import rehearse
 from brainrdl.fitting.report import write_report
 from brainrdl.fitting.scores import Scored, score_scheme
 from brainrdl.fitting.workshop import Workshop
@@ -117,7 +116,7 @@ def fit(
         torch.set_num_threads(machine.threads)
     fabric = _fabric(machine)
     inputs = load_inputs(configuration, data_dir)
-    arms = _arms(configuration, inputs)
+    arms = arms_of(configuration, inputs)
     call = {
         "command": command,
         "started": _now(),
@@ -160,7 +159,7 @@ def say_plan(configuration: Configuration, data_dir: str | Path | None = None) -
         As `fit`, before it begins.
     """
     inputs = load_inputs(configuration, data_dir)
-    arms, schemes = _arms(configuration, inputs), _splits(configuration, inputs)
+    arms, schemes = arms_of(configuration, inputs), _splits(configuration, inputs)
     primary = configuration.primary
     lines = [
         f"{configuration.title} ({configuration.name}), configuration {configuration_hash(configuration)[:12]}",
@@ -175,14 +174,6 @@ def say_plan(configuration: Configuration, data_dir: str | Path | None = None) -
         f"{primary.scheme}",
     ]
     return "\n".join(lines)
-
-
-def _arms(configuration: Configuration, inputs: Inputs) -> tuple[str, ...]:
-    """The arms, once it is known that they can be run."""
-    arms = arms_of(configuration, inputs)
-    splits = [split for of_scheme in _splits(configuration, inputs).values() for split in of_scheme]
-    rehearse(configuration, inputs, arms, splits)
-    return arms
 
 
 def _splits(configuration: Configuration, inputs: Inputs) -> dict[str, list[Split]]:
