@@ -165,6 +165,69 @@ def test_a_faulty_study_is_refused(study: dict[str, Any], change: dict[str, Any]
     assert str(error.value) == message
 
 
+@pytest.mark.parametrize(
+    ("field", "value", "fault"),
+    [
+        (
+            "seeds",
+            True,
+            "seeds: expected no switch, got True (YAML reads yes, no, on and off as true and false; a name of that "
+            "kind needs quotes)",
+        ),
+        ("fit.alphas", [1.0, float("nan")], "fit.alphas.1 should be a finite number, got nan"),
+        ("fit.learning_rate", float("inf"), "fit.learning_rate should be a finite number, got inf"),
+        ("fit.alphas", [], "fit.alphas is empty; expected at least one entry"),
+        ("fit.layers", "pool1", "fit.layers: expected a list, like [a, b], got 'pool1'"),
+        ("fit.layers", [1], "fit.layers.0 should be a valid string, got 1"),
+        ("fit.layers", ["pool1", "pool1"], "fit: layers names 'pool1' more than once"),
+        ("fit.updates", [2.5], "fit.updates.0 should be a valid integer, got a number with a fractional part, got 2.5"),
+        ("fit", None, "fit: expected fields, like name: value, got None"),
+        ("studies", ["one"], "studies: expected fields, like name: value, got ['one']"),
+        ("studies.one", "one.nc", "studies.one: expected fields, like name: value, got 'one.nc'"),
+        ("studies", {2014: {"rdms": "one.nc"}}, "studies: expected names, got 2014; put quotes around it"),
+        ("studies", {"": {"rdms": "one.nc"}}, "studies has an entry without a name; name it"),
+        (
+            "controls",
+            ["a.nc"],
+            "controls: expected objects92, or files of RDMs by name, like {pixels: pixels.nc}, got ['a.nc']",
+        ),
+        ("controls", {"size": 3}, "controls.size: expected a file, got 3"),
+        ("controls", {"rdl": "a.nc"}, "controls names 'rdl', as an arm of the study is called; name it otherwise"),
+        ("fit_to", ["one", "one"], "fit_to names 'one' more than once"),
+        ("arms", ["rdl", "rdl"], "arms names 'rdl' more than once"),
+        ("primary.against", "rdl", "primary.arm and primary.against are both 'rdl'; name two arms"),
+        (
+            "schemes.leave_one_category_out",
+            False,
+            "primary.scheme is leave_one_category_out, which schemes switches off; set "
+            "schemes.leave_one_category_out: true",
+        ),
+        ("student.image_size", 10**6, "student.image_size should be less than or equal to 4096, got 1000000"),
+        ("name", "a/b", "name should match pattern '^[A-Za-z0-9_\\-]+$', got 'a/b'"),
+    ],
+)
+def test_a_faulty_field_is_named_with_what_it_holds(
+    study: dict[str, Any], field: str, value: object, fault: str
+) -> None:
+    study["primary"]["scheme"] = "leave_one_category_out"
+    *parts, last = field.split(".")
+    place = study
+    for part in parts:
+        place = place[part]
+    place[last] = value
+    with pytest.raises(ValueError) as error:
+        checked(study)
+    assert str(error.value) == f"the configuration: {fault}"
+
+
+def test_a_field_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("name: a\nseeds: 3\nseeds: 1\n")
+    with pytest.raises(ValueError) as error:
+        read_configuration(path)
+    assert str(error.value) == (f"{path} is no YAML: 'seeds' stands there twice in line 3, column 1: seeds: 1 ^")
+
+
 def test_a_file_that_is_no_study(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as missing:
         read_configuration(tmp_path / "a.yaml")
