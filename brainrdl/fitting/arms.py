@@ -146,7 +146,7 @@ def _head(workshop: Workshop, arm: str, fitted: str, split: Split, target: xr.Da
         error = workshop.task_error(seed)
         return Outcome(arm, seed, rdm, found.fitted_to, found.layer, dict(found.setting), error)
 
-    return workshop.made(name, make)
+    return _own(workshop.made(name, make), arm, seed, split, name)
 
 
 def _student(workshop: Workshop, arm: str, fitted: str, split: Split, plan: tuple[str, float, int, int]) -> Outcome:
@@ -182,7 +182,18 @@ def _student(workshop: Workshop, arm: str, fitted: str, split: Split, plan: tupl
             found.history.assign(task_error=np.nan),
         )
 
-    return workshop.made(name, make)
+    return _own(workshop.made(name, make), arm, seed, split, name)
+
+
+def _own(outcome: Outcome, arm: str, seed: int, split: Split, name: str) -> Outcome:
+    """Hand on what was kept under a name; ValueError if it is another fit."""
+    if (outcome.arm, outcome.seed) != (arm, seed) or set(outcome.fitted_to) != set(split.training):
+        raise ValueError(
+            f"fits/{name}.npz holds another fit: {outcome.arm}, seed {outcome.seed}, of {len(outcome.fitted_to)} "
+            f"stimuli; expected {arm}, seed {seed}, of the {len(split.training)} training stimuli of split "
+            f"{split.name!r}; remove it to have the fit made again"
+        )
+    return outcome
 
 
 def _seen(target: xr.DataArray) -> tuple[str, ...]:

@@ -46,6 +46,13 @@ def check_study(
     _check_names(configuration, splits)
     _check_distinct(inputs)
     _check_network(configuration, inputs)
+    if "mixture" in arms and inputs.controls is not None:
+        for name, values in zip(inputs.controls["rdm"].values.tolist(), condense(inputs.controls), strict=True):
+            if np.isnan(values).any():
+                raise ValueError(
+                    f"controls.{name} has {int(np.isnan(values).sum())} unmeasured pairs, and a mixture needs all of "
+                    "them; complete it, or leave mixture out of arms"
+                )
     for scheme, of_scheme in splits.items():
         students = [arm for arm in STUDENTS if arm in arms and scheme != "random"]
         chosen = bool(students) or any(arm in arms for arm in (HEADS if scheme != "random" else ("frrsa",)))

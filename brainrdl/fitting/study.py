@@ -17,7 +17,7 @@ from lightning.fabric import Fabric
 from brainrdl.checkpoint import atomic_path
 from brainrdl.combine import average_rdms
 from brainrdl.exchange import write_rdms
-from brainrdl.experiments._files import write_json
+from brainrdl.experiments._files import read_json, write_json
 from brainrdl.experiments._folder import calls_of, claimed, noted
 from brainrdl.experiments.lab import device_name
 from brainrdl.fitting.arms import arms_of, outcomes
@@ -226,10 +226,7 @@ def _write_tables(
     _write_table(pd.concat([one.scores for one in scored]), folder / "scores.csv")
     _write_table(pd.concat([one.summary for one in scored]), folder / "summary.csv")
     _write_table(pd.concat([one.contrasts for one in scored]), folder / "contrasts.csv")
-    tries = [
-        pd.DataFrame(json.loads(path.read_text(encoding="utf-8")))
-        for path in sorted((folder / "choices").rglob("*.json"))
-    ]
+    tries = [pd.DataFrame(read_json(path, list)) for path in sorted((folder / "choices").rglob("*.json"))]
     if tries:
         _write_table(pd.concat(tries), folder / "choices.csv")
     curves = [
