@@ -11,7 +11,6 @@ import pytest
 import torch
 import xarray as xr
 from lightning.fabric import Fabric
-from PIL import Image
 
 import brainrdl as rdl
 from brainrdl.cli import main
@@ -23,66 +22,15 @@ from brainrdl.fitting.study import Machine, fit, say_plan
 from brainrdl.fitting.targets import category_target, shuffled_target, training_target
 from brainrdl.labelled import condense
 from brainrdl.splits import Split, stratified_splits
+from small_study import ARMS, CATEGORIES, TRAINED, N, write_study
 
 HERE = Path(__file__).parent
-CATEGORIES = {
-    "flat": ("disc", "leaf", "map", "tile", "tray", "wafer"),
-    "long": ("bow", "cane", "mast", "oar", "pole", "rod"),
-    "round": ("bowl", "cup", "dish", "jar", "pan", "pot"),
-}
-N = 18
-ARMS = ("size", "hue", "mixture", "untrained", "task_only", "frrsa")
-TRAINED = ("rdl", "rdl_category", "rdl_within_shuffle", "rdl_global_shuffle", "rdl_early_visual")
 
 
 @pytest.fixture
 def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """A small study: a folder of images, a table of categories, two studies of three people, a control; digits."""
     monkeypatch.syspath_prepend(str(HERE))
-    rng = np.random.default_rng(0)
-    category_of = {name: category for category, names in CATEGORIES.items() for name in names}
-    (tmp_path / "images").mkdir()
-    for number, (name, category) in enumerate(category_of.items()):
-        image = rng.integers(0, 80, (16, 16, 3), dtype=np.uint8)
-        image[4:12, 6:10] += {"flat": 10, "long": 130, "round": 60}[category]
-        image[number % 12 : number % 12 + 3] += 40
-        Image.fromarray(image).save(tmp_path / "images" / f"{name}.png")
-    ids = sorted(category_of)
-    pd.DataFrame({"stimulus": list(category_of), "category": list(category_of.values())}).to_csv(
-        tmp_path / "categories.csv", index=False
-    )
-    codes = np.array([category_of[name] for name in ids])
-    n_pairs = N * (N - 1) // 2
-    truth = (codes[:, None] != codes)[np.triu_indices(N, 1)] + rng.random(n_pairs)
-    for name in ("one", "two"):
-        subjects = [f"{name}-{number}" for number in range(3)]
-        noisy = truth + 0.5 * rng.random((3, n_pairs))
-        rdms = rdl.label_rdms(noisy, ids, subjects, "correlation", {"subject": subjects, "roi": "IT"})
-        rdl.write_rdms(rdms, tmp_path / f"{name}.nc")
-    for name in ("size", "hue"):
-        control = rdl.label_rdms(rng.random((1, n_pairs)), ids, [name], "undeclared")
-        rdl.write_rdms(control, tmp_path / f"{name}.nc")
-    return {
-        "name": "small",
-        "title": "A small study",
-        "seeds": 2,
-        "stimuli": str(tmp_path / "images"),
-        "categories": str(tmp_path / "categories.csv"),
-        "studies": {
-            "one": {"rdms": str(tmp_path / "one.nc"), "roi": "IT"},
-            "two": {"rdms": str(tmp_path / "two.nc"), "roi": "IT"},
-        },
-        "fit_to": ["one"],
-        "early_visual": {"rdms": str(tmp_path / "two.nc"), "roi": "IT"},
-        "controls": {"size": str(tmp_path / "size.nc"), "hue": str(tmp_path / "hue.nc")},
-        "task": {"data": "digits", "epochs": 1, "batch_size": 50, "validation": 100},
-        "student": {"model": "small_student:make", "image_size": 8},
-        "fit": {"layers": ["pool1", "pool2"], "alphas": [0.5, 2.0], "updates": [2, 4], "task_batch": 10},
-        "arms": [*ARMS, *TRAINED],
-        "schemes": {"stratified": 2, "leave_one_category_out": True, "random": 2, "inner": 2},
-        "primary": {"arm": "rdl", "against": "task_only", "fitted": "one", "scored": "two"},
-        "resamples": 100,
-    }
+    return write_study(tmp_path)
 
 
 def changed(study: Mapping[str, Any], **changes: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
+import xarray as xr
 from torch import Tensor
 
 from brainrdl.features import capture
@@ -14,8 +15,9 @@ from brainrdl.fitting.networks import make_student
 from brainrdl.fitting.students import Plan, brain_term
 from brainrdl.fitting.targets import student_target
 from brainrdl.fitting.workshop import file_name
+from brainrdl.ids import find_ids
 from brainrdl.inference import subject_rdms
-from brainrdl.labelled import condense, select_stimuli
+from brainrdl.labelled import condense
 from brainrdl.splits import Split, inner_splits
 
 _LONGEST = 100  # bytes of a file's name, which other signs are added to
@@ -137,12 +139,10 @@ def _inner(configuration: Configuration, inputs: Inputs, split: Split) -> list[S
 
 def _check_measured(inputs: Inputs, split: Split, inner: Sequence[Split], fit_to: Sequence[str]) -> None:
     """Scores rest on the pairs that all have measured; choices on those of each subject."""
-    others = [
-        condense(select_stimuli(rdms, split.held_out)) for rdms in (inputs.controls, inputs.models) if rdms is not None
-    ]
+    others = [_pairs(rdms, split.held_out) for rdms in (inputs.controls, inputs.models) if rdms is not None]
     for name, study in inputs.studies.items():
         people = subject_rdms(study)
-        held_out = np.concatenate([condense(select_stimuli(people, split.held_out)), *others])
+        held_out = np.concatenate([_pairs(people, split.held_out), *others])
         if (n := int((~np.isnan(held_out)).all(axis=0).sum())) < _FEWEST:
             raise ValueError(
                 f"studies.{name}: {n} of {held_out.shape[1]} pairs that split {split.name!r} of scheme "
@@ -151,7 +151,7 @@ def _check_measured(inputs: Inputs, split: Split, inner: Sequence[Split], fit_to
         if name not in fit_to:
             continue
         for one in inner:
-            measured = (~np.isnan(condense(select_stimuli(people, one.held_out)))).sum(axis=1)
+            measured = (~np.isnan(_pairs(people, one.held_out))).sum(axis=1)
             if measured.min() < _FEWEST:
                 subject = people["subject"].values[measured.argmin()]
                 raise ValueError(
@@ -159,6 +159,15 @@ def _check_measured(inputs: Inputs, split: Split, inner: Sequence[Split], fit_to
                     f"chosen by in split {split.name!r} of scheme {split.scheme!r} ({one.name}); choices need at least "
                     f"{_FEWEST}"
                 )
+
+
+def _pairs(rdms: xr.DataArray, stimuli: Sequence[str]) -> np.ndarray:
+    """Condensed RDMs of some stimuli, of which nothing need be measured."""
+    places = find_ids(stimuli, rdms["stimulus"].values.tolist(), "the RDMs")
+    i, j = np.triu_indices(len(places), 1)
+    at = np.array(places)
+    found: np.ndarray = rdms.values[:, at[i], at[j]]
+    return found
 
 
 def _check_target(configuration: Configuration, inputs: Inputs, arm: str, fitted: str, split: Split) -> None:
