@@ -70,6 +70,28 @@ def check_validation(loader: Iterable[Any]) -> None:
         raise type(error)(f"validation: {error}") from error
 
 
+def validation_figures(found: Any) -> dict[str, float]:
+    """What a validation function returned, as numbers: a tensor would keep its graph as long as the history."""
+    if not isinstance(found, Mapping):
+        raise TypeError(
+            f"the validation function returned a {type(found).__name__}; expected numbers by name, such as "
+            "{'score': 0.5}, or {} for none"
+        )
+    figures = {}
+    for name, value in found.items():
+        if not isinstance(name, str):
+            raise TypeError(f"the validation function returned a figure called {name!r}; expected a string")
+        try:
+            if isinstance(value, str):
+                raise TypeError("it is a string")
+            figures[name] = float(value)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise TypeError(
+                f"the validation function returned {value!r} as {name!r}, which is no number: {error}"
+            ) from error
+    return figures
+
+
 def check_writable(checkpoint: str | Path) -> None:
     """Write and remove a file where the checkpoint will be."""
     folder = Path(checkpoint).parent

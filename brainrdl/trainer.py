@@ -13,7 +13,14 @@ from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 
 from brainrdl._forward import answer, kept_modes
-from brainrdl._probe import check_request, check_terms, check_validation, check_writable, scalar_loss
+from brainrdl._probe import (
+    check_request,
+    check_terms,
+    check_validation,
+    check_writable,
+    scalar_loss,
+    validation_figures,
+)
 from brainrdl._run import MakeOptimizer, Run, Task, TaskLoss, is_classification
 from brainrdl.stimuli import StimulusSet
 from brainrdl.streams import StimulusStream, task_batch
@@ -132,7 +139,8 @@ class Trainer:
         Raises
         ------
         TypeError
-            For batches, task losses and terms that do not give tensors.
+            For batches, task losses and terms that do not give tensors, and a validation function that does not give
+            numbers by name.
         ValueError
             For streams, terms, optimisers, labels and checkpoints that do not fit together, iterators in place of
             loaders, and terms without a gradient.
@@ -174,9 +182,13 @@ class Trainer:
         if not callable(validation):
             return self.evaluate(validation)
         device = next(self.student.parameters()).device
-        # what it draws must not shift the training
-        with kept_modes(self.student), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            return validation(self.student.eval())
+        # what it draws, or leaves switched off, must not change the training
+        with (
+            kept_modes(self.student),
+            torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+            torch.set_grad_enabled(torch.is_grad_enabled()),
+        ):
+            return validation_figures(validation(self.student.eval()))
 
     @torch.no_grad()
     def evaluate(self, loader: Iterable[Any]) -> dict[str, float]:

@@ -12,7 +12,6 @@ import pytest
 import torch
 import xarray as xr
 from lightning.fabric import Fabric
-from PIL import Image
 
 import brainrdl as rdl
 from brainrdl.checkpoint import read_manifest
@@ -30,66 +29,15 @@ from brainrdl.fitting.targets import category_target, shuffled_target, training_
 from brainrdl.labelled import condense
 from brainrdl.named_models import load_named_model
 from brainrdl.splits import Split, stratified_splits
+from small_study import ARMS, CATEGORIES, TRAINED, N, write_study
 
 HERE = Path(__file__).parent
-CATEGORIES = {
-    "flat": ("disc", "leaf", "map", "tile", "tray", "wafer"),
-    "long": ("bow", "cane", "mast", "oar", "pole", "rod"),
-    "round": ("bowl", "cup", "dish", "jar", "pan", "pot"),
-}
-N = 18
-ARMS = ("size", "hue", "mixture", "untrained", "task_only", "frrsa")
-TRAINED = ("rdl", "rdl_category", "rdl_within_shuffle", "rdl_global_shuffle", "rdl_early_visual")
 
 
 @pytest.fixture
 def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """A small study: a folder of images, a table of categories, two studies of three people, a control; digits."""
     monkeypatch.syspath_prepend(str(HERE))
-    rng = np.random.default_rng(0)
-    category_of = {name: category for category, names in CATEGORIES.items() for name in names}
-    (tmp_path / "images").mkdir()
-    for number, (name, category) in enumerate(category_of.items()):
-        image = rng.integers(0, 80, (16, 16, 3), dtype=np.uint8)
-        image[4:12, 6:10] += {"flat": 10, "long": 130, "round": 60}[category]
-        image[number % 12 : number % 12 + 3] += 40
-        Image.fromarray(image).save(tmp_path / "images" / f"{name}.png")
-    ids = sorted(category_of)
-    pd.DataFrame({"stimulus": list(category_of), "category": list(category_of.values())}).to_csv(
-        tmp_path / "categories.csv", index=False
-    )
-    codes = np.array([category_of[name] for name in ids])
-    n_pairs = N * (N - 1) // 2
-    truth = (codes[:, None] != codes)[np.triu_indices(N, 1)] + rng.random(n_pairs)
-    for name in ("one", "two"):
-        subjects = [f"{name}-{number}" for number in range(3)]
-        noisy = truth + 0.5 * rng.random((3, n_pairs))
-        rdms = rdl.label_rdms(noisy, ids, subjects, "correlation", {"subject": subjects, "roi": "IT"})
-        rdl.write_rdms(rdms, tmp_path / f"{name}.nc")
-    for name in ("size", "hue"):
-        control = rdl.label_rdms(rng.random((1, n_pairs)), ids, [name], "undeclared")
-        rdl.write_rdms(control, tmp_path / f"{name}.nc")
-    return {
-        "name": "small",
-        "title": "A small study",
-        "seeds": 2,
-        "stimuli": str(tmp_path / "images"),
-        "categories": str(tmp_path / "categories.csv"),
-        "studies": {
-            "one": {"rdms": str(tmp_path / "one.nc"), "roi": "IT"},
-            "two": {"rdms": str(tmp_path / "two.nc"), "roi": "IT"},
-        },
-        "fit_to": ["one"],
-        "early_visual": {"rdms": str(tmp_path / "two.nc"), "roi": "IT"},
-        "controls": {"size": str(tmp_path / "size.nc"), "hue": str(tmp_path / "hue.nc")},
-        "task": {"data": "digits", "epochs": 1, "batch_size": 50, "validation": 100},
-        "student": {"model": "small_student:make", "image_size": 8},
-        "fit": {"layers": ["pool1", "pool2"], "alphas": [0.5, 2.0], "updates": [2, 4], "task_batch": 10},
-        "arms": [*ARMS, *TRAINED],
-        "schemes": {"stratified": 2, "leave_one_category_out": True, "random": 2, "inner": 2},
-        "primary": {"arm": "rdl", "against": "task_only", "fitted": "one", "scored": "two"},
-        "resamples": 100,
-    }
+    return write_study(tmp_path)
 
 
 def changed(study: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
@@ -170,6 +118,69 @@ def test_a_faulty_study_is_refused(study: dict[str, Any], change: dict[str, Any]
     with pytest.raises(ValueError) as error:
         checked(changed(study, **change))
     assert str(error.value) == message
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "fault"),
+    [
+        (
+            "seeds",
+            True,
+            "seeds: expected no switch, got True (YAML reads yes, no, on and off as true and false; a name of that "
+            "kind needs quotes)",
+        ),
+        ("fit.alphas", [1.0, float("nan")], "fit.alphas.1 should be a finite number, got nan"),
+        ("fit.learning_rate", float("inf"), "fit.learning_rate should be a finite number, got inf"),
+        ("fit.alphas", [], "fit.alphas is empty; expected at least one entry"),
+        ("fit.layers", "pool1", "fit.layers: expected a list, like [a, b], got 'pool1'"),
+        ("fit.layers", [1], "fit.layers.0 should be a valid string, got 1"),
+        ("fit.layers", ["pool1", "pool1"], "fit: layers names 'pool1' more than once"),
+        ("fit.updates", [2.5], "fit.updates.0 should be a valid integer, got a number with a fractional part, got 2.5"),
+        ("fit", None, "fit: expected fields, like name: value, got None"),
+        ("studies", ["one"], "studies: expected fields, like name: value, got ['one']"),
+        ("studies.one", "one.nc", "studies.one: expected fields, like name: value, got 'one.nc'"),
+        ("studies", {2014: {"rdms": "one.nc"}}, "studies: expected names, got 2014; put quotes around it"),
+        ("studies", {"": {"rdms": "one.nc"}}, "studies has an entry without a name; name it"),
+        (
+            "controls",
+            ["a.nc"],
+            "controls: expected objects92, or files of RDMs by name, like {pixels: pixels.nc}, got ['a.nc']",
+        ),
+        ("controls", {"size": 3}, "controls.size: expected a file, got 3"),
+        ("controls", {"rdl": "a.nc"}, "controls names 'rdl', as an arm of the study is called; name it otherwise"),
+        ("fit_to", ["one", "one"], "fit_to names 'one' more than once"),
+        ("arms", ["rdl", "rdl"], "arms names 'rdl' more than once"),
+        ("primary.against", "rdl", "primary.arm and primary.against are both 'rdl'; name two arms"),
+        (
+            "schemes.leave_one_category_out",
+            False,
+            "primary.scheme is leave_one_category_out, which schemes switches off; set "
+            "schemes.leave_one_category_out: true",
+        ),
+        ("student.image_size", 10**6, "student.image_size should be less than or equal to 4096, got 1000000"),
+        ("name", "a/b", "name should match pattern '^[A-Za-z0-9_\\-]+$', got 'a/b'"),
+    ],
+)
+def test_a_faulty_field_is_named_with_what_it_holds(
+    study: dict[str, Any], field: str, value: object, fault: str
+) -> None:
+    study["primary"]["scheme"] = "leave_one_category_out"
+    *parts, last = field.split(".")
+    place = study
+    for part in parts:
+        place = place[part]
+    place[last] = value
+    with pytest.raises(ValueError) as error:
+        checked(study)
+    assert str(error.value) == f"the configuration: {fault}"
+
+
+def test_a_field_that_stands_twice_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("name: a\nseeds: 3\nseeds: 1\n")
+    with pytest.raises(ValueError) as error:
+        read_configuration(path)
+    assert str(error.value) == (f"{path} is no YAML: 'seeds' stands there twice in line 3, column 1: seeds: 1 ^")
 
 
 def test_a_file_that_is_no_study(tmp_path: Path) -> None:

@@ -1250,3 +1250,35 @@ def test_a_run_on_mnist_that_was_interrupted_ends_as_one_that_was_not(mnist, tmp
     got, resumed = train_on_mnist(mnist, epochs=4, steps=3, checkpoint=path)
     assert_same(got, expected)
     assert_same_history(resumed, history)
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        (
+            None,
+            "the validation function returned a NoneType; expected numbers by name, such as {'score': 0.5}, or {} for "
+            "none",
+        ),
+        (
+            {"score": "good"},
+            "the validation function returned 'good' as 'score', which is no number: it is a string",
+        ),
+        ({3: 0.5}, "the validation function returned a figure called 3; expected a string"),
+    ],
+)
+def test_a_validation_function_returns_numbers_by_name(found, message):
+    with pytest.raises(TypeError) as error:
+        rdl.Trainer(network()).fit(loader(), epochs=1, validation=lambda student: found)
+    assert str(error.value) == message
+
+
+def test_a_validation_function_leaves_no_graph_and_no_switch_behind():
+    def validate(student):
+        score = student(torch.zeros(1, 1, 4, 4)).sum()
+        torch.set_grad_enabled(False)
+        return {"score": score}
+
+    history = rdl.Trainer(network()).fit(loader(), epochs=2, validation=validate)
+    assert torch.is_grad_enabled()
+    assert history["validation_score"].dtype == float

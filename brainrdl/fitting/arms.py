@@ -1,6 +1,6 @@
 """The rows of a study's tables: what each predicts after a fit to the training stimuli of one split, and no others."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 import xarray as xr
@@ -12,7 +12,7 @@ from brainrdl.fitting.fitted import save_fitted
 from brainrdl.fitting.inputs import Inputs
 from brainrdl.fitting.outcomes import Outcome
 from brainrdl.fitting.students import Plan, fit_student
-from brainrdl.fitting.targets import category_target, shuffled_target, training_target
+from brainrdl.fitting.targets import student_target, training_target
 from brainrdl.fitting.workshop import Workshop
 from brainrdl.inference import subject_rdms
 from brainrdl.labelled import condense, select_stimuli
@@ -149,7 +149,7 @@ def _head(workshop: Workshop, arm: str, fitted: str, split: Split, target: xr.Da
         error = workshop.task_error(seed)
         return Outcome(arm, seed, rdm, found.fitted_to, found.layer, dict(found.setting), error)
 
-    return workshop.made(name, make)
+    return _own(workshop.made(name, make), arm, seed, split, name)
 
 
 def _student(workshop: Workshop, arm: str, fitted: str, split: Split, plan: tuple[str, float, int, int]) -> Outcome:
@@ -157,15 +157,21 @@ def _student(workshop: Workshop, arm: str, fitted: str, split: Split, plan: tupl
     name = f"{workshop.place(fitted, split)}/{arm}-seed{seed}"
 
     def make() -> Outcome:
-        found = fit_student(
-            workshop.task_network(seed),
-            _TARGETS[arm](workshop, fitted, split, seed),
-            Plan(layer, alpha, (updates,), seed),
-            configuration=workshop.configuration,
-            inputs=workshop.inputs,
-            fabric=workshop.fabric,
-            on_test=True,
-        )
+        try:
+            found = fit_student(
+                workshop.task_network(seed),
+                student_target(arm, workshop.inputs, fitted, split, seed),
+                Plan(layer, alpha, (updates,), seed),
+                configuration=workshop.configuration,
+                inputs=workshop.inputs,
+                fabric=workshop.fabric,
+                on_test=True,
+            )
+        except FloatingPointError as error:
+            raise FloatingPointError(
+                f"{name} died with α = {alpha:g}, which inner folds chose: {error}; take smaller fit.alphas or a "
+                "smaller fit.learning_rate, and a new folder"
+            ) from error
         last = found.snapshots[-1]
         told = "fitted" if np.isnan(last.task_error) else f"task error {last.task_error:.2f} %"
         workshop.say(f"{name}: {told}")
@@ -184,46 +190,18 @@ def _student(workshop: Workshop, arm: str, fitted: str, split: Split, plan: tupl
             save_fitted(found.model, path, outcome, configuration=workshop.configuration, fitted=fitted, split=split)
         return outcome
 
-    return workshop.made(name, make)
+    return _own(workshop.made(name, make), arm, seed, split, name)
 
 
-_Target = Callable[[Workshop, str, Split, int], xr.DataArray]
-
-
-def _brain(workshop: Workshop, fitted: str, split: Split, seed: int) -> xr.DataArray:
-    return training_target(workshop.inputs.studies[fitted], split)
-
-
-def _category(workshop: Workshop, fitted: str, split: Split, seed: int) -> xr.DataArray:
-    if len({workshop.inputs.categories[stimulus] for stimulus in split.training}) == 1:
+def _own(outcome: Outcome, arm: str, seed: int, split: Split, name: str) -> Outcome:
+    """Hand on what was kept under a name; ValueError if it is another fit."""
+    if (outcome.arm, outcome.seed) != (arm, seed) or set(outcome.fitted_to) != set(split.training):
         raise ValueError(
-            f"the training stimuli of {workshop.place(fitted, split)} are of one category, so that a category target "
-            "is constant; leave rdl_category out of arms, or schemes.leave_one_category_out"
+            f"fits/{name}.npz holds another fit: {outcome.arm}, seed {outcome.seed}, of {len(outcome.fitted_to)} "
+            f"stimuli; expected {arm}, seed {seed}, of the {len(split.training)} training stimuli of split "
+            f"{split.name!r}; remove it to have the fit made again"
         )
-    return category_target(_brain(workshop, fitted, split, seed), workshop.inputs.categories)
-
-
-def _within_shuffle(workshop: Workshop, fitted: str, split: Split, seed: int) -> xr.DataArray:
-    return shuffled_target(_brain(workshop, fitted, split, seed), workshop.inputs.categories, seed)
-
-
-def _global_shuffle(workshop: Workshop, fitted: str, split: Split, seed: int) -> xr.DataArray:
-    return shuffled_target(_brain(workshop, fitted, split, seed), None, seed)
-
-
-def _early_visual(workshop: Workshop, fitted: str, split: Split, seed: int) -> xr.DataArray:
-    if workshop.inputs.early_visual is None:
-        raise ValueError("the study names no early_visual RDMs")
-    return training_target(workshop.inputs.early_visual, split)
-
-
-_TARGETS: dict[str, _Target] = {
-    "rdl": _brain,
-    "rdl_category": _category,
-    "rdl_within_shuffle": _within_shuffle,
-    "rdl_global_shuffle": _global_shuffle,
-    "rdl_early_visual": _early_visual,
-}
+    return outcome
 
 
 def _seen(target: xr.DataArray) -> tuple[str, ...]:

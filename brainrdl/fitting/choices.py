@@ -59,7 +59,13 @@ def best_layer(workshop: Workshop, rdms: Mapping[str, np.ndarray], target: xr.Da
     str
     """
     scores = {layer: score_on(workshop, rdm, target) for layer, rdm in rdms.items()}
-    return max(scores, key=lambda layer: scores[layer])
+    defined = {layer: score for layer, score in scores.items() if not np.isnan(score)}
+    if not defined:
+        raise ValueError(
+            f"in none of the layers {', '.join(scores)} do the network's patterns vary, so that none has an RDM; name "
+            "others: fit.layers"
+        )
+    return max(defined, key=lambda layer: defined[layer])
 
 
 def choose_plan(workshop: Workshop, fitted: str, split: Split) -> tuple[str, float, int]:
@@ -84,6 +90,11 @@ def choose_plan(workshop: Workshop, fitted: str, split: Split) -> tuple[str, flo
     updates : int
     """
     tries = workshop.chosen(f"{workshop.place(fitted, split)}/rdl", lambda: _tries(workshop, fitted, split))
+    of = tries[["fitted_study", "scheme", "split"]].drop_duplicates().to_numpy().tolist()
+    if of != [[fitted, split.scheme, split.name]]:  # a choice of other training stimuli may have seen these held out
+        raise ValueError(
+            f"choices/{workshop.place(fitted, split)}/rdl.json is of another split, {of}; remove it to choose again"
+        )
     best = tries[tries["chosen"]].iloc[0]
     return str(best["layer"]), float(best["alpha0"]), int(best["updates"])
 

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from brainrdl.checkpoint import atomic_path
 from brainrdl.distances import METRICS
-from brainrdl.ids import did_you_mean
+from brainrdl.ids import did_you_mean, name_some
 
 HEADS = ("frrsa", "gains", "low_rank", "readout")
 """Arms that fit little, on features of the task network."""
@@ -25,9 +25,24 @@ BASELINES = ("untrained", "task_only")
 RDMS = ("mixture", "monkey_it", "behaviour")
 """Arms that are RDMs themselves, beside every control."""
 
+ARMS = (*RDMS, *BASELINES, *HEADS, *STUDENTS)
+"""All arms but the controls."""
+
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_switch_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        if info.field_name is None or cls.model_fields[info.field_name].annotation is bool:
+            return value
+        if any(isinstance(one, bool) for one in (value if isinstance(value, list | tuple) else [value])):
+            raise ValueError(
+                f"expected no switch, got {value!r} (YAML reads yes, no, on and off as true and false; a name of that "
+                "kind needs quotes)"
+            )
+        return value
 
 
 class Measured(_Part):
@@ -58,7 +73,7 @@ class Student(_Part):
     model: str = "brainrdl.models:cifar_cnn"
     weights: str | None = None
     """A file or a name of torchvision's weights; the network is not trained on the task then."""
-    image_size: int | None = Field(default=32, ge=1)
+    image_size: int | None = Field(default=32, ge=1, le=4096)
     """Height and width that stimuli are brought to; none: by the network's own transform."""
 
 
@@ -91,6 +106,8 @@ class Fit(_Part):
             raise ValueError(f"updates must increase from 1 on, got {', '.join(map(str, self.updates))}")
         if min(self.alphas) <= 0:
             raise ValueError(f"alphas must be above 0, got {', '.join(map(str, self.alphas))}")
+        for field in ("layers", "alphas", "unfrozen"):
+            _once(getattr(self, field), field)
         return self
 
 
@@ -123,7 +140,7 @@ class Configuration(_Part):
 
     name: str = Field(pattern=r"^[A-Za-z0-9_\-]+$")
     title: str
-    seeds: int = Field(default=3, ge=1)
+    seeds: int = Field(default=3, ge=1, le=1000)
     stimuli: str
     """A folder of images, or ``objects92``."""
     categories: str | None = None
@@ -142,10 +159,18 @@ class Configuration(_Part):
     """Arms to run, all that the data allow if empty."""
     method: Literal["corr", "cosine"] = "corr"
     primary: Primary
-    resamples: int = Field(default=1000, ge=100)
+    resamples: int = Field(default=1000, ge=100, le=1_000_000)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
+        _once(self.fit_to, "fit_to")
+        _once(self.arms, "arms")
+        controls: list[str] = [] if isinstance(self.controls, str) else list(self.controls)
+        for what, named in (("studies", list(self.studies)), ("controls", controls)):
+            if "" in named:
+                raise ValueError(f"{what} has an entry without a name; name it")
+        if taken := [name for name in controls if name in ARMS]:
+            raise ValueError(f"controls names {name_some(taken)}, as an arm of the study is called; name it otherwise")
         for field, names in (
             ("fit_to", self.fit_to),
             ("primary.fitted", (self.primary.fitted,)),
@@ -159,6 +184,13 @@ class Configuration(_Part):
                     )
         if self.primary.fitted not in self.fit_to:
             raise ValueError(f"primary.fitted is {self.primary.fitted!r}, which fit_to lacks; add it there")
+        if self.primary.arm == self.primary.against:
+            raise ValueError(f"primary.arm and primary.against are both {self.primary.arm!r}; name two arms")
+        if self.primary.scheme == "leave_one_category_out" and not self.schemes.leave_one_category_out:
+            raise ValueError(
+                "primary.scheme is leave_one_category_out, which schemes switches off; set "
+                "schemes.leave_one_category_out: true"
+            )
         if self.stimuli != "objects92":
             if self.categories is None:
                 raise ValueError("categories is missing: a table (.csv) of stimulus,category, which the splits follow")
@@ -204,9 +236,10 @@ def read_configuration(path: str | Path) -> Configuration:
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}; brainrdl fit --init {path} writes an example to begin with")
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path} is no YAML: {' '.join(str(error).split())}") from error
+        content = yaml.load(path.read_text(encoding="utf-8"), _Once)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        told = " ".join(str(error).replace('in "<unicode string>", ', "in ").split())
+        raise ValueError(f"{path} is no YAML: {told}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}, expected fields like name: and studies:")
     return checked(content, str(path))
@@ -223,10 +256,8 @@ def checked(content: dict[str, Any], place: str = "the configuration") -> Config
     try:
         return Configuration.model_validate(content)
     except ValidationError as error:
-        faults = "; ".join(
-            _fault(fault["loc"], fault["type"], fault["msg"], fault["input"]) for fault in error.errors()
-        )
-        raise ValueError(f"{place}: {faults}") from None
+        found = [_fault(fault["loc"], fault["type"], fault["msg"], fault["input"]) for fault in error.errors()]
+        raise ValueError(f"{place}: {'; '.join(filter(None, found))}") from None
 
 
 def write_example(path: str | Path) -> None:
@@ -251,7 +282,37 @@ def configuration_hash(configuration: Configuration) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+class _Once(yaml.SafeLoader):
+    """Refuses a field that stands there twice, of which YAML would take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: list[Any] = []
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":  # <<: *other, whose fields give way to those named here
+                continue
+            name = self.construct_object(key, deep=True)
+            if name in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{name!r} stands there twice", key.start_mark)
+            seen.append(name)
+        return super().construct_mapping(node, deep)
+
+
+def _once(values: Sequence[Any], field: str) -> None:
+    if twice := [value for value in dict.fromkeys(values) if values.count(value) > 1]:
+        raise ValueError(f"{field} names {name_some(twice)} more than once")
+
+
+_FIELDS = "fields, like name: value"
+_EXPECTED = {"tuple_type": "a list, like [a, b]", "dict_type": _FIELDS, "model_type": _FIELDS}
+_CONTROLS = "controls: expected objects92, or files of RDMs by name, like {pixels: pixels.nc}"
+
+
 def _fault(where: Sequence[str | int], kind: str, message: str, got: Any) -> str:
+    """One fault in words; empty where another says the same."""
+    if where and where[0] == "controls" and len(where) > 1:  # of either of two forms
+        if kind == "literal_error":
+            return ""
+        return f"{_CONTROLS}, got {got!r}" if len(where) == 2 else f"controls.{where[2]}: expected a file, got {got!r}"
     field = ".".join(map(str, where))
     if kind == "extra_forbidden":
         part = _part_at(where[:-1])
@@ -259,7 +320,13 @@ def _fault(where: Sequence[str | int], kind: str, message: str, got: Any) -> str
         return f"there is no field {field}{hint}"
     if kind == "missing":
         return f"{field} is missing"
-    message = message.removeprefix("Value error, ").removeprefix("Input ").rstrip(".")
+    if kind == "too_short":  # also said where an entry is no good, which is told of itself
+        return "" if got else f"{field} is empty; expected at least one entry"
+    if where[-1:] == ("[key]",):
+        return f"{'.'.join(map(str, where[:-2]))}: expected names, got {got!r}; put quotes around it"
+    if kind in _EXPECTED:
+        return f"{field}: expected {_EXPECTED[kind]}, got {got!r}"
+    message = message.removeprefix("Value error, ").removeprefix("Input ").removeprefix("String ").rstrip(".")
     if kind == "value_error":
         return f"{field}: {message}" if field else message
     return f"{field} {message}, got {got!r}"

@@ -21,12 +21,14 @@ from brainrdl.exchange import read_rdms
 from brainrdl.experiments.batches import Batches
 from brainrdl.fitting.configuration import Configuration, Measured
 from brainrdl.ids import name_some
-from brainrdl.labelled import label_rdms, select_stimuli
+from brainrdl.inference import subject_rdms
+from brainrdl.labelled import condense, label_rdms, select_stimuli
 from brainrdl.named_models import load_named_model
 from brainrdl.stimuli import StimulusSet
 
 _OBJECTS92 = "objects92"
 _THUMBNAIL = 32  # pixels
+_FEWEST = 2  # pairs that can be correlated
 
 # what the controls are called in the file of model RDMs; pixels are computed from the images
 _CONTROLS = {"animacy": "animacy", "four_category": "FaceBodyManmadeNatobj", "silhouette": "Silhouette", "hmax": "HMAX"}
@@ -56,8 +58,10 @@ class Inputs:
 
     Attributes
     ----------
+    images : StimulusSet
+        As they are in their files.
     stimuli : StimulusSet
-        As the network sees them.
+        The same as the network sees them.
     categories : dict of str
         Stimulus id → category.
     studies : dict of DataArray (rdm, stimulus, stimulus_)
@@ -71,8 +75,11 @@ class Inputs:
     thumbnails : ndarray (n, 32, 32, 3), uint8
         The images, for figures.
     task : TaskImages or None
+    computed : tuple of str
+        Controls that were not read, but computed from the images.
     """
 
+    images: StimulusSet
     stimuli: StimulusSet
     categories: dict[str, str]
     studies: dict[str, xr.DataArray]
@@ -81,6 +88,7 @@ class Inputs:
     models: xr.DataArray | None
     thumbnails: np.ndarray
     task: TaskImages | None
+    computed: tuple[str, ...] = ()
 
 
 def load_inputs(configuration: Configuration, data_dir: str | os.PathLike[str] | None = None) -> Inputs:
@@ -107,9 +115,10 @@ def load_inputs(configuration: Configuration, data_dir: str | os.PathLike[str] |
     task = None if configuration.task is None else _task_images(configuration, data_dir)
     images = _images(configuration.stimuli, data_dir)
     ids = images.ids
-    studies = {name: _measured(study, ids, data_dir) for name, study in configuration.studies.items()}
+    studies = {name: _of_subjects(name, study, ids, data_dir) for name, study in configuration.studies.items()}
     controls, models = _controls(configuration, images, data_dir)
     return Inputs(
+        images=images,
         stimuli=_as_seen(images, configuration, task),
         categories=_categories(configuration, ids),
         studies=studies,
@@ -120,6 +129,7 @@ def load_inputs(configuration: Configuration, data_dir: str | os.PathLike[str] |
         models=models,
         thumbnails=_thumbnails(images),
         task=task,
+        computed=("pixels",) if configuration.controls == _OBJECTS92 else (),
     )
 
 
@@ -134,10 +144,12 @@ def _task_images(configuration: Configuration, data_dir: str | os.PathLike[str] 
     else:
         train, test = load_cifar(10 if task.data == "cifar10" else 100, data_dir)
     n_train = min(len(train) - task.validation, task.limit or len(train))
-    if n_train < task.batch_size:
+    batch = max(task.batch_size, configuration.fit.task_batch)
+    if n_train < batch:
+        limited = "" if task.limit is None else f", and task.limit takes {task.limit} of the rest"
         raise ValueError(
-            f"task.validation sets {task.validation} of {len(train)} images of {task.data} aside, which leaves fewer "
-            f"than a batch of {task.batch_size}; lower it"
+            f"task.validation sets {task.validation} of {len(train)} images of {task.data} aside{limited}: fewer are "
+            f"left to train on than a batch of {batch} (task.batch_size, fit.task_batch); change one of them"
         )
     training = train.take(range(n_train))
     normalise = _normalisation(training)
@@ -225,14 +237,17 @@ def _categories(configuration: Configuration, ids: tuple[str, ...]) -> dict[str,
     path = Path(configuration.categories)
     if not path.is_file():
         raise FileNotFoundError(f"categories: there is no file {path}")
-    table = pd.read_csv(path, dtype=str)
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)  # "None" may be the name of a category
+    except ValueError as error:
+        raise ValueError(f"{path} is no table of stimulus,category: {' '.join(str(error).split())}") from error
     if not {"stimulus", "category"} <= set(table.columns):
         raise ValueError(f"{path} has the columns {', '.join(table.columns)}; expected stimulus and category")
     of = dict(zip(table["stimulus"], table["category"], strict=True))
     if len(of) != len(table):
         twice = table["stimulus"][table["stimulus"].duplicated()].tolist()
         raise ValueError(f"{path} names stimuli more than once: {name_some(twice)}")
-    if lacking := [stimulus for stimulus in ids if not isinstance(of.get(stimulus), str)]:
+    if lacking := [stimulus for stimulus in ids if not of.get(stimulus)]:
         raise ValueError(f"{path} has no category for {len(lacking)} of {len(ids)} stimuli: {name_some(lacking)}")
     return {stimulus: of[stimulus] for stimulus in ids}
 
@@ -268,7 +283,33 @@ def _measured(study: Measured, ids: tuple[str, ...], data_dir: str | os.PathLike
             f"{study.rdms} holds several regions, {', '.join(dict.fromkeys(rdms['roi'].values.tolist()))}; name one: "
             "roi"
         )
-    return in_order(rdms, ids, study.rdms)
+    return _by_subject(in_order(rdms, ids, study.rdms))
+
+
+def _of_subjects(
+    name: str, study: Measured, ids: tuple[str, ...], data_dir: str | os.PathLike[str] | None
+) -> xr.DataArray:
+    """RDMs that can be scored: scores are means over subjects, of each of whom something varies."""
+    rdms = _measured(study, ids, data_dir)
+    try:
+        people = subject_rdms(rdms)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"studies.{name}, {study.rdms}: {error}") from error
+    for label, values in zip(people["subject"].values.tolist(), condense(people), strict=True):
+        measured = values[~np.isnan(values)]
+        if len(measured) < _FEWEST or measured.min() == measured.max():
+            raise ValueError(
+                f"studies.{name}, {study.rdms}: the {len(measured)} measured distances of subject {str(label)!r} do "
+                "not vary, so that nothing can be compared with them; leave the subject out"
+            )
+    return rdms
+
+
+def _by_subject(rdms: xr.DataArray) -> xr.DataArray:
+    """Subjects by name, and their sessions: sums, and draws, must not depend on the order in a file."""
+    labels = [rdms[name].values.astype(str).tolist() for name in ("subject", "session", "rdm") if name in rdms.coords]
+    keys = list(zip(*labels, strict=True))
+    return rdms.isel(rdm=sorted(range(len(keys)), key=keys.__getitem__)) if "subject" in rdms.coords else rdms
 
 
 def in_order(rdms: xr.DataArray, ids: tuple[str, ...], place: str) -> xr.DataArray:

@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from lightning.fabric import Fabric
+from safetensors import SafetensorError
 from torch import nn
 
 from brainrdl.checkpoint import load_model, read_manifest, save_model
+from brainrdl.experiments._files import check_json
 from brainrdl.experiments.optimizers import linear_sgd
 from brainrdl.fitting.configuration import Configuration
 from brainrdl.fitting.inputs import TaskImages
@@ -18,18 +21,19 @@ _ATTEMPTS = 3
 _CHANCE = 0.98  # of the error of guessing: what comes no further has died, whatever its loss says
 
 
-def make_student(configuration: Configuration, seed: int, attempt: int = 0) -> nn.Module:
-    """Make the untrained network of a seed (or, with given weights, the network as it was trained elsewhere)."""
+def make_student(configuration: Configuration, seed: int, attempt: int = 0, *, trained: bool = True) -> nn.Module:
+    """Make the network of a seed before any training here; `trained`: with the weights that the study names."""
     student = configuration.student
     key = ("initialisation",) if attempt == 0 else ("initialisation", attempt)
-    return load_named_model(student.model, student.weights, seed=derive_seed(seed, *key)).model
+    weights = student.weights if trained else None
+    return load_named_model(student.model, weights, seed=derive_seed(seed, *key)).model
 
 
 def attempt_of(configuration: Configuration, seed: int, folder: Path) -> int:
     """The attempt at which the task network of a seed, which has to be there, was trained; see `task_network`."""
     if configuration.task is None or configuration.student.weights is not None:
         return 0
-    return int(read_manifest(_path(folder, seed))["attempt"])
+    return int(_record(_path(folder, seed))["attempt"])
 
 
 def task_network(
@@ -78,9 +82,10 @@ def task_network(
     path = _path(folder, seed)
     identity = {"task": task.model_dump(mode="json"), "student": configuration.student.model_dump(mode="json")}
     if path.exists():
-        if read_manifest(path).get("identity") != identity:
+        record = _record(path)
+        if (record.get("identity"), record.get("seed")) != (identity, seed):
             raise ValueError(f"{path} was trained in another way than the configuration says; remove it, or restore it")
-        attempt = attempt_of(configuration, seed, folder)
+        attempt = int(record["attempt"])
         return load_model(path, lambda: make_student(configuration, seed, attempt)).eval()
     for attempt in range(_ATTEMPTS):
         name = f"task network, seed {seed}" + (f", attempt {attempt + 1}" if attempt else "")
@@ -110,6 +115,14 @@ def task_network(
     raise FloatingPointError(
         f"the task network of seed {seed} ended at chance {_ATTEMPTS} times; lower task.learning_rate, or train longer"
     )
+
+
+def _record(path: Path) -> dict[str, Any]:
+    try:
+        record: dict[str, Any] = check_json(read_manifest(path), dict, ("identity", "seed", "attempt"), str(path))
+    except (SafetensorError, ValueError) as error:
+        raise ValueError(f"{path} is damaged ({error}); remove it to have the network trained again") from error
+    return record
 
 
 def _path(folder: Path, seed: int) -> Path:

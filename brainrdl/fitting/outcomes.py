@@ -2,7 +2,6 @@
 
 import io
 import json
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import nan
@@ -77,8 +76,9 @@ def load_outcome(path: Path) -> Outcome:
     ValueError
         If the file is damaged.
     """
+    content = io.BytesIO(path.read_bytes())  # numpy leaves a file open that is no archive
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(content, allow_pickle=False) as file:
             record = json.loads(str(file["record"]))
             history = str(file["history"])
             return Outcome(
@@ -91,5 +91,5 @@ def load_outcome(path: Path) -> Outcome:
                 task_error=nan if record["task_error"] is None else record["task_error"],
                 history=pd.read_csv(io.StringIO(history)) if history else pd.DataFrame(),
             )
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except Exception as error:  # a damaged archive can make its readers fail in any way
         raise ValueError(f"{path} is damaged ({error}); remove it to have the fit made again") from error

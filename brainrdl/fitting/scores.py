@@ -48,12 +48,16 @@ class Scored(NamedTuple):
         A row per contrast and score.
     dropped : list of dict
         Controls that are constant on a split's held-out pairs, and left out there.
+    collapsed : list of dict
+        Networks of which some stimuli's patterns do not vary over units, so that they have no correlation with others:
+        such distances are scored as 1, as they were in training. Left out, they would be so for all arms.
     """
 
     scores: pd.DataFrame
     summary: pd.DataFrame
     contrasts: pd.DataFrame
     dropped: list[dict[str, Any]]
+    collapsed: list[dict[str, Any]]
 
 
 def score_scheme(
@@ -80,7 +84,7 @@ def score_scheme(
     Scored
     """
     subjects = inputs.studies[scored]
-    held_out, rows, dropped = [], [], []
+    held_out, rows, dropped, collapsed = [], [], [], []
     for number, (split, outcomes) in enumerate(folds.items(), 1):
         found = held_out_scores(
             _predicted(outcomes, inputs),
@@ -93,6 +97,18 @@ def score_scheme(
         held_out.append(found)
         if found.dropped:
             dropped.append({"scheme": split.scheme, "split": split.name, "controls": list(found.dropped)})
+        collapsed += [
+            {
+                "arm": outcome.arm,
+                "seed": outcome.seed,
+                "fitted_study": fitted,
+                "scheme": split.scheme,
+                "split": split.name,
+                "pairs": int(np.isnan(outcome.rdm).sum()),
+            }
+            for outcome in outcomes
+            if outcome.layer and np.isnan(outcome.rdm).any()
+        ]
         of = {(outcome.arm, outcome.seed): outcome for outcome in outcomes}
         roi = configuration.studies[scored].roi or ""
         for row in found.table.to_dict("records"):
@@ -124,7 +140,7 @@ def score_scheme(
     is_primary = (primary.fitted, primary.scored, primary.scheme) == (fitted, scored, first.scheme)
     contrasts = over_folds.contrasts.assign(**what)
     contrasts["primary"] = is_primary & (contrasts["a"] == primary.arm) & (contrasts["b"] == primary.against)
-    return Scored(scores, _what_first(summary, what), _what_first(contrasts, what), dropped)
+    return Scored(scores, _what_first(summary, what), _what_first(contrasts, what), dropped, collapsed)
 
 
 def contrasts_of(configuration: Configuration, arms: Sequence[str]) -> list[tuple[str, str]]:
@@ -144,7 +160,7 @@ def _predicted(outcomes: Sequence[Outcome], inputs: Inputs) -> list[Predicted]:
     return [
         Predicted(
             label_rdms(
-                np.stack([outcome.rdm for outcome in alike]),
+                np.stack([_defined(outcome) for outcome in alike]),
                 inputs.stimuli.ids,
                 [f"{outcome.arm}/{outcome.seed}" for outcome in alike],
                 "undeclared",
@@ -154,6 +170,11 @@ def _predicted(outcomes: Sequence[Outcome], inputs: Inputs) -> list[Predicted]:
         )
         for fitted_to, alike in by_stimuli.items()
     ]
+
+
+def _defined(outcome: Outcome) -> np.ndarray:
+    """The RDM with 1 where a network's pattern has no direction; what is read from files stays unmeasured there."""
+    return np.where(np.isnan(outcome.rdm), 1.0, outcome.rdm) if outcome.layer else outcome.rdm
 
 
 def _what_first(table: pd.DataFrame, what: Mapping[str, str]) -> pd.DataFrame:

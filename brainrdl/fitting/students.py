@@ -135,7 +135,7 @@ def fit_student(
         stream = StimulusStream(
             shown, batch_size=fit.stimuli_per_update, every=fit.every, norm=fit.norm, dropout=fit.dropout
         )
-        terms = [_term(target, plan, fit)]
+        terms = [brain_term(target, plan, fit)]
     if task is not None:
         stretch = gcd(*plan.updates)
         loader = repeat(task.batches.training(task.training, fit.task_batch), stretch)
@@ -168,7 +168,14 @@ def fit_student(
     return FittedStudent(student.eval(), snapshots, curve, fitted_to)
 
 
-def _term(target: xr.DataArray, plan: Plan, fit: Fit) -> RDLTerm:
+def brain_term(target: xr.DataArray, plan: Plan, fit: Fit) -> RDLTerm:
+    """The pull of a layer toward a target.
+
+    Raises
+    ------
+    ValueError
+        If the target holds several regions, or as `MeasuredTeacher` and `RDLTerm`.
+    """
     teacher = MeasuredTeacher(target, subjects=fit.subjects if "subject" in target.coords else "mean")
     if len(teacher.names) != 1:
         raise ValueError(f"the target answers by {', '.join(teacher.names)}; a student is fitted to one region")

@@ -17,10 +17,12 @@ from lightning.fabric import Fabric
 from brainrdl.checkpoint import atomic_path
 from brainrdl.combine import average_rdms
 from brainrdl.exchange import write_rdms
-from brainrdl.experiments._files import write_json
+from brainrdl.experiments._files import read_json, write_json
 from brainrdl.experiments._folder import calls_of, claimed, noted
 from brainrdl.experiments.lab import device_name
 from brainrdl.fitting.arms import arms_of, outcomes
+from brainrdl.fitting.checks import check_study
+from brainrdl.fitting.checksums import check_unchanged, checksums
 from brainrdl.fitting.configuration import Configuration, configuration_hash
 from brainrdl.fitting.inputs import Inputs, load_inputs
 from brainrdl.fitting.outcomes import Outcome
@@ -116,17 +118,20 @@ def fit(
         torch.set_num_threads(machine.threads)
     fabric = _fabric(machine)
     inputs = load_inputs(configuration, data_dir)
-    arms = arms_of(configuration, inputs)
+    arms, splits = arms_of(configuration, inputs), _splits(configuration, inputs)
+    check_study(configuration, inputs, arms, splits)
     call = {
         "command": command,
         "started": _now(),
         "device": device_name(fabric.device),
         "threads": torch.get_num_threads(),
     }
-    with claimed(out, frozen(configuration, fabric)):
+    read = checksums(configuration, inputs)
+    check_unchanged(out, configuration, read)
+    with claimed(out, frozen(configuration, fabric, read)):
         with noted(out, call) as note:
             workshop = Workshop(configuration, inputs, fabric, out, say)
-            found = _all_outcomes(workshop, arms, note)
+            found = _all_outcomes(workshop, arms, splits, note)
             say("all fits are done: scoring them on held-out stimuli")
             scored = [
                 score_scheme(folds, configuration, inputs, fitted=fitted, scored=name)
@@ -135,7 +140,7 @@ def fit(
             ]
             _write_tables(workshop, found, scored)
             _write_rdms(workshop, found)
-        _write_manifest(workshop, scored)
+        _write_manifest(workshop, scored, read)
         return write_report(out)
 
 
@@ -160,6 +165,7 @@ def say_plan(configuration: Configuration, data_dir: str | Path | None = None) -
     """
     inputs = load_inputs(configuration, data_dir)
     arms, schemes = arms_of(configuration, inputs), _splits(configuration, inputs)
+    check_study(configuration, inputs, arms, schemes)
     primary = configuration.primary
     lines = [
         f"{configuration.title} ({configuration.name}), configuration {configuration_hash(configuration)[:12]}",
@@ -177,21 +183,29 @@ def say_plan(configuration: Configuration, data_dir: str | Path | None = None) -
 
 
 def _splits(configuration: Configuration, inputs: Inputs) -> dict[str, list[Split]]:
-    schemes = configuration.schemes
-    splits = {"stratified": stratified_splits(inputs.categories, schemes.stratified)}
+    schemes, categories = configuration.schemes, inputs.categories
+    ways: dict[str, Callable[[], list[Split]]] = {
+        "stratified": lambda: stratified_splits(categories, schemes.stratified)
+    }
     if schemes.leave_one_category_out:
-        splits["leave_one_category_out"] = category_splits(inputs.categories)
+        ways["leave_one_category_out"] = lambda: category_splits(categories)
     if schemes.random:
-        splits["random"] = random_splits(inputs.categories, schemes.random, held_out=1 / schemes.stratified)
+        ways["random"] = lambda: random_splits(categories, schemes.random, held_out=1 / schemes.stratified)
+    splits = {}
+    for scheme, way in ways.items():
+        try:
+            splits[scheme] = way()
+        except ValueError as error:
+            raise ValueError(f"schemes.{scheme} cannot be had of these stimuli: {error}") from error
     return splits
 
 
 def _all_outcomes(
-    workshop: Workshop, arms: tuple[str, ...], note: Callable[[], None]
+    workshop: Workshop, arms: tuple[str, ...], splits: Mapping[str, Sequence[Split]], note: Callable[[], None]
 ) -> dict[tuple[str, str], dict[Split, list[Outcome]]]:
     """(fitted study, scheme) → split → outcomes; the primary contrast's first."""
     configuration = workshop.configuration
-    splits, primary = _splits(configuration, workshop.inputs), configuration.primary
+    primary = configuration.primary
     fitted_first = sorted(configuration.fit_to, key=lambda name: name != primary.fitted)
     order = [(fitted, scheme) for scheme in splits for fitted in fitted_first]
     order.sort(key=lambda both: both != (primary.fitted, primary.scheme))
@@ -212,10 +226,7 @@ def _write_tables(
     _write_table(pd.concat([one.scores for one in scored]), folder / "scores.csv")
     _write_table(pd.concat([one.summary for one in scored]), folder / "summary.csv")
     _write_table(pd.concat([one.contrasts for one in scored]), folder / "contrasts.csv")
-    tries = [
-        pd.DataFrame(json.loads(path.read_text(encoding="utf-8")))
-        for path in sorted((folder / "choices").rglob("*.json"))
-    ]
+    tries = [pd.DataFrame(read_json(path, list)) for path in sorted((folder / "choices").rglob("*.json"))]
     if tries:
         _write_table(pd.concat(tries), folder / "choices.csv")
     curves = [
@@ -264,12 +275,14 @@ def _square(condensed: np.ndarray, n: int) -> np.ndarray:
     return square + square.T
 
 
-def _write_manifest(workshop: Workshop, scored: Sequence[Scored]) -> None:
+def _write_manifest(workshop: Workshop, scored: Sequence[Scored], read: Mapping[str, Any]) -> None:
     configuration = workshop.configuration
     primary = configuration.primary
     dropped: list[dict[str, Any]] = []
+    collapsed: list[dict[str, Any]] = []
     for one in scored:
         dropped += [entry for entry in one.dropped if entry not in dropped]
+        collapsed += [entry for entry in one.collapsed if entry not in collapsed]
     write_json(
         {
             "brainrdl": version("brainrdl"),
@@ -279,6 +292,7 @@ def _write_manifest(workshop: Workshop, scored: Sequence[Scored]) -> None:
             "name": configuration.name,
             "configuration": configuration.model_dump(mode="json"),
             "configuration_hash": configuration_hash(configuration),
+            "inputs": dict(read),
             "hardware": device_name(workshop.fabric.device),
             "platform": platform.platform(),
             "threads": torch.get_num_threads(),
@@ -295,18 +309,20 @@ def _write_manifest(workshop: Workshop, scored: Sequence[Scored]) -> None:
                 "method": configuration.method,
             },
             "dropped_controls": dropped,
+            "collapsed_patterns": collapsed,
         },
         workshop.folder / "manifest.json",
     )
 
 
-def frozen(configuration: Configuration, fabric: Fabric) -> dict[str, Any]:
-    """What a folder's study is, and must stay."""
+def frozen(configuration: Configuration, fabric: Fabric, read: Mapping[str, Any]) -> dict[str, Any]:
+    """What a folder's study is and has read (`checksums`), and must stay."""
     return {
         "configuration": configuration.model_dump(mode="json"),
         "hash": configuration_hash(configuration),
         "device": device_name(fabric.device),
         "precision": str(fabric._precision.precision),
+        "inputs": dict(read),
     }
 
 

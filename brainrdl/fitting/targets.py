@@ -10,6 +10,7 @@ import numpy as np
 import xarray as xr
 
 from brainrdl.controls import remove_block_means
+from brainrdl.fitting.inputs import Inputs
 from brainrdl.labelled import select_stimuli
 from brainrdl.randomness import derive_seed
 from brainrdl.splits import Split
@@ -28,6 +29,56 @@ def training_target(rdms: xr.DataArray, split: Split) -> xr.DataArray:
     ['a', 'c', 'e']
     """
     return select_stimuli(rdms, split.training)
+
+
+def student_target(arm: str, inputs: Inputs, fitted: str, split: Split, seed: int) -> xr.DataArray:
+    """What an arm's students are fitted to in a split: RDMs of its training stimuli.
+
+    Parameters
+    ----------
+    arm : str
+        One of `STUDENTS`.
+    inputs : Inputs
+    fitted : str
+        The study that is fitted.
+    split : Split
+    seed : int
+        Of the shuffles.
+
+    Returns
+    -------
+    DataArray (rdm, stimulus, stimulus_)
+
+    Raises
+    ------
+    ValueError
+        If the training stimuli make no such control: they are of one category, or none has another of its own, or
+        there are no RDMs of an early region.
+    """
+    if arm == "rdl_early_visual":
+        if inputs.early_visual is None:
+            raise ValueError("the study names no early_visual RDMs")
+        return training_target(inputs.early_visual, split)
+    brain = training_target(inputs.studies[fitted], split)
+    if arm == "rdl":
+        return brain
+    of_training = [inputs.categories[stimulus] for stimulus in split.training]
+    where = f"the training stimuli of split {split.name!r} of scheme {split.scheme!r}"
+    if arm == "rdl_category":
+        if len(set(of_training)) == 1:
+            raise ValueError(
+                f"{where} are of one category, so that a category target is constant; leave rdl_category out of arms, "
+                "or schemes.leave_one_category_out"
+            )
+        return category_target(brain, inputs.categories)
+    if arm == "rdl_global_shuffle":
+        return shuffled_target(brain, None, seed)
+    if len(set(of_training)) == len(of_training):
+        raise ValueError(
+            f"{where} are of a category each, so that a shuffle within categories leaves the brain's RDM as it is; "
+            "leave rdl_within_shuffle out of arms, or take larger categories"
+        )
+    return shuffled_target(brain, inputs.categories, seed)
 
 
 def category_target(target: xr.DataArray, categories: Mapping[str, str]) -> xr.DataArray:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import product
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
-from brainrdl.experiments._files import read_json, write_json
+from brainrdl.experiments._files import check_json, read_json, write_json
 from brainrdl.export import layer_rdms
 from brainrdl.features import capture
 from brainrdl.fitting.configuration import Configuration
@@ -24,6 +25,20 @@ from brainrdl.fitting.students import Plan, Snapshot, fit_student
 from brainrdl.labelled import condense
 from brainrdl.splits import Split
 from brainrdl.trainer import Trainer
+
+
+def file_name(name: str) -> str:
+    """A name, such as a category's, as that of a file: letters and digits as they are, blanks as hyphens.
+
+    Examples
+    --------
+    >>> from brainrdl.fitting.workshop import file_name
+    >>> file_name("human face"), file_name("../a/b")
+    ('human-face', '%2E%2E%2Fa%2Fb')
+    """
+    kept = "".join(sign if sign.isalnum() or sign in "-_. " else quote(sign, safe="") for sign in name)
+    # a leading dot hides a file, and two of them lead out of the folder
+    return (kept.replace(".", "%2E") if kept.startswith(".") else kept).replace(" ", "-")
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +98,7 @@ class Workshop:
         """Layer → condensed RDM of all stimuli in the network of a seed before any training."""
         self.task_network(seed)
         attempt = attempt_of(self.configuration, seed, self._network_folder)
-        return self._layers(make_student(self.configuration, seed, attempt))
+        return self._layers(make_student(self.configuration, seed, attempt, trained=False))
 
     def task_only(self, seed: int) -> list[Snapshot]:
         """The task network of a seed as the task goes on without the brain, at each length of a fit."""
@@ -98,7 +113,7 @@ class Workshop:
             return going_on[layer, updates]
 
         found = {
-            key: self.made(f"task_only/{key[0]}-seed{seed}-updates{key[1]}", partial(make, *key))
+            key: self.made(f"task_only/{file_name(key[0])}-seed{seed}-updates{key[1]}", partial(make, *key))
             for key in product(fit.layers, fit.updates)
         }
         return [
@@ -124,18 +139,29 @@ class Workshop:
         path = self.folder / "fits" / f"{name}.npz"
         if not path.exists():
             save_outcome(make(), path)
-        return load_outcome(path)  # read back: a study must not depend on what was made just now
+        found = load_outcome(path)  # read back: a study must not depend on what was made just now
+        n_pairs = len(self.inputs.stimuli) * (len(self.inputs.stimuli) - 1) // 2
+        if found.rdm.shape not in ((n_pairs,), (0,)):
+            raise ValueError(
+                f"{path} holds {found.rdm.size} distances, expected {n_pairs}; remove it to have the fit made again"
+            )
+        return found
 
     def chosen(self, name: str, choose: Callable[[], pd.DataFrame]) -> pd.DataFrame:
         """A table of tries that was made already, or is made and kept."""
         path = self.folder / "choices" / f"{name}.json"
         if not path.exists():
             write_json(choose().astype(object).where(lambda table: table.notna(), None).to_dict("records"), path)
-        return pd.DataFrame(read_json(path, list))
+        rows = read_json(path, list)
+        for row in rows:
+            check_json(row, dict, ("layer", "inner_split", "value", "chosen"), f"a try in {path}")
+        if not any(row["chosen"] for row in rows):
+            raise ValueError(f"{path} says of none of {len(rows)} tries that it was chosen; remove it to choose again")
+        return pd.DataFrame(rows)
 
     def place(self, fitted: str, split: Split) -> str:
         """Where what belongs to a split is kept."""
-        return f"{fitted}/{split.scheme}/{split.name.replace(' ', '-')}"
+        return "/".join(map(file_name, (fitted, split.scheme, split.name)))
 
     def _layers(self, model: nn.Module) -> dict[str, np.ndarray]:
         fit = self.configuration.fit
