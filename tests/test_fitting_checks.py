@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import xarray as xr
+from lightning.fabric import Fabric
 from PIL import Image
 
 import brainrdl as rdl
+from brainrdl.fitting.arms import arms_of, outcomes
 from brainrdl.fitting.checksums import checksums
 from brainrdl.fitting.configuration import checked
 from brainrdl.fitting.inputs import load_inputs
@@ -437,3 +440,40 @@ def test_a_network_that_collapsed_takes_no_pairs_from_others(study: dict[str, An
     values = dead.loc["rdl", "value"].groupby("score").agg(list)
     assert values["raw"] == [0, 0]
     assert np.isnan([values["partial"], values["within_category"]]).all()
+
+
+# leaks
+
+
+def test_nothing_of_held_out_pairs_reaches_a_fit_or_a_choice(study: dict[str, Any], tmp_path: Path) -> None:
+    study |= {"seeds": 1}  # the slower heads have tests of their own
+    configuration = checked(study)
+    inputs = load_inputs(configuration)
+    split = stratified_splits(inputs.categories, 2)[0]
+    rng = np.random.default_rng(5)
+
+    def other(rdms: xr.DataArray) -> xr.DataArray:
+        """Other distances wherever one of the two stimuli is held out."""
+        seen = rdms["stimulus"].isin(split.training).to_numpy()
+        noise = rng.random(rdms.shape)
+        noise = (noise + noise.swapaxes(1, 2)) * (1 - np.eye(len(seen)))
+        return rdms.copy(data=np.where(seen[:, None] & seen, rdms.values, noise))
+
+    changed = replace(
+        inputs,
+        studies={name: other(rdms) for name, rdms in inputs.studies.items()},
+        early_visual=other(inputs.early_visual),
+    )
+    told: list[str] = []
+    found = []
+    for name, read in (("as-it-is", inputs), ("changed", changed)):
+        workshop = Workshop(configuration, read, Fabric(accelerator="cpu", devices=1), tmp_path / name, told.append)
+        found.append(list(outcomes(workshop, arms_of(configuration, read), "one", split)))
+    assert [(one.arm, one.layer, one.setting) for one in found[0]] == [
+        (one.arm, one.layer, one.setting) for one in found[1]
+    ]
+    assert [one.arm for one in found[0]] == study["arms"]
+    for before, after in zip(*found, strict=True):
+        np.testing.assert_array_equal(before.rdm, after.rdm, err_msg=before.arm)
+    tables = [sorted((tmp_path / name / "choices").rglob("*.json")) for name in ("as-it-is", "changed")]
+    assert [path.read_text() for path in tables[0]] == [path.read_text() for path in tables[1]]
