@@ -281,7 +281,7 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            (None, "no file categories.csv of categories; expected a CSV file with stimulus,category"),
+            (None, "categories: there is no file categories.csv; expected a table (.csv) of stimulus,category"),
             ("a,b\n", "categories.csv has the columns a, b; expected stimulus and category"),
             ("stimulus,category\nanimal/00,x\n", "categories.csv has no category for 29 of 30 stimuli: "),
             ("stimulus,category\nanimal/00,\n", "categories.csv: line 2 lacks a stimulus or its category"),
@@ -306,7 +306,7 @@ class TestCommand:
         )
         write_rdms(both, folder / "brain.nc")
         assert self.fault(capsys, folder) == (
-            "brainrdl: brain.nc holds the regions EVC, IT; a card is of one: choose it with --roi"
+            "brainrdl: brain.nc holds several regions, EVC, IT; name one: roi (on the command line --roi)"
         )
         assert self.fault(capsys, folder, "--roi", "V4") == "brainrdl: brain.nc has no region 'V4'; it has EVC, IT"
         inputs = read_inputs(

@@ -194,11 +194,9 @@ def test_a_category_may_be_called_none_but_not_nothing(study: dict[str, Any], tm
     categories(tmp_path, lambda table: table.replace({"category": {"flat": "None"}}))
     assert load_inputs(checked(study)).categories["disc"] == "None"
     categories(tmp_path, lambda table: table.assign(category=["", *table["category"][1:]]))
-    assert refused(study) == f"{tmp_path}/categories.csv has no category for 1 of 18 stimuli: 'disc'"
+    assert refused(study) == f"{tmp_path}/categories.csv: line 2 lacks a stimulus or its category"
     (tmp_path / "categories.csv").write_text("")
-    assert refused(study) == (
-        f"{tmp_path}/categories.csv is no table of stimulus,category: No columns to parse from file"
-    )
+    assert refused(study) == (f"{tmp_path}/categories.csv has the columns none; expected stimulus and category")
 
 
 def constant(rdms: xr.DataArray) -> xr.DataArray:

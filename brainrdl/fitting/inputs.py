@@ -3,10 +3,8 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import torch
 import xarray as xr
 from torch import Tensor
@@ -14,19 +12,18 @@ from torchvision.transforms.v2.functional import resize, rgb_to_grayscale
 
 from brainrdl.combine import concat_rdms
 from brainrdl.data import LabelledImages, load_cifar, load_digits, load_mnist, to_float
-from brainrdl.data.objects92 import CATEGORIES, IDS, RDMSet, load_objects92, load_objects92_images
+from brainrdl.data.objects92 import CATEGORIES, IDS, load_objects92, load_objects92_images
 from brainrdl.data.transforms import flip_half
 from brainrdl.distances import rdm
-from brainrdl.exchange import read_rdms
 from brainrdl.experiments.batches import Batches
 from brainrdl.fitting.configuration import Configuration, Measured
+from brainrdl.fitting.sources import OBJECTS92, of_region, read_categories, read_measured
 from brainrdl.ids import name_some
 from brainrdl.inference import subject_rdms
 from brainrdl.labelled import condense, label_rdms, select_stimuli
 from brainrdl.named_models import load_named_model
 from brainrdl.stimuli import StimulusSet
 
-_OBJECTS92 = "objects92"
 _THUMBNAIL = 32  # pixels
 _FEWEST = 2  # pairs that can be correlated
 
@@ -120,7 +117,9 @@ def load_inputs(configuration: Configuration, data_dir: str | os.PathLike[str] |
     return Inputs(
         images=images,
         stimuli=_as_seen(images, configuration, task),
-        categories=_categories(configuration, ids),
+        categories=dict(zip(IDS, CATEGORIES, strict=True))
+        if configuration.categories is None
+        else read_categories(configuration.categories, ids),
         studies=studies,
         early_visual=None
         if configuration.early_visual is None
@@ -129,7 +128,7 @@ def load_inputs(configuration: Configuration, data_dir: str | os.PathLike[str] |
         models=models,
         thumbnails=_thumbnails(images),
         task=task,
-        computed=("pixels",) if configuration.controls == _OBJECTS92 else (),
+        computed=("pixels",) if configuration.controls == OBJECTS92 else (),
     )
 
 
@@ -177,7 +176,7 @@ def _normalisation(training: LabelledImages) -> Callable[[Tensor], Tensor]:
 
 def _images(stimuli: str, data_dir: str | os.PathLike[str] | None) -> StimulusSet:
     """The images as they are: uint8 of the 92 objects, PIL images of a folder's as floats."""
-    if stimuli == _OBJECTS92:
+    if stimuli == OBJECTS92:
         return load_objects92_images(data_dir)
     return StimulusSet.from_folder(stimuli)
 
@@ -190,7 +189,7 @@ def _as_seen(images: StimulusSet, configuration: Configuration, task: TaskImages
             raise ValueError(
                 f"{student.model} has no transform of its own; say how large its images are: student.image_size"
             )
-        if configuration.stimuli == _OBJECTS92:
+        if configuration.stimuli == OBJECTS92:
             from torchvision.transforms.functional import to_pil_image
 
             seen = [transform(to_pil_image(images[place][0])) for place in range(len(images))]
@@ -231,58 +230,8 @@ def _thumbnails(images: StimulusSet) -> np.ndarray:
     return pixels
 
 
-def _categories(configuration: Configuration, ids: tuple[str, ...]) -> dict[str, str]:
-    if configuration.categories is None:
-        return dict(zip(IDS, CATEGORIES, strict=True))
-    path = Path(configuration.categories)
-    if not path.is_file():
-        raise FileNotFoundError(f"categories: there is no file {path}")
-    try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)  # "None" may be the name of a category
-    except ValueError as error:
-        raise ValueError(f"{path} is no table of stimulus,category: {' '.join(str(error).split())}") from error
-    if not {"stimulus", "category"} <= set(table.columns):
-        raise ValueError(f"{path} has the columns {', '.join(table.columns)}; expected stimulus and category")
-    of = dict(zip(table["stimulus"], table["category"], strict=True))
-    if len(of) != len(table):
-        twice = table["stimulus"][table["stimulus"].duplicated()].tolist()
-        raise ValueError(f"{path} names stimuli more than once: {name_some(twice)}")
-    if lacking := [stimulus for stimulus in ids if not of.get(stimulus)]:
-        raise ValueError(f"{path} has no category for {len(lacking)} of {len(ids)} stimuli: {name_some(lacking)}")
-    return {stimulus: of[stimulus] for stimulus in ids}
-
-
-def read_measured(name: str, data_dir: str | os.PathLike[str] | None = None) -> xr.DataArray:
-    """Read RDMs from a file, or a set of RDMs of the 92 object images by name (``objects92:human``).
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        As `read_rdms` and `load_objects92`.
-    """
-    source, separator, which = name.partition(":")
-    if separator and source == _OBJECTS92:
-        known: RDMSet = which  # type: ignore[assignment] # load_objects92 refuses others, and lists those there are
-        return load_objects92(known, data_dir)
-    if not Path(name).exists():
-        raise FileNotFoundError(f"there is no file {name}; name a file of RDMs, or objects92:human")
-    return read_rdms(name)
-
-
 def _measured(study: Measured, ids: tuple[str, ...], data_dir: str | os.PathLike[str] | None) -> xr.DataArray:
-    rdms = read_measured(study.rdms, data_dir)
-    if study.roi is not None:
-        if "roi" not in rdms.coords:
-            raise ValueError(f"{study.rdms} names no regions, and {study.roi!r} is asked for; leave roi out")
-        rois = rdms["roi"].values.tolist()
-        if study.roi not in rois:
-            raise ValueError(f"{study.rdms} has no region {study.roi!r}; it has {', '.join(dict.fromkeys(rois))}")
-        rdms = rdms.isel(rdm=[place for place, roi in enumerate(rois) if roi == study.roi])
-    elif "roi" in rdms.coords and len(set(rdms["roi"].values.tolist())) > 1:
-        raise ValueError(
-            f"{study.rdms} holds several regions, {', '.join(dict.fromkeys(rdms['roi'].values.tolist()))}; name one: "
-            "roi"
-        )
+    rdms = of_region(read_measured(study.rdms, data_dir), study.roi, study.rdms)
     return _by_subject(in_order(rdms, ids, study.rdms))
 
 
@@ -338,7 +287,7 @@ def _controls(
 ) -> tuple[xr.DataArray | None, xr.DataArray | None]:
     """Control RDMs, and further RDMs to be scored."""
     ids = images.ids
-    if configuration.controls != _OBJECTS92:
+    if configuration.controls != OBJECTS92:
         named: dict[str, str] = dict(configuration.controls)  # type: ignore[arg-type] # the validator left a dict
         found = [_one(in_order(read_measured(path, data_dir), ids, path), name, path) for name, path in named.items()]
         return (concat_rdms(found) if found else None), None

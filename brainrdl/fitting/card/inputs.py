@@ -1,27 +1,22 @@
 """What a card is made of, from names and files: a network's features, measured RDMs, categories, controls."""
 
-import csv
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import cast, final
+from typing import final
 
-import numpy as np
 import torch
 import xarray as xr
 from PIL import Image
 from torch import Tensor
 
-from brainrdl.data.objects92 import CATEGORIES, IDS, RDMSet, load_objects92, load_objects92_images
-from brainrdl.exchange import read_rdms
+from brainrdl.data.objects92 import CATEGORIES, IDS, load_objects92, load_objects92_images
 from brainrdl.features import capture
+from brainrdl.fitting.sources import OBJECTS92, of_region, read_categories, read_measured
 from brainrdl.ids import name_some
 from brainrdl.labelled import select_stimuli
 from brainrdl.named_models import NamedModel, load_named_model
 from brainrdl.stimuli import StimulusSet
 
-_OBJECTS92 = "objects92"
 _CONTROLS92 = ("animacy", "FaceBodyManmadeNatobj", "HMAX", "V1", "Silhouette")
 _BATCH = 32
 
@@ -115,7 +110,7 @@ def read_inputs(request: CardRequest) -> CardInputs:
         If a file is missing or of another form, measured stimuli have no image, category or control, there are several
         regions and none is chosen, or as `load_named_model` and `capture`.
     """
-    subjects = _of_one_region(_read_rdms(request.rdms, request.data_dir), request)
+    subjects = of_region(read_measured(request.rdms, request.data_dir), request.roi, request.rdms)
     named = load_named_model(request.model, request.weights)
     images = _images(request, named)
     ids = tuple(str(stimulus) for stimulus in subjects["stimulus"].values)
@@ -138,32 +133,15 @@ def read_inputs(request: CardRequest) -> CardInputs:
                 "the same stimuli"
             )
         controls = select_stimuli(controls, ids)
+    categories = dict(zip(IDS, CATEGORIES, strict=True)) if str(request.stimuli) == OBJECTS92 else None
+    if request.categories is not None:
+        categories = read_categories(request.categories, ids)
     features = _features(named, images.select(ids), request)
-    return CardInputs(features, ids, subjects, _categories(request, ids), controls, tuple(notes))
-
-
-def _read_rdms(source: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None) -> xr.DataArray:
-    name, separator, which = str(source).partition(":")
-    if name == _OBJECTS92 and separator:
-        return load_objects92(cast(RDMSet, which), data_dir)
-    return read_rdms(Path(source))
-
-
-def _of_one_region(rdms: xr.DataArray, request: CardRequest) -> xr.DataArray:
-    regions = [str(roi) for roi in dict.fromkeys(rdms["roi"].values.tolist())] if "roi" in rdms.coords else []
-    if request.roi is None and len(regions) > 1:
-        raise ValueError(
-            f"{request.rdms} holds the regions {', '.join(regions)}; a card is of one: choose it with --roi"
-        )
-    if request.roi is None:
-        return rdms
-    if request.roi not in regions:
-        raise ValueError(f"{request.rdms} has no region {request.roi!r}; it has {', '.join(regions) or 'none named'}")
-    return rdms.isel(rdm=np.flatnonzero(rdms["roi"].values.astype(str) == request.roi))
+    return CardInputs(features, ids, subjects, categories, controls, tuple(notes))
 
 
 def _images(request: CardRequest, named: NamedModel) -> StimulusSet:
-    if str(request.stimuli) != _OBJECTS92:
+    if str(request.stimuli) != OBJECTS92:
         return StimulusSet.from_folder(request.stimuli, named.transform)
     raw = load_objects92_images(request.data_dir)
     if named.transform is None:
@@ -191,38 +169,10 @@ def _features(named: NamedModel, images: StimulusSet, request: CardRequest) -> d
     return {layer: torch.cat(values) for layer, values in parts.items()}
 
 
-def _categories(request: CardRequest, ids: Sequence[str]) -> dict[str, str] | None:
-    if request.categories is None:
-        return dict(zip(IDS, CATEGORIES, strict=True)) if str(request.stimuli) == _OBJECTS92 else None
-    path = Path(request.categories)
-    if not path.is_file():
-        raise FileNotFoundError(f"no file {path} of categories; expected a CSV file with stimulus,category")
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            reader = csv.DictReader(file)
-            columns = list(reader.fieldnames or ())
-            rows = list(reader)
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no UTF-8 text: {error}") from error
-    if not {"stimulus", "category"} <= set(columns):
-        raise ValueError(f"{path} has the columns {', '.join(columns) or 'none'}; expected stimulus and category")
-    found: dict[str, str] = {}
-    for number, row in enumerate(rows, 2):
-        stimulus, category = row["stimulus"], row["category"]
-        if not stimulus or not category:
-            raise ValueError(f"{path}: line {number} lacks a stimulus or its category")
-        if stimulus in found:
-            raise ValueError(f"{path}: line {number} names {stimulus!r} a second time; keep one of them")
-        found[stimulus] = category
-    if lacking := [stimulus for stimulus in ids if stimulus not in found]:
-        raise ValueError(f"{path} has no category for {len(lacking)} of {len(ids)} stimuli: {name_some(lacking)}")
-    return found
-
-
 def _controls(request: CardRequest) -> xr.DataArray | None:
     if request.controls is not None:
-        return _read_rdms(request.controls, request.data_dir)
-    if str(request.stimuli) != _OBJECTS92:
+        return read_measured(request.controls, request.data_dir)
+    if str(request.stimuli) != OBJECTS92:
         return None
     models = load_objects92("models", request.data_dir)
     return models.isel(rdm=[models["rdm"].values.tolist().index(name) for name in _CONTROLS92])
