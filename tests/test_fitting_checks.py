@@ -475,3 +475,12 @@ def test_nothing_of_held_out_pairs_reaches_a_fit_or_a_choice(study: dict[str, An
         np.testing.assert_array_equal(before.rdm, after.rdm, err_msg=before.arm)
     tables = [sorted((tmp_path / name / "choices").rglob("*.json")) for name in ("as-it-is", "changed")]
     assert [path.read_text() for path in tables[0]] == [path.read_text() for path in tables[1]]
+
+
+def test_task_images_of_a_size_that_the_network_does_not_take(study: dict[str, Any]) -> None:
+    # stimuli are brought to student.image_size, task images are what they are
+    study["student"]["image_size"] = 16
+    study["student"]["model"] = "small_student:make_large"
+    assert refused(study).startswith(
+        "small_student:make_large cannot be asked for fit.layers pool1, pool2 on images of digits of shape (1, 8, 8): "
+    )

@@ -99,17 +99,22 @@ def _check_distinct(inputs: Inputs) -> None:
 
 
 def _check_network(configuration: Configuration, inputs: Inputs) -> None:
-    student, fit = configuration.student, configuration.fit
+    student, fit, task = configuration.student, configuration.fit, inputs.task
     model = make_student(configuration, 0).eval()
-    images, _ = inputs.stimuli.batch(range(2))
-    try:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            output, _ = capture(model, fit.layers, images)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise ValueError(
-            f"{student.model} cannot be asked for fit.layers {', '.join(fit.layers)} on stimuli of shape "
-            f"{tuple(images.shape[1:])}: {error}"
-        ) from error
+    shown = {"stimuli": inputs.stimuli.batch(range(2))[0]}
+    if task is not None:
+        shown[f"images of {configuration.task.data if configuration.task else 'the task'}"] = task.batches.tensor(
+            task.training.take(range(2))
+        )
+    for what, images in shown.items():
+        try:
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                output, _ = capture(model, fit.layers, images)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(
+                f"{student.model} cannot be asked for fit.layers {', '.join(fit.layers)} on {what} of shape "
+                f"{tuple(images.shape[1:])}: {error}"
+            ) from error
     if fit.unfrozen:
         own = [name for name, _ in model.named_parameters()]
         if idle := [start for start in fit.unfrozen if not any(name.startswith(start) for name in own)]:
@@ -117,8 +122,8 @@ def _check_network(configuration: Configuration, inputs: Inputs) -> None:
                 f"fit.unfrozen names {idle[0]!r}, with which no parameter of {student.model} begins; they are "
                 f"{', '.join(own)}"
             )
-    if inputs.task is not None:
-        n = len(inputs.task.training.classes)
+    if task is not None:
+        n = len(task.training.classes)
         if not isinstance(output, Tensor) or output.ndim != 2 or output.shape[1] < n:
             shape = tuple(output.shape[1:]) if isinstance(output, Tensor) else type(output).__name__
             raise ValueError(
