@@ -16,6 +16,7 @@ from torch import Tensor
 from brainrdl.data.objects92 import CATEGORIES, IDS, RDMSet, load_objects92, load_objects92_images
 from brainrdl.exchange import read_rdms
 from brainrdl.features import capture
+from brainrdl.fitting.inputs import check_distinct
 from brainrdl.ids import name_some
 from brainrdl.labelled import select_stimuli
 from brainrdl.named_models import NamedModel, load_named_model
@@ -112,8 +113,8 @@ def read_inputs(request: CardRequest) -> CardInputs:
     Raises
     ------
     TypeError, ValueError, FileNotFoundError, NotADirectoryError
-        If a file is missing or of another form, measured stimuli have no image, category or control, there are several
-        regions and none is chosen, or as `load_named_model` and `capture`.
+        If a file is missing or of another form, two stimuli are one image, measured stimuli have no image, category or
+        control, there are several regions and none is chosen, or as `load_named_model` and `capture`.
     """
     subjects = _of_one_region(_read_rdms(request.rdms, request.data_dir), request)
     named = load_named_model(request.model, request.weights)
@@ -138,6 +139,7 @@ def read_inputs(request: CardRequest) -> CardInputs:
                 "the same stimuli"
             )
         controls = select_stimuli(controls, ids)
+    check_distinct(images.select(ids), "leave one out of the images and the RDMs")
     features = _features(named, images.select(ids), request)
     return CardInputs(features, ids, subjects, _categories(request, ids), controls, tuple(notes))
 
