@@ -16,6 +16,7 @@ from PIL import Image
 
 import brainrdl as rdl
 from brainrdl.fitting.arms import arms_of, outcomes
+from brainrdl.fitting.card import CardRequest, read_inputs
 from brainrdl.fitting.checksums import checksums
 from brainrdl.fitting.configuration import checked
 from brainrdl.fitting.inputs import load_inputs
@@ -130,6 +131,17 @@ def test_two_stimuli_may_not_be_one_image(study: dict[str, Any], tmp_path: Path)
     assert refused(study) == (
         "stimuli 'cup' and 'jar' are the same image to the network: fitted to one, it would be scored on the other; "
         "leave one out, or raise student.image_size if they differ in what that takes away"
+    )
+
+
+def test_nor_on_a_card(study: dict[str, Any], tmp_path: Path) -> None:
+    shutil.copy(tmp_path / "images" / "cup.png", tmp_path / "images" / "jar.png")
+    request = CardRequest("small_student:make", ("pool1",), tmp_path / "images", tmp_path / "one.nc")
+    with pytest.raises(ValueError) as error:
+        read_inputs(request)
+    assert str(error.value) == (
+        "stimuli 'cup' and 'jar' are the same image to the network: fitted to one, it would be scored on the other; "
+        "leave one out of the images and the RDMs"
     )
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from brainrdl.features import capture
 from brainrdl.fitting.configuration import HEADS, STUDENTS, Configuration
-from brainrdl.fitting.inputs import Inputs
+from brainrdl.fitting.inputs import Inputs, check_distinct
 from brainrdl.fitting.networks import make_student
 from brainrdl.fitting.students import Plan, brain_term
 from brainrdl.fitting.targets import student_target
@@ -46,7 +46,7 @@ def check_study(
         to score; a target cannot be made.
     """
     _check_names(configuration, splits)
-    _check_distinct(inputs)
+    check_distinct(inputs.stimuli, "leave one out, or raise student.image_size if they differ in what that takes away")
     _check_network(configuration, inputs)
     if "mixture" in arms and inputs.controls is not None:
         for name, values in zip(inputs.controls["rdm"].values.tolist(), condense(inputs.controls), strict=True):
@@ -84,18 +84,6 @@ def _check_names(configuration: Configuration, splits: Mapping[str, Sequence[Spl
             same = taken.setdefault(unicodedata.normalize("NFC", file).casefold(), name)
             if same != name:
                 raise ValueError(f"{what}: {same!r} and {name!r} would be kept in one file; rename one of them")
-
-
-def _check_distinct(inputs: Inputs) -> None:
-    """What is fitted to one would be scored on the other."""
-    images, ids = inputs.stimuli.batch()
-    first: dict[bytes, str] = {}
-    for stimulus, image in zip(ids, images, strict=True):
-        if (same := first.setdefault(image.numpy().tobytes(), stimulus)) != stimulus:
-            raise ValueError(
-                f"stimuli {same!r} and {stimulus!r} are the same image to the network: fitted to one, it would be "
-                "scored on the other; leave one out, or raise student.image_size if they differ in what that takes away"
-            )
 
 
 def _check_network(configuration: Configuration, inputs: Inputs) -> None:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import sha256
 
 import numpy as np
 import torch
@@ -280,6 +281,23 @@ def in_order(rdms: xr.DataArray, ids: tuple[str, ...], place: str) -> xr.DataArr
             "in both (brainrdl.select_stimuli)"
         )
     return select_stimuli(rdms, ids)
+
+
+def check_distinct(stimuli: StimulusSet, remedy: str) -> None:
+    """Refuse the same image under two ids: what is fitted to one would be scored on the other.
+
+    Raises
+    ------
+    ValueError
+        Names the two, and the remedy.
+    """
+    first: dict[bytes, str] = {}
+    for image, stimulus in map(stimuli.__getitem__, range(len(stimuli))):
+        if (same := first.setdefault(sha256(image.numpy().tobytes()).digest(), stimulus)) != stimulus:
+            raise ValueError(
+                f"stimuli {same!r} and {stimulus!r} are the same image to the network: fitted to one, it would be "
+                f"scored on the other; {remedy}"
+            )
 
 
 def _controls(

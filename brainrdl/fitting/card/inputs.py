@@ -11,6 +11,7 @@ from torch import Tensor
 
 from brainrdl.data.objects92 import CATEGORIES, IDS, load_objects92, load_objects92_images
 from brainrdl.features import capture
+from brainrdl.fitting.inputs import check_distinct
 from brainrdl.fitting.sources import OBJECTS92, of_region, read_categories, read_measured
 from brainrdl.ids import name_some
 from brainrdl.labelled import select_stimuli
@@ -107,8 +108,8 @@ def read_inputs(request: CardRequest) -> CardInputs:
     Raises
     ------
     TypeError, ValueError, FileNotFoundError, NotADirectoryError
-        If a file is missing or of another form, measured stimuli have no image, category or control, there are several
-        regions and none is chosen, or as `load_named_model` and `capture`.
+        If a file is missing or of another form, two stimuli are one image, measured stimuli have no image, category or
+        control, there are several regions and none is chosen, or as `load_named_model` and `capture`.
     """
     subjects = of_region(read_measured(request.rdms, request.data_dir), request.roi, request.rdms)
     named = load_named_model(request.model, request.weights)
@@ -136,6 +137,7 @@ def read_inputs(request: CardRequest) -> CardInputs:
     categories = dict(zip(IDS, CATEGORIES, strict=True)) if str(request.stimuli) == OBJECTS92 else None
     if request.categories is not None:
         categories = read_categories(request.categories, ids)
+    check_distinct(images.select(ids), "leave one out of the images and the RDMs")
     features = _features(named, images.select(ids), request)
     return CardInputs(features, ids, subjects, categories, controls, tuple(notes))
 
