@@ -169,7 +169,7 @@ def cifar_cnn(n_classes: int = 10, *, width: int = 32) -> nn.Sequential:
     --------
     >>> from brainrdl.models import cifar_cnn
     >>> sum(p.numel() for p in cifar_cnn().parameters())
-    307466
+    307946
     """
     for name, value in (("n_classes", n_classes), ("width", width)):
         if value < 1:

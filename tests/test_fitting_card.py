@@ -321,8 +321,8 @@ class TestCommand:
         )
 
     def test_images_of_another_size(self, folder, capsys):
-        for path in (folder / "images").rglob("*.png"):
-            Image.new("RGB", (12, 12)).save(path)
+        for number, path in enumerate((folder / "images").rglob("*.png")):
+            Image.new("RGB", (12, 12), (8 * number, 0, 0)).save(path)
         assert self.fault(capsys, folder) == (
             "brainrdl: card_networks:tiny cannot be run on images of shape (3, 12, 12): addmm: mat1 and mat2 shapes "
             "cannot be multiplied (30x150 and 54x5); if they are of the wrong size, let package.module:factory return "

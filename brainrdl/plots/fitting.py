@@ -127,9 +127,13 @@ def learning_curves(
                 continue
             for one in series if 1 < len(series) <= 20 else []:
                 ax.plot(one.index, one, color=style.color, linewidth=0.4, alpha=0.25)
-            mean = pd.concat(series, axis=1, join="inner").mean(axis=1).sort_index()
-            dot = "." if len(mean) == 1 else None
-            ax.plot(mean.index, mean, color=style.color, linestyle=style.dash, linewidth=1.3, marker=dot)
+            # trainings of several lengths share few updates: those that are known only at their ends are dots
+            ends_only = all(len(one) == 1 for one in series)
+            mean = pd.concat(series, axis=1, join="outer" if ends_only else "inner").mean(axis=1).sort_index()
+            line = "none" if ends_only else style.dash
+            ax.plot(
+                mean.index, mean, color=style.color, linestyle=line, linewidth=1.3, marker="." if ends_only else None
+            )
         ax.set_ylabel(name, fontsize=FONT)
         ax.set_xlabel("update", fontsize=FONT)
         ax.xaxis.set_major_locator(MaxNLocator(4, integer=True, min_n_ticks=1))
