@@ -492,3 +492,11 @@ class TestPlots:
         (ax,) = learning_curves({"RDL": runs}, columns={"task_loss": "task loss"}).axes
         assert ax.lines[-1].get_ydata().tolist() == [2.0, 4.0]
         assert len(ax.lines) == 3
+
+    def test_trainings_known_at_their_ends_alone_are_dots(self):
+        ends = [(40, 1.0), (40, 2.0), (80, 0.5)]
+        runs = [pd.DataFrame({"update": [update], "task_loss": [value]}) for update, value in ends]
+        (ax,) = learning_curves({"RDL": runs}, columns={"task_loss": "task loss"}).axes
+        dots = ax.lines[-1]
+        assert (dots.get_xdata().tolist(), dots.get_ydata().tolist()) == ([40, 80], [1.5, 0.5])
+        assert (dots.get_marker(), dots.get_linestyle()) == (".", "None")

@@ -106,7 +106,7 @@ def _baselines(
             yield Outcome("untrained", seed, workshop.untrained(seed)[layer], fitted_to=_seen(target), layer=layer)
     if "task_only" in arms:
         lengths = workshop.configuration.fit.updates
-        # as long on the task as the students of this split; where there are none, as the task network is
+        # as long on the task as the students of this split; where there are none, the shortest length
         place = lengths.index(updates) if updates in lengths else 0
         layer = best_layer(workshop, workshop.task_only(CHOICE_SEED)[0].rdms, target)
         for seed in workshop.seeds:

@@ -169,7 +169,11 @@ class Workshop:
         return dict(zip(fit.layers, rdms, strict=True))
 
     def _continued(self, seed: int) -> dict[tuple[str, int], Outcome]:
-        """The task goes on as in every fit of this seed, with the same batches, but without stimuli."""
+        """The task goes on as in the fits of this seed, but without stimuli.
+
+        The batches are the same only up to the lengths' greatest common divisor: this makes passes of so many batches,
+        each in an order of its own, and a fit is a single pass.
+        """
         fit = self.configuration.fit
         plan = Plan(fit.layers[0], 0.0, fit.updates, seed)
         fitted = fit_student(
