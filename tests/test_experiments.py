@@ -141,6 +141,31 @@ def test_figure_rdms_are_labelled_and_complete(finished: Path) -> None:
     assert set(rdms["layer"].values) == {"pixels", "pool1", "pool2", "fc", "softmax", "labels"}
 
 
+def test_unscored_runs_leave_the_test_set_closed_until_a_call_that_scores(tmp_path: Path, finished: Path) -> None:
+    study = digits_study()
+
+    def load(request: Request) -> Any:
+        def opened() -> Any:
+            raise AssertionError("the test set was opened")
+
+        return dataclasses.replace(study.load(request), test=opened)
+
+    arms = ("plain", "rdl")
+    closed = request(tmp_path / "out", arms=arms, unscored=True)
+    said: list[str] = []
+    assert reproduce(dataclasses.replace(study, load=load), closed, RECIPE, say=said.append) is None
+    assert said[-1] == "all runs are done; the test set stays closed until a call without --unscored"
+    assert {path.name for path in closed.out.iterdir()} == {".lock", "study.json", "calls.json", "runs", "tries"}
+    made = {path: path.stat().st_mtime_ns for path in closed.out.glob("runs/*/model.safetensors")}
+    report = reproduce(study, dataclasses.replace(closed, unscored=False), RECIPE, say=quiet)
+    assert report == closed.out / "report.html"
+    assert {path: path.stat().st_mtime_ns for path in made} == made
+    # the very runs of a study that was scored at once
+    rows = ["plain-seed0", "rdl-clean-seed0"]
+    both = [comparable(folder).set_index("row").loc[rows] for folder in (closed.out, finished)]
+    pd.testing.assert_frame_equal(*both)
+
+
 def test_a_second_call_trains_nothing_and_changes_nothing(finished: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in finished.glob("runs/*/*")}
     results = (finished / "results.csv").read_text()

@@ -18,7 +18,7 @@ from brainrdl.precision import PRECISIONS
 
 _DECIDED_BY_THE_FILE = (
     *("seeds", "epochs", "teacher_epochs", "arms", "teacher", "one_teacher", "limit_train", "limit_teacher"),
-    *("labels", "tries", "alphas", "set", "train_size", "test_limit", "precision"),
+    *("labels", "tries", "alphas", "set", "train_size", "test_limit", "precision", "unscored"),
 )
 
 
@@ -47,7 +47,8 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         raise ValueError("--out is needed: the folder in which everything is left")
     recipe = override(study.recipe, _settings(options))
     report = reproduce(study, _request(options), recipe, command=shlex.join(["brainrdl", *arguments]))
-    print(f"report: {report}")
+    if report is not None:
+        print(f"report: {report}")
     return 0
 
 
@@ -104,6 +105,11 @@ def _add_options(parser: argparse.ArgumentParser, study: Study) -> None:
         help=f"auto is bf16 where the processor computes in it (default: {study.precision})",
     )
     add("--threads", type=int, metavar="N", help=f"CPU threads (default: {study.threads or 'all cores'})")
+    add(
+        "--unscored",
+        action="store_true",
+        help="make the runs, and leave the test set closed until a later call without this",
+    )
     add("--replay", metavar="RESULTS.JSON:ROW", help="repeat one row of a results.json as it was asked for")
 
 
@@ -138,6 +144,7 @@ def _request(options: argparse.Namespace) -> Request:
         precision=options.precision,
         threads=options.threads,
         download=options.download,
+        unscored=options.unscored,
     )
 
 

@@ -29,10 +29,11 @@ _PACKAGES = ("brainrdl", "torch", "torchvision", "lightning", "numpy", "scipy", 
 
 def reproduce(
     study: Study, request: Request, recipe: Recipe, *, command: str = "", say: Callable[[str], None] = print
-) -> Path:
+) -> Path | None:
     """Run a study, or go on with it, and write its report.
 
-    Teachers, then choices on validation, then the runs; the test set is opened when all of them are done.
+    Teachers, then choices on validation, then the runs; the test set is opened when all of them are done, and not
+    even then if the request says so.
 
     Parameters
     ----------
@@ -49,8 +50,8 @@ def reproduce(
 
     Returns
     -------
-    Path
-        The report.
+    Path or None
+        The report; None for a request that leaves the test set closed.
 
     Raises
     ------
@@ -78,6 +79,9 @@ def reproduce(
                 say(f"[{number + 1}/{len(rows)}] {row.name}")
                 lab.run(row)
                 note()
+            if request.unscored:
+                say("all runs are done; the test set stays closed until a call without --unscored")
+                return None
             rows = _all_rows(study, request, rows)
             say("all runs are done: scoring them on the test set")
             write_results(lab, rows)

@@ -181,6 +181,8 @@ class Request:
         CPU threads, the study's default if None.
     download : bool
         Whether missing files may be downloaded.
+    unscored : bool
+        Whether the test set stays closed: nothing is scored, and there is no report yet.
     """
 
     out: Path
@@ -200,6 +202,7 @@ class Request:
     precision: str | None = None
     threads: int | None = None
     download: bool = False
+    unscored: bool = False
 
 
 @dataclass(frozen=True)
