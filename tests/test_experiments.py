@@ -395,6 +395,16 @@ def test_label_runs_use_no_hidden_label(tmp_path: Path) -> None:
     assert torch.bincount(fewer.labels).tolist() == [2] * 10
 
 
+def test_shorter_trials_with_few_labels_take_their_share_of_the_updates(tmp_path: Path) -> None:
+    asked = request(tmp_path / "out", labels=(20,), arms=("plain",), tries=2, unscored=True)
+    reproduce(digits_study(), asked, dataclasses.replace(RECIPE, updates=9, choice_epochs=1), say=quiet)
+    updates = {
+        path.parent.relative_to(asked.out).as_posix(): json.loads(path.read_text())["updates"]
+        for path in asked.out.rglob("run.json")
+    }
+    assert updates == {"tries/plain-labels20/0": 3, "tries/plain-labels20/1": 3, "runs/plain-labels20-seed0": 9}
+
+
 def test_hidden_labels_do_not_reach_a_label_run(tmp_path: Path) -> None:
     """Shuffling the labels that should be hidden changes nothing in the trained student."""
     training, validation, _ = load_digits()

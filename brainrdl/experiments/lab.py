@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from io import BytesIO
-from math import inf
+from math import ceil, inf
 from pathlib import Path
 from typing import Any
 
@@ -166,7 +166,9 @@ class Lab:
         def trial() -> Context:
             full = context()
             epochs = min(full.recipe.epochs, self.recipe.choice_epochs or full.recipe.epochs)
-            return dataclasses.replace(full, recipe=dataclasses.replace(full.recipe, epochs=epochs))
+            # with few labels an epoch is a share of the updates
+            updates = ceil(full.recipe.updates * epochs / full.recipe.epochs)
+            return dataclasses.replace(full, recipe=dataclasses.replace(full.recipe, epochs=epochs, updates=updates))
 
         runs = [
             self._make(row, arm, trial, {**inherited, **candidate}, folder / str(number), keep=False)

@@ -24,7 +24,7 @@ class Recipe:
     epochs, teacher_epochs : int
         Lengths of a student's and a teacher's training.
     choice_epochs : int or None
-        Length of a validation trial, where it is to be shorter.
+        Length of a validation trial, where it is to be shorter; with few labels its updates shrink with it.
     updates : int
         Updates of a run with few labels, where an epoch is a share of them.
     batch_size : int
