@@ -48,6 +48,9 @@ VARIANTS: list[tuple[str, float, tuple[str, ...]]] = [
     ("rdl", 1.0, ("layers=fc",)),
     ("rdl", 1.0, ("schedule=constant",)),
     ("rdl", 1.0, ("metric=correlation",)),
+    # is distillation held back by what was tried?
+    *(("kd", alpha0, ("clip=1",)) for alpha0 in (0.1, 0.3, 1)),
+    *(("kd", alpha0, ("temperature=2",)) for alpha0 in (0.1, 0.3, 1)),
 ]
 _COLUMNS = ("arm", "alpha0", "changed", "epochs", "validation_error", "validation_loss", "died", "seconds")
 

@@ -101,3 +101,19 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert run("--check") == (0, f"{readme} is in step with the results\n", "")
     readme.write_text("<!-- end of tables -->", encoding="utf-8")
     assert run()[0] == 2
+
+
+def test_the_papers_p_values_and_errors_are_read_as_disagreements():
+    script = runpy.run_path(str(ROOT / "results" / "paper_mcnemar.py"))
+    disagreements, impossible = script["disagreements"], script["impossible"]
+    # b = 10, c = 2 is the only table with b - c = 8 whose exact p, .0386, prints as .04
+    assert disagreements(56, 48, 0.04) == [12]
+    # equal errors have p = 1
+    assert disagreements(56, 56, 0.89) == []
+    assert disagreements(3, 3, 1.0) == [0, 2, 4, 6]
+    # six networks that disagree on 4 images each may be; not if two of them disagree on 9 or 10
+    possible = dict.fromkeys(script["P_VALUES"], [4])
+    assert impossible(possible) == []
+    told = impossible({**possible, ("baseline", "RDL"): [9, 10]})
+    assert len(told) == 4
+    assert told[0] == "baseline – RDL: at least 9, but at most 8 by teacher"
