@@ -112,7 +112,7 @@ def test_the_papers_p_values_and_errors_are_read_as_disagreements():
     assert disagreements(56, 56, 0.89) == []
     assert disagreements(3, 3, 1.0) == [0, 2, 4, 6]
     # six networks that disagree on 4 images each may be; not if two of them disagree on 9 or 10
-    possible = dict.fromkeys(script["P_VALUES"], [4])
+    possible = {pair: [4] for pair in script["P_VALUES"]}
     assert impossible(possible) == []
     told = impossible({**possible, ("baseline", "RDL"): [9, 10]})
     assert len(told) == 4
