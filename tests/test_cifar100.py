@@ -92,6 +92,7 @@ def test_the_arms_and_their_baselines_are_those_of_the_paper_and_its_controls() 
     assert found == readout | {
         "plain": ("student", None, False),
         "plain_readout": ("readout", None, False),
+        "plain_narrow": ("teacher_readout", None, False),
         "teacher": ("teacher", None, False),
         "finetuning": ("teacher_readout", "plain", True),
         "finetuning_replaced": ("student", "plain", True),

@@ -73,6 +73,8 @@ def _arms() -> tuple[Arm, ...]:
     return (
         shared["plain"],
         replace(shared["plain"], name="plain_readout", network="readout"),
+        # the fine-tuned network without the teacher's weights: what its ten last units cost by themselves
+        replace(shared["plain"], name="plain_narrow", network="teacher_readout"),
         shared["teacher"],
         # the paper's: the teacher's ten units stay, and a readout to the student's classes stands on them
         replace(finetuning, network="teacher_readout"),

@@ -25,7 +25,7 @@ _PALETTE = tuple(
     for arm in (
         # the colours of brainrdl.plots: blue, vermilion, green, purple, orange, sky, black; then the same, dashed
         *("rdl", "rdl_corr", "finetuning", "deep_supervision", "hints", "teacher", "plain"),
-        *("plain_readout", "finetuning_replaced", "cka", "kd", "rkd", "sp"),
+        *("plain_readout", "finetuning_replaced", "cka", "kd", "rkd", "sp", "plain_narrow"),
     )
 )
 FIXED_LAYERS = ("pixels", "labels")

@@ -12,6 +12,7 @@ METHOD = ("arm", "teacher")
 ARM_NAMES: Mapping[str, str] = {
     "plain": "plain",
     "plain_readout": "plain with readout",
+    "plain_narrow": "plain, ten last units",
     "teacher": "teacher",
     "finetuning": "fine-tuning",
     "finetuning_replaced": "fine-tuning, new last layer",
@@ -37,6 +38,8 @@ TEACHER_NAMES: Mapping[str, str] = {
 ABOUT_ARMS: Mapping[str, str] = {
     "plain": "The network trained on the task alone.",
     "plain_readout": "The same with RDL's additional linear readout: RDL's paired control.",
+    "plain_narrow": "The fine-tuned network trained from nothing: the teacher's few last units and a readout on them. "
+    "Shows what these few units cost, apart from where the weights come from.",
     "teacher": "The teacher itself.",
     "finetuning": "Starts with the teacher's weights, then trained as plain.",
     "finetuning_replaced": "The same, with a new last layer of one unit per class.",
@@ -174,7 +177,7 @@ def families(arms: Sequence[str]) -> list[tuple[str, ...]]:
     """
     known = [*ARM_NAMES, *(arm for arm in dict.fromkeys(arms) if arm not in ARM_NAMES)]
     present = [arm for arm in known if arm in arms]
-    of_paper = {*paper.ARMS, "plain_readout", "finetuning_replaced"}
+    of_paper = {*paper.ARMS, "plain_readout", "plain_narrow", "finetuning_replaced"}
     further = [arm for arm in present if arm not in of_paper]
     groups = [tuple(arm for arm in present if arm in of_paper)]
     if further:
