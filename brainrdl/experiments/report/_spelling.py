@@ -6,17 +6,19 @@ from typing import Any
 
 import pandas as pd
 
+_NOISE = 9  # decimals beyond which means of the same numbers, taken in another order, differ
+
 
 def number(value: float, digits: int = 2) -> str:
     """With two decimals: 3.14; nothing if unknown."""
-    return "" if math.isnan(value) else f"{value:.{digits}f}".replace("-", "−")
+    return "" if math.isnan(value) else f"{round(value, _NOISE):.{digits}f}".replace("-", "−")
 
 
 def signed_number(value: float, digits: int = 2) -> str:
     """With its sign: +3.14, −3.14, but 0.00."""
     if math.isnan(value):
         return ""
-    text = f"{value:+.{digits}f}".replace("-", "−")
+    text = f"{round(value, _NOISE):+.{digits}f}".replace("-", "−")
     return text if text.strip("+−0.") else text[1:]
 
 
