@@ -18,6 +18,7 @@ from matplotlib.ticker import (
 )
 from numpy.typing import NDArray
 
+from brainrdl._decimals import decimals
 from brainrdl.inference import t_interval
 from brainrdl.plots._style import FONT, legend_beside, marker, quoted, style_axes, styles_of
 
@@ -230,13 +231,13 @@ def error_dots(results: pd.DataFrame, *, paper: Mapping[str, float] | None = Non
         ax.plot(mean, row, **marker(color, "o"))
         if paper and arm in paper:
             ax.plot(paper[arm], row, **published)
-        spread = f" [{low:.2f}, {high:.2f}]" if np.isfinite(low) else ""
+        spread = f" [{decimals(low)}, {decimals(high)}]" if np.isfinite(low) else ""
         if high - low < 1e-9:  # an interval without width would claim certainty
             spread = " (seeds equal)"
         ax.text(
             1.02,
             row,
-            f"{mean:.2f}{spread}".replace("-", "−"),
+            f"{decimals(mean)}{spread}",
             transform=ax.get_yaxis_transform(),
             va="center",
             fontsize=FONT - 1,

@@ -6,20 +6,22 @@ from typing import Any
 
 import pandas as pd
 
-_NOISE = 9  # decimals beyond which means of the same numbers, taken in another order, differ
+from brainrdl._decimals import decimals
 
 
 def number(value: float, digits: int = 2) -> str:
     """With two decimals: 3.14; nothing if unknown."""
-    return "" if math.isnan(value) else f"{round(value, _NOISE):.{digits}f}".replace("-", "−")
+    return "" if math.isnan(value) else decimals(value, digits)
 
 
 def signed_number(value: float, digits: int = 2) -> str:
     """With its sign: +3.14, −3.14, but 0.00."""
     if math.isnan(value):
         return ""
-    text = f"{round(value, _NOISE):+.{digits}f}".replace("-", "−")
-    return text if text.strip("+−0.") else text[1:]
+    text = decimals(value, digits)
+    if not text.strip("−0."):
+        return text.removeprefix("−")
+    return text if text.startswith("−") else f"+{text}"
 
 
 def interval(low: float, high: float, *, signed: bool = False, digits: int = 2) -> str:
