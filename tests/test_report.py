@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import re
+from decimal import ROUND_HALF_UP, Decimal
 from html.parser import HTMLParser
 from types import SimpleNamespace
 from xml.etree import ElementTree
@@ -324,12 +325,13 @@ def stack(correctness, name):
 
 
 def number(value):
-    return f"{value:.2f}".replace("-", "−")
+    # ties away from zero, as one reads them: 2.625 is 2.63
+    return str(Decimal(f"{value:.9f}").quantize(Decimal("0.01"), ROUND_HALF_UP)).replace("-", "−")
 
 
 def signed(value):
-    text = f"{value:+.2f}".replace("-", "−")
-    return text[1:] if text[1:] == "0.00" else text
+    text = number(value)
+    return text.removeprefix("−") if text in ("0.00", "−0.00") else text if value < 0 else f"+{text}"
 
 
 def t_limits(values):

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from test_report import make_study
+from test_report import make_study, number
 
 ROOT = Path(__file__).parent.parent
 SCRIPT = ROOT / "results" / "tables.py"
@@ -50,7 +50,7 @@ def test_finished_studies_are_told_and_others_passed_over(tmp_path):
         assert {row.count("|") for row in rows} == {head.count("|")}
     runs = pd.read_csv(tmp_path / "results/mnist/small/results.csv")
     mean = runs.loc[(runs["arm"] == "plain") & runs["labels"].isna(), "test_error"].mean()
-    assert f"| plain | 3 | {mean:.2f}<br>[" in text
+    assert f"| plain | 3 | {number(mean)}<br>[" in text
     assert passed_over == [
         f"passed over: {tmp_path / 'results/mnist/running'} lacks results.csv, correctness.npz, manifest.json; a "
         "report is made from what a study leaves in its folder: name the folder given to brainrdl reproduce as --out"
