@@ -33,7 +33,8 @@ class Health:
     """Steps the optimiser only where every loss and every gradient is finite, and says which was not.
 
     On the CPU it is asked before each step. On an accelerator the host would have to wait for the answer; there the
-    update is undone on the device where a flag says so, and the flag is read every so many updates.
+    update is left out (by a fused optimiser) or undone on the device where a flag says so, and the flag is read every
+    so many updates.
 
     Parameters
     ----------
@@ -51,6 +52,12 @@ class Health:
         self, optimizer: Any, parameters: Mapping[str, nn.Parameter], *, every: int, gradients: bool = True
     ) -> None:
         self._optimizer = optimizer
+        self._inner = getattr(optimizer, "optimizer", optimizer)  # without Fabric's wrapper
+        self._leaves_out = (
+            gradients
+            and getattr(self._inner, "_step_supports_amp_scaling", False)
+            and all(group.get("fused") for group in self._inner.param_groups)
+        )
         self._parameters = dict(parameters)
         self._every = every
         self._gradients = gradients
@@ -76,11 +83,17 @@ class Health:
             self._optimizer.step()
             return
         self._good = finite.all() if self._good is None else self._good & finite.all()
-        before = [parameter.detach().clone() for parameter in self._parameters.values()]
-        self._optimizer.step()
-        with torch.no_grad():
-            for parameter, old in zip(self._parameters.values(), before, strict=True):
-                parameter.copy_(torch.where(self._good, parameter, old))
+        if self._leaves_out:
+            # what a gradient scaler would tell it: the update is left out where this is 1
+            self._inner.found_inf = (~self._good).float()
+            self._optimizer.step()
+            del self._inner.found_inf
+        else:
+            before = [parameter.detach().clone() for parameter in self._parameters.values()]
+            self._optimizer.step()
+            with torch.no_grad():
+                for parameter, old in zip(self._parameters.values(), before, strict=True):
+                    parameter.copy_(torch.where(self._good, parameter, old))
         if len(self._seen) >= self._every:
             self.check()
 

@@ -71,14 +71,16 @@ class Batch:
         Returns
         -------
         Tensor (n_pairs, 2) or None
-            None where there are no more than `n_pairs` pairs, so that all of them are meant.
+            On the images' device. None where there are no more than `n_pairs` pairs, so that all of them are meant.
         """
         n = len(self) if n is None else n
         total = n * (n - 1) // 2
         if n_pairs >= total:
             return None
         if (n, total) not in self._pairs:
-            self._pairs[n, total] = sample_pairs(n, total, self.generator)
+            # not waiting: the host would stand still until the device has done all that it was given
+            drawn = sample_pairs(n, total, self.generator)
+            self._pairs[n, total] = drawn.to(self.images.device, non_blocking=True)
         if (n, n_pairs) not in self._pairs:
             self._pairs[n, n_pairs] = self._pairs[n, total][:n_pairs]
         return self._pairs[n, n_pairs]

@@ -60,6 +60,24 @@ def test_a_gradient_that_is_not_finite_stops_before_the_update(monkeypatch, fact
     assert not torch.equal(before[6]["one.weight"], before[5]["one.weight"])
 
 
+@pytest.mark.parametrize("factor", [float("inf"), float("nan")])
+def test_a_fused_optimiser_leaves_the_update_out_itself(monkeypatch, factor):
+    monkeypatch.setattr(_run, "updates_between_reads", lambda device, log_every: log_every)
+    made = []
+
+    def fused(parameters):
+        made.append(torch.optim.SGD(parameters, lr=0.05, momentum=0.9, fused=True))
+        return made[-1]
+
+    student, before = network(), []
+    student.register_forward_pre_hook(lambda m, args: before.append(weights(m)) if m.training else None)
+    with pytest.raises(FloatingPointError, match=SPOILT):
+        rdl.Trainer(student, [Spoils(6, factor)], optimizer=fused).fit(loader(), epochs=3)
+    assert_same(weights(student), before[6])
+    assert not torch.equal(before[6]["one.weight"], before[5]["one.weight"])
+    assert not hasattr(made[0], "found_inf")
+
+
 def test_a_gradient_of_a_head_is_named_by_its_term():
     term = rdl.DeepSupervision(["act"], 3, alpha=1.0)
     setup = term.setup

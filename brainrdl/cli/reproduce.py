@@ -105,6 +105,7 @@ def _add_options(parser: argparse.ArgumentParser, study: Study) -> None:
         help=f"auto is bf16 where the processor computes in it (default: {study.precision})",
     )
     add("--threads", type=int, metavar="N", help=f"CPU threads (default: {study.threads or 'all cores'})")
+    add("--jobs", type=int, metavar="N", help="processes that make runs side by side, on a GPU too (default: 1)")
     add(
         "--unscored",
         action="store_true",
@@ -143,6 +144,7 @@ def _request(options: argparse.Namespace) -> Request:
         device=options.device,
         precision=options.precision,
         threads=options.threads,
+        jobs=1 if options.jobs is None else options.jobs,
         download=options.download,
         unscored=options.unscored,
     )

@@ -3,6 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from math import ceil
 from pathlib import Path
 
@@ -187,9 +188,9 @@ def paper_arms(*rates: Setting) -> tuple[Arm, ...]:
         Arm("rdl", _rdl, _each("alpha0", 2.0, 1.0, 0.3, 4.0)),
         Arm("rdl_corr", _rdl_corr, _each("alpha0", 3.0, 1.0, 5.0, 0.3)),
         Arm("kd", _kd, _each("alpha0", 0.1, 0.3, 0.03, 1.0)),
-        Arm("rkd", _relational(RKD), _each("alpha0", 10.0, 3.0, 30.0, 1.0)),
-        Arm("sp", _relational(SP), _each("alpha0", 300.0, 100.0, 1000.0, 30.0)),
-        Arm("cka", _relational(CKA), _each("alpha0", 1.0, 0.3, 3.0, 10.0)),
+        Arm("rkd", partial(_relational, RKD), _each("alpha0", 10.0, 3.0, 30.0, 1.0)),
+        Arm("sp", partial(_relational, SP), _each("alpha0", 300.0, 100.0, 1000.0, 30.0)),
+        Arm("cka", partial(_relational, CKA), _each("alpha0", 1.0, 0.3, 3.0, 10.0)),
     )
 
 
@@ -238,13 +239,10 @@ def _kd(context: Context, setting: Setting) -> list[Term]:
     return [KD(context.ask(), temperature=recipe.temperature, head=recipe.kd_head, alpha=alpha, stream=context.stream)]
 
 
-def _relational(kind: type[RKD] | type[SP] | type[CKA]) -> Terms:
-    def terms(context: Context, setting: Setting) -> list[Term]:
-        layers = {layer: layer for layer in context.recipe.layers}
-        alpha = _schedule(context.recipe, setting["alpha0"])
-        return [kind(context.ask(), layers, alpha=alpha, stream=context.stream)]
-
-    return terms
+def _relational(kind: type[RKD] | type[SP] | type[CKA], context: Context, setting: Setting) -> list[Term]:
+    layers = {layer: layer for layer in context.recipe.layers}
+    alpha = _schedule(context.recipe, setting["alpha0"])
+    return [kind(context.ask(), layers, alpha=alpha, stream=context.stream)]
 
 
 def _copy_teacher(student: nn.Sequential, context: Context, setting: Setting, folder: Path) -> None:

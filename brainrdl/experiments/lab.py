@@ -21,6 +21,7 @@ from torch import nn
 from brainrdl.checkpoint import atomic_path, load_model, save_model
 from brainrdl.data import LabelledImages
 from brainrdl.experiments._files import check_json, read_json, write_json
+from brainrdl.experiments._folder import locked
 from brainrdl.experiments.arms import Arm, Context, Setting, train
 from brainrdl.experiments.recipe import Recipe
 from brainrdl.experiments.study import Partition, Request, Row, Splits, Study, labelled_subset
@@ -92,7 +93,13 @@ class Lab:
         return self._networks[self.study.arm(arm).network]().to(memory_format=torch.channels_last)
 
     def run(self, row: Row) -> Run:
-        """Make one run, or read it where it is done."""
+        """Make one run, or read it where it is done.
+
+        Raises
+        ------
+        BlockingIOError
+            If another process is making it, or something that it needs.
+        """
         if row.arm == "teacher":
             return self.teacher(row.teacher, row.seed, row.labels)
         arm = self.study.arm(row.arm)
@@ -170,11 +177,7 @@ class Lab:
             updates = ceil(full.recipe.updates * epochs / full.recipe.epochs)
             return dataclasses.replace(full, recipe=dataclasses.replace(full.recipe, epochs=epochs, updates=updates))
 
-        runs = [
-            self._make(row, arm, trial, {**inherited, **candidate}, folder / str(number), keep=False)
-            for number, candidate in enumerate(candidates)
-            if len(candidates) > 1  # of one there is nothing to choose
-        ]
+        runs = self._trials(row, arm, trial, [{**inherited, **candidate} for candidate in candidates], folder)
         best = min(range(len(candidates)), key=lambda number: runs[number].validation) if runs else 0
         entries = [
             {
@@ -198,6 +201,22 @@ class Lab:
             )
         write_json(entries, note)
         return candidates[best]
+
+    def _trials(
+        self, row: Row, arm: Arm, context: Callable[[], Context], settings: list[Setting], folder: Path
+    ) -> list[Run]:
+        """Try each setting; those that other processes are trying hold none of the others up."""
+        if len(settings) == 1:  # there is nothing to choose
+            return []
+        runs, held = [], None
+        for number, setting in enumerate(settings):
+            try:
+                runs.append(self._make(row, arm, context, setting, folder / str(number), keep=False))
+            except BlockingIOError as error:
+                held = error
+        if held is not None:
+            raise held
+        return runs
 
     def _baseline_setting(self, name: str, labels: int | None) -> Setting:
         arm = self.study.arm(name)
@@ -257,7 +276,19 @@ class Lab:
         done = read_run(folder, make)
         if done is not None:
             return done
-        here = context()
+        with locked(folder):
+            # another process may have made it since
+            return read_run(folder, make) or self._made(row, arm, context(), setting, folder, make)
+
+    def _made(
+        self,
+        row: Row,
+        arm: Arm,
+        here: Context,
+        setting: Setting,
+        folder: Path,
+        make: Callable[[], nn.Module] | None,
+    ) -> Run:
         (folder / "test.npz").unlink(missing_ok=True)  # answers of an earlier run of the same name
         self._say(f"{folder.relative_to(self.request.out)}: {here.recipe.epochs} epochs, {_told(setting)}")
         died = ""
@@ -290,7 +321,7 @@ class Lab:
             "history": sha256(text.encode()).hexdigest(),
             "died": died,
         }
-        if keep and not died:
+        if make is not None and not died:
             save_model(model, folder / "model.safetensors", record)
         with atomic_path(folder / "history.csv") as temporary:
             temporary.write_text(text, encoding="utf-8", newline="")

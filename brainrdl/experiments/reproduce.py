@@ -5,6 +5,7 @@ import platform
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from brainrdl.checkpoint import differences
 from brainrdl.data import LabelledImages
 from brainrdl.experiments._files import read_json, write_json
 from brainrdl.experiments._folder import calls_of, claimed, noted
+from brainrdl.experiments.jobs import beside, make_all
 from brainrdl.experiments.lab import Lab, device_name
 from brainrdl.experiments.recipe import Recipe
 from brainrdl.experiments.recorded import read_row
@@ -75,10 +77,8 @@ def reproduce(
     with claimed(request.out, frozen(study, recipe, request, splits, fabric)):
         with noted(request.out, call) as note:
             lab = Lab(study, recipe, _on(splits, fabric.device, request.test_limit), request, fabric, say=say)
-            for number, row in enumerate(rows):
-                say(f"[{number + 1}/{len(rows)}] {row.name}")
-                lab.run(row)
-                note()
+            with beside(request.jobs - 1, partial(_lab, study, recipe, request), rows):
+                make_all(lab, rows, note=note)
             if request.unscored:
                 say("all runs are done; the test set stays closed until a call without --unscored")
                 return None
@@ -154,8 +154,18 @@ def replay(study: Study, source: Path, row_name: str, request: Request, *, say: 
     return near
 
 
+def _lab(study: Study, recipe: Recipe, request: Request) -> Lab:
+    """The Lab of a further process."""
+    _use_threads(study, request)
+    fabric = _fabric(study, request)
+    splits = _on(study.load(request), fabric.device, request.test_limit)
+    return Lab(study, recipe, splits, request, fabric, say=partial(print, flush=True))
+
+
 def _use_threads(study: Study, request: Request) -> None:
     threads = request.threads or study.threads
+    if threads is None and request.jobs > 1:
+        threads = max(1, torch.get_num_threads() // request.jobs)
     if threads is not None:
         torch.set_num_threads(threads)
 

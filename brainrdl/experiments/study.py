@@ -178,7 +178,9 @@ class Request:
     precision : str or None
         ``auto``, ``32-true`` or ``bf16-mixed``; the study's default if None.
     threads : int or None
-        CPU threads, the study's default if None.
+        CPU threads of each process, the study's default if None.
+    jobs : int
+        Processes that make runs side by side.
     download : bool
         Whether missing files may be downloaded.
     unscored : bool
@@ -201,6 +203,7 @@ class Request:
     device: str = "auto"
     precision: str | None = None
     threads: int | None = None
+    jobs: int = 1
     download: bool = False
     unscored: bool = False
 
@@ -235,7 +238,7 @@ def plan(study: Study, request: Request) -> list[Row]:
             raise ValueError(f"the {study.name} study has no teacher {kind!r}; it has: {', '.join(study.kinds)}")
     if "labels" in kinds and not request.labels:
         raise ValueError("the 'labels' teacher is trained on the labelled images alone: say how many with --labels")
-    for name, value in (("seeds", request.seeds), ("tries", request.tries)):
+    for name, value in (("seeds", request.seeds), ("tries", request.tries), ("jobs", request.jobs)):
         if value < 1:
             raise ValueError(f"--{name} must be at least 1, got {value}")
     arms = [study.arm(name) for name in request.arms] or list(study.arms)

@@ -1,0 +1,82 @@
+"""Several processes that make the runs of one study side by side: each makes what no other is making.
+
+There is no list of who does what. Every process walks through all runs; one that another holds the lock of, or that
+needs such a one first (a teacher, a trial), is left for later.
+"""
+
+import multiprocessing
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from brainrdl.experiments.lab import Lab
+from brainrdl.experiments.study import Row
+
+_PAUSE = 0.2  # seconds until it is asked again whether a run of another process is done
+
+
+def make_all(lab: Lab, rows: Sequence[Row], *, note: Callable[[], None] = lambda: None) -> None:
+    """Make all runs, or wait for those that other processes are making.
+
+    Parameters
+    ----------
+    lab : Lab
+        Where they are made.
+    rows : sequence of Row
+        The runs.
+    note : callable
+        Called after each.
+    """
+    left = list(rows)
+    while left:
+        held = []
+        for row in left:
+            try:
+                lab.run(row)
+            except BlockingIOError:
+                held.append(row)
+            else:
+                note()
+        if len(held) == len(left):
+            time.sleep(_PAUSE)
+        left = held
+
+
+@contextmanager
+def beside(n: int, make_lab: Callable[[], Lab], rows: Sequence[Row]) -> Iterator[None]:
+    """Let further processes make the runs too, until the block ends.
+
+    Parameters
+    ----------
+    n : int
+        How many; 0 for none.
+    make_lab : callable
+        Makes the Lab in the new process: whatever it refers to has to be picklable.
+    rows : sequence of Row
+        The runs.
+
+    Raises
+    ------
+    ValueError
+        On Windows, which lacks the locks that keep two processes from making one run.
+    """
+    if n and sys.platform == "win32":
+        raise ValueError("--jobs needs file locks as Unix has them; leave it out")
+    # not forked: a process that has used a GPU cannot be
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=_job, args=(make_lab, tuple(rows)), daemon=True) for _ in range(n)]
+    for process in processes:
+        process.start()
+    try:
+        yield
+        # all runs are done, and each process is about to find that out
+        for process in processes:
+            process.join(timeout=60)
+    finally:
+        for process in processes:
+            process.terminate()
+
+
+def _job(make_lab: Callable[[], Lab], rows: Sequence[Row]) -> None:
+    make_all(make_lab(), rows)
