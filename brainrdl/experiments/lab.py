@@ -262,7 +262,8 @@ class Lab:
 
     def _images_of_teacher(self, kind: str, labels: int | None) -> Partition:
         if (kind, labels) not in self._teacher_images:
-            own = self.splits.students.training
+            # on the CPU wherever training runs: another device's filters round another way, and pixels would differ
+            own = self.splits.students.training.to(torch.device("cpu"))
             labelled = own if labels is None else labelled_subset(own, labels)[0]
             size = self.request.limit_teacher or self.study.teacher_size
             self._teacher_images = {(kind, labels): self.splits.teacher(kind, size, labelled).to(self.fabric.device)}
