@@ -72,17 +72,32 @@ class Health:
         FloatingPointError
             If a value or a gradient was not finite, here or since the last read-out; names it and the place.
         """
-        detached = [Value(v.column, v.value.detach(), v.alpha) for v in values]
-        finite = torch.stack([torch.isfinite(v.value) for v in detached])
-        trained = {n: p.grad for n, p in self._parameters.items() if p.grad is not None and p.numel()}
-        if trained and self._gradients:
-            finite = torch.cat((finite, _finite(list(trained.values()))))
-        self._seen.append(_Update(detached, tuple(trained), finite, place))
+        finite = self.flags(values)
+        if self._every > 1:
+            self.apply(finite)
+        self.note([Value(v.column, v.value.detach(), v.alpha) for v in values], finite, place)
         if self._every == 1:
-            self.check()
             self._optimizer.step()
-            return
-        self._good = finite.all() if self._good is None else self._good & finite.all()
+
+    def flags(self, values: Sequence[Value]) -> Tensor:
+        """Say of each value, then of each gradient at hand, whether it is finite."""
+        finite = torch.stack([torch.isfinite(v.value.detach()) for v in values])
+        if self._gradients and (gradients := [p.grad for p in self._trained().values() if p.grad is not None]):
+            finite = torch.cat((finite, _finite(gradients)))
+        return finite
+
+    def note(self, values: Sequence[Value], finite: Tensor, place: str) -> None:
+        """Remember an update's flags, and read those remembered where it is time; raises as `step` does."""
+        self._seen.append(_Update(values, tuple(self._trained()), finite, place))
+        if len(self._seen) >= self._every:
+            self.check()
+
+    def apply(self, finite: Tensor) -> None:
+        """Apply the update on the device, unless something in it or before it was not finite."""
+        if self._good is None:
+            self._good = finite.all()
+        else:
+            self._good &= finite.all()
         if self._leaves_out:
             # what a gradient scaler would tell it: the update is left out where this is 1
             self._inner.found_inf = (~self._good).float()
@@ -94,8 +109,9 @@ class Health:
             with torch.no_grad():
                 for parameter, old in zip(self._parameters.values(), before, strict=True):
                     parameter.copy_(torch.where(self._good, parameter, old))
-        if len(self._seen) >= self._every:
-            self.check()
+
+    def _trained(self) -> dict[str, nn.Parameter]:
+        return {name: p for name, p in self._parameters.items() if p.grad is not None and p.numel()}
 
     def check(self) -> None:
         """Read the flags; raise for the first update that was not applied."""

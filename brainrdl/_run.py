@@ -13,20 +13,25 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from brainrdl._configuration import describe, describe_scheduler, layers_of, settings
+from brainrdl._figures import Figures
 from brainrdl._forward import answer, kept_modes, stimulus_mode
 from brainrdl._health import Health, Value, updates_between_reads
 from brainrdl._probe import check_last_batch, check_optimizer, check_value, scalar_loss
+from brainrdl._replay import Pairs, Replay, cuda_graph
 from brainrdl.checkpoint import load_checkpoint, save_checkpoint
 from brainrdl.features import Recorder
 from brainrdl.randomness import RandomStates
 from brainrdl.schedules import alpha_of
 from brainrdl.stimuli import StimulusSet
 from brainrdl.streams import Norm, Passes, StimulusStream, length, stimulus_batch, task_batch
-from brainrdl.teachers import RDMTeacher
+from brainrdl.teachers import NetworkTeacher, RDMTeacher
 from brainrdl.terms import Batch, Term
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer | tuple[torch.optim.Optimizer, LRScheduler]]
 TaskLoss = Callable[[Any, Tensor], Tensor]
+
+RECORDING_DEVICES = ("cuda",)
+_UPDATES_BEFORE_RECORDING = 1  # in each epoch: what is made at the first update (momentum, sums) has to be there
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,7 @@ class Task:
     loss: TaskLoss | None
     make_optimizer: MakeOptimizer
     fabric: Fabric
+    cuda_graphs: bool = False
 
 
 class Run:
@@ -76,6 +82,8 @@ class Run:
             teacher.to(self.device)
         layers = dict.fromkeys(layer for term in what.terms for layer in term.layers)
         self.recorder = Recorder(what.student, layers, flatten=False)
+        self.drawn: Pairs = {}
+        self.record = self._recorder_of_updates()
         self.configuration: dict[str, Any] = {}
 
     def prepare(self) -> None:
@@ -138,8 +146,7 @@ class Run:
 
     def epoch(self, epoch: int, log_every: int, bar: Any) -> dict[str, float]:
         """Run one epoch; its row of the history."""
-        sums: dict[str, Tensor] = {}
-        counts: dict[str, int] = {}
+        figures = Figures()
         alphas: dict[str, float] = {}
         health = Health(
             self.optimizer,
@@ -149,17 +156,28 @@ class Run:
             gradients=getattr(self.fabric._precision, "scaler", None) is None,
         )
         lr = float(self.optimizer.param_groups[0]["lr"])
+        replay: Replay | None = None
+        means: dict[str, float] = {}
         for step, batch in self._updates(epoch):
-            values, extra = self._forward(epoch, step, batch)
-            self._apply(values)
-            health.step(values, f"epoch {epoch}, update {step} (both counted from 0)")
-            for column, value in chain(((v.column, v.value.detach()) for v in values), extra.items()):
-                sums[column] = sums[column] + value if column in sums else value
-                counts[column] = counts.get(column, 0) + 1
+            place = f"epoch {epoch}, update {step} (both counted from 0)"
+            if self.record is not None and replay is None and step == _UPDATES_BEFORE_RECORDING:
+                replay = self._recorded(epoch, batch, health, figures)
+            seen = None if replay is None else self._on_device(batch)
+            if replay is not None and seen is not None and replay.fits(*seen):
+                values, flags = replay(*seen, self.states.pairs, self.states.held("task forward"))
+                figures.count(figures.columns)
+                health.note(values, flags, place)
+            else:
+                values, extra = self._forward(epoch, step, batch)
+                self._apply(values)
+                health.step(values, place)
+                columns = {v.column: v.value.detach() for v in values} | extra
+                figures.add(columns)
+                figures.count(columns)
             alphas |= {v.column: v.alpha for v in values if v.column != "task_loss"}
             bar.update()
             if (step + 1) % log_every == 0 or step + 1 == self.steps:
-                means = {column: sums[column].item() / counts[column] for column in sums}
+                means = figures.means()
                 bar.set_postfix_str(f"epoch {epoch + 1}/{self.epochs} " + _summary(means, alphas), refresh=False)
                 if self.fabric.loggers:
                     self.fabric.log_dict(means, step=epoch * self.steps + step + 1)
@@ -168,6 +186,42 @@ class Run:
             self.scheduler.step()
         task = {column: means.pop(column) for column in ("task_loss", "task_error") if column in means}
         return {"epoch": epoch, **task, **means, **self._alpha_columns(alphas), "lr": lr}
+
+    def _recorder_of_updates(self) -> Callable[[Callable[[], None]], Callable[[], None]] | None:
+        """What records updates, where they can be: on a GPU, on the task alone, with teachers that are networks."""
+        if (
+            not self.what.cuda_graphs
+            or self.device.type not in RECORDING_DEVICES
+            or self.task is None
+            or self.stimuli is not None
+            or not all(isinstance(teacher, NetworkTeacher) for teacher in self.teachers)
+        ):
+            return None
+        return cuda_graph(self.device)
+
+    def _recorded(self, epoch: int, batch: Any, health: Health, figures: Figures) -> Replay | None:
+        """The epoch's update as a recording; None where the batches have ids, which are the host's."""
+        if (seen := self._on_device(batch)) is None or self.record is None:
+            return None
+
+        def update(images: Tensor, labels: Tensor, pairs: Pairs) -> tuple[list[Value], Tensor]:
+            values, extra = self._forward(epoch, 0, (images, labels), pairs)
+            self._apply(values)
+            flags = health.flags(values)
+            health.apply(flags)
+            figures.add({v.column: v.value.detach() for v in values} | extra)
+            return values, flags
+
+        with self.states.held("task forward"):
+            return Replay(update, *seen, self.drawn, recorder=self.record)
+
+    def _on_device(self, batch: Any) -> tuple[Tensor, Tensor] | None:
+        """Images and labels of a task batch without ids."""
+        images, labels, ids = task_batch(batch)
+        if ids is not None:
+            return None
+        moved: tuple[Tensor, Tensor] = self.fabric.to_device((images, labels))
+        return moved
 
     def _updates(self, epoch: int) -> Iterator[tuple[int, Any]]:
         """Number the epoch's task batches (None where there is no task), as many as the loader's length says."""
@@ -186,8 +240,13 @@ class Run:
                 f"{'more' if given > self.steps else given} batches; repeat(loader, steps) gives it as many as it says"
             )
 
-    def _forward(self, epoch: int, step: int, batch: Any) -> tuple[list[Value], dict[str, Tensor]]:
-        """All parts of the loss of one update, and the share of wrong answers on the task batch in percent."""
+    def _forward(
+        self, epoch: int, step: int, batch: Any, pairs: Pairs | None = None
+    ) -> tuple[list[Value], dict[str, Tensor]]:
+        """All parts of the loss of one update, and the share of wrong answers on the task batch in percent.
+
+        The pairs of the task batch are drawn, unless they are given.
+        """
         for teacher in self.teachers:
             teacher.draw(self.states.pairs)
         values: list[Value] = []
@@ -196,10 +255,11 @@ class Run:
             images, labels, ids = task_batch(batch)
             images, labels = self.fabric.to_device((images, labels))
             with self.states.use("task forward"), self.fabric.autocast():
-                seen = self._see("task", images, labels, ids)
+                seen = self._see("task", images, labels, ids, pairs)
                 if self.what.loss is not None:
                     values.append(Value("task_loss", scalar_loss(self.what.loss, seen[0].output, labels), 1.0))
             values += self._terms("task", *seen, epoch)
+            self.drawn = seen[0].drawn()
             if is_classification(seen[0].output, labels):
                 extra["task_error"] = 100 * (seen[0].output.detach().argmax(dim=1) != labels).float().mean()
         if self.stimuli is not None and (epoch * self.steps + step) % self.every == 0:
@@ -212,10 +272,15 @@ class Run:
         return values, extra
 
     def _see(
-        self, stream: str, images: Tensor, labels: Tensor | None, ids: tuple[str, ...] | None
+        self,
+        stream: str,
+        images: Tensor,
+        labels: Tensor | None,
+        ids: tuple[str, ...] | None,
+        pairs: Pairs | None = None,
     ) -> tuple[Batch, dict[str, Tensor]]:
         output = answer(self.model, images, "the student")
-        batch = Batch(images, labels, ids, output, self.states.pairs, self.asked[stream])
+        batch = Batch(images, labels, ids, output, self.states.pairs, self.asked[stream], dict(pairs or {}))
         return batch, self.recorder.features() if self.recorder.layers else {}
 
     def _terms(self, stream: str, batch: Batch, features: dict[str, Tensor], epoch: int) -> list[Value]:

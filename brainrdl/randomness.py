@@ -49,6 +49,7 @@ class RandomStates:
         self._seed = seed
         self._device = device
         self._states: dict[str, list[Tensor]] = {}
+        self._held = False
         for purpose in PURPOSES:
             self.reseed(purpose)
         self.pairs = torch.Generator().manual_seed(derive_seed(seed, "pairs"))
@@ -65,6 +66,9 @@ class RandomStates:
     @contextmanager
     def use(self, purpose: str) -> Iterator[None]:
         """Draw from the purpose's own state within; outside, the global state is as it was."""
+        if self._held:
+            yield
+            return
         before = self._read()
         self._write(self._states[purpose])
         try:
@@ -72,6 +76,16 @@ class RandomStates:
         finally:
             self._states[purpose] = self._read()
             self._write(before)
+
+    @contextmanager
+    def held(self, purpose: str) -> Iterator[None]:
+        """Draw from one purpose's state within, whichever are used there: what is recorded cannot swap them."""
+        with self.use(purpose):
+            self._held = True
+            try:
+                yield
+            finally:
+                self._held = False
 
     def state_dict(self) -> dict[str, Any]:
         """All states, for a checkpoint."""

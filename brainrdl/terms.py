@@ -77,13 +77,17 @@ class Batch:
         total = n * (n - 1) // 2
         if n_pairs >= total:
             return None
+        if (n, n_pairs) in self._pairs:
+            return self._pairs[n, n_pairs]
         if (n, total) not in self._pairs:
-            # not waiting: the host would stand still until the device has done all that it was given
-            drawn = sample_pairs(n, total, self.generator)
-            self._pairs[n, total] = drawn.to(self.images.device, non_blocking=True)
-        if (n, n_pairs) not in self._pairs:
-            self._pairs[n, n_pairs] = self._pairs[n, total][:n_pairs]
+            self._pairs[n, total] = sample_pairs(n, total, self.generator)
+        # not waiting: the host would stand still until the device has done all that it was given
+        self._pairs[n, n_pairs] = self._pairs[n, total][:n_pairs].to(self.images.device, non_blocking=True)
         return self._pairs[n, n_pairs]
+
+    def drawn(self) -> dict[tuple[int, int], Tensor]:
+        """The subsets of pairs drawn so far: (number of rows, number of pairs) → pairs."""
+        return {(n, size): drawn for (n, size), drawn in self._pairs.items() if size < n * (n - 1) // 2}
 
     def ask(self, teacher: RDMTeacher, layers: Iterable[str]) -> dict[str, Tensor]:
         """Ask a teacher about the batch, once per update however many terms ask.

@@ -140,7 +140,11 @@ def train(arm: Arm, context: Context, setting: Setting, folder: Path) -> tuple[n
     recipe = context.recipe
     epochs = recipe.epochs - (0 if before is None else len(before))
     trainer = Trainer(
-        student, arm.terms(context, setting), optimizer=_optimizer(recipe, setting, epochs), fabric=context.fabric
+        student,
+        arm.terms(context, setting),
+        optimizer=_optimizer(recipe, setting, epochs),
+        fabric=context.fabric,
+        cuda_graphs=True,
     )
     loader: Iterable[object] = context.batches.training(context.training, recipe.batch_size)
     unlabelled = None
@@ -269,7 +273,12 @@ def _hint_stage(student: nn.Sequential, context: Context, setting: Setting, fold
     )
     epochs = hint_epochs(recipe, recipe.epochs)
     trainer = Trainer(
-        front, [hint], task_loss=None, optimizer=_optimizer(recipe, setting, epochs), fabric=context.fabric
+        front,
+        [hint],
+        task_loss=None,
+        optimizer=_optimizer(recipe, setting, epochs),
+        fabric=context.fabric,
+        cuda_graphs=True,
     )
     loader: Iterable[object] = context.batches.training(context.training, recipe.batch_size)
     if context.unlabelled is not None:

@@ -1,0 +1,37 @@
+"""Means of an epoch's losses, kept on the device."""
+
+from collections.abc import Iterable, Mapping
+from typing import final
+
+from torch import Tensor
+
+
+@final
+class Figures:
+    """Sums on the device, in place so that a recorded update adds to them too, and counts on the host."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, values: Mapping[str, Tensor]) -> None:
+        """Add an update's values, by column."""
+        for column, value in values.items():
+            if column in self._sums:
+                self._sums[column] += value
+            else:
+                self._sums[column] = value.clone()
+
+    def count(self, columns: Iterable[str]) -> None:
+        """Count an update in which these columns were added to."""
+        for column in columns:
+            self._counts[column] = self._counts.get(column, 0) + 1
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns so far."""
+        return tuple(self._sums)
+
+    def means(self) -> dict[str, float]:
+        """Read the means; the host waits for the device."""
+        return {column: value.item() / self._counts[column] for column, value in self._sums.items()}

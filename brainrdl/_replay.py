@@ -1,0 +1,135 @@
+"""One update, recorded on a GPU and replayed for other batches (CUDA graphs).
+
+A small network's update is hundreds of kernels of a few microseconds each, and launching them one by one takes many
+times as long as running them. Recorded, they are launched together. What an update reads from the host (the learning
+rate, α) is fixed in the recording, so that every epoch makes its own.
+"""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
+
+import torch
+from torch import Tensor
+
+from brainrdl._health import Value
+from brainrdl.condensed import sample_pairs
+
+Pairs = dict[tuple[int, int], Tensor]
+"""(stimuli, number of pairs) → the pairs drawn of them."""
+
+Update = Callable[[Tensor, Tensor, Pairs], tuple[list[Value], Tensor]]
+"""(images, labels, pairs) → values, flags: forward, backward and the optimiser's step, all on the device."""
+
+
+class Replay:
+    """An update that is recorded for the first batch it is given, and replayed for every batch.
+
+    Parameters
+    ----------
+    update : callable
+        What is recorded; it runs once, and what it does to tensors happens at every replay.
+    images, labels : Tensor
+        A batch, for shapes.
+    pairs : dict of Tensor
+        Pairs as such an update draws them.
+    recorder : callable
+        Makes the recording: called with a function, it gives one that does on the device what that did.
+    """
+
+    def __init__(
+        self,
+        update: Update,
+        images: Tensor,
+        labels: Tensor,
+        pairs: Pairs,
+        *,
+        recorder: Callable[[Callable[[], None]], Callable[[], None]],
+    ) -> None:
+        self._images, self._labels = images.clone(), labels.clone()
+        self._pairs = {key: drawn.clone() for key, drawn in pairs.items()}
+        self._values: list[Value] = []
+        self._packed = torch.empty(0)
+
+        def recorded() -> None:
+            values, flags = update(self._images, self._labels, self._pairs)
+            self._values = [Value(v.column, v.value.detach(), v.alpha) for v in values]
+            self._packed = torch.cat((torch.stack([v.value.double() for v in self._values]), flags.double()))
+
+        self._replay = recorder(recorded)
+
+    def fits(self, images: Tensor, labels: Tensor) -> bool:
+        """Whether a batch is of the recorded shapes."""
+        return all(
+            given.shape == own.shape and given.dtype == own.dtype
+            for given, own in ((images, self._images), (labels, self._labels))
+        )
+
+    def __call__(
+        self, images: Tensor, labels: Tensor, generator: torch.Generator, drawing: AbstractContextManager[None]
+    ) -> tuple[list[Value], Tensor]:
+        """Make the update of another batch.
+
+        Parameters
+        ----------
+        images, labels : Tensor
+            The batch.
+        generator : torch.Generator
+            Source of the pair draws.
+        drawing : context manager
+            Around what draws from torch's global generators.
+
+        Returns
+        -------
+        values : list of Value
+            The parts of its loss.
+        flags : Tensor
+            Whether each value and each gradient is finite, as numbers.
+        """
+        self._images.copy_(images, non_blocking=True)
+        self._labels.copy_(labels, non_blocking=True)
+        for n in {n for n, _ in self._pairs}:
+            drawn = sample_pairs(n, n * (n - 1) // 2, generator)
+            for key, own in self._pairs.items():
+                if key[0] == n:
+                    own.copy_(drawn[: len(own)], non_blocking=True)
+        with drawing:
+            self._replay()
+        packed = self._packed.clone()  # the next replay writes over it
+        values = [Value(v.column, packed[place], v.alpha) for place, v in enumerate(self._values)]
+        return values, packed[len(values) :]
+
+
+def cuda_graph(device: torch.device) -> Callable[[Callable[[], None]], Callable[[], None]]:
+    """A recorder of CUDA graphs on a device, all of them in one memory pool.
+
+    Raises
+    ------
+    RuntimeError
+        When it records: if the function does what cannot be recorded, such as waiting for the device.
+    """
+    pool = torch.cuda.graph_pool_handle()
+    # the pool lives as long as one of its graphs: the last one stays until there is another
+    kept: list[torch.cuda.CUDAGraph] = []
+    # one stream: a workspace of matrix products is kept for each
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+    def record(function: Callable[[], None]) -> Callable[[], None]:
+        graph = torch.cuda.CUDAGraph()
+        stream.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(stream):
+            graph.capture_begin(pool=pool, capture_error_mode="relaxed")
+            try:
+                function()
+            except Exception as error:
+                with suppress(RuntimeError):
+                    graph.capture_end()
+                raise RuntimeError(
+                    f"this update cannot be recorded as a CUDA graph ({type(error).__name__}: {error}); train with "
+                    "cuda_graphs=False"
+                ) from error
+            graph.capture_end()
+        torch.cuda.current_stream(device).wait_stream(stream)
+        kept[:] = [graph]
+        return graph.replay
+
+    return record
