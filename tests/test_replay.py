@@ -61,16 +61,16 @@ def test_a_replayed_training_is_the_training(recorded):
 
 
 def test_a_replayed_training_goes_on_from_its_checkpoint(recorded, tmp_path):
-    class Stopped(Exception):
+    class StoppedError(Exception):
         pass
 
     def stop(student, seen=[]):  # noqa: B006
         seen.append(0)
         if len(seen) == 2:
-            raise Stopped
+            raise StoppedError
         return {}
 
-    with pytest.raises(Stopped):
+    with pytest.raises(StoppedError):
         fitted(cuda_graphs=True, checkpoint=tmp_path / "run.pt", validation=stop)
     resumed, _ = fitted(cuda_graphs=True, checkpoint=tmp_path / "run.pt")
     assert_same(resumed, fitted(cuda_graphs=False)[0])
