@@ -5,8 +5,8 @@ times as long as running them. Recorded, they are launched together. What an upd
 rate, α) is fixed in the recording, so that every epoch makes its own.
 """
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 
 import torch
 from torch import Tensor
@@ -99,8 +99,23 @@ class Replay:
         return values, packed[len(values) :]
 
 
-def cuda_graph(device: torch.device) -> Callable[[Callable[[], None]], Callable[[], None]]:
-    """A recorder of CUDA graphs on a device, all of them in one memory pool.
+@contextmanager
+def beside_default_stream(device: torch.device) -> Iterator[None]:
+    """Queue what is launched within on a stream of its own: the default one cannot be recorded.
+
+    All updates have to be there, not the recorded ones alone: autograd adds a parameter's gradient up on the stream
+    on which the parameter was first used.
+    """
+    before = torch.cuda.current_stream(device)
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    stream.wait_stream(before)
+    with torch.cuda.stream(stream):
+        yield
+    before.wait_stream(stream)
+
+
+def cuda_graph() -> Callable[[Callable[[], None]], Callable[[], None]]:
+    """A recorder of CUDA graphs on the current stream, all of them in one memory pool.
 
     Raises
     ------
@@ -110,25 +125,20 @@ def cuda_graph(device: torch.device) -> Callable[[Callable[[], None]], Callable[
     pool = torch.cuda.graph_pool_handle()
     # the pool lives as long as one of its graphs: the last one stays until there is another
     kept: list[torch.cuda.CUDAGraph] = []
-    # one stream: a workspace of matrix products is kept for each
-    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def record(function: Callable[[], None]) -> Callable[[], None]:
         graph = torch.cuda.CUDAGraph()
-        stream.wait_stream(torch.cuda.current_stream(device))
-        with torch.cuda.stream(stream):
-            graph.capture_begin(pool=pool, capture_error_mode="relaxed")
-            try:
-                function()
-            except Exception as error:
-                with suppress(RuntimeError):
-                    graph.capture_end()
-                raise RuntimeError(
-                    f"this update cannot be recorded as a CUDA graph ({type(error).__name__}: {error}); train with "
-                    "cuda_graphs=False"
-                ) from error
-            graph.capture_end()
-        torch.cuda.current_stream(device).wait_stream(stream)
+        graph.capture_begin(pool=pool, capture_error_mode="relaxed")
+        try:
+            function()
+        except Exception as error:
+            with suppress(RuntimeError):
+                graph.capture_end()
+            raise RuntimeError(
+                f"this update cannot be recorded as a CUDA graph ({type(error).__name__}: {error}); train with "
+                "cuda_graphs=False"
+            ) from error
+        graph.capture_end()
         kept[:] = [graph]
         return graph.replay
 

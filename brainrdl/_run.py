@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -17,7 +18,7 @@ from brainrdl._figures import Figures
 from brainrdl._forward import answer, kept_modes, stimulus_mode
 from brainrdl._health import Health, Value, updates_between_reads
 from brainrdl._probe import check_last_batch, check_optimizer, check_value, scalar_loss
-from brainrdl._replay import Pairs, Replay, cuda_graph
+from brainrdl._replay import Pairs, Replay, beside_default_stream, cuda_graph
 from brainrdl.checkpoint import load_checkpoint, save_checkpoint
 from brainrdl.features import Recorder
 from brainrdl.randomness import RandomStates
@@ -85,6 +86,11 @@ class Run:
         self.drawn: Pairs = {}
         self.record = self._recorder_of_updates()
         self.configuration: dict[str, Any] = {}
+
+    def stream(self) -> AbstractContextManager[None]:
+        """Where the device's work is queued."""
+        on_gpu = self.record is not None and self.device.type == "cuda"
+        return beside_default_stream(self.device) if on_gpu else nullcontext()
 
     def prepare(self) -> None:
         """Build the heads, then the optimiser, then describe the run."""
@@ -197,7 +203,7 @@ class Run:
             or not all(isinstance(teacher, NetworkTeacher) for teacher in self.teachers)
         ):
             return None
-        return cuda_graph(self.device)
+        return cuda_graph()
 
     def _recorded(self, epoch: int, batch: Any, health: Health, figures: Figures) -> Replay | None:
         """The epoch's update as a recording; None where the batches have ids, which are the host's."""

@@ -164,7 +164,7 @@ class Trainer:
             check_validation(validation)
         what = Task(self.student, self.terms, self._task_loss, self._make_optimizer, self._fabric, self._cuda_graphs)
         run = Run(what, task_loader, stimuli, epochs, seed)
-        with run.recorder, kept_modes(self.student):
+        with run.recorder, kept_modes(self.student), run.stream():
             run.prepare()
             rows = run.restore(checkpoint)
             if checkpoint is not None and len(rows) < epochs:

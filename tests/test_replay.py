@@ -5,7 +5,7 @@ import torch
 
 import brainrdl as rdl
 from brainrdl import _run
-from brainrdl._replay import cuda_graph
+from brainrdl._replay import beside_default_stream, cuda_graph
 from training import assert_same, loader, network, network_teacher, stimuli, weights
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -23,7 +23,7 @@ def recorded(monkeypatch):
 
         return replay
 
-    monkeypatch.setattr(_run, "cuda_graph", lambda device: record)
+    monkeypatch.setattr(_run, "cuda_graph", lambda: record)
     monkeypatch.setattr(_run, "RECORDING_DEVICES", ("cpu",))
     return uses
 
@@ -42,7 +42,10 @@ def sgd(parameters):
     return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: 1 - epoch / 3)
 
 
-def fitted(*, cuda_graphs, fabric=None, terms=terms, n=26, **options):
+CPU = _run.Fabric(accelerator="cpu", devices=1)
+
+
+def fitted(*, cuda_graphs, fabric=CPU, terms=terms, n=26, **options):
     student = network()
     trainer = rdl.Trainer(student, terms(), optimizer=sgd, fabric=fabric, cuda_graphs=cuda_graphs)
     history = trainer.fit(loader(n), epochs=3, log_every=3, **options)
@@ -101,10 +104,10 @@ def test_a_replayed_update_that_is_not_finite_is_named_and_not_applied(recorded)
 def test_what_cannot_be_replayed_runs_as_ever(recorded, what):
     if what == "ids":
         batches = [(x, y, tuple(map(str, range(len(x))))) for x, y in loader(shuffle=False)]
-        rdl.Trainer(network(), terms(), cuda_graphs=True).fit(batches, epochs=1)
+        rdl.Trainer(network(), terms(), fabric=CPU, cuda_graphs=True).fit(batches, epochs=1)
     else:
         term = rdl.RDLTerm(network_teacher(), {"one": "one"}, stream="stimuli")
-        rdl.Trainer(network(), [term], cuda_graphs=True).fit(loader(), stimuli=stimuli(), epochs=1)
+        rdl.Trainer(network(), [term], fabric=CPU, cuda_graphs=True).fit(loader(), stimuli=stimuli(), epochs=1)
     assert not recorded
 
 
@@ -133,8 +136,8 @@ def test_what_cannot_be_recorded_is_said():
 
 @needs_gpu
 def test_recordings_share_a_pool():
-    record, total = cuda_graph(torch.device("cuda")), torch.zeros((), device="cuda")
-    for size in (1, 2, 3):
-        replay = record(lambda size=size: total.add_(torch.ones(size, device="cuda").sum()))
-        replay()
+    record, total = cuda_graph(), torch.zeros((), device="cuda")
+    with beside_default_stream(torch.device("cuda")):
+        for size in (1, 2, 3):
+            record(lambda size=size: total.add_(torch.ones(size, device="cuda").sum()))()
     assert total.item() == 6
