@@ -5,7 +5,9 @@ needs such a one first (a teacher, a trial), is left for later.
 """
 
 import multiprocessing
+import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,7 +18,7 @@ from brainrdl.experiments.study import Row
 _PAUSE = 0.2  # seconds until it is asked again whether a run of another process is done
 
 
-def make_all(lab: Lab, rows: Sequence[Row], *, note: Callable[[], None] = lambda: None) -> None:
+def make_all(lab: Lab, rows: Sequence[Row], *, done: Callable[[Row], None] | None = None) -> None:
     """Make all runs, or wait for those that other processes are making.
 
     Parameters
@@ -25,8 +27,8 @@ def make_all(lab: Lab, rows: Sequence[Row], *, note: Callable[[], None] = lambda
         Where they are made.
     rows : sequence of Row
         The runs.
-    note : callable
-        Called after each.
+    done : callable, optional
+        Told of each run that is done.
     """
     left = list(rows)
     while left:
@@ -37,7 +39,8 @@ def make_all(lab: Lab, rows: Sequence[Row], *, note: Callable[[], None] = lambda
             except BlockingIOError:
                 held.append(row)
             else:
-                note()
+                if done is not None:
+                    done(row)
         if len(held) == len(left):
             time.sleep(_PAUSE)
         left = held
@@ -79,4 +82,13 @@ def beside(n: int, make_lab: Callable[[], Lab], rows: Sequence[Row]) -> Iterator
 
 
 def _job(make_lab: Callable[[], Lab], rows: Sequence[Row]) -> None:
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     make_all(make_lab(), rows)
+
+
+def _end_with_parent() -> None:
+    """Not to work on unseen when the command is killed."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)

@@ -77,8 +77,15 @@ def reproduce(
     with claimed(request.out, frozen(study, recipe, request, splits, fabric)):
         with noted(request.out, call) as note:
             lab = Lab(study, recipe, _on(splits, fabric.device, request.test_limit), request, fabric, say=say)
+            finished: list[Row] = []
+
+            def done(row: Row) -> None:
+                finished.append(row)
+                say(f"[{len(finished)}/{len(rows)}] {row.name}")
+                note()
+
             with beside(request.jobs - 1, partial(_lab, study, recipe, request), rows):
-                make_all(lab, rows, note=note)
+                make_all(lab, rows, done=done)
             if request.unscored:
                 say("all runs are done; the test set stays closed until a call without --unscored")
                 return None

@@ -1,0 +1,123 @@
+"""Runs that several processes make side by side."""
+
+import dataclasses
+import json
+import pickle
+import threading
+import time
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from brainrdl.experiments._folder import locked
+from brainrdl.experiments.cifar100 import cifar100_study
+from brainrdl.experiments.digits import digits_study
+from brainrdl.experiments.jobs import beside, make_all
+from brainrdl.experiments.lab import Lab
+from brainrdl.experiments.mnist import mnist_study
+from brainrdl.experiments.reproduce import _lab, reproduce
+from brainrdl.experiments.study import Request, Row, plan
+
+RECIPE = dataclasses.replace(digits_study().recipe, epochs=1, teacher_epochs=1, batch_size=10)
+
+
+def small(out: Path, **changes: object) -> Request:
+    request = Request(out, limit_train=60, limit_teacher=60, arms=("plain", "teacher", "sp"), tries=2, device="cpu")
+    return dataclasses.replace(request, seeds=2, threads=1, unscored=True, **changes)  # type: ignore[arg-type]
+
+
+def made(folder: Path) -> dict[str, tuple[str, str]]:
+    """The weights and the history of every run and try."""
+    records = {path: json.loads(path.read_text()) for path in folder.glob("**/run.json")}
+    return {str(path.relative_to(folder)): (r["weights"], r["setting"]) for path, r in records.items()}
+
+
+def quiet(line: str) -> None:
+    """Say nothing."""
+
+
+@pytest.fixture
+def one_by_one(tmp_path: Path) -> Path:
+    torch.set_num_threads(1)
+    reproduce(digits_study(), small(tmp_path / "one"), RECIPE, say=quiet)
+    return tmp_path / "one"
+
+
+def test_several_processes_make_what_one_makes(
+    one_by_one: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    said: list[str] = []
+    reproduce(digits_study(), small(tmp_path / "three", jobs=3), RECIPE, say=said.append)
+    assert made(tmp_path / "three") == made(one_by_one)
+    # each run was made once, by whichever process
+    begun = [line.split(":")[0] for line in [*said, *capfd.readouterr().out.splitlines()] if " epochs" in line]
+    assert sorted(begun) == sorted(str(Path(name).parent) for name in made(one_by_one))
+    assert [line for line in said if line.startswith("[")][-1].startswith("[6/6] ")
+
+
+def test_a_run_that_another_process_holds_is_left_for_later(tmp_path: Path) -> None:
+    lab = _lab(digits_study(), RECIPE, small(tmp_path, tries=1, arms=("plain",)))
+    held, free = Row("plain", 0), Row("plain", 1)
+    order = []
+    with locked(tmp_path / "runs" / held.name):
+        with pytest.raises(BlockingIOError):
+            lab.run(held)
+        waiting = threading.Thread(target=make_all, args=(lab, [held, free]), kwargs={"done": order.append})
+        waiting.start()
+        while not order:
+            time.sleep(0.05)
+        time.sleep(0.5)
+        assert order == [free]
+    waiting.join()
+    assert order == [free, held]
+
+
+def test_a_try_that_another_process_holds_keeps_none_of_the_others_up(tmp_path: Path) -> None:
+    lab = _lab(digits_study(), RECIPE, small(tmp_path, arms=("plain",)))
+    with locked(tmp_path / "tries" / "plain" / "0"), pytest.raises(BlockingIOError):
+        lab.run(Row("plain", 0))
+    assert (tmp_path / "tries" / "plain" / "1" / "run.json").exists()
+    assert not (tmp_path / "tries" / "plain" / "choice.json").exists()
+
+
+def fail() -> Lab:
+    raise RuntimeError("this process is lost")
+
+
+def test_a_process_that_is_lost_leaves_its_runs_to_the_others(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    request = small(tmp_path, tries=1, arms=("plain",))
+    rows = plan(digits_study(), request)
+    with beside(1, fail, rows):
+        make_all(_lab(digits_study(), RECIPE, request), rows)
+    assert (tmp_path / "runs" / "plain-seed1" / "run.json").exists()
+    assert "this process is lost" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("make", [digits_study, mnist_study, cifar100_study])
+def test_every_study_reaches_another_process(make: object) -> None:
+    study = make()  # type: ignore[operator]
+    assert [arm.name for arm in pickle.loads(pickle.dumps(study)).arms] == [arm.name for arm in study.arms]
+
+
+def test_jobs_below_one_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"^--jobs must be at least 1, got 0$"):
+        reproduce(digits_study(), small(tmp_path, jobs=0), RECIPE, say=quiet)
+
+
+def test_on_windows_there_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "win32")
+    with (
+        pytest.raises(ValueError, match=r"^--jobs needs file locks as Unix has them; leave it out$"),
+        beside(1, fail, []),
+    ):
+        pass
+
+
+def test_one_process_needs_no_locks_of_that_kind(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "win32")
+    with beside(0, partial(fail), []):
+        pass
