@@ -2,7 +2,10 @@
 
 import dataclasses
 import json
+import os
 import pickle
+import subprocess
+import sys
 import threading
 import time
 from functools import partial
@@ -121,3 +124,41 @@ def test_one_process_needs_no_locks_of_that_kind(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("sys.platform", "win32")
     with beside(0, partial(fail), []):
         pass
+
+
+def never_ready() -> Lab:
+    time.sleep(300)
+    raise AssertionError("nobody ended this process")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals")
+def test_the_processes_end_with_a_command_that_is_killed() -> None:
+    script = (
+        "import multiprocessing, time, test_jobs\n"
+        "with test_jobs.beside(1, test_jobs.never_ready, []):\n"
+        "    print(multiprocessing.active_children()[0].pid, flush=True)\n"
+        "    time.sleep(300)\n"
+    )
+    command = subprocess.Popen(
+        [sys.executable, "-c", script], cwd=Path(__file__).parent, stdout=subprocess.PIPE, text=True
+    )
+    assert command.stdout is not None
+    beside_it = int(command.stdout.readline())
+    assert alive(beside_it)
+    command.kill()
+    command.wait()
+    command.stdout.close()
+    until = time.monotonic() + 60
+    while alive(beside_it):
+        assert time.monotonic() < until, "the process beside the command works on"
+        time.sleep(0.1)
+
+
+def alive(process: int) -> bool:
+    """Whether a process runs; what is dead and not yet collected does not."""
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    status = Path(f"/proc/{process}/status")
+    return not (status.exists() and "State:\tZ" in status.read_text())
