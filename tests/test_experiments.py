@@ -558,6 +558,7 @@ def test_every_call_is_in_the_manifest(tmp_path: Path, monkeypatch: pytest.Monke
     ]
     assert all(call["seconds"] > 0 for call in calls)
     assert manifest["duration_seconds"] == pytest.approx(sum(call["seconds"] for call in calls), abs=0.05)
+    assert manifest["hardware"]["trained_on"] == {"cpu": 3}  # plain, kd and its teacher
 
 
 def stopped(*arguments: object) -> None:

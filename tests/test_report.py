@@ -119,7 +119,7 @@ def make_study(
         "created": "2026-11-22T18:00:00+00:00",
         "duration_seconds": 5400.0,
         "versions": {"python": "3.11.7", "torch": "2.10.0"},
-        "hardware": {"device": "cpu", "processor": "a processor", "threads": 2},
+        "hardware": {"trained_on": {"cpu": 2}, "processor": "a processor", "threads": 2},
         "configuration": {"recipe": {"epochs": 20, "layers": list(LAYERS), "n_pairs": 500}},
         "data": {"train-images-idx3-ubyte.gz": "sha256:440fcabf"},
         "notes": list(notes),
@@ -780,6 +780,17 @@ class TestPartsOfAStudy:
         line = page.table("errors")["teacher (clean)"]
         assert line["seeds"] == ("1",)
         assert line["paired t over seeds"] == ("",)
+
+    def test_runs_of_two_devices_are_told(self, tmp_path):
+        folder = small(tmp_path)
+        assert "Trained on" not in read(write_report(folder)).texts[""]
+        results = pd.read_csv(folder / "results.csv")
+        results.loc[results["row"] != "rdl-clean-seed1", "device"] = "NVIDIA H200"
+        results.to_csv(folder / "results.csv", index=False)
+        assert (
+            f"Trained on NVIDIA H200 ({len(results) - 1} networks) and cpu (1 network), whose rounding differs: the "
+            "same seed is another training there."
+        ) in read(write_report(folder)).texts[""]
 
     def test_runs_that_died_are_named(self, tmp_path):
         folder = small(tmp_path)

@@ -3,6 +3,7 @@
 import dataclasses
 import platform
 import sys
+from collections import Counter
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
@@ -241,7 +242,8 @@ def _write_manifest(lab: Lab) -> None:
         "seconds_of_all_runs": round(_seconds(lab.request.out), 1),
         "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
         "hardware": {
-            "device": device_name(lab.fabric.device),
+            "trained_on": _trained_on(lab.request.out),
+            "scored_on": device_name(lab.fabric.device),
             "processor": _processor(),
             "threads": torch.get_num_threads(),
             "system": f"{platform.system()} {platform.machine()}",
@@ -259,6 +261,12 @@ def _write_manifest(lab: Lab) -> None:
 
 def _seconds(folder: Path) -> float:
     return sum(float(read_json(path, dict, ("seconds",))["seconds"]) for path in folder.rglob("run.json"))
+
+
+def _trained_on(folder: Path) -> dict[str, int]:
+    """How many runs were made on which device."""
+    paths = sorted((folder / "runs").glob("*/run.json"))
+    return dict(Counter(str(read_json(path, dict, ("device",))["device"]) for path in paths))
 
 
 def _now() -> str:

@@ -76,6 +76,10 @@ def summary(study: StudyFiles, networks: pd.DataFrame) -> str:
     died = study.results.loc[study.results["test_error"].isna(), "row"]
     if len(died):
         parts.append(f"{count(len(died), 'run')} died in training and count nowhere: {', '.join(died)}.")
+    devices = study.results["device"].value_counts()
+    if len(devices) > 1:
+        told = _list([f"{name} ({count(int(n), 'network')})" for name, n in devices.items()])
+        parts.append(f"Trained on {told}, whose rounding differs: the same seed is another training there.")
     unlisted = sorted(set(study.correctness) - set(study.results["row"]))
     if unlisted:
         parts.append(f"Scored, but not among the results and not used: {', '.join(unlisted)}.")
