@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import final
 
+import torch
 from torch import Tensor
 
 
@@ -20,7 +21,8 @@ class Figures:
             if column in self._sums:
                 self._sums[column] += value
             else:
-                self._sums[column] = value.clone()
+                # a copy, and wide: a term may give whole numbers first, or other types later
+                self._sums[column] = value.to(torch.float64, copy=True)
 
     def count(self, columns: Iterable[str]) -> None:
         """Count an update in which these columns were added to."""

@@ -55,7 +55,8 @@ class Health:
         self._inner = getattr(optimizer, "optimizer", optimizer)  # without Fabric's wrapper
         self._leaves_out = (
             gradients
-            and getattr(self._inner, "_step_supports_amp_scaling", False)
+            # its own, not that of an optimiser within
+            and vars(self._inner).get("_step_supports_amp_scaling", False)
             and all(group.get("fused") for group in self._inner.param_groups)
         )
         self._parameters = dict(parameters)
@@ -101,8 +102,10 @@ class Health:
         if self._leaves_out:
             # what a gradient scaler would tell it: the update is left out where this is 1
             self._inner.found_inf = (~self._good).float()
-            self._optimizer.step()
-            del self._inner.found_inf
+            try:
+                self._optimizer.step()
+            finally:
+                del self._inner.found_inf
         else:
             before = [parameter.detach().clone() for parameter in self._parameters.values()]
             self._optimizer.step()

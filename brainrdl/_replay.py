@@ -17,6 +17,9 @@ from brainrdl.condensed import sample_pairs
 Pairs = dict[tuple[int, int], Tensor]
 """(stimuli, number of pairs) → the pairs drawn of them."""
 
+Recorder = Callable[[Callable[[], None]], Callable[[], None]]
+"""Called with a function, it gives one that does on the device what that did."""
+
 Update = Callable[[Tensor, Tensor, Pairs], tuple[list[Value], Tensor]]
 """(images, labels, pairs) → values, flags: forward, backward and the optimiser's step, all on the device."""
 
@@ -33,7 +36,7 @@ class Replay:
     pairs : dict of Tensor
         Pairs as such an update draws them.
     recorder : callable
-        Makes the recording: called with a function, it gives one that does on the device what that did.
+        Makes the recording.
     """
 
     def __init__(
@@ -43,7 +46,7 @@ class Replay:
         labels: Tensor,
         pairs: Pairs,
         *,
-        recorder: Callable[[Callable[[], None]], Callable[[], None]],
+        recorder: Recorder,
     ) -> None:
         self._images, self._labels = images.clone(), labels.clone()
         self._pairs = {key: drawn.clone() for key, drawn in pairs.items()}
@@ -106,15 +109,27 @@ def beside_default_stream(device: torch.device) -> Iterator[None]:
     All updates have to be there, not the recorded ones alone: autograd adds a parameter's gradient up on the stream
     on which the parameter was first used.
     """
+    if device.type != "cuda":
+        yield
+        return
     before = torch.cuda.current_stream(device)
     stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     stream.wait_stream(before)
-    with torch.cuda.stream(stream):
-        yield
-    before.wait_stream(stream)
+    try:
+        with torch.cuda.stream(stream):
+            yield
+    finally:
+        before.wait_stream(stream)
+        # the memory that was free for this stream alone
+        torch.cuda.empty_cache()
 
 
-def cuda_graph() -> Callable[[Callable[[], None]], Callable[[], None]]:
+def recorder_on(device: torch.device) -> Recorder | None:
+    """What records on a device: CUDA graphs on a GPU, nothing elsewhere."""
+    return cuda_graphs() if device.type == "cuda" else None
+
+
+def cuda_graphs() -> Recorder:
     """A recorder of CUDA graphs on the current stream, all of them in one memory pool.
 
     Raises
@@ -134,6 +149,8 @@ def cuda_graph() -> Callable[[Callable[[], None]], Callable[[], None]]:
         except Exception as error:
             with suppress(RuntimeError):
                 graph.capture_end()
+            if isinstance(error, torch.OutOfMemoryError):
+                raise
             raise RuntimeError(
                 f"this update cannot be recorded as a CUDA graph ({type(error).__name__}: {error}); train with "
                 "cuda_graphs=False"

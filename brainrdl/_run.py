@@ -18,7 +18,7 @@ from brainrdl._figures import Figures
 from brainrdl._forward import answer, kept_modes, stimulus_mode
 from brainrdl._health import Health, Value, updates_between_reads
 from brainrdl._probe import check_last_batch, check_optimizer, check_value, scalar_loss
-from brainrdl._replay import Pairs, Replay, beside_default_stream, cuda_graph
+from brainrdl._replay import Pairs, Replay, beside_default_stream, recorder_on
 from brainrdl.checkpoint import load_checkpoint, save_checkpoint
 from brainrdl.features import Recorder
 from brainrdl.randomness import RandomStates
@@ -30,9 +30,6 @@ from brainrdl.terms import Batch, Term
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer | tuple[torch.optim.Optimizer, LRScheduler]]
 TaskLoss = Callable[[Any, Tensor], Tensor]
-
-RECORDING_DEVICES = ("cuda",)
-_UPDATES_BEFORE_RECORDING = 1  # in each epoch: what is made at the first update (momentum, sums) has to be there
 
 
 @dataclass(frozen=True)
@@ -83,14 +80,13 @@ class Run:
             teacher.to(self.device)
         layers = dict.fromkeys(layer for term in what.terms for layer in term.layers)
         self.recorder = Recorder(what.student, layers, flatten=False)
-        self.drawn: Pairs = {}
-        self.record = self._recorder_of_updates()
+        self.before: tuple[list[torch.Size], Pairs] = [], {}  # shapes and pairs of the last task batch
+        self.record = recorder_on(self.device) if self._can_be_recorded() else None
         self.configuration: dict[str, Any] = {}
 
     def stream(self) -> AbstractContextManager[None]:
         """Where the device's work is queued."""
-        on_gpu = self.record is not None and self.device.type == "cuda"
-        return beside_default_stream(self.device) if on_gpu else nullcontext()
+        return nullcontext() if self.record is None else beside_default_stream(self.device)
 
     def prepare(self) -> None:
         """Build the heads, then the optimiser, then describe the run."""
@@ -166,11 +162,11 @@ class Run:
         means: dict[str, float] = {}
         for step, batch in self._updates(epoch):
             place = f"epoch {epoch}, update {step} (both counted from 0)"
-            if self.record is not None and replay is None and step == _UPDATES_BEFORE_RECORDING:
-                replay = self._recorded(epoch, batch, health, figures)
-            seen = None if replay is None else self._on_device(batch)
+            seen = None if self.record is None else self._on_device(batch)
+            if replay is None and step and seen is not None:
+                replay = self._recorded(epoch, seen, health, figures)
             if replay is not None and seen is not None and replay.fits(*seen):
-                values, flags = replay(*seen, self.states.pairs, self.states.held("task forward"))
+                values, flags = replay(*seen, self.states.pairs, self.states.only("task forward"))
                 figures.count(figures.columns)
                 health.note(values, flags, place)
             else:
@@ -193,21 +189,22 @@ class Run:
         task = {column: means.pop(column) for column in ("task_loss", "task_error") if column in means}
         return {"epoch": epoch, **task, **means, **self._alpha_columns(alphas), "lr": lr}
 
-    def _recorder_of_updates(self) -> Callable[[Callable[[], None]], Callable[[], None]] | None:
-        """What records updates, where they can be: on a GPU, on the task alone, with teachers that are networks."""
-        if (
-            not self.what.cuda_graphs
-            or self.device.type not in RECORDING_DEVICES
-            or self.task is None
-            or self.stimuli is not None
-            or not all(isinstance(teacher, NetworkTeacher) for teacher in self.teachers)
-        ):
-            return None
-        return cuda_graph()
+    def _can_be_recorded(self) -> bool:
+        """Whether an update does the same each time: on the task alone, taught by networks that draw nothing."""
+        return (
+            self.what.cuda_graphs
+            and self.task is not None
+            and self.stimuli is None
+            and all(type(teacher) is NetworkTeacher for teacher in self.teachers)
+        )
 
-    def _recorded(self, epoch: int, batch: Any, health: Health, figures: Figures) -> Replay | None:
-        """The epoch's update as a recording; None where the batches have ids, which are the host's."""
-        if (seen := self._on_device(batch)) is None or self.record is None:
+    def _recorded(self, epoch: int, seen: tuple[Tensor, Tensor], health: Health, figures: Figures) -> Replay | None:
+        """The epoch's update as a recording.
+
+        None after an update of other shapes, whose pairs were others, and for an optimiser that counts on the host.
+        """
+        shapes, pairs = self.before
+        if self.record is None or shapes != [part.shape for part in seen] or self._counts_on_host():
             return None
 
         def update(images: Tensor, labels: Tensor, pairs: Pairs) -> tuple[list[Value], Tensor]:
@@ -218,8 +215,26 @@ class Run:
             figures.add({v.column: v.value.detach() for v in values} | extra)
             return values, flags
 
-        with self.states.held("task forward"):
-            return Replay(update, *seen, self.drawn, recorder=self.record)
+        with self.states.only("task forward"):
+            drawn = self._drawn_on_host()
+            replay = Replay(update, *seen, pairs, recorder=self.record)
+            if any(not torch.equal(a, b) for a, b in zip(drawn, self._drawn_on_host(), strict=True)):
+                raise RuntimeError(
+                    "an update draws random numbers on the host, which a recorded one would not do again: a term, a "
+                    "layer or preprocess that calls a generator of its own; train with cuda_graphs=False"
+                )
+        return replay
+
+    def _counts_on_host(self) -> bool:
+        """Whether the optimiser's state holds numbers that a recorded update would not count on."""
+        state = [value for state in self.optimizer.state.values() for value in state.values()]
+        return any(
+            value.device.type != self.device.type if isinstance(value, Tensor) else isinstance(value, int | float)
+            for value in state
+        )
+
+    def _drawn_on_host(self) -> tuple[Tensor, Tensor]:
+        return torch.get_rng_state(), self.states.pairs.get_state()
 
     def _on_device(self, batch: Any) -> tuple[Tensor, Tensor] | None:
         """Images and labels of a task batch without ids."""
@@ -265,7 +280,7 @@ class Run:
                 if self.what.loss is not None:
                     values.append(Value("task_loss", scalar_loss(self.what.loss, seen[0].output, labels), 1.0))
             values += self._terms("task", *seen, epoch)
-            self.drawn = seen[0].drawn()
+            self.before = [images.shape, labels.shape], seen[0].drawn()
             if is_classification(seen[0].output, labels):
                 extra["task_error"] = 100 * (seen[0].output.detach().argmax(dim=1) != labels).float().mean()
         if self.stimuli is not None and (epoch * self.steps + step) % self.every == 0:

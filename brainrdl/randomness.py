@@ -78,7 +78,7 @@ class RandomStates:
             self._write(before)
 
     @contextmanager
-    def held(self, purpose: str) -> Iterator[None]:
+    def only(self, purpose: str) -> Iterator[None]:
         """Draw from one purpose's state within, whichever are used there: what is recorded cannot swap them."""
         with self.use(purpose):
             self._held = True

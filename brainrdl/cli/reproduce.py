@@ -18,7 +18,7 @@ from brainrdl.precision import PRECISIONS
 
 _DECIDED_BY_THE_FILE = (
     *("seeds", "epochs", "teacher_epochs", "arms", "teacher", "one_teacher", "limit_train", "limit_teacher"),
-    *("labels", "tries", "alphas", "set", "train_size", "test_limit", "precision", "unscored"),
+    *("labels", "tries", "alphas", "set", "train_size", "test_limit", "precision", "unscored", "jobs"),
 )
 
 
@@ -104,7 +104,12 @@ def _add_options(parser: argparse.ArgumentParser, study: Study) -> None:
         choices=PRECISIONS,
         help=f"auto is bf16 where the processor computes in it (default: {study.precision})",
     )
-    add("--threads", type=int, metavar="N", help=f"CPU threads (default: {study.threads or 'all cores'})")
+    add(
+        "--threads",
+        type=int,
+        metavar="N",
+        help=f"CPU threads of a process (default: {study.threads or 'all cores, shared by --jobs'})",
+    )
     add("--jobs", type=int, metavar="N", help="processes that make runs side by side, on a GPU too (default: 1)")
     add(
         "--unscored",

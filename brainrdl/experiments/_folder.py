@@ -1,4 +1,4 @@
-"""The folder of a study: one process at a time works in it, on one configuration, and every call leaves a note."""
+"""The folder of a study: one call at a time works in it, on one configuration, and leaves a note."""
 
 import errno
 import json
@@ -55,17 +55,23 @@ def claimed(folder: Path, configuration: dict[str, Any]) -> Iterator[None]:
         yield
 
 
+class HeldError(BlockingIOError):
+    """Another process holds the lock of a folder."""
+
+
 @contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path, *, required: bool = False) -> Iterator[None]:
     """Keep other processes out of a folder until this one is done with it, or dead.
 
     The lock is the system's, on the file ``.lock``: it ends with the process however that ends, and the file that
-    stays behind means nothing. Windows has no such locks.
+    stays behind means nothing. Windows has no such locks, nor have some file systems.
 
     Raises
     ------
-    BlockingIOError
+    HeldError
         If another process holds it.
+    OSError
+        If there are no locks and they are `required`.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if sys.platform == "win32":
@@ -75,12 +81,16 @@ def locked(folder: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise BlockingIOError(
+            raise HeldError(
                 f"another process works in {folder}; wait until it is done, or name another folder with --out"
             ) from None
         except OSError as error:
             if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
                 raise
+            if required:
+                raise OSError(
+                    error.errno, f"{folder} is on a file system without locks, which --jobs needs; leave it out"
+                ) from error
             warnings.warn(f"{folder} is on a file system without locks; let no second process work in it", stacklevel=3)
         yield
 

@@ -12,13 +12,20 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from brainrdl.experiments._folder import HeldError
 from brainrdl.experiments.lab import Lab
 from brainrdl.experiments.study import Row
 
 _PAUSE = 0.2  # seconds until it is asked again whether a run of another process is done
 
 
-def make_all(lab: Lab, rows: Sequence[Row], *, done: Callable[[Row], None] | None = None) -> None:
+def make_all(
+    lab: Lab,
+    rows: Sequence[Row],
+    *,
+    done: Callable[[Row], None] | None = None,
+    say: Callable[[str], None] | None = None,
+) -> None:
     """Make all runs, or wait for those that other processes are making.
 
     Parameters
@@ -29,19 +36,25 @@ def make_all(lab: Lab, rows: Sequence[Row], *, done: Callable[[Row], None] | Non
         The runs.
     done : callable, optional
         Told of each run that is done.
+    say : callable, optional
+        Told once if there is nothing left but to wait.
     """
     left = list(rows)
+    told = False
     while left:
-        held = []
+        held: list[Row] = []
         for row in left:
             try:
                 lab.run(row)
-            except BlockingIOError:
+            except HeldError:
                 held.append(row)
             else:
                 if done is not None:
                     done(row)
         if len(held) == len(left):
+            if say is not None and not told:
+                say(f"waiting for what other processes are making, {held[0].name} or what it needs first")
+                told = True
             time.sleep(_PAUSE)
         left = held
 
@@ -64,7 +77,10 @@ def beside(n: int, make_lab: Callable[[], Lab], rows: Sequence[Row]) -> Iterator
     ValueError
         On Windows, which lacks the locks that keep two processes from making one run.
     """
-    if n and sys.platform == "win32":
+    if not n:
+        yield
+        return
+    if sys.platform == "win32":
         raise ValueError("--jobs needs file locks as Unix has them; leave it out")
     # not forked: a process that has used a GPU cannot be
     context = multiprocessing.get_context("spawn")
@@ -73,12 +89,11 @@ def beside(n: int, make_lab: Callable[[], Lab], rows: Sequence[Row]) -> Iterator
         process.start()
     try:
         yield
-        # all runs are done, and each process is about to find that out
-        for process in processes:
-            process.join(timeout=60)
     finally:
         for process in processes:
             process.terminate()
+        for process in processes:
+            process.join()
 
 
 def _job(make_lab: Callable[[], Lab], rows: Sequence[Row]) -> None:

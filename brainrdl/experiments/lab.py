@@ -21,7 +21,7 @@ from torch import nn
 from brainrdl.checkpoint import atomic_path, load_model, save_model
 from brainrdl.data import LabelledImages
 from brainrdl.experiments._files import check_json, read_json, write_json
-from brainrdl.experiments._folder import locked
+from brainrdl.experiments._folder import HeldError, locked
 from brainrdl.experiments.arms import Arm, Context, Setting, train
 from brainrdl.experiments.recipe import Recipe
 from brainrdl.experiments.study import Partition, Request, Row, Splits, Study, labelled_subset
@@ -97,7 +97,7 @@ class Lab:
 
         Raises
         ------
-        BlockingIOError
+        HeldError
             If another process is making it, or something that it needs.
         """
         if row.arm == "teacher":
@@ -212,7 +212,7 @@ class Lab:
         for number, setting in enumerate(settings):
             try:
                 runs.append(self._make(row, arm, context, setting, folder / str(number), keep=False))
-            except BlockingIOError as error:
+            except HeldError as error:
                 held = error
         if held is not None:
             raise held
@@ -277,11 +277,11 @@ class Lab:
         done = read_run(folder, make)
         if done is not None:
             return done
-        with locked(folder):
+        with locked(folder, required=self.request.jobs > 1):
             # another process may have made it since
-            return read_run(folder, make) or self._made(row, arm, context(), setting, folder, make)
+            return read_run(folder, make) or self._train(row, arm, context(), setting, folder, make)
 
-    def _made(
+    def _train(
         self,
         row: Row,
         arm: Arm,

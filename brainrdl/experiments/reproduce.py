@@ -63,7 +63,7 @@ def reproduce(
     BlockingIOError
         If another process works in the output folder.
     """
-    _use_threads(study, request)
+    threads = _use_threads(study, request)
     rows = plan(study, request)
     request = dataclasses.replace(request, out=request.out.resolve())
     splits = study.load(request)
@@ -85,8 +85,10 @@ def reproduce(
                 say(f"[{len(finished)}/{len(rows)}] {row.name}")
                 note()
 
-            with beside(request.jobs - 1, partial(_lab, study, recipe, request), rows):
-                make_all(lab, rows, done=done)
+            left = [row for row in rows if not (request.out / "runs" / row.name / "run.json").exists()]
+            in_a_job = dataclasses.replace(request, threads=threads)
+            with beside(request.jobs - 1 if left else 0, partial(_lab, study, recipe, in_a_job), rows):
+                make_all(lab, rows, done=done, say=say)
             if request.unscored:
                 say("all runs are done; the test set stays closed until a call without --unscored")
                 return None
@@ -170,12 +172,14 @@ def _lab(study: Study, recipe: Recipe, request: Request) -> Lab:
     return Lab(study, recipe, splits, request, fabric, say=partial(print, flush=True))
 
 
-def _use_threads(study: Study, request: Request) -> None:
+def _use_threads(study: Study, request: Request) -> int:
+    """Set how many CPU threads this process uses, and say how many: each of several processes its share."""
     threads = request.threads or study.threads
     if threads is None and request.jobs > 1:
         threads = max(1, torch.get_num_threads() // request.jobs)
     if threads is not None:
         torch.set_num_threads(threads)
+    return torch.get_num_threads()
 
 
 def _all_rows(study: Study, request: Request, asked: list[Row]) -> list[Row]:

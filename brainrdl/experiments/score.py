@@ -77,7 +77,7 @@ def write_results(lab: Lab, rows: list[Row]) -> pd.DataFrame:
     rerun = {
         "study": lab.study.name,
         "recipe": asdict(lab.recipe),
-        # without the folders and the number of processes, which are one machine's and change no result
+        # without the folders and the number of processes, which are one machine's
         "request": {key: value for key, value in asdict(lab.request).items() if key not in ("out", "data_dir", "jobs")},
         "choices": {
             path.parent.name: read_json(path, list) for path in sorted((folder / "tries").glob("*/choice.json"))
