@@ -323,8 +323,9 @@ class TestCommand:
     def test_images_of_another_size(self, folder, capsys):
         for number, path in enumerate((folder / "images").rglob("*.png")):
             Image.new("RGB", (12, 12), (8 * number, 0, 0)).save(path)
-        assert self.fault(capsys, folder) == (
-            "brainrdl: card_networks:tiny cannot be run on images of shape (3, 12, 12): addmm: mat1 and mat2 shapes "
+        # torch 2.15 begins its part with the name of the operation, 2.14 does not
+        assert self.fault(capsys, folder).replace("addmm: ", "") == (
+            "brainrdl: card_networks:tiny cannot be run on images of shape (3, 12, 12): mat1 and mat2 shapes "
             "cannot be multiplied (30x150 and 54x5); if they are of the wrong size, let package.module:factory return "
             "the network and its transform"
         )
