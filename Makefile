@@ -9,8 +9,9 @@ DEMO := demo
 demo: .venv/installed
 	$(BIN)/brainrdl reproduce digits --out $(DEMO) --seeds 3 --tries 2
 
+# two processes of one thread each: two threads of one process mostly wait for each other
 test: .venv/installed lint
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: .venv/installed
 	$(BIN)/ruff check .
