@@ -48,7 +48,7 @@ class Trainer:
         Device, precision, loggers; the best single device in full precision if absent.
     cuda_graphs : bool
         Whether an epoch's update is recorded on a GPU and replayed for all further batches of the same shape, which
-        saves a small network most of its time. For students, teachers, terms, optimisers and losses that do the same
+        can save a small network most of its time. For students, teachers, terms, optimisers and losses that do the same
         at every update and never wait for the device, as those of this package do: what Python code decides or counts
         is decided once an epoch. Updates that also see a stimulus stream, batches with ids, teachers that are no
         networks and optimisers that count on the host run as ever, and so does everything on a CPU.
