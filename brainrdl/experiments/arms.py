@@ -2,6 +2,7 @@
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from math import ceil
@@ -13,6 +14,7 @@ from lightning.fabric import Fabric
 from torch import nn
 
 from brainrdl.data import LabelledImages
+from brainrdl.experiments._biases import biases_left_out
 from brainrdl.experiments.batches import Batches
 from brainrdl.experiments.optimizers import OPTIMIZERS, MakeOptimizer, clipped
 from brainrdl.experiments.recipe import Recipe
@@ -136,6 +138,15 @@ def train(arm: Arm, context: Context, setting: Setting, folder: Path) -> tuple[n
         One row per epoch of all stages, which share the recipe's epochs.
     """
     student = initialised(context.model, context.seed)
+    networks = [network for network in (student, context.teacher) if network is not None]
+    # on the CPU they stay: rows recorded there come out again bitwise
+    with biases_left_out(*networks) if context.fabric.device.type == "cuda" else nullcontext():
+        history = _fit(arm, student, context, setting, folder)
+    return student.eval(), history
+
+
+def _fit(arm: Arm, student: nn.Sequential, context: Context, setting: Setting, folder: Path) -> pd.DataFrame:
+    """All stages of a training; the history of their epochs."""
     before = None if arm.prepare is None else arm.prepare(student, context, setting, folder)
     recipe = context.recipe
     epochs = recipe.epochs - (0 if before is None else len(before))
@@ -161,7 +172,7 @@ def train(arm: Arm, context: Context, setting: Setting, folder: Path) -> tuple[n
     )
     if before is not None:
         history = pd.concat([before, history.assign(epoch=history["epoch"] + len(before))], ignore_index=True)
-    return student.eval(), history
+    return history
 
 
 def initialised(model: Callable[[], nn.Sequential], seed: int) -> nn.Sequential:
