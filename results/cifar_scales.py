@@ -4,8 +4,8 @@
     python results/cifar_scales.py results/cifar100/32-epochs --data-dir DIR
 
 Printed: mean squared distance a unit (``mse``) between the study's 100 test images, over the teacher's. With the data
-also that of an untrained student: the first seed's initial weights, batch normalisation by the batch, as in its first
-update.
+also that of an untrained student: the first seed's initial weights, in training mode as in its first update, where the
+others are in eval mode.
 """
 
 import argparse
@@ -40,6 +40,7 @@ def main() -> None:
         _, test = load_cifar(100, options.data_dir)
         images = normalize_contrast(test.take([test.ids.index(i) for i in rdms["stimulus"].values]).images)
         student = initialised(lambda: nin(100, readout=100), 0).train()
+        torch.manual_seed(0)  # dropout
         with torch.no_grad():
             features = rdl.capture(student, list(LAYERS), images)[1]
         distances |= {("untrained", layer): float(rdl.rdm(features[layer], "mse").mean()) for layer in LAYERS}

@@ -542,6 +542,23 @@ def test_a_choice_that_is_gone_is_made_again_from_its_tries(tmp_path: Path) -> N
     assert not [line for line in said if "epochs" in line]
 
 
+def test_a_try_of_another_setting_is_not_taken_for_one_that_is_asked_for(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    asked = request(out, arms=("plain",), tries=2, alphas=(), unscored=True)
+    reproduce(digits_study(), asked, RECIPE, say=quiet)
+    (out / "tries" / "plain" / "choice.json").unlink()
+    path = out / "tries" / "plain" / "1" / "run.json"
+    record = json.loads(path.read_text(encoding="utf-8"))
+    now = ", ".join(f"{knob} {value:g}" for knob, value in record["setting"].items())
+    path.write_text(json.dumps({**record, "setting": {"weight_decay": 0.25}}), encoding="utf-8")
+    expected = f"{path.parent} holds a run with weight_decay 0.25, where {now} is asked for now"
+    with pytest.raises(ValueError, match=re.escape(expected)):
+        reproduce(digits_study(), asked, RECIPE, say=quiet)
+    shutil.rmtree(path.parent)
+    reproduce(digits_study(), asked, RECIPE, say=quiet)
+    assert json.loads(path.read_text(encoding="utf-8"))["setting"] == record["setting"]
+
+
 def test_every_call_is_in_the_manifest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "out"
     for command, arms in (("first", ("plain",)), ("second", ("plain", "kd"))):

@@ -13,8 +13,8 @@ def biases_left_out(*networks: nn.Module) -> Iterator[None]:
 
     Batch normalisation subtracts the batch's mean, and with it a bias of the convolution before it: the bias's gradient
     is 0 but for rounding. One that begins at 0, as the NiN's do, stays there, and then leaving it out is exact in eval
-    mode too. To add it and to sum up its gradient took .75 of the 3.4 ms that the kernels of a NiN's update took (H200,
-    bf16).
+    mode too. To add it and to sum up its gradient took .75 of the 3.4 ms that a profiler counted for the kernels of a
+    NiN's update (H200, bf16).
 
     Parameters
     ----------

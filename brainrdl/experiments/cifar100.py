@@ -16,8 +16,8 @@ from brainrdl.models import nin
 
 _WITHOUT_VALIDATION = 40_000
 _ORDER_SEED = 0
-# the weight decay is not among them: it sets how long a network's distances are, and a student with another than its
-# teacher's would be drawn to the teacher's scale first of all
+# the weight decay is not among them: it bears on how long a network's distances are, and a student with another than
+# its teacher's may be drawn to the teacher's scale first of all
 _RATES: tuple[Setting, ...] = ({}, {"learning_rate": 0.5}, {"learning_rate": 2.0}, {"learning_rate": 0.25})
 _ON_READOUT = ("rdl", "rdl_corr", "rkd", "sp", "cka")
 
@@ -36,9 +36,9 @@ def cifar100_study() -> Study:
             learning_rate=1.0,
             momentum=0.9,
             weight_decay=5e-4,
-            # a trained teacher's distances are short (after 32 epochs, in pool1 and pool2, 1/148 and 1/359 of an
-            # untrained student's), and without clipping RDL's first updates ended in NaN at every α₀ from .01 to .3;
-            # the task's own gradient is shorter than this at first, .5
+            # a trained teacher's distances are short (after 32 epochs, in pool1 and pool2, about 1/148 and 1/359 of an
+            # untrained student's), and without clipping RDL's first updates ended in NaN at every α₀ from .01 to .3,
+            # with a teacher of 100 epochs; the task's own gradient is shorter than this in the first 25 updates, .5
             clip=1.0,
             layers=("pool1", "pool2", "pool3"),
             n_pairs=406,

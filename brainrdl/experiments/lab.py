@@ -274,12 +274,17 @@ class Lab:
     ) -> Run:
         """Read a run where it is done; otherwise make it, or go on with it. Without `keep` its network is let go."""
         make = (lambda: self.make(arm.name)) if keep else None
-        done = read_run(folder, make)
-        if done is not None:
-            return done
-        with locked(folder, required=self.request.jobs > 1):
-            # another process may have made it since
-            return read_run(folder, make) or self._train(row, arm, context(), setting, folder, make)
+        run = read_run(folder, make)
+        if run is None:
+            with locked(folder, required=self.request.jobs > 1):
+                # another process may have made it since
+                run = read_run(folder, make) or self._train(row, arm, context(), setting, folder, make)
+        if run.record["setting"] != dict(setting):
+            raise ValueError(
+                f"{folder} holds a run with {_told(run.record['setting'])}, where {_told(setting)} is asked for now: "
+                "made by another version, with other settings to try? Remove it to make it again, or name another --out"
+            )
+        return run
 
     def _train(
         self,
