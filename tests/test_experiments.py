@@ -973,3 +973,13 @@ def test_a_foreign_folder_is_not_written_into(tmp_path: Path) -> None:
     with pytest.raises(ValueError) as error:
         reproduce(digits_study(), request(tmp_path, arms=("plain",)), RECIPE, say=quiet)
     assert str(error.value) == f"{tmp_path} is not empty and holds no study; name a new folder with --out"
+
+
+@pytest.mark.parametrize("below", ["", "deeper/down"])
+def test_a_file_in_the_place_of_the_folder_is_named(tmp_path: Path, below: str) -> None:
+    file = tmp_path / "notes.txt"
+    file.write_text("mine")
+    expected = f"{file} is a file, and a study needs a folder; name one with --out"
+    with pytest.raises(ValueError, match=re.escape(expected)):
+        reproduce(digits_study(), request(file / below, arms=("plain",)), RECIPE, say=quiet)
+    assert file.read_text() == "mine"

@@ -32,6 +32,9 @@ def claimed(folder: Path, configuration: dict[str, Any]) -> Iterator[None]:
     BlockingIOError
         If another process works in it.
     """
+    for place in (folder, *folder.parents):
+        if place.exists() and not place.is_dir():
+            raise ValueError(f"{place} is a file, and a study needs a folder; name one with --out")
     path = folder / _CONFIGURATION
     # before the lock: nothing is written into a folder that is none of ours
     if not path.exists() and not (folder / _LOCK).exists() and folder.exists() and any(folder.iterdir()):
