@@ -22,23 +22,24 @@ def biases_left_out(*networks: nn.Module) -> Iterator[None]:
         Searched for an `nn.Conv2d` directly before an `nn.BatchNorm2d` in an `nn.Sequential`. Biases stay where one of
         that name is not 0 in any of the networks: a student may be about to take over its teacher's.
     """
-    before_norm = [pair for network in networks for pair in _convolutions_before_norm(network)]
-    kept = {name for name, convolution in before_norm if convolution.bias is not None and convolution.bias.any()}
-    left_out = [(convolution, convolution.bias) for name, convolution in before_norm if name not in kept]
+    found = [each for network in networks for each in _biases_before_norm(network)]
+    kept = {name for name, _, bias in found if bias.any()}
+    left_out = [(convolution, bias) for name, convolution, bias in found if name not in kept]
     for convolution, _ in left_out:
         convolution.bias = None
     try:
         yield
     finally:
         for convolution, bias in left_out:
-            if bias is not None:
-                bias.data = bias.data.to(convolution.weight)  # the rest may have been moved
+            bias.data = bias.data.to(convolution.weight)  # the rest may have been moved
             convolution.bias = bias
 
 
-def _convolutions_before_norm(network: nn.Module) -> Iterator[tuple[str, nn.Conv2d]]:
+def _biases_before_norm(network: nn.Module) -> Iterator[tuple[str, nn.Conv2d, nn.Parameter]]:
     for name, block in network.named_modules():
         if isinstance(block, nn.Sequential):
             for (child, convolution), (_, norm) in pairwise(block.named_children()):
                 if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                    yield f"{name}.{child}", convolution
+                    bias = convolution.bias
+                    if isinstance(bias, nn.Parameter):
+                        yield f"{name}.{child}", convolution, bias
