@@ -90,7 +90,7 @@ def __getattr__(name: str) -> object:
         from importlib.metadata import version
 
         return version("brainrdl")
-    # matplotlib is loaded by those who draw, nilearn and nibabel by those who have scans
+    # loaded by those who draw or have scans (nilearn, nibabel)
     if name in ("plot_mds", "plot_rdms"):
         return getattr(import_module("brainrdl.plots"), name)
     if name == "fmri":

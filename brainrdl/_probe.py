@@ -55,6 +55,11 @@ def check_request(
             f"every={stimuli.every} leaves updates without stimuli, and there is no task loader to fill them; "
             "give one, or every=1"
         )
+    if task_loader is not None and isinstance(stimuli, StimulusStream) and stimuli.steps is not None:
+        raise ValueError(
+            f"steps={stimuli.steps} of the stimuli is the length of an epoch without a task, and the task loader has "
+            "one of its own; leave steps out"
+        )
     if task_loader is not None and task_loss is None and not on["task"]:
         raise ValueError("task_loss=None and no term on the task stream: the task loader would serve nothing")
     refuse_one_pass(task_loader, "the task loader")

@@ -24,7 +24,7 @@ from brainrdl.features import Recorder
 from brainrdl.randomness import RandomStates
 from brainrdl.schedules import alpha_of
 from brainrdl.stimuli import StimulusSet
-from brainrdl.streams import Norm, Passes, StimulusStream, length, stimulus_batch, task_batch
+from brainrdl.streams import Norm, Passes, StimulusStream, length, steps_alone, stimulus_batch, task_batch
 from brainrdl.teachers import NetworkTeacher, RDMTeacher
 from brainrdl.terms import Batch, Term
 
@@ -69,10 +69,7 @@ class Run:
         self.dropout = stream.dropout if isinstance(stream, StimulusStream) else True
         self.task = None if task_loader is None else Passes(task_loader, self.states, "task order")
         self.stimuli = None if stream is None else Passes(stream, self.states, "stimulus order")
-        self.steps = length(
-            task_loader if task_loader is not None else stream,  # type: ignore[arg-type] # one of them is there
-            "the task loader" if task_loader is not None else "the stimuli",
-        )
+        self.steps = steps_alone(stream) if task_loader is None else length(task_loader, "the task loader")
         self.asked: dict[str, dict[RDMTeacher, tuple[str, ...]]] = {"task": {}, "stimuli": {}}
         what.student.to(self.device)
         self.teachers = list(dict.fromkeys(t for term in what.terms for t in term.teachers()))

@@ -106,25 +106,6 @@ def training_rdm(
     return distances
 
 
-def undefined_patterns(features: Tensor, metric: str) -> Tensor:
-    """Tell which patterns have no distance in a metric.
-
-    Parameters
-    ----------
-    features : Tensor (n, ...)
-        One pattern per stimulus.
-    metric : str
-        As in `rdm`.
-
-    Returns
-    -------
-    Tensor (n,)
-        True for constant patterns under ``correlation`` and zero patterns under ``cosine``; False elsewhere.
-    """
-    check_metric(metric)
-    return undefined(_flat(features), metric)
-
-
 def group_means(features: Tensor, groups: Tensor) -> Tensor:
     """Average patterns over groups of stimuli.
 

@@ -388,7 +388,13 @@ def _wide(features: Tensor) -> Tensor:
 
 
 def _gram(features: Tensor) -> Tensor:
+    """F Fᵀ of features scaled to about 1, for what is blind to scale: norms of it hold fourth powers of features.
+
+    The scale is a power of two, which rounds nothing.
+    """
     flat = _wide(features)
+    _, exponent = torch.frexp(flat.detach().abs().max())
+    flat = torch.ldexp(flat, -exponent.clamp_min(-100))  # of float32's range
     return flat @ flat.T
 
 

@@ -86,13 +86,16 @@ class StimulusStream:
         Whether the stimulus batch meets dropout. Without it, every layer but those that `norm` speaks of is in eval
         mode during the forward pass of the stimuli, however the network spells its dropout (stochastic depth and
         attention dropout included).
+    steps : int, optional
+        Updates per epoch of a training without a task; one pass over the stimuli if absent. Passes go on over the ends
+        of epochs.
 
     Raises
     ------
     TypeError
         If `dropout` is neither True nor False.
     ValueError
-        If `batch_size` is below 2 or above the number of stimuli, `every` below 1, or `norm` unknown.
+        If `batch_size` is below 2 or above the number of stimuli, `every` or `steps` below 1, or `norm` unknown.
 
     Notes
     -----
@@ -121,6 +124,7 @@ class StimulusStream:
         every: int = 1,
         norm: Norm = "shared",
         dropout: bool = True,
+        steps: int | None = None,
     ) -> None:
         n = len(stimuli)
         size = n if batch_size is None else batch_size
@@ -128,6 +132,8 @@ class StimulusStream:
             raise ValueError(f"batch_size must lie in 2 … {n} (the number of stimuli), got {size}")
         if every < 1:
             raise ValueError(f"every must be at least 1 update, got {every}")
+        if steps is not None and steps < 1:
+            raise ValueError(f"steps must be at least 1 update, got {steps}")
         if norm not in get_args(Norm):
             raise ValueError(f"unknown norm {norm!r}; known are: {', '.join(get_args(Norm))}")
         if not isinstance(dropout, bool):
@@ -137,6 +143,7 @@ class StimulusStream:
         self.every = every
         self.norm = norm
         self.dropout = dropout
+        self.steps = steps
         self._whole: tuple[Tensor, tuple[str, ...]] | None = None
 
     def __len__(self) -> int:
@@ -269,6 +276,19 @@ def length(loader: Iterable[Any], what: str) -> int:
     if len(loader) == 0:
         raise ValueError(f"{what} has no batches; give it at least one (a batch size above the data's, drop_last?)")
     return len(loader)
+
+
+def steps_alone(stimuli: Any) -> int:
+    """The number of updates of an epoch that has no task: as many as the stream says, or a pass.
+
+    Raises
+    ------
+    ValueError
+        As `length`.
+    """
+    if isinstance(stimuli, StimulusStream) and stimuli.steps is not None:
+        return stimuli.steps
+    return length(stimuli, "the stimuli")
 
 
 def task_batch(batch: Any) -> tuple[Tensor, Tensor, tuple[str, ...] | None]:

@@ -116,8 +116,8 @@ class Trainer:
         Parameters
         ----------
         task_loader : iterable of (image, label) or (image, label, id), or None
-            Task batches, with a length; each pass starts anew, so no generator. An epoch is one pass over it, or over
-            `stimuli` where there is none.
+            Task batches, with a length; each pass starts anew, so no generator. An epoch is one pass over it, or,
+            where there is none, over `stimuli` or as many updates as these say (`StimulusStream`).
         epochs : int
             Number of epochs.
         stimuli : StimulusSet, StimulusStream or iterable of (image, id), optional

@@ -7,7 +7,7 @@ from torch.nn.functional import cross_entropy
 
 import brainrdl as rdl
 from brainrdl.comparisons import Options, similarities
-from training import IDS, data, loader, network, network_teacher, raises, stimuli, weights
+from training import IDS, assert_same, data, loader, network, network_teacher, raises, stimuli, weights
 
 SUBJECTS = ("s1", "s2", "s3")
 
@@ -165,6 +165,22 @@ def test_a_brain_alone():
     assert list(history.columns) == ["epoch", "rdl/one", "rdl/two", "alpha/one", "alpha/two", "lr", "seconds"]
     assert history["rdl/two"].iloc[-1] < 0.8 * history["rdl/two"][0]
     assert torch.equal(student.out.weight, network().out.weight)
+
+
+def test_epochs_of_a_brain_alone_are_as_long_as_is_said_and_passes_go_on_over_their_ends():
+    term = rdl.RDLTerm(rdl.MeasuredTeacher(regions()), {"one": "EVC"}, stream="stimuli")
+    left = []
+    for steps, epochs in ((5, 3), (15, 1)):
+        student = network(dropout=0.0)
+        history = rdl.Trainer(student, [term]).fit(
+            None, epochs=epochs, stimuli=rdl.StimulusStream(stimuli(), batch_size=2, steps=steps)
+        )
+        assert history.attrs["configuration"]["updates_per_epoch"] == steps
+        left.append(weights(student))
+    assert_same(*left)
+    stream = rdl.StimulusStream(stimuli(), steps=2)
+    with pytest.raises(ValueError, match=r"^steps=2 of the stimuli is the length of an epoch without a task, and the"):
+        rdl.Trainer(network(), [term]).fit(loader(), epochs=1, stimuli=stream)
 
 
 def test_measured_stimuli_that_carry_labels():

@@ -17,13 +17,9 @@ from torch.utils._pytree import tree_leaves
 
 import brainrdl as rdl
 from brainrdl import _exact, distances
+from brainrdl._exact import undefined
 from brainrdl.condensed import condensed_index, stimuli_of
-from brainrdl.distances import (
-    METRICS,
-    full_precision,
-    training_rdm,
-    undefined_patterns,
-)
+from brainrdl.distances import METRICS, full_precision, training_rdm
 from brainrdl.similarity import COMPARISONS
 
 ANGULAR = ("correlation", "cosine")
@@ -291,7 +287,7 @@ def test_a_pattern_without_direction_is_1_apart_and_has_no_gradient(metric, valu
     x = data("random", dtype)[:6]
     x[[1, 4]] = value
     others = [0, 2, 3, 5]
-    assert undefined_patterns(x, metric).tolist() == [False, True, False, False, True, False]
+    assert undefined(x, metric).tolist() == [False, True, False, False, True, False]
     for condensed in (rdl.rdm(x, metric), training_rdm(x, metric)):
         square = rdl.to_square(condensed)
         for i in (1, 4):
@@ -305,10 +301,10 @@ def test_a_pattern_without_direction_is_1_apart_and_has_no_gradient(metric, valu
 
 def test_only_angles_have_undefined_patterns():
     x = torch.tensor([[0.0, 0.0], [0.1, 0.1], [1.0, 2.0], [0.0, 1.0]])
-    assert undefined_patterns(x, "correlation").tolist() == [True, True, False, False]
-    assert undefined_patterns(x, "cosine").tolist() == [True, False, False, False]
+    assert undefined(x, "correlation").tolist() == [True, True, False, False]
+    assert undefined(x, "cosine").tolist() == [True, False, False, False]
     for metric in ("mse", "sqeuclidean", "euclidean"):
-        assert undefined_patterns(x, metric).tolist() == [False] * 4
+        assert undefined(x, metric).tolist() == [False] * 4
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -543,13 +539,13 @@ def test_pairs_are_uniform():
 UNKNOWN = "unknown metric 'manhattan'; computed from features are: mse, sqeuclidean, euclidean, correlation, cosine"
 
 
-@pytest.mark.parametrize("function", [rdl.rdm, training_rdm, undefined_patterns])
+@pytest.mark.parametrize("function", [rdl.rdm, training_rdm])
 def test_an_unknown_metric_is_refused(function):
     with raises(ValueError, UNKNOWN):
         function(torch.eye(3), "manhattan")
 
 
-@pytest.mark.parametrize("function", [rdl.rdm, training_rdm, lambda x: undefined_patterns(x, "cosine")])
+@pytest.mark.parametrize("function", [rdl.rdm, training_rdm])
 @pytest.mark.parametrize("shape", [(), (3,), (0, 4), (1, 4), (3, 0), (3, 2, 0)])
 def test_features_need_two_stimuli_and_a_unit(shape, function):
     message = f"features must have shape (stimuli, units, …) with at least 2 stimuli and 1 unit, got {shape}"

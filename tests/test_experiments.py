@@ -22,13 +22,14 @@ import pytest
 import torch
 import xarray as xr
 from lightning.fabric import Fabric
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 import brainrdl
 from brainrdl import cli
+from brainrdl._study_folder import locked
 from brainrdl.data import load_digits
 from brainrdl.experiments import lab as lab_module
 from brainrdl.experiments import score as score_module
-from brainrdl.experiments._folder import locked
 from brainrdl.experiments.arms import Arm, Context, initialised, paper_arms, train
 from brainrdl.experiments.batches import Batches
 from brainrdl.experiments.digits import digits_study
@@ -403,6 +404,57 @@ def test_shorter_trials_with_few_labels_take_their_share_of_the_updates(tmp_path
         for path in asked.out.rglob("run.json")
     }
     assert updates == {"tries/plain-labels20/0": 3, "tries/plain-labels20/1": 3, "runs/plain-labels20-seed0": 9}
+
+
+@pytest.mark.parametrize("name", ["plain", "hints"])
+def test_every_method_gets_the_same_number_of_updates_with_few_labels(
+    context: Context, tmp_path: Path, name: str
+) -> None:
+    labelled, rest = labelled_subset(context.training, 20)
+    recipe = dataclasses.replace(RECIPE, updates=10, hint_share=0.3)
+    few = dataclasses.replace(context, recipe=recipe, training=labelled, unlabelled=rest, validation=None)
+    steps: list[object] = []
+    hook = register_optimizer_step_post_hook(lambda optimizer, *_: steps.append(optimizer))
+    try:
+        train(arm_named(name), few, {"alpha0": 1.0}, tmp_path)
+    finally:
+        hook.remove()
+    # 10 updates in 3 epochs: 4 in each, hints' first stage among them
+    assert len(steps) == 12
+    asked = request(tmp_path / "out", labels=(20,), arms=(name,), unscored=True)
+    reproduce(digits_study(), asked, recipe, say=quiet)
+    (record,) = (path for path in asked.out.glob("runs/*labels20*/run.json"))
+    assert json.loads(record.read_text())["updates"] == 12
+
+
+@pytest.mark.parametrize(("at", "chosen_at"), [(40, {"labels40"}), (145, {"labels20", "labels30"})])
+def test_calls_with_other_numbers_of_labels_share_a_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int, chosen_at: set[str]
+) -> None:
+    monkeypatch.setattr(lab_module, "_LABELS_FOR_CHOICE", at)
+    out = tmp_path / "out"
+    for labels in ((20,), (30,), ()):
+        asked = request(out, labels=labels, arms=("plain",), tries=2)
+        said: list[str] = []
+        reproduce(digits_study(), asked, dataclasses.replace(RECIPE, epochs=1, updates=2), say=said.append)
+        assert said[-1].startswith("all runs are done")
+    names = ["plain-seed0", "plain-labels20-seed0", "plain-labels30-seed0"]
+    assert list(pd.read_csv(out / "results.csv")["row"]) == names
+    # once for all numbers, or where so many labels leave no batch without one of 150 images, each its own
+    assert {path.parent.name for path in out.glob("tries/*/choice.json")} == {
+        "plain",
+        *(f"plain-{labels}" for labels in chosen_at),
+    }
+
+
+def test_no_teacher_is_trained_to_measure_an_untaught_run(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    reproduce(digits_study(), request(out, arms=("plain",), seeds=2), RECIPE, say=quiet)
+    said: list[str] = []
+    reproduce(digits_study(), request(out, arms=("rdl",)), RECIPE, say=said.append)
+    assert said[-1].startswith("all runs are done")
+    geometry = pd.read_csv(out / "geometry.csv")
+    assert list(geometry["row"].drop_duplicates()) == ["plain-seed0", "rdl-clean-seed0"]
 
 
 def test_hidden_labels_do_not_reach_a_label_run(tmp_path: Path) -> None:
@@ -955,6 +1007,23 @@ def test_a_fault_of_ours_shows_where_it_is(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(cli.reproduce, "reproduce", faulty)
     with pytest.raises(RuntimeError, match=r"^shapes differ$"):
         cli.main(["reproduce", "digits", "--out", str(tmp_path / "out")])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["reproduce", "digits", "--out", "out"], "stopped; the same command goes on from here"),
+        (["reproduce", "digits", "--replay", "results.json:row"], "stopped"),
+        (["info", "rdms.nc"], "stopped"),
+    ],
+)
+def test_who_interrupts_is_told_whether_it_goes_on(
+    arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli.reproduce, "_run", stopped)
+    monkeypatch.setattr(cli.exchange, "_info", stopped)
+    assert cli.main(arguments) == 130
+    assert capsys.readouterr().err == f"\nbrainrdl: {said}\n"
 
 
 def test_a_full_disk_is_reported_in_a_line(

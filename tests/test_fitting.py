@@ -312,11 +312,12 @@ def test_a_student_moves_toward_its_target_and_only_what_is_unfrozen(study: dict
     np.testing.assert_allclose(found.snapshots[-1].rdms["pool2"], condense(model)[0], atol=1e-12)
 
 
-def test_the_brain_alone_can_be_fitted(study: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("size", [None, 4, N - 1])
+def test_the_brain_alone_can_be_fitted(study: dict[str, Any], tmp_path: Path, size: int | None) -> None:
     rdl.save_model(make_student(checked(study), 5), tmp_path / "w.safetensors")
     study["student"] |= {"weights": str(tmp_path / "w.safetensors")}
     study |= {"task": None}
-    study["fit"] |= {"norm": "own"}
+    study["fit"] |= {"norm": "own", "stimuli_per_update": size}
     configuration = checked(study)
     inputs = load_inputs(configuration)
     # without a task nothing says that the network takes grey images
@@ -326,12 +327,14 @@ def test_the_brain_alone_can_be_fitted(study: dict[str, Any], tmp_path: Path) ->
     found = fit_student(
         make_student(configuration, 0),
         inputs.studies["one"],
-        Plan("pool2", 1.0, (3,), 0),
+        Plan("pool2", 1.0, (2, 6, 9), 0),
         configuration=configuration,
         inputs=inputs,
         fabric=Fabric(accelerator="cpu", devices=1),
     )
-    assert len(found.history) == 3
+    # whatever a pass over the stimuli takes
+    assert [snapshot.updates for snapshot in found.snapshots] == [2, 6, 9]
+    assert len(found.history) == 9
     assert np.isnan(found.snapshots[0].task_error)
 
 

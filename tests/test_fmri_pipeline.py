@@ -119,6 +119,8 @@ def test_other_settings(data_set, settings):
     rdms = rdms_from_bids(folder, "sim", {"IT": masks["IT"]}, subjects=["01"], settings=settings)
     facts = facts_of(rdms)["sub-01/IT"]
     assert facts["settings"]["noise"] == settings.noise
+    # every stimulus in every run, in one observation or, by "lss", in two
+    assert facts["standard_error"] == "analytic"
     if settings.stimuli:
         assert rdms["stimulus"].values.tolist() == ["house", "face", "car"]
         assert len(facts["runs"][0]["trial_types"]) == 5

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from brainrdl._study_folder import HeldError, locked
 from brainrdl.experiments import lab as lab_module
-from brainrdl.experiments._folder import HeldError, locked
 from brainrdl.experiments.cifar100 import cifar100_study
 from brainrdl.experiments.digits import digits_study
 from brainrdl.experiments.jobs import beside, make_all

@@ -177,6 +177,26 @@ def test_cka_and_rkd_ignore_scale_and_offset(term):
     assert update()["conv"].item() == pytest.approx(value, rel=1e-3)
 
 
+@pytest.mark.parametrize("term", [rdl.CKA, rdl.RKD, rdl.SP])
+@pytest.mark.parametrize("scale", [1e-18, 1e-7, 1e15])
+def test_no_scale_is_too_small_or_too_large(term, scale):
+    """Norms of Gram matrices hold fourth powers of features."""
+    update = Update(lambda teacher: term(teacher, {"conv": "fc.0"}))
+    value = update()["conv"].item()
+    update.features["conv"] = scale * update.features["conv"]
+    assert update()["conv"].item() == pytest.approx(value, rel=1e-5)
+
+
+@pytest.mark.parametrize("term", [rdl.CKA, rdl.SP])
+def test_a_dead_student_has_a_loss_and_no_gradient(term):
+    x = torch.zeros(6, 3, requires_grad=True)
+    teacher = rdl.NetworkTeacher(nn.Sequential(nn.Identity()), ["0"])
+    value = term(teacher, {"x": "0"})({"x": x}, rdl.Batch(torch.randn(6, 2)), torch.Generator())["x"]
+    value.backward()
+    assert value.isfinite()
+    assert (x.grad == 0).all()
+
+
 @pytest.mark.parametrize("temperature", [1.0, 4.0])
 def test_kd_is_the_divergence_of_softened_outputs_times_t_squared(temperature):
     update = Update(lambda teacher: rdl.KD(teacher, temperature=temperature))

@@ -149,6 +149,12 @@ def test_every_is_at_least_one_update():
         rdl.StimulusStream(stimuli(), every=0)
 
 
+def test_an_epoch_without_a_task_has_at_least_one_update():
+    assert rdl.StimulusStream(stimuli(), batch_size=3, steps=5).steps == 5
+    with raises(ValueError, "steps must be at least 1 update, got 0"):
+        rdl.StimulusStream(stimuli(), steps=0)
+
+
 # seeded passes
 
 

@@ -21,7 +21,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        print("\nbrainrdl: stopped; the same command goes on from here", file=sys.stderr)
+        goes_on = getattr(options, "goes_on", False) and not getattr(options, "replay", None)
+        print("\nbrainrdl: stopped" + ("; the same command goes on from here" if goes_on else ""), file=sys.stderr)
         return 130
     except (ValueError, OSError, FloatingPointError) as error:  # what a user can mend; anything else is our fault
         print("brainrdl:", " ".join(line.strip() for line in str(error).splitlines()), file=sys.stderr)

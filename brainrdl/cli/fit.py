@@ -16,7 +16,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     """Add the command."""
     text = "fit students to measured RDMs, and score them on held-out stimuli beside their controls"
     parser = commands.add_parser("fit", help=text, description=_ABOUT, allow_abbrev=False)
-    parser.set_defaults(run=_run)
+    parser.set_defaults(run=_run, goes_on=True)
     parser.add_argument("configuration", type=Path, metavar="CONFIG.yaml", help="the study")
     parser.add_argument("--init", action="store_true", help="write a commented example to CONFIG.yaml, and stop")
     parser.add_argument("--check", action="store_true", help="read the file and the data, say what would run, and stop")

@@ -66,7 +66,7 @@ def _network(options: argparse.Namespace, arguments: Sequence[str]) -> int:
 def _add_fmri(sources: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     text = "cross-validated RDMs of brain regions, from a BIDS data set"
     parser = sources.add_parser("fmri", help=text, description=text, allow_abbrev=False)
-    parser.set_defaults(run=_fmri)
+    parser.set_defaults(run=_fmri, goes_on=True)
     add = parser.add_argument
     add("bids_dir", type=Path, metavar="BIDS_DIR")
     add("--task", required=True)

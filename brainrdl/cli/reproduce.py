@@ -33,7 +33,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     ):
         study = make()
         one = studies.add_parser(study.name, help=text, description=text, allow_abbrev=False)
-        one.set_defaults(run=_run, study=make, labels=(), teacher=(), train_size=None)
+        one.set_defaults(run=_run, study=make, labels=(), teacher=(), train_size=None, goes_on=True)
         _add_options(one, study)
 
 
@@ -86,7 +86,8 @@ def _add_options(parser: argparse.ArgumentParser, study: Study) -> None:
             type=whole_numbers,
             default=(),
             metavar="N,M",
-            help="runs with only N of the training images labelled, the teacher's terms on the rest",
+            help="runs with only N of the training images labelled, the teacher's terms on the rest; choices are made "
+            "at 1,000",
         )
     add("--test-limit", type=int, metavar="N", help="test images that are scored, the first N (default: all)")
     add("--tries", type=int, metavar="N", help="settings tried per arm on validation (default: 4)")

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
-from math import ceil
 from pathlib import Path
 
 import pandas as pd
@@ -160,7 +159,7 @@ def _fit(arm: Arm, student: nn.Sequential, context: Context, setting: Setting, f
     loader: Iterable[object] = context.batches.training(context.training, recipe.batch_size)
     unlabelled = None
     if context.unlabelled is not None:
-        loader = repeat(loader, ceil(recipe.updates / epochs))
+        loader = repeat(loader, recipe.updates_per_epoch)
         unlabelled = context.batches.unlabelled(context.unlabelled, recipe.batch_size)
     history = trainer.fit(
         loader,
@@ -293,7 +292,7 @@ def _hint_stage(student: nn.Sequential, context: Context, setting: Setting, fold
     )
     loader: Iterable[object] = context.batches.training(context.training, recipe.batch_size)
     if context.unlabelled is not None:
-        loader = repeat(loader, ceil(recipe.updates / recipe.epochs))
+        loader = repeat(loader, recipe.updates_per_epoch)
     return trainer.fit(
         loader, epochs=epochs, checkpoint=folder / "hint.pt", seed=derive_seed(context.seed, "hint stage")
     )

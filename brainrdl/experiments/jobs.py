@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from brainrdl.experiments._folder import HeldError
+from brainrdl._study_folder import HeldError
 from brainrdl.experiments.lab import Lab
 from brainrdl.experiments.study import Row
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from io import BytesIO
-from math import ceil, inf
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,10 @@ import torch
 from lightning.fabric import Fabric
 from torch import nn
 
+from brainrdl._json_files import check_json, read_json, write_json
+from brainrdl._study_folder import HeldError, locked
 from brainrdl.checkpoint import atomic_path, load_model, save_model
 from brainrdl.data import LabelledImages
-from brainrdl.experiments._files import check_json, read_json, write_json
-from brainrdl.experiments._folder import HeldError, locked
 from brainrdl.experiments.arms import Arm, Context, Setting, train
 from brainrdl.experiments.recipe import Recipe
 from brainrdl.experiments.study import Partition, Request, Row, Splits, Study, labelled_subset
@@ -131,13 +131,19 @@ class Lab:
             )
         return run
 
+    def has_teacher(self, kind: str, seed: int, labels: int | None = None) -> bool:
+        """Whether a teacher is trained, and lived."""
+        row = Row("teacher", seed, kind, labels if kind == "labels" else None)
+        path = self.request.out / "runs" / row.name / "run.json"
+        return path.exists() and not read_json(path, dict, ("died",))["died"]
+
     def teacher_seed(self, seed: int) -> int:
         """The seed of the teacher that serves a student's seed."""
         return 0 if self.request.one_teacher else seed
 
     def choose(self, arm: Arm, labels: int | None) -> Setting:
         """Choose an arm's setting on validation, beside what was chosen for its baseline."""
-        at = None if labels is None else self._labels_for_choice()
+        at = None if labels is None else self._labels_for_choice(labels)
 
         def context() -> Context:
             teacher = self.teacher(self.study.choice_teacher, 0).model if arm.taught else None
@@ -174,7 +180,7 @@ class Lab:
             full = context()
             epochs = min(full.recipe.epochs, self.recipe.choice_epochs or full.recipe.epochs)
             # with few labels an epoch is a share of the updates
-            updates = ceil(full.recipe.updates * epochs / full.recipe.epochs)
+            updates = epochs * full.recipe.updates_per_epoch
             return dataclasses.replace(full, recipe=dataclasses.replace(full.recipe, epochs=epochs, updates=updates))
 
         runs = self._trials(row, arm, trial, [{**inherited, **candidate} for candidate in candidates], folder)
@@ -227,9 +233,10 @@ class Lab:
             return [{"alpha0": alpha0} for alpha0 in self.request.alphas]
         return list(arm.candidates[: self.request.tries])
 
-    def _labels_for_choice(self) -> int:
-        counts = self.request.labels
-        return _LABELS_FOR_CHOICE if _LABELS_FOR_CHOICE in counts else max(counts)
+    def _labels_for_choice(self, labels: int) -> int:
+        """One number of labels for all choices, so that α₀ is fixed once; a study with fewer images: each its own."""
+        unlabelled = len(self.splits.students.training) - _LABELS_FOR_CHOICE
+        return _LABELS_FOR_CHOICE if unlabelled >= self.recipe.batch_size else labels
 
     def _context(
         self, arm: Arm, labels: int | None, seed: int, teacher: nn.Module | None, *, final: bool = False
@@ -306,7 +313,7 @@ class Lab:
             died = "its weights are not finite after the last update"
         taught = arm.taught and row.teacher
         steps = len(here.batches.training(here.training, here.recipe.batch_size))
-        updates = here.recipe.updates if here.unlabelled is not None else here.recipe.epochs * steps
+        updates = here.recipe.epochs * (here.recipe.updates_per_epoch if here.unlabelled is not None else steps)
         text = history.to_csv(index=False, lineterminator="\n")
         record = {
             "arm": row.arm,

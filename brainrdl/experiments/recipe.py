@@ -4,6 +4,7 @@ import dataclasses
 import types
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import ceil
 from typing import Any, get_args, get_origin, get_type_hints
 
 from brainrdl.distances import check_metric
@@ -89,6 +90,11 @@ class Recipe:
     hint_share: float = 0.2
     temperature: float = 4.0
     kd_head: str | None = None
+
+    @property
+    def updates_per_epoch(self) -> int:
+        """With few labels: an epoch's share of the updates, a started one counted whole."""
+        return ceil(self.updates / self.epochs)
 
     def __post_init__(self) -> None:
         for name in ("epochs", "teacher_epochs", "updates", "batch_size"):

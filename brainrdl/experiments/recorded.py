@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from brainrdl.experiments._files import check_json, read_json
+from brainrdl._json_files import check_json, read_json
 from brainrdl.experiments.recipe import Recipe, recipe_from
 from brainrdl.experiments.study import Row
 

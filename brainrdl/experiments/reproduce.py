@@ -13,10 +13,10 @@ from pathlib import Path
 import torch
 from lightning.fabric import Fabric
 
+from brainrdl._json_files import read_json, write_json
+from brainrdl._study_folder import calls_of, claimed, noted
 from brainrdl.checkpoint import differences
 from brainrdl.data import LabelledImages
-from brainrdl.experiments._files import read_json, write_json
-from brainrdl.experiments._folder import calls_of, claimed, noted
 from brainrdl.experiments.jobs import beside, make_all
 from brainrdl.experiments.lab import Lab, device_name
 from brainrdl.experiments.recipe import Recipe

@@ -13,10 +13,10 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
+from brainrdl._json_files import read_json, write_json
 from brainrdl.checkpoint import atomic_path
 from brainrdl.data import LabelledImages, to_float
 from brainrdl.distances import rdm
-from brainrdl.experiments._files import read_json, write_json
 from brainrdl.experiments.lab import Lab, Run
 from brainrdl.experiments.report.study_files import RESULTS
 from brainrdl.experiments.study import Row
@@ -110,7 +110,7 @@ def write_geometry(lab: Lab, rows: list[Row]) -> pd.DataFrame:
 
     E_aux (Eq. 2) over all pairs of 1,000 images, raw ``mse`` distances, and the correlation of the two RDMs. The
     images are of validation, or of test where networks were trained on those of validation. A run without a teacher is
-    measured against each kind of teacher of its seed.
+    measured against each kind of teacher of its seed that has been trained: none is trained for this.
     """
     held_out = lab.splits.students.validation if lab.splits.students.final is None else lab.splits.test()
     sample = lab.study.batches.tensor(held_out.take(range(min(_GEOMETRY_IMAGES, len(held_out)))))
@@ -123,10 +123,10 @@ def write_geometry(lab: Lab, rows: list[Row]) -> pd.DataFrame:
         if row.arm == "teacher" or run.model is None:
             continue
         distances = _rdms(run.model, layers, sample, "mse")
-        for kind in [row.teacher] if row.teacher else kinds:
-            if kind == "labels" and row.labels is None:
-                continue
-            taught_by = lab.teacher(kind, lab.teacher_seed(row.seed), row.labels)
+        seed = lab.teacher_seed(row.seed)
+        others = [kind for kind in kinds if lab.has_teacher(kind, seed, row.labels)]
+        for kind in [row.teacher] if row.teacher else others:
+            taught_by = lab.teacher(kind, seed, row.labels)
             name = f"{kind}-{taught_by.record['labels']}-{taught_by.record['seed']}"
             if name not in of_teacher and taught_by.model is not None:
                 of_teacher[name] = _rdms(taught_by.model, layers, sample, "mse")

@@ -10,8 +10,8 @@ import torch
 import xarray as xr
 
 from brainrdl._configuration import DIGEST, describe, digest
+from brainrdl._json_files import read_json
 from brainrdl.data import LabelledImages
-from brainrdl.experiments._files import read_json
 from brainrdl.fitting.configuration import Configuration
 from brainrdl.fitting.inputs import Inputs
 from brainrdl.fitting.networks import make_student

@@ -126,6 +126,7 @@ def fit_student(
         raise ValueError("there is neither a task nor a target: nothing to train on")
     for name, parameter in student.named_parameters():
         parameter.requires_grad_(not fit.unfrozen or name.startswith(fit.unfrozen))
+    stretch = gcd(*plan.updates)  # the lengths asked for are whole numbers of it
     terms: list[RDLTerm] = []
     stream: StimulusStream | None = None
     fitted_to: tuple[str, ...] = ()
@@ -133,14 +134,15 @@ def fit_student(
         shown = inputs.stimuli.select(target["stimulus"].values.tolist())
         fitted_to = shown.ids
         stream = StimulusStream(
-            shown, batch_size=fit.stimuli_per_update, every=fit.every, norm=fit.norm, dropout=fit.dropout
+            shown,
+            batch_size=fit.stimuli_per_update,
+            every=fit.every,
+            norm=fit.norm,
+            dropout=fit.dropout,
+            steps=stretch if task is None else None,
         )
         terms = [brain_term(target, plan, fit)]
-    if task is not None:
-        stretch = gcd(*plan.updates)
-        loader = repeat(task.batches.training(task.training, fit.task_batch), stretch)
-    else:
-        stretch, loader = len(stream or ()), None
+    loader = None if task is None else repeat(task.batches.training(task.training, fit.task_batch), stretch)
     trainer = Trainer(student, terms, optimizer=lambda parameters: _optimizer(parameters, fit), fabric=fabric)
     images = None if task is None else task.batches.evaluation(task.test if on_test else task.validation)
     snapshots: list[Snapshot] = []
@@ -149,7 +151,7 @@ def fit_student(
     def look(model: nn.Module) -> dict[str, float]:
         nonlocal done
         done += stretch
-        if len(snapshots) < len(plan.updates) and done >= plan.updates[len(snapshots)]:
+        if done == plan.updates[len(snapshots)]:
             rdms = condense(layer_rdms(model, inputs.stimuli, fit.layers, fit.metric))
             error = nan if images is None else trainer.evaluate(images)["error"]
             snapshots.append(Snapshot(done, dict(zip(fit.layers, rdms, strict=True)), error))
@@ -157,7 +159,7 @@ def fit_student(
 
     history = trainer.fit(
         loader,
-        epochs=-(-plan.updates[-1] // stretch),
+        epochs=plan.updates[-1] // stretch,
         stimuli=stream,
         validation=look,
         seed=derive_seed(plan.seed, "fit"),

@@ -14,11 +14,11 @@ import pandas as pd
 import torch
 from lightning.fabric import Fabric
 
+from brainrdl._json_files import read_json, write_json
+from brainrdl._study_folder import calls_of, claimed, noted
 from brainrdl.checkpoint import atomic_path
 from brainrdl.combine import average_rdms
 from brainrdl.exchange import write_rdms
-from brainrdl.experiments._files import read_json, write_json
-from brainrdl.experiments._folder import calls_of, claimed, noted
 from brainrdl.experiments.lab import device_name
 from brainrdl.fitting.arms import arms_of, outcomes
 from brainrdl.fitting.checks import check_study

@@ -14,7 +14,7 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
-from brainrdl.experiments._files import check_json, read_json, write_json
+from brainrdl._json_files import check_json, read_json, write_json
 from brainrdl.export import layer_rdms
 from brainrdl.features import capture
 from brainrdl.fitting.configuration import Configuration

@@ -21,7 +21,7 @@ from brainrdl.fmri.glm import RunDesign, fit_precision, fit_runs
 from brainrdl.fmri.images import Image, check_t_r, image_name, n_scans_of
 from brainrdl.fmri.masks import Voxels, mask_voxels
 from brainrdl.fmri.noise import Method, shrunk_covariance
-from brainrdl.fmri.patterns import Array, Precision
+from brainrdl.fmri.patterns import Array, Precision, run_means
 from brainrdl.fmri.provenance import checksums, time_order, to_json, versions
 from brainrdl.fmri.reliability import split_half
 from brainrdl.fmri.tables import read_confounds, read_events
@@ -340,8 +340,7 @@ def _region(part: xr.Dataset, label: str, settings: Settings) -> tuple[xr.DataAr
     rdm = crossnobis(patterns, precision, allow_missing=settings.allow_missing)
     n_runs = part.sizes["fold"]
     if n_runs >= 3:
-        balanced = len(patterns["stimulus"]) == n_runs * rdm.sizes["stimulus"]
-        method: Literal["analytic", "jackknife"] = "analytic" if balanced else "jackknife"
+        method: Literal["analytic", "jackknife"] = "analytic" if run_means(patterns).balanced else "jackknife"
         errors = standard_errors(patterns, precision, method=method, allow_missing=settings.allow_missing)
         rdm = rdm.assign_coords(standard_error=(rdm.dims, errors.values))
         facts["standard_error"] = method

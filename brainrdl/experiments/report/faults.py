@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from brainrdl.experiments.report._spelling import number
 from brainrdl.experiments.report.figures import FIXED_LAYERS, spell_model
+from brainrdl.experiments.report.spelling import number
 from brainrdl.experiments.report.study_files import StudyFiles
 
 

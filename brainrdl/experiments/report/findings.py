@@ -6,16 +6,6 @@ import numpy as np
 import pandas as pd
 
 from brainrdl.experiments.report import paper
-from brainrdl.experiments.report._spelling import (
-    capital,
-    count,
-    has_no_width,
-    interval,
-    number,
-    p_equals,
-    signed_number,
-    span,
-)
 from brainrdl.experiments.report.comparisons import SIGNIFICANT, Difference, difference, mcnemar_table
 from brainrdl.experiments.report.methods import (
     METHOD,
@@ -26,6 +16,16 @@ from brainrdl.experiments.report.methods import (
     runs_of,
     teacher_name,
     with_labels,
+)
+from brainrdl.experiments.report.spelling import (
+    capital,
+    count,
+    has_no_width,
+    interval,
+    number,
+    p_equals,
+    signed_number,
+    span,
 )
 from brainrdl.experiments.report.study_files import StudyFiles
 

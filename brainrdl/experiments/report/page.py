@@ -4,12 +4,12 @@ from pathlib import Path
 
 from brainrdl.checkpoint import atomic_path
 from brainrdl.experiments.report import paper
-from brainrdl.experiments.report._spelling import date, unbroken
 from brainrdl.experiments.report.faults import faults
 from brainrdl.experiments.report.findings import findings, summary
 from brainrdl.experiments.report.methods import distinct_networks
 from brainrdl.experiments.report.rendering import environment
 from brainrdl.experiments.report.sections import sections
+from brainrdl.experiments.report.spelling import date, unbroken
 from brainrdl.experiments.report.study_files import read_study
 
 

@@ -7,7 +7,16 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from brainrdl.experiments.report._spelling import (
+from brainrdl.experiments.report.methods import (
+    ABOUT_ARMS,
+    ABOUT_TEACHERS,
+    ARM_NAMES,
+    arm_name,
+    kinds_of,
+    method_name,
+    teacher_name,
+)
+from brainrdl.experiments.report.spelling import (
     as_text,
     capital,
     count,
@@ -18,15 +27,6 @@ from brainrdl.experiments.report._spelling import (
     share,
     signed_number,
     with_interval,
-)
-from brainrdl.experiments.report.methods import (
-    ABOUT_ARMS,
-    ABOUT_TEACHERS,
-    ARM_NAMES,
-    arm_name,
-    kinds_of,
-    method_name,
-    teacher_name,
 )
 from brainrdl.experiments.report.study_files import StudyFiles
 from brainrdl.experiments.report.tables import UNTRIED

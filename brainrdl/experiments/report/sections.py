@@ -9,7 +9,6 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from brainrdl.experiments.report import paper, printed, tables
-from brainrdl.experiments.report._spelling import count
 from brainrdl.experiments.report.comparisons import mcnemar_table
 from brainrdl.experiments.report.faults import constant_layers, spell_layers
 from brainrdl.experiments.report.figures import (
@@ -25,6 +24,7 @@ from brainrdl.experiments.report.findings import error_note
 from brainrdl.experiments.report.methods import families, kinds_of, teacher_name, with_labels
 from brainrdl.experiments.report.printed import Table
 from brainrdl.experiments.report.settings import settings_table
+from brainrdl.experiments.report.spelling import count
 from brainrdl.experiments.report.study_files import StudyFiles
 
 _FAMILIES = ("paper-methods", "further-methods")

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from brainrdl.experiments.report._spelling import capital, count, interval, number, signed_number
+from brainrdl.experiments.report.spelling import capital, count, interval, number, signed_number
 from brainrdl.fitting.report.names import METHODS, SCHEMES, SCORES, arm_name
 from brainrdl.fitting.report.study_files import FitFiles, at
 from brainrdl.fitting.report.verdict import RIVALS, Verdict, judge

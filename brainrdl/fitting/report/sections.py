@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from brainrdl.experiments.report._spelling import capital, count
 from brainrdl.experiments.report.printed import Table
 from brainrdl.experiments.report.sections import Picture
+from brainrdl.experiments.report.spelling import capital, count
 from brainrdl.fitting.report.figures import (
     curve_figure,
     held_out_of,

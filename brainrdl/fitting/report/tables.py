@@ -7,7 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from brainrdl.experiments.report._spelling import (
+from brainrdl.experiments.report.printed import Table
+from brainrdl.experiments.report.spelling import (
     as_text,
     count,
     flat,
@@ -17,7 +18,6 @@ from brainrdl.experiments.report._spelling import (
     p_value,
     signed_number,
 )
-from brainrdl.experiments.report.printed import Table
 from brainrdl.fitting.report.findings import DIGITS
 from brainrdl.fitting.report.names import SCHEMES, SCORES, about_arm, arm_name, in_order
 from brainrdl.fitting.report.study_files import FitFiles
