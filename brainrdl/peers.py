@@ -246,7 +246,8 @@ class SP(_FromNetwork):
     def relate(self, layer: str, student: Tensor, teacher: Tensor) -> Tensor:
         """‖G_S − G_T‖²_F / n², rows of both Gram matrices at unit length."""
         with full_precision(student.device):
-            return (_unit_rows(_gram(student)) - _unit_rows(_gram(teacher))).square().mean()
+            ours, theirs = _gram(_near_one(student)), _gram(_near_one(teacher))
+            return (_unit_rows(ours) - _unit_rows(theirs)).square().mean()
 
 
 @final
@@ -281,7 +282,8 @@ class CKA(_FromNetwork):
     def relate(self, layer: str, student: Tensor, teacher: Tensor) -> Tensor:
         """1 − ⟨K, L⟩ / (‖K‖ ‖L‖), K and L the Gram matrices of centred features."""
         with full_precision(student.device):
-            k, l = _gram(_centred(student)), _gram(_centred(teacher))  # noqa: E741 - the source's names
+            # scaled before they are centred: what rounding leaves of a constant layer stays small
+            k, l = _gram(_centred(_near_one(student))), _gram(_centred(_near_one(teacher)))  # noqa: E741 - the source's
             return 1 - functional.cosine_similarity(k.flatten(), l.flatten(), dim=0)
 
 
@@ -387,20 +389,24 @@ def _wide(features: Tensor) -> Tensor:
     return features.flatten(1).to(torch.promote_types(features.dtype, torch.float32))
 
 
-def _gram(features: Tensor) -> Tensor:
-    """F Fᵀ of features scaled to about 1, for what is blind to scale: norms of it hold fourth powers of features.
+def _near_one(features: Tensor) -> Tensor:
+    """Features divided by a power of two, which rounds nothing, so that the largest is near 1.
 
-    The scale is a power of two, which rounds nothing.
+    For what is blind to scale: norms of a Gram matrix hold fourth powers of features, which would vanish or overflow.
     """
     flat = _wide(features)
-    _, exponent = torch.frexp(flat.detach().abs().max())
-    flat = torch.ldexp(flat, -exponent.clamp_min(-100))  # of float32's range
-    return flat @ flat.T
+    limits = torch.finfo(flat.dtype)
+    largest = flat.detach().abs().max()
+    mantissa, _ = torch.frexp(largest)
+    return flat * (mantissa / largest.clamp(limits.tiny, limits.max / 8))
+
+
+def _gram(features: Tensor) -> Tensor:
+    return features @ features.T
 
 
 def _centred(features: Tensor) -> Tensor:
-    flat = _wide(features)
-    return flat - flat.mean(dim=0)
+    return features - features.mean(dim=0)
 
 
 def _unit_rows(gram: Tensor) -> Tensor:

@@ -35,6 +35,8 @@ from brainrdl.experiments.batches import Batches
 from brainrdl.experiments.digits import digits_study
 from brainrdl.experiments.mnist import mnist_study
 from brainrdl.experiments.recipe import Recipe, override, recipe_from, spelled
+from brainrdl.experiments.report.settings import settings_table
+from brainrdl.experiments.report.study_files import read_study
 from brainrdl.experiments.reproduce import replay, reproduce
 from brainrdl.experiments.study import Request, Row, labelled_subset, plan
 from brainrdl.labelled import check_rdms
@@ -440,6 +442,10 @@ def test_calls_with_other_numbers_of_labels_share_a_folder(
         assert said[-1].startswith("all runs are done")
     names = ["plain-seed0", "plain-labels20-seed0", "plain-labels30-seed0"]
     assert list(pd.read_csv(out / "results.csv")["row"]) == names
+    study = read_study(out)
+    told = settings_table(study, study.results)
+    few = told[told["labels"].notna()]
+    assert few["tried_labels"].tolist() == ([40, 40] if at == 40 else [20, 30])
     # once for all numbers, or where so many labels leave no batch without one of 150 images, each its own
     assert {path.parent.name for path in out.glob("tries/*/choice.json")} == {
         "plain",
@@ -1014,6 +1020,8 @@ def test_a_fault_of_ours_shows_where_it_is(tmp_path: Path, monkeypatch: pytest.M
     [
         (["reproduce", "digits", "--out", "out"], "stopped; the same command goes on from here"),
         (["reproduce", "digits", "--replay", "results.json:row"], "stopped"),
+        (["fit", "study.yaml"], "stopped; the same command goes on from here"),
+        (["fit", "study.yaml", "--check"], "stopped"),
         (["info", "rdms.nc"], "stopped"),
     ],
 )
@@ -1022,6 +1030,7 @@ def test_who_interrupts_is_told_whether_it_goes_on(
 ) -> None:
     monkeypatch.setattr(cli.reproduce, "_run", stopped)
     monkeypatch.setattr(cli.exchange, "_info", stopped)
+    monkeypatch.setattr(cli.fit, "_run", stopped)
     assert cli.main(arguments) == 130
     assert capsys.readouterr().err == f"\nbrainrdl: {said}\n"
 

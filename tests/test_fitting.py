@@ -327,14 +327,14 @@ def test_the_brain_alone_can_be_fitted(study: dict[str, Any], tmp_path: Path, si
     found = fit_student(
         make_student(configuration, 0),
         inputs.studies["one"],
-        Plan("pool2", 1.0, (2, 6, 9), 0),
+        Plan("pool2", 1.0, (2, 6, 10), 0),
         configuration=configuration,
         inputs=inputs,
         fabric=Fabric(accelerator="cpu", devices=1),
     )
     # whatever a pass over the stimuli takes
-    assert [snapshot.updates for snapshot in found.snapshots] == [2, 6, 9]
-    assert len(found.history) == 9
+    assert [snapshot.updates for snapshot in found.snapshots] == [2, 6, 10]
+    assert found.history["update"].tolist() == [2, 4, 6, 8, 10]
     assert np.isnan(found.snapshots[0].task_error)
 
 

@@ -433,6 +433,24 @@ def test_pairs_that_no_two_runs_share(copy):
     assert np.isnan(rdms.sel(rdm="sub-01/V1", stimulus="car")).sum() == 4
 
 
+def test_an_unbalanced_design_of_as_many_trials_as_a_balanced_one_gets_the_jackknife(copy):
+    folder, masks = copy
+    for run in (1, 2, 3, 4):
+        path = func(folder) / f"sub-01_task-sim_run-{run:02d}_events.tsv"
+        table = pd.read_csv(path, sep="\t")
+        single = table.drop_duplicates("trial_type")
+        if run == 4:  # no car, two faces
+            single = table[
+                (table["trial_type"] == "face") | ((table["trial_type"] != "car") & table.index.isin(single.index))
+            ]
+        single.to_csv(path, sep="\t", index=False)
+    settings = Settings(allow_missing=True, glm=GLM(trials="lss"))
+    rdms = rdms_from_bids(folder, "sim", {"IT": masks["IT"]}, subjects=["01"], settings=settings)
+    facts = facts_of(rdms)["sub-01/IT"]
+    assert [len(run["trial_types"]) for run in facts["runs"]] == [5, 5, 5, 4]
+    assert facts["standard_error"] == "jackknife"
+
+
 def test_masks_outside_the_brain(copy):
     folder, masks = copy
     brain = func(folder, derived=True) / "sub-01_task-sim_run-01_space-sim_desc-brain_mask.nii.gz"

@@ -177,14 +177,39 @@ def test_cka_and_rkd_ignore_scale_and_offset(term):
     assert update()["conv"].item() == pytest.approx(value, rel=1e-3)
 
 
-@pytest.mark.parametrize("term", [rdl.CKA, rdl.RKD, rdl.SP])
-@pytest.mark.parametrize("scale", [1e-18, 1e-7, 1e15])
-def test_no_scale_is_too_small_or_too_large(term, scale):
+@pytest.mark.parametrize("term", [rdl.CKA, rdl.SP])
+@pytest.mark.parametrize(
+    ("dtype", "scale"),
+    [
+        (torch.float32, 1e-30),
+        (torch.float32, 1e-7),
+        (torch.float32, 1e30),
+        (torch.float64, 1e-100),
+        (torch.float64, 1e99),
+    ],
+)
+def test_no_scale_is_too_small_or_too_large(term, dtype, scale):
     """Norms of Gram matrices hold fourth powers of features."""
-    update = Update(lambda teacher: term(teacher, {"conv": "fc.0"}))
-    value = update()["conv"].item()
-    update.features["conv"] = scale * update.features["conv"]
-    assert update()["conv"].item() == pytest.approx(value, rel=1e-5)
+    teacher = rdl.NetworkTeacher(nn.Sequential(nn.Identity()), ["0"])
+    images = torch.randn(6, 5, generator=torch.Generator().manual_seed(0))
+    features = torch.randn(6, 4, generator=torch.Generator().manual_seed(1), dtype=dtype)
+    found = []
+    for factor in (1.0, scale):
+        x = (factor * features).requires_grad_()
+        value = term(teacher, {"x": "0"})({"x": x}, rdl.Batch(images), torch.Generator())["x"]
+        value.backward()
+        found.append((value.item(), factor * x.grad))
+    assert found[1][0] == pytest.approx(found[0][0], rel=1e-5)
+    torch.testing.assert_close(found[1][1], found[0][1], rtol=1e-4, atol=1e-7)
+
+
+def test_what_rounding_leaves_of_a_constant_layer_is_not_scaled_up():
+    x = (0.1 + 1e-9 * torch.randn(50, 8, generator=torch.Generator().manual_seed(0))).requires_grad_()
+    teacher = rdl.NetworkTeacher(nn.Sequential(nn.Identity()), ["0"])
+    value = rdl.CKA(teacher, {"x": "0"})({"x": x}, rdl.Batch(torch.randn(50, 2)), torch.Generator())["x"]
+    value.backward()
+    assert value.item() == pytest.approx(1.0, abs=1e-3)
+    assert x.grad.abs().max() < 10  # 2e4 where it is
 
 
 @pytest.mark.parametrize("term", [rdl.CKA, rdl.SP])

@@ -21,12 +21,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        goes_on = getattr(options, "goes_on", False) and not getattr(options, "replay", None)
-        print("\nbrainrdl: stopped" + ("; the same command goes on from here" if goes_on else ""), file=sys.stderr)
+        print(
+            "\nbrainrdl: stopped" + ("; the same command goes on from here" if _goes_on(options) else ""),
+            file=sys.stderr,
+        )
         return 130
     except (ValueError, OSError, FloatingPointError) as error:  # what a user can mend; anything else is our fault
         print("brainrdl:", " ".join(line.strip() for line in str(error).splitlines()), file=sys.stderr)
         return 2
+
+
+def _goes_on(options: argparse.Namespace) -> bool:
+    """Whether a command leaves what it goes on from, and was not asked for something else."""
+    otherwise = any(getattr(options, name, None) for name in ("replay", "init", "check", "dry_run"))
+    return getattr(options, "goes_on", False) and not otherwise
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -87,7 +87,7 @@ def _add_options(parser: argparse.ArgumentParser, study: Study) -> None:
             default=(),
             metavar="N,M",
             help="runs with only N of the training images labelled, the teacher's terms on the rest; choices are made "
-            "at 1,000",
+            "at 1,000, or at N itself where there are too few images",
         )
     add("--test-limit", type=int, metavar="N", help="test images that are scored, the first N (default: all)")
     add("--tries", type=int, metavar="N", help="settings tried per arm on validation (default: 4)")

@@ -91,10 +91,12 @@ def _tried(tries: pd.DataFrame | None, run: "pd.Series[Any]", setting: Mapping[s
     if run["arm"] == "teacher":
         here = here[here["teacher"] == run["teacher"]]
     here = here[here["labels"].isna() == pd.isna(run["labels"])]
-    # one choice serves all numbers of labels, but a later call for other numbers may have made another
     chosen = here[here["chosen"]]
     fitting = [json.loads(own).items() <= setting.items() for own in chosen["setting"]]
-    return here[here["labels"].isin(chosen.loc[fitting, "labels"].head(1))]
+    at = chosen.loc[fitting, "labels"]
+    # a choice of its own number of labels, where there is one; otherwise one serves all numbers
+    own = at[at == run["labels"]]
+    return here[here["labels"].isin((own if len(own) else at).head(1))]
 
 
 def _first_alphas(history: pd.DataFrame | None) -> dict[str, float]:
