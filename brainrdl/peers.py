@@ -283,7 +283,8 @@ class CKA(_FromNetwork):
         """1 − ⟨K, L⟩ / (‖K‖ ‖L‖), K and L the Gram matrices of centred features."""
         with full_precision(student.device):
             # scaled before they are centred: what rounding leaves of a constant layer stays small
-            k, l = _gram(_centred(_near_one(student))), _gram(_centred(_near_one(teacher)))  # noqa: E741 - the source's
+            k = _gram(_centred(_near_one(student)))
+            l = _gram(_centred(_near_one(teacher)))  # noqa: E741 - the source's names
             return 1 - functional.cosine_similarity(k.flatten(), l.flatten(), dim=0)
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 import xarray as xr
 from lightning.fabric import Fabric
+from torch.optim.optimizer import register_optimizer_step_post_hook
 
 import brainrdl as rdl
 from brainrdl.checkpoint import read_manifest
@@ -324,15 +325,21 @@ def test_the_brain_alone_can_be_fitted(study: dict[str, Any], tmp_path: Path, si
     grey = torch.rand(N, 1, 8, 8)
     stimuli = rdl.StimulusSet.from_arrays(grey, inputs.stimuli.ids)
     inputs = type(inputs)(**{**vars(inputs), "stimuli": stimuli})
-    found = fit_student(
-        make_student(configuration, 0),
-        inputs.studies["one"],
-        Plan("pool2", 1.0, (2, 6, 10), 0),
-        configuration=configuration,
-        inputs=inputs,
-        fabric=Fabric(accelerator="cpu", devices=1),
-    )
+    steps: list[object] = []
+    hook = register_optimizer_step_post_hook(lambda optimizer, *_: steps.append(optimizer))
+    try:
+        found = fit_student(
+            make_student(configuration, 0),
+            inputs.studies["one"],
+            Plan("pool2", 1.0, (2, 6, 10), 0),
+            configuration=configuration,
+            inputs=inputs,
+            fabric=Fabric(accelerator="cpu", devices=1),
+        )
+    finally:
+        hook.remove()
     # whatever a pass over the stimuli takes
+    assert len(steps) == 10
     assert [snapshot.updates for snapshot in found.snapshots] == [2, 6, 10]
     assert found.history["update"].tolist() == [2, 4, 6, 8, 10]
     assert np.isnan(found.snapshots[0].task_error)

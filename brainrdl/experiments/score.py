@@ -124,8 +124,9 @@ def write_geometry(lab: Lab, rows: list[Row]) -> pd.DataFrame:
             continue
         distances = _rdms(run.model, layers, sample, "mse")
         seed = lab.teacher_seed(row.seed)
-        others = [kind for kind in kinds if lab.has_teacher(kind, seed, row.labels)]
-        for kind in [row.teacher] if row.teacher else others:
+        for kind in [row.teacher] if row.teacher else kinds:
+            if not row.teacher and not lab.has_teacher(kind, seed, row.labels):
+                continue
             taught_by = lab.teacher(kind, seed, row.labels)
             name = f"{kind}-{taught_by.record['labels']}-{taught_by.record['seed']}"
             if name not in of_teacher and taught_by.model is not None:
