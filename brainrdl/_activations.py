@@ -19,8 +19,8 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from brainrdl._exact import not_finite, undefined, unit_means, unit_slices
+from brainrdl.arguments import name_some
 from brainrdl.features import Recorder
-from brainrdl.ids import name_some
 from brainrdl.stimuli import StimulusSet
 
 _SAMPLE = 4096

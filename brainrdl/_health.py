@@ -8,7 +8,7 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
-from brainrdl.ids import name_some
+from brainrdl.arguments import name_some
 
 
 @dataclass(frozen=True)

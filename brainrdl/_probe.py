@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from brainrdl._forward import answer
 from brainrdl._health import Value
-from brainrdl.ids import name_some
+from brainrdl.arguments import name_some
+from brainrdl.features import answer
 from brainrdl.streams import StimulusStream, first_batch, last_batch_size, refuse_one_pass, task_batch
 from brainrdl.terms import RDLTerm, Term
 

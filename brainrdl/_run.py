@@ -13,18 +13,26 @@ from lightning.fabric import Fabric
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from brainrdl._configuration import describe, describe_scheduler, layers_of, settings
 from brainrdl._figures import Figures
-from brainrdl._forward import answer, kept_modes, stimulus_mode
 from brainrdl._health import Health, Value, updates_between_reads
 from brainrdl._probe import check_last_batch, check_optimizer, check_value, scalar_loss
 from brainrdl._replay import Pairs, Replay, beside_default_stream, recorder_on
 from brainrdl.checkpoint import load_checkpoint, save_checkpoint
-from brainrdl.features import Recorder
+from brainrdl.features import Recorder, answer, kept_modes
+from brainrdl.identity import describe, describe_scheduler, layers_of, settings
 from brainrdl.randomness import RandomStates
 from brainrdl.schedules import alpha_of
 from brainrdl.stimuli import StimulusSet
-from brainrdl.streams import Norm, Passes, StimulusStream, length, steps_alone, stimulus_batch, task_batch
+from brainrdl.streams import (
+    Norm,
+    Passes,
+    StimulusStream,
+    length,
+    steps_alone,
+    stimulus_batch,
+    stimulus_mode,
+    task_batch,
+)
 from brainrdl.teachers import NetworkTeacher, RDMTeacher
 from brainrdl.terms import Batch, Term
 

@@ -8,7 +8,8 @@ import pandas as pd
 import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 
-from brainrdl.ids import check_ids, name_some
+from brainrdl.arguments import name_some
+from brainrdl.ids import check_ids
 
 
 class CellMeans(NamedTuple):

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from brainrdl._json_files import check_json, read_json, write_json
-from brainrdl.checkpoint import differences
+from brainrdl.files import check_json, read_json, write_json
+from brainrdl.identity import differences
 
 if sys.platform != "win32":
     import fcntl

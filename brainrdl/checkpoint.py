@@ -4,8 +4,7 @@ import io
 import json
 import os
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -17,35 +16,8 @@ from safetensors.torch import load_model as load_tensors
 from safetensors.torch import save_model as save_tensors
 from torch import nn
 
-from brainrdl._configuration import DIGEST, digest
-
-
-@contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path` that replaces it only once it is complete on disk.
-
-    Whoever reads `path` finds the old file or the new one, never a part of it, also after a kill or a power cut. An
-    OSError that names no file, such as a full disk's, is made to name `path`.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        if error.errno is not None and error.filename is None:
-            error.filename = str(path)
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
+from brainrdl.files import atomic_path
+from brainrdl.identity import differences, digest
 
 
 def save_checkpoint(state: Mapping[str, Any], path: str | Path) -> None:
@@ -157,27 +129,6 @@ def _plain(value: Any) -> Any:
     if type(value) is dict:
         return {key: _plain(part) for key, part in value.items()}
     return type(value)(map(_plain, value)) if type(value) in (list, tuple) else value
-
-
-def differences(there: Any, here: Any, field: str = "") -> list[str]:
-    """Name the fields in which two configurations differ, as ``field is this there and that here``."""
-    if isinstance(there, Mapping) and isinstance(here, Mapping):
-        keys = dict.fromkeys((*there, *here))
-        return [
-            line
-            for key in keys
-            for line in differences(there.get(key), here.get(key), f"{field}.{key}" if field else str(key))
-        ]
-    if isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
-        return [
-            line for i, (a, b) in enumerate(zip(there, here, strict=True)) for line in differences(a, b, f"{field}.{i}")
-        ]
-    if there == here:
-        return []
-    if all(isinstance(side, str) and side.startswith(DIGEST) for side in (there, here)):
-        owner, _, part = field.rpartition(".")
-        return [f"{owner or 'it'} has other {part}"]
-    return [f"{field} is {there!r} there and {here!r} here"]
 
 
 def save_model(model: nn.Module, path: str | Path, manifest: Mapping[str, Any] | None = None) -> None:

@@ -12,7 +12,7 @@ import xarray as xr
 from scipy.stats import rankdata
 
 from brainrdl._triangles import condensed, laid_out
-from brainrdl.ids import did_you_mean, name_some
+from brainrdl.arguments import did_you_mean, name_some
 from brainrdl.labelled import DIMS, Normalization, check_rdms, select_stimuli
 
 

@@ -9,8 +9,9 @@ import xarray as xr
 from torch import Tensor
 
 from brainrdl._triangles import condensed
+from brainrdl.arguments import name_some
 from brainrdl.comparisons import PARTIAL, WHITENED, Comparison, Options, check_method
-from brainrdl.ids import check_ids, find_ids, name_some
+from brainrdl.ids import check_ids, find_ids
 from brainrdl.labelled import check_rdms
 
 Join = Literal["exact", "intersect"]

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from brainrdl.arguments import did_you_mean
 from brainrdl.condensed import stimuli_of
-from brainrdl.ids import did_you_mean
 from brainrdl.ranks import Ranking, concordance, midranks, ranking
 from brainrdl.whitening import stimulus_sums, whitened
 

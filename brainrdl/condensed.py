@@ -1,10 +1,11 @@
 """The condensed form of an RDM: its pairs, in the row-major order of SciPy, torch and rsatoolbox."""
 
 from math import isqrt
-from typing import Any
 
 import torch
 from torch import Tensor
+
+from brainrdl.arguments import check_tensor
 
 
 def to_square(condensed: Tensor) -> Tensor:
@@ -168,12 +169,6 @@ def condensed_index(n: int, pairs: Tensor) -> Tensor:
                 f"pair {row} is {tuple(pairs[row].tolist())}; both members must lie in 0 … {n - 1} and differ"
             )
     return i * n - i * (i + 1) // 2 + j - i - 1
-
-
-def check_tensor(value: Any, what: str) -> None:
-    """Raise a TypeError that says how to make a tensor, unless `value` is one."""
-    if not isinstance(value, Tensor):
-        raise TypeError(f"{what} must be a torch Tensor, got a {type(value).__name__}; torch.as_tensor makes one")
 
 
 def stimuli_of(n_distances: int) -> int:

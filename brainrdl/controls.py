@@ -8,13 +8,11 @@ import pandas as pd
 import xarray as xr
 
 from brainrdl._triangles import condensed, laid_out
+from brainrdl.arguments import name_some
 from brainrdl.compare import Join, join_rdms
 from brainrdl.comparisons import centred_features
-from brainrdl.ids import check_ids, name_some
+from brainrdl.ids import Labels, read_labels
 from brainrdl.labelled import check_rdms, label_rdms
-
-Labels = Mapping[str, Hashable] | xr.DataArray
-"""A category for each stimulus: id → category, or a DataArray along ``stimulus``, such as ``rdms["category"]``."""
 
 
 def category_rdm(labels: Labels, name: str = "category") -> xr.DataArray:
@@ -193,41 +191,6 @@ def _r_squared(targets: np.ndarray, models: np.ndarray) -> np.ndarray:
 def _subsets(names: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
     for size in range(1, len(names) + 1):
         yield from combinations(names, size)
-
-
-def read_labels(labels: Labels, field: str = "labels") -> dict[str, Hashable]:
-    """Return the category of each stimulus; `field` is what to call the labels in an error.
-
-    Raises
-    ------
-    TypeError
-        If labels come without ids, or one cannot be compared for equality with others (a list).
-    ValueError
-        If an id occurs twice, or a label is missing (None, NaN).
-    """
-    if isinstance(labels, xr.DataArray):
-        if labels.dims != ("stimulus",) or "stimulus" not in labels.coords:
-            raise ValueError(f"{field} has dimensions {labels.dims}, expected ('stimulus',) with the ids as coordinate")
-        ids = check_ids(labels["stimulus"], f"coordinate 'stimulus' of {field}")
-        of = dict(zip(ids, labels.values.tolist(), strict=True))
-    elif isinstance(labels, Mapping):
-        of = dict(labels)
-    else:
-        raise TypeError(
-            f"{field} is a {type(labels).__name__}, which has no stimulus ids; give a mapping: dict(zip(ids, labels))"
-        )
-    for stimulus, label in of.items():
-        if not isinstance(label, Hashable):
-            raise TypeError(
-                f"{field} has {label!r} for {stimulus!r}, of type {type(label).__name__}; expected a string or a number"
-            )
-    lacking = [stimulus for stimulus, label in of.items() if pd.api.types.is_scalar(label) and pd.isna(label)]
-    if lacking:
-        raise ValueError(
-            f"{field} has a missing label (None or NaN) for {len(lacking)} of {len(of)} stimuli: {name_some(lacking)}; "
-            "leave these stimuli out, or give them a category"
-        )
-    return of
 
 
 def _codes(labels: Sequence[Hashable]) -> np.ndarray:

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from brainrdl._exact import ANGULAR, blas_alone, fill_distances, not_finite, undefined, unit_means, unit_slices
-from brainrdl.condensed import check_tensor, upper_triangle
+from brainrdl.arguments import check_tensor
+from brainrdl.condensed import upper_triangle
 
 METRICS = ("mse", "sqeuclidean", "euclidean", "correlation", "cosine")
 """The metrics that are computed from features."""

@@ -12,11 +12,11 @@ import xarray as xr
 from torch import Tensor, nn
 
 from brainrdl._activations import Activations, Layer, Run, disk_room, measure_layers, plan_passes
-from brainrdl._configuration import DIGEST, digest
 from brainrdl._exact import fill_distances, mirror
-from brainrdl._numbers import whole_number
+from brainrdl.arguments import name_some, whole_number
 from brainrdl.distances import check_metric
-from brainrdl.ids import check_ids, name_some
+from brainrdl.identity import DIGEST, digest
+from brainrdl.ids import check_ids
 from brainrdl.labelled import DIMS
 from brainrdl.stimuli import StimulusSet
 

@@ -13,13 +13,12 @@ import xarray as xr
 from torch import Tensor, nn
 
 from brainrdl._head_paths import Candidate, Problem, frrsa_path, gains_path, readout_path
-from brainrdl._numbers import whole_number
 from brainrdl._triangles import condensed
+from brainrdl.arguments import check_tensor, did_you_mean, name_some, whole_number
 from brainrdl.comparisons import Options, similarities
-from brainrdl.condensed import check_tensor
 from brainrdl.distances import check_metric, rdm
 from brainrdl.heldout import Predicted
-from brainrdl.ids import check_ids, did_you_mean, find_ids, name_some
+from brainrdl.ids import check_ids, find_ids
 from brainrdl.inference import subject_rdms
 from brainrdl.inference.ceiling import normalized
 from brainrdl.labelled import check_rdms, label_rdms, select_stimuli

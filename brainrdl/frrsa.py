@@ -7,7 +7,7 @@ import torch
 from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from torch import Tensor
 
-from brainrdl.condensed import check_tensor
+from brainrdl.arguments import check_tensor
 
 _ROUNDING = 1e-12
 

@@ -6,7 +6,7 @@ from typing import Self, SupportsIndex, final
 import torch
 from torch import Tensor, nn
 
-from brainrdl._numbers import whole_number
+from brainrdl.arguments import whole_number
 from brainrdl.features import Recorder, capture
 
 

@@ -5,11 +5,13 @@ The id is the only key on which images, RDM rows and patterns are joined, so eve
 """
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
-from difflib import get_close_matches
-from typing import Any
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 import numpy as np
+import pandas as pd
+import xarray as xr
+
+from brainrdl.arguments import did_you_mean, name_some
 
 
 def check_ids(ids: Iterable[str], field: str) -> tuple[str, ...]:
@@ -98,56 +100,48 @@ def find_ids(ids: Sequence[str], known: Sequence[str], place: str) -> list[int]:
     return [positions[stimulus] for stimulus in ids]
 
 
-def name_some(values: Collection[Any], limit: int = 5) -> str:
-    """Write out the first few values for a message.
-
-    Parameters
-    ----------
-    values : collection
-        What to name.
-    limit : int
-        How many at most.
-
-    Returns
-    -------
-    str
-
-    Examples
-    --------
-    >>> name_some(["a", "b", "c"], limit=2)
-    "'a', 'b' and 1 more"
-    """
-    shown = ", ".join(repr(value) for value, _ in zip(values, range(limit), strict=False))
-    return shown if len(values) <= limit else f"{shown} and {len(values) - limit} more"
-
-
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Write the end of a message that suggests the known names most like an unknown one.
-
-    Parameters
-    ----------
-    name : str
-        The unknown name.
-    known : iterable of str
-        The known ones.
-
-    Returns
-    -------
-    str
-        Empty if none is alike.
-
-    Examples
-    --------
-    >>> did_you_mean("hose", ["face", "house"])
-    "; did you mean 'house'?"
-    """
-    near = get_close_matches(name, list(known), n=3, cutoff=0.5)
-    return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
-
-
 def _is_unicode(text: str) -> bool:
     try:
         text.encode()
     except UnicodeEncodeError:
         return False
     return True
+
+
+Labels = Mapping[str, Hashable] | xr.DataArray
+"""A category for each stimulus: id → category, or a DataArray along ``stimulus``, such as ``rdms["category"]``."""
+
+
+def read_labels(labels: Labels, field: str = "labels") -> dict[str, Hashable]:
+    """Return the category of each stimulus; `field` is what to call the labels in an error.
+
+    Raises
+    ------
+    TypeError
+        If labels come without ids, or one cannot be compared for equality with others (a list).
+    ValueError
+        If an id occurs twice, or a label is missing (None, NaN).
+    """
+    if isinstance(labels, xr.DataArray):
+        if labels.dims != ("stimulus",) or "stimulus" not in labels.coords:
+            raise ValueError(f"{field} has dimensions {labels.dims}, expected ('stimulus',) with the ids as coordinate")
+        ids = check_ids(labels["stimulus"], f"coordinate 'stimulus' of {field}")
+        of = dict(zip(ids, labels.values.tolist(), strict=True))
+    elif isinstance(labels, Mapping):
+        of = dict(labels)
+    else:
+        raise TypeError(
+            f"{field} is a {type(labels).__name__}, which has no stimulus ids; give a mapping: dict(zip(ids, labels))"
+        )
+    for stimulus, label in of.items():
+        if not isinstance(label, Hashable):
+            raise TypeError(
+                f"{field} has {label!r} for {stimulus!r}, of type {type(label).__name__}; expected a string or a number"
+            )
+    lacking = [stimulus for stimulus, label in of.items() if pd.api.types.is_scalar(label) and pd.isna(label)]
+    if lacking:
+        raise ValueError(
+            f"{field} has a missing label (None or NaN) for {len(lacking)} of {len(of)} stimuli: {name_some(lacking)}; "
+            "leave these stimuli out, or give them a category"
+        )
+    return of

@@ -20,8 +20,9 @@ import torch
 import xarray as xr
 
 from brainrdl._triangles import condensed, laid_out
+from brainrdl.arguments import did_you_mean, name_some
 from brainrdl.distances import METRICS as FEATURE_METRICS
-from brainrdl.ids import check_ids, did_you_mean, find_ids, name_some
+from brainrdl.ids import check_ids, find_ids
 
 METRICS = (*FEATURE_METRICS, "mahalanobis", "crossnobis", "undeclared")
 """The metrics a labelled RDM may carry: computed from features, of measured patterns, and unknown."""

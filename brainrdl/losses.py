@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor, nn
 
-from brainrdl.condensed import check_tensor, condensed_index, sample_pairs
+from brainrdl.arguments import check_tensor
+from brainrdl.condensed import condensed_index, sample_pairs
 from brainrdl.distances import check_metric, training_rdm
 from brainrdl.similarity import WHITENED, check_compare, dissimilarity
 

@@ -10,8 +10,8 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from brainrdl._configuration import DIGEST
 from brainrdl.combine import average_rdms
+from brainrdl.identity import DIGEST
 from brainrdl.labelled import Normalization, check_rdms
 from brainrdl.teachers import RDMTeacher, rows_by_id
 

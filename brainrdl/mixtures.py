@@ -10,11 +10,10 @@ import torch
 import xarray as xr
 from scipy.optimize import nnls
 
-from brainrdl._numbers import whole_number
+from brainrdl.arguments import name_some, whole_number
 from brainrdl.compare import Join, Joined, join_rdms
 from brainrdl.comparisons import Options, check_method, features, similarities
-from brainrdl.controls import read_labels
-from brainrdl.ids import name_some
+from brainrdl.ids import read_labels
 
 
 class MixtureFit(NamedTuple):

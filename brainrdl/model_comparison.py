@@ -10,8 +10,8 @@ import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
 
-from brainrdl.checkpoint import atomic_path
 from brainrdl.combine import concat_rdms
+from brainrdl.files import atomic_path
 from brainrdl.inference import ModelScores, fdr, holm, score_models
 from brainrdl.labelled import check_rdms
 from brainrdl.plots._style import FONT, INK, shortened, text_width, wrapped

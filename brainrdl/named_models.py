@@ -19,9 +19,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from brainrdl.arguments import did_you_mean
 from brainrdl.export import MAX_MEMORY, layer_rdms
-from brainrdl.features import list_layers
-from brainrdl.ids import did_you_mean
+from brainrdl.features import layer_shapes
 from brainrdl.stimuli import StimulusSet
 
 
@@ -74,55 +74,6 @@ def load_named_model(name: str, weights: str | os.PathLike[str] | None = None, *
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # the same untrained network each time
         return _made(name, weights)
-
-
-def layer_shapes(model: nn.Module, example: Tensor) -> dict[str, tuple[int, ...] | None]:
-    """Find the shape of every layer's answer to one stimulus.
-
-    Parameters
-    ----------
-    model : nn.Module
-        Any network; it runs once, in eval mode, and is left in the mode it was in.
-    example : Tensor (1, ...)
-        A batch of one stimulus.
-
-    Returns
-    -------
-    dict of tuple
-        Layer name, as in `list_layers`, to shape without the stimuli; None where a layer does not run, runs more than
-        once, or answers with no tensor, so that it cannot be asked for by name.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from brainrdl.named_models import layer_shapes
-    >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten())
-    >>> layer_shapes(model, torch.zeros(1, 3, 8, 8))
-    {'0': (4, 6, 6), '1': (144,)}
-    """
-    answers: dict[nn.Module, list[Any]] = {}
-
-    def note(module: nn.Module, args: Any, output: Any) -> None:
-        tensor = isinstance(output, Tensor) and output.ndim > 0 and len(output) == len(example)
-        answers.setdefault(module, []).append(tuple(output.shape[1:]) if tensor else None)
-
-    modules = dict(model.named_modules(remove_duplicate=False))
-    modes = {module: module.training for module in model.modules()}
-    handles = [module.register_forward_hook(note) for module in modes]
-    try:
-        model.eval()
-        with torch.no_grad():
-            model(example)
-    finally:
-        for handle in handles:
-            handle.remove()
-        for module, mode in modes.items():
-            module.training = mode
-    shapes = {}
-    for layer in list_layers(model):
-        found = answers.get(modules[layer], []) if layer in modules else []
-        shapes[layer] = found[0] if len(found) == 1 else None
-    return shapes
 
 
 def list_named_layers(

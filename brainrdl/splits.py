@@ -10,9 +10,8 @@ from typing import SupportsIndex, final
 
 import numpy as np
 
-from brainrdl._numbers import whole_number
-from brainrdl.controls import Labels, read_labels
-from brainrdl.ids import check_ids, name_some
+from brainrdl.arguments import name_some, whole_number
+from brainrdl.ids import Labels, check_ids, read_labels
 
 MIN_STIMULI = 3
 """Of either kind: two stimuli make a single pair, which has nothing to vary against."""

@@ -13,7 +13,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from brainrdl.ids import check_ids, find_ids, name_some
+from brainrdl.arguments import name_some
+from brainrdl.ids import check_ids, find_ids
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 """What the name of an image file ends with, in small or capital letters."""

@@ -1,11 +1,14 @@
 """The two streams of batches: task images, and stimuli whose geometry is known."""
 
 from collections.abc import Iterable, Iterator, Sequence, Sized
+from contextlib import contextmanager
 from typing import Any, Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
+from brainrdl.features import kept_modes
 from brainrdl.randomness import RandomStates
 from brainrdl.stimuli import StimulusSet
 
@@ -328,3 +331,27 @@ def _what(value: Any) -> str:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return f"a {type(value).__name__} of {len(value)}: " + ", ".join(type(part).__name__ for part in value[:4])
     return f"a {type(value).__name__}"
+
+
+@contextmanager
+def stimulus_mode(model: nn.Module, norm: Norm, dropout: bool) -> Iterator[None]:
+    """Put a network in training mode into the mode that stimuli are shown in, see `StimulusStream`."""
+    if norm == "shared" and dropout:
+        yield
+        return
+    with kept_modes(model):
+        kept = []
+        for module in model.modules():
+            normalises = isinstance(module, _NormBase)
+            # "and": a layer that refuses training mode stays as it is
+            module.training = module.training and (norm != "eval" if normalises else dropout)
+            if normalises and norm == "own":
+                kept.append((module, dict(module._buffers)))
+        # the layers update copies: putting old values back into the buffers would break the task batch's backward pass
+        for module, buffers in kept:
+            module._buffers.update({name: None if b is None else b.clone() for name, b in buffers.items()})
+        try:
+            yield
+        finally:
+            for module, buffers in kept:
+                module._buffers.update(buffers)

@@ -8,11 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from brainrdl._configuration import describe, digest, layers_of
-from brainrdl._forward import answer
+from brainrdl.arguments import did_you_mean
 from brainrdl.distances import METRICS, check_metric, rdm, training_rdm
-from brainrdl.features import Recorder, list_layers
-from brainrdl.ids import did_you_mean
+from brainrdl.features import Recorder, answer, list_layers
+from brainrdl.identity import describe, digest, layers_of
 from brainrdl.schedules import check_alpha
 
 # zero means something in these: a cosine between two such RDMs does too

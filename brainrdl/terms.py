@@ -8,9 +8,9 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from brainrdl.arguments import did_you_mean
 from brainrdl.condensed import sample_pairs
 from brainrdl.distances import group_means
-from brainrdl.ids import did_you_mean
 from brainrdl.losses import RDLoss, rdl_loss
 from brainrdl.schedules import Alpha, Schedule, check_alpha, check_schedule
 from brainrdl.teachers import RDMTeacher, student_metric

@@ -12,7 +12,6 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 
-from brainrdl._forward import answer, kept_modes
 from brainrdl._probe import (
     check_request,
     check_terms,
@@ -22,6 +21,7 @@ from brainrdl._probe import (
     validation_figures,
 )
 from brainrdl._run import MakeOptimizer, Run, Task, TaskLoss, is_classification
+from brainrdl.features import answer, kept_modes
 from brainrdl.stimuli import StimulusSet
 from brainrdl.streams import StimulusStream, task_batch
 from brainrdl.terms import Term

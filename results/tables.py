@@ -22,11 +22,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from brainrdl.checkpoint import atomic_path
 from brainrdl.experiments.report import printed, tables
 from brainrdl.experiments.report.findings import error_note, summary
 from brainrdl.experiments.report.methods import distinct_networks, with_labels
 from brainrdl.experiments.report.study_files import StudyFiles, read_study
+from brainrdl.files import atomic_path
 
 ROOT = Path(__file__).resolve().parents[1]
 _MARK = re.compile(r"<!-- (?:tables of (?P<folders>\S+)|end of tables) -->")

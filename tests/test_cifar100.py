@@ -13,12 +13,12 @@ from lightning.fabric import Fabric
 from torch import nn
 
 from brainrdl import cli
-from brainrdl.checkpoint import differences
 from brainrdl.data import LabelledImages
 from brainrdl.experiments.arms import Context, initialised, train
 from brainrdl.experiments.cifar100 import cifar100_study
 from brainrdl.experiments.reproduce import reproduce
 from brainrdl.experiments.study import Request, Splits, frozen, plan
+from brainrdl.identity import differences
 
 STUDY = cifar100_study()
 ARMS = tuple(arm.name for arm in STUDY.arms if arm.name != "teacher")

@@ -9,7 +9,7 @@ from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import LambdaLR, LinearLR, MultiplicativeLR, SequentialLR
 
 import brainrdl as rdl
-from brainrdl._configuration import describe, describe_scheduler, digest, layers_of, settings
+from brainrdl.identity import describe, describe_scheduler, digest, layers_of, settings
 from training import IDS, brain_term, loader, network, network_teacher, raises, stimuli
 
 

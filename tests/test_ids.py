@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from brainrdl.ids import check_ids, did_you_mean, find_ids, name_some
+from brainrdl.arguments import did_you_mean, name_some
+from brainrdl.ids import check_ids, find_ids
 
 unicode_ids = st.lists(
     st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1),

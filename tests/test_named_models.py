@@ -10,7 +10,8 @@ from torch import nn
 from torchvision.models import resnet18
 
 import brainrdl as rdl
-from brainrdl.named_models import layer_shapes, list_named_layers, load_named_model, network_rdms
+from brainrdl.features import layer_shapes
+from brainrdl.named_models import list_named_layers, load_named_model, network_rdms
 
 OWN = """
 import torch

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from brainrdl.distances import METRICS
 from brainrdl.exchange import read_rdms
-from brainrdl.exchange.files import check_place
+from brainrdl.files import check_place
 
 REPLACED = "replaced where it exists and holds RDMs"
 """What the help of an option says of a file that `check_replaced` has checked."""

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from brainrdl.cli._parsing import names
 from brainrdl.distances import METRICS
-from brainrdl.exchange.files import check_place
 from brainrdl.few_data import KINDS
+from brainrdl.files import check_place
 from brainrdl.fitting.card import CardOptions, CardRequest, make_card, read_inputs, write_card
 
 _ABOUT = (

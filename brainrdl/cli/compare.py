@@ -9,7 +9,7 @@ import xarray as xr
 from brainrdl.cli._parsing import add_what_a_file_lacks, names, read_ids
 from brainrdl.comparisons import METHODS
 from brainrdl.exchange import describe, read_rdms
-from brainrdl.exchange.files import check_place
+from brainrdl.files import check_place
 from brainrdl.labelled import select_stimuli
 from brainrdl.model_comparison import compare_models
 

@@ -15,11 +15,11 @@ from typing import Any, Literal, get_args
 import numpy as np
 import xarray as xr
 
+from brainrdl.arguments import did_you_mean
 from brainrdl.combine import concat_rdms
 from brainrdl.exchange import read_rdms
 from brainrdl.exchange.matlab import read_variables
 from brainrdl.exchange.npz import Npz
-from brainrdl.ids import did_you_mean
 from brainrdl.labelled import label_rdms
 from brainrdl.stimuli import StimulusSet
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import xarray as xr
 
-from brainrdl.checkpoint import atomic_path
+from brainrdl.arguments import did_you_mean
 from brainrdl.exchange import assemblies, matlab, meadows, net2brain, netcdf, rsatoolbox, tidy
 from brainrdl.exchange.parts import Given, Order, Parts, complete
-from brainrdl.ids import did_you_mean
+from brainrdl.files import atomic_path, check_place
 from brainrdl.labelled import check_rdms
 
 _BY_SUFFIX = {
@@ -146,17 +146,6 @@ def write_rdms(rdms: xr.DataArray, path: str | os.PathLike[str], *, format: str 
                 raise ValueError(f"{chosen} files do not give back {lost}; rename or leave it out, or write netCDF")
     except (TypeError, ValueError) as error:
         raise type(error)(f"{path}: {error}") from error
-
-
-def check_place(path: Path, *, folder: bool = False) -> None:
-    """Raise a ValueError where no file (or folder) can be at `path`, as far as can be told without writing."""
-    if folder and path.exists() and not path.is_dir():
-        raise ValueError(f"{path} is a file; expected a folder, or a new name for one")
-    if not folder and path.is_dir():
-        raise ValueError(f"{path} is a folder; expected the path of a file in it")
-    above = next((parent for parent in path.parents if parent.exists()), None)
-    if above is not None and not above.is_dir():
-        raise ValueError(f"{path} lies below {above}, which is a file; expected a folder")
 
 
 def read_parts(path: Path, given: Given, format: str | None = None) -> Parts:

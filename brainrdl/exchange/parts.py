@@ -14,8 +14,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 import xarray as xr
 
+from brainrdl.arguments import did_you_mean, name_some
 from brainrdl.condensed import stimuli_of
-from brainrdl.ids import check_ids, did_you_mean, name_some
+from brainrdl.ids import check_ids
 from brainrdl.labelled import METRICS, check_rdms, label_rdms
 
 Order = Literal["row-major", "column-major"]

@@ -18,13 +18,13 @@ import torch
 from lightning.fabric import Fabric
 from torch import nn
 
-from brainrdl._json_files import check_json, read_json, write_json
 from brainrdl._study_folder import HeldError, locked
-from brainrdl.checkpoint import atomic_path, load_model, save_model
+from brainrdl.checkpoint import load_model, save_model
 from brainrdl.data import LabelledImages
 from brainrdl.experiments.arms import Arm, Context, Setting, train
 from brainrdl.experiments.recipe import Recipe
 from brainrdl.experiments.study import Partition, Request, Row, Splits, Study, labelled_subset
+from brainrdl.files import atomic_path, check_json, read_json, write_json
 from brainrdl.randomness import derive_seed
 
 _CHOICE_SEED = -1  # trials share no seed with the runs they choose for

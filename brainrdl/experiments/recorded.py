@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from brainrdl._json_files import check_json, read_json
 from brainrdl.experiments.recipe import Recipe, recipe_from
 from brainrdl.experiments.study import Row
+from brainrdl.files import check_json, read_json
 
 _ASKED = (
     *("labels", "limit_train", "limit_teacher", "train_size", "test_limit", "one_teacher", "tries", "alphas"),

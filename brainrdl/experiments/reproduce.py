@@ -13,9 +13,7 @@ from pathlib import Path
 import torch
 from lightning.fabric import Fabric
 
-from brainrdl._json_files import read_json, write_json
 from brainrdl._study_folder import calls_of, claimed, noted
-from brainrdl.checkpoint import differences
 from brainrdl.data import LabelledImages
 from brainrdl.experiments.jobs import beside, make_all
 from brainrdl.experiments.lab import Lab, device_name
@@ -24,6 +22,8 @@ from brainrdl.experiments.recorded import read_row
 from brainrdl.experiments.report import write_report
 from brainrdl.experiments.score import write_geometry, write_mds, write_rdms, write_results, write_teacher_output
 from brainrdl.experiments.study import Request, Row, Splits, Study, check, frozen, plan
+from brainrdl.files import read_json, write_json
+from brainrdl.identity import differences
 from brainrdl.inference import binomial_standard_error
 from brainrdl.precision import choose_precision
 

@@ -13,14 +13,13 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from brainrdl._json_files import read_json, write_json
-from brainrdl.checkpoint import atomic_path
 from brainrdl.data import LabelledImages, to_float
 from brainrdl.distances import rdm
 from brainrdl.experiments.lab import Lab, Run
 from brainrdl.experiments.report.study_files import RESULTS
 from brainrdl.experiments.study import Row
 from brainrdl.features import capture
+from brainrdl.files import atomic_path, read_json, write_json
 from brainrdl.labelled import label_rdms
 from brainrdl.randomness import derive_seed
 from brainrdl.trainer import Trainer

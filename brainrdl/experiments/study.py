@@ -10,12 +10,12 @@ import torch
 from lightning.fabric import Fabric
 from torch import nn
 
+from brainrdl.arguments import did_you_mean
 from brainrdl.data import LabelledImages, stratified_split
 from brainrdl.experiments.arms import Arm, front_until, hint_epochs
 from brainrdl.experiments.batches import Batches
 from brainrdl.experiments.recipe import Recipe
 from brainrdl.features import list_layers
-from brainrdl.ids import did_you_mean
 from brainrdl.randomness import derive_seed
 
 

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 import xarray as xr
 
-from brainrdl._configuration import DIGEST, describe, digest
-from brainrdl._json_files import read_json
 from brainrdl.data import LabelledImages
+from brainrdl.files import read_json
 from brainrdl.fitting.configuration import Configuration
 from brainrdl.fitting.inputs import Inputs
 from brainrdl.fitting.networks import make_student
+from brainrdl.identity import DIGEST, describe, digest
 
 
 def checksums(configuration: Configuration, inputs: Inputs) -> dict[str, Any]:

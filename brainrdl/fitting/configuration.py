@@ -9,9 +9,9 @@ from typing import Any, Literal, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
-from brainrdl.checkpoint import atomic_path
+from brainrdl.arguments import did_you_mean, name_some
 from brainrdl.distances import METRICS
-from brainrdl.ids import did_you_mean, name_some
+from brainrdl.files import atomic_path
 
 HEADS = ("frrsa", "gains", "low_rank", "readout")
 """Arms that fit little, on features of the task network."""

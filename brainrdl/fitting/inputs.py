@@ -11,6 +11,7 @@ import xarray as xr
 from torch import Tensor
 from torchvision.transforms.v2.functional import resize, rgb_to_grayscale
 
+from brainrdl.arguments import name_some
 from brainrdl.combine import concat_rdms
 from brainrdl.data import LabelledImages, load_cifar, load_digits, load_mnist, to_float
 from brainrdl.data.objects92 import CATEGORIES, IDS, load_objects92, load_objects92_images
@@ -19,7 +20,6 @@ from brainrdl.distances import rdm
 from brainrdl.experiments.batches import Batches
 from brainrdl.fitting.configuration import Configuration, Measured
 from brainrdl.fitting.sources import OBJECTS92, of_region, read_categories, read_measured
-from brainrdl.ids import name_some
 from brainrdl.inference import subject_rdms
 from brainrdl.labelled import condense, label_rdms, select_stimuli
 from brainrdl.named_models import load_named_model

@@ -8,9 +8,9 @@ from lightning.fabric import Fabric
 from safetensors import SafetensorError
 from torch import nn
 
-from brainrdl._json_files import check_json
 from brainrdl.checkpoint import load_model, read_manifest, save_model
 from brainrdl.experiments.optimizers import linear_sgd
+from brainrdl.files import check_json
 from brainrdl.fitting.configuration import Configuration
 from brainrdl.fitting.inputs import TaskImages
 from brainrdl.named_models import load_named_model

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from brainrdl.checkpoint import atomic_path
+from brainrdl.files import atomic_path
 
 
 @dataclass(frozen=True, eq=False)

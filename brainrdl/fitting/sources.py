@@ -7,9 +7,9 @@ from pathlib import Path
 
 import xarray as xr
 
+from brainrdl.arguments import name_some
 from brainrdl.data.objects92 import RDMSet, load_objects92
 from brainrdl.exchange import read_rdms
-from brainrdl.ids import name_some
 
 OBJECTS92 = "objects92"
 """What the 92 object images are called; ``objects92:SET`` is a set of their RDMs, see `load_objects92`."""

@@ -14,12 +14,11 @@ import pandas as pd
 import torch
 from lightning.fabric import Fabric
 
-from brainrdl._json_files import read_json, write_json
 from brainrdl._study_folder import calls_of, claimed, noted
-from brainrdl.checkpoint import atomic_path
 from brainrdl.combine import average_rdms
 from brainrdl.exchange import write_rdms
 from brainrdl.experiments.lab import device_name
+from brainrdl.files import atomic_path, read_json, write_json
 from brainrdl.fitting.arms import arms_of, outcomes
 from brainrdl.fitting.checks import check_study
 from brainrdl.fitting.checksums import check_unchanged, checksums

@@ -14,9 +14,9 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
-from brainrdl._json_files import check_json, read_json, write_json
 from brainrdl.export import layer_rdms
 from brainrdl.features import capture
+from brainrdl.files import check_json, read_json, write_json
 from brainrdl.fitting.configuration import Configuration
 from brainrdl.fitting.inputs import Inputs
 from brainrdl.fitting.networks import attempt_of, make_student, task_network

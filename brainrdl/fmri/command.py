@@ -11,8 +11,8 @@ from zipfile import BadZipFile
 import numpy as np
 import pandas as pd
 
-from brainrdl.checkpoint import atomic_path
 from brainrdl.exchange import read_rdms, write_rdms
+from brainrdl.files import atomic_path
 from brainrdl.fmri.images import Image
 from brainrdl.fmri.pipeline import (
     Settings,

@@ -16,9 +16,9 @@ import scipy.linalg
 import torch
 import xarray as xr
 
+from brainrdl.arguments import name_some
 from brainrdl.fmri.noise import cholesky
 from brainrdl.fmri.patterns import Array, Precision, RunMeans, not_positive, precisions_of, run_means
-from brainrdl.ids import name_some
 from brainrdl.labelled import label_rdms
 
 

@@ -10,8 +10,8 @@ import pandas as pd
 from nilearn.glm.first_level import make_first_level_design_matrix
 from numpy.typing import NDArray
 
+from brainrdl.arguments import did_you_mean, name_some
 from brainrdl.fmri.patterns import Array
-from brainrdl.ids import did_you_mean, name_some
 
 Trials = Literal["condition", "lsa", "lss"]
 HRF_MODELS = (

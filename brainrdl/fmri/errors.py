@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import xarray as xr
 
+from brainrdl.arguments import name_some
 from brainrdl.fmri.crossnobis import (
     check_shared,
     check_two_runs,
@@ -21,7 +22,6 @@ from brainrdl.fmri.crossnobis import (
 )
 from brainrdl.fmri.noise import inverse
 from brainrdl.fmri.patterns import Array, Precision, RunMeans, factor_of, precisions_of, run_means
-from brainrdl.ids import name_some
 from brainrdl.labelled import label_rdms
 
 

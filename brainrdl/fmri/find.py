@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from brainrdl.ids import did_you_mean, name_some
+from brainrdl.arguments import did_you_mean, name_some
 
 _DERIVED = ("space", "res", "den", "desc", "hemi", "label", "cohort")
 """Entities that only derivatives bear."""

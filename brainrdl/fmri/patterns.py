@@ -14,7 +14,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from brainrdl._run_patterns import check_labels, check_patterns, find_cells
-from brainrdl.ids import name_some
+from brainrdl.arguments import name_some
 
 Array = NDArray[np.float64]
 Precision = Array | Mapping[Any, Array] | None

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from brainrdl.arguments import name_some
 from brainrdl.combine import concat_rdms
 from brainrdl.fmri.biased import pattern_rdm
 from brainrdl.fmri.crossnobis import crossnobis
@@ -25,7 +26,7 @@ from brainrdl.fmri.patterns import Array, Precision, run_means
 from brainrdl.fmri.provenance import checksums, time_order, to_json, versions
 from brainrdl.fmri.reliability import split_half
 from brainrdl.fmri.tables import read_confounds, read_events
-from brainrdl.ids import check_ids, name_some
+from brainrdl.ids import check_ids
 
 Metric = Literal["crossnobis", "correlation", "euclidean", "mahalanobis"]
 Noise = Method | None

@@ -13,7 +13,7 @@ import xarray as xr
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
-from brainrdl.checkpoint import atomic_path
+from brainrdl.files import atomic_path
 from brainrdl.fmri.patterns import Array
 from brainrdl.inference import noise_ceiling
 from brainrdl.labelled import check_rdms

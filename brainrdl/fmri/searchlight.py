@@ -15,11 +15,11 @@ from scipy.stats import rankdata
 from tqdm import tqdm
 
 from brainrdl._triangles import laid_out
+from brainrdl.arguments import name_some
 from brainrdl.fmri.crossnobis import check_two_runs
 from brainrdl.fmri.images import Image, image_name, is_surface, open_image
 from brainrdl.fmri.masks import Voxels, check_grid, mask_voxels
 from brainrdl.fmri.patterns import Array, run_means
-from brainrdl.ids import name_some
 from brainrdl.labelled import DIMS, check_rdms, condense, select_stimuli
 
 SearchlightMetric = Literal["crossnobis", "correlation"]

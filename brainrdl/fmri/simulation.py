@@ -12,7 +12,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from brainrdl.checkpoint import atomic_path
+from brainrdl.files import atomic_path
 from brainrdl.fmri.design import GLM, design_matrix
 from brainrdl.fmri.patterns import Array
 from brainrdl.labelled import check_rdms, label_rdms

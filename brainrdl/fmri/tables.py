@@ -6,7 +6,7 @@ from typing import TypeAlias
 import numpy as np
 import pandas as pd
 
-from brainrdl.ids import name_some
+from brainrdl.arguments import name_some
 
 Table: TypeAlias = pd.DataFrame | str | Path
 

@@ -7,8 +7,9 @@ from typing import Any, Literal, final
 import numpy as np
 import pandas as pd
 
+from brainrdl.arguments import name_some
 from brainrdl.heldout.scores import HeldOut
-from brainrdl.ids import check_ids, name_some
+from brainrdl.ids import check_ids
 from brainrdl.inference import Resamples, holm
 from brainrdl.inference.folds import draw, resample_folds
 from brainrdl.inference.models import checked_contrasts, factor_of, tested

@@ -6,7 +6,8 @@ from typing import final
 
 import xarray as xr
 
-from brainrdl.ids import check_ids, name_some
+from brainrdl.arguments import name_some
+from brainrdl.ids import check_ids
 from brainrdl.labelled import check_rdms
 
 

@@ -9,10 +9,11 @@ import pandas as pd
 import xarray as xr
 
 from brainrdl._triangles import condensed
+from brainrdl.arguments import name_some
 from brainrdl.comparisons import centred_features
-from brainrdl.controls import Labels, pair_blocks, read_labels
+from brainrdl.controls import pair_blocks
 from brainrdl.heldout.predicted import Predicted, check_once
-from brainrdl.ids import name_some
+from brainrdl.ids import Labels, read_labels
 from brainrdl.inference import subject_rdms
 from brainrdl.inference.folds import (
     METHODS,

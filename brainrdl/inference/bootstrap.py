@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple, Protocol
 import numpy as np
 import torch
 
-from brainrdl._numbers import whole_number
+from brainrdl.arguments import whole_number
 from brainrdl.comparisons import Options, similarities
 from brainrdl.condensed import stimuli_of
 from brainrdl.inference.ceiling import ceiling_of, normalized

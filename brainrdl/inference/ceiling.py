@@ -7,9 +7,9 @@ import torch
 import xarray as xr
 
 from brainrdl._triangles import condensed
+from brainrdl.arguments import name_some
 from brainrdl.combine import average_rdms
 from brainrdl.comparisons import Options, check_method, similarities
-from brainrdl.ids import name_some
 from brainrdl.labelled import check_rdms
 from brainrdl.ranks import midranks
 

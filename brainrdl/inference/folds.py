@@ -10,7 +10,7 @@ from typing import NamedTuple, SupportsIndex
 
 import numpy as np
 
-from brainrdl._numbers import whole_number
+from brainrdl.arguments import whole_number
 from brainrdl.comparisons import centred_features
 from brainrdl.inference.bootstrap import Factor, Resamples, ceilings_of_products
 

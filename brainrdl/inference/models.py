@@ -10,9 +10,9 @@ import pandas as pd
 import xarray as xr
 from scipy import stats
 
+from brainrdl.arguments import did_you_mean, name_some
 from brainrdl.compare import join_rdms
 from brainrdl.comparisons import check_method
-from brainrdl.ids import did_you_mean, name_some
 from brainrdl.inference.bootstrap import Factor, Resamples, resample_scores
 from brainrdl.inference.ceiling import NoiseCeiling, subject_rdms
 from brainrdl.inference.multiplicity import holm

@@ -7,11 +7,10 @@ import numpy as np
 import torch
 import xarray as xr
 
-from brainrdl._numbers import whole_number
+from brainrdl.arguments import name_some, whole_number
 from brainrdl.compare import compare_rdms, join_rdms
 from brainrdl.comparisons import Options, similarities
-from brainrdl.controls import Labels, read_labels
-from brainrdl.ids import name_some
+from brainrdl.ids import Labels, read_labels
 from brainrdl.ranks import midranks
 
 

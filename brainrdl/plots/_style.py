@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.textpath import TextPath
 
-from brainrdl.ids import name_some
+from brainrdl.arguments import name_some
 
 FONT = 8.0
 """Points; figures are drawn at the size at which they are printed."""

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from brainrdl.checkpoint import atomic_path
 from brainrdl.experiments.report import paper
 from brainrdl.experiments.report.faults import faults
 from brainrdl.experiments.report.findings import findings, summary
@@ -11,6 +10,7 @@ from brainrdl.experiments.report.rendering import environment
 from brainrdl.experiments.report.sections import sections
 from brainrdl.experiments.report.spelling import date, unbroken
 from brainrdl.experiments.report.study_files import read_study
+from brainrdl.files import atomic_path
 
 
 def write_report(folder: Path) -> Path:

@@ -5,9 +5,9 @@ from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from brainrdl.checkpoint import atomic_path
 from brainrdl.experiments.report.figures import render
 from brainrdl.experiments.report.sections import Picture
+from brainrdl.files import atomic_path
 
 _CSS_PIXELS = 115  # per inch of a figure: a fifth larger than printed
 

@@ -9,11 +9,11 @@ import xarray as xr
 from PIL import Image
 from torch import Tensor
 
+from brainrdl.arguments import name_some
 from brainrdl.data.objects92 import CATEGORIES, IDS, load_objects92, load_objects92_images
 from brainrdl.features import capture
 from brainrdl.fitting.inputs import check_distinct
 from brainrdl.fitting.sources import OBJECTS92, of_region, read_categories, read_measured
-from brainrdl.ids import name_some
 from brainrdl.labelled import select_stimuli
 from brainrdl.named_models import NamedModel, load_named_model
 from brainrdl.stimuli import StimulusSet

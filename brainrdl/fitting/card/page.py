@@ -6,12 +6,12 @@ from tempfile import TemporaryDirectory
 
 from matplotlib.figure import Figure
 
-from brainrdl.checkpoint import atomic_path
 from brainrdl.experiments.report.figures import render
 from brainrdl.experiments.report.printed import Table
 from brainrdl.experiments.report.rendering import environment
 from brainrdl.experiments.report.sections import Picture
 from brainrdl.experiments.report.spelling import count
+from brainrdl.files import atomic_path
 from brainrdl.fitting.card.scores import MIXTURE, Card, chosen_setting
 from brainrdl.fitting.report.findings import interval_unit
 from brainrdl.fitting.report.names import ABOUT_SCORES, METHODS, SCORES, arm_name

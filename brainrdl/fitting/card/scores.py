@@ -10,11 +10,11 @@ import pandas as pd
 import xarray as xr
 from torch import Tensor
 
-from brainrdl._numbers import whole_number
+from brainrdl.arguments import did_you_mean, name_some, whole_number
 from brainrdl.distances import check_metric, rdm
 from brainrdl.few_data import KINDS, fit_head
 from brainrdl.heldout import Predicted, held_out_scores, score_folds
-from brainrdl.ids import check_ids, did_you_mean, name_some
+from brainrdl.ids import check_ids
 from brainrdl.inference import subject_rdms
 from brainrdl.labelled import check_rdms, condense, label_rdms, select_stimuli
 from brainrdl.mixtures import fit_rdms

@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from brainrdl.checkpoint import atomic_path
 from brainrdl.experiments.report.rendering import environment
 from brainrdl.experiments.report.spelling import date, unbroken
+from brainrdl.files import atomic_path
 from brainrdl.fitting.report.findings import findings, summary, verdict_of, verdict_sentence
 from brainrdl.fitting.report.names import ABOUT_SCORES, SCORES, arm_name
 from brainrdl.fitting.report.sections import sections

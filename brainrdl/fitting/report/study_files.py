@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from brainrdl.arguments import name_some
 from brainrdl.fitting.report.names import SCORES, Setting
-from brainrdl.ids import name_some
 from brainrdl.labelled import check_rdms
 
 SETTING = Setting._fields

@@ -1,4 +1,4 @@
-"""How a run's configuration names its parts: JSON-able, and alike in another process."""
+"""What a thing is, in a checkpoint or a manifest: JSON-able, and alike in another process."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -88,3 +88,24 @@ def _option(value: Any) -> Any:
 def _without_address(text: str) -> str:
     """A ``repr`` without the place in memory, which is another one in every process."""
     return re.sub(r" at 0x[0-9a-fA-F]+", "", text)
+
+
+def differences(there: Any, here: Any, field: str = "") -> list[str]:
+    """Name the fields in which two configurations differ, as ``field is this there and that here``."""
+    if isinstance(there, Mapping) and isinstance(here, Mapping):
+        keys = dict.fromkeys((*there, *here))
+        return [
+            line
+            for key in keys
+            for line in differences(there.get(key), here.get(key), f"{field}.{key}" if field else str(key))
+        ]
+    if isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
+        return [
+            line for i, (a, b) in enumerate(zip(there, here, strict=True)) for line in differences(a, b, f"{field}.{i}")
+        ]
+    if there == here:
+        return []
+    if all(isinstance(side, str) and side.startswith(DIGEST) for side in (there, here)):
+        owner, _, part = field.rpartition(".")
+        return [f"{owner or 'it'} has other {part}"]
+    return [f"{field} is {there!r} there and {here!r} here"]

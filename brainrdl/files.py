@@ -1,0 +1,88 @@
+"""Files written whole or not at all, and read with the file's name in every complaint."""
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+def write_json(value: Any, path: Path) -> None:
+    """Write a JSON file atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(
+    path: Path,
+    kind: type,
+    fields: Iterable[str] = (),
+    *,
+    remedy: str = "restore it, or remove it to have it made again",
+) -> Any:
+    """Read a JSON file that holds a `kind`, with `fields` if that is a dict.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is damaged, with the `remedy`, or holds something else.
+    """
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged ({error}); {remedy}") from error
+    return check_json(value, kind, fields, str(path))
+
+
+def check_json(value: Any, kind: type, fields: Iterable[str], place: str) -> Any:
+    """Hand on what was read at a `place`; ValueError unless it is a `kind`, with `fields` if that is a dict."""
+    if not isinstance(value, kind):
+        raise ValueError(f"{place} holds a {type(value).__name__}, expected a {kind.__name__}; it is another file")
+    missing = set(fields).difference(value) if isinstance(value, dict) else set()
+    if missing:
+        raise ValueError(f"{place} lacks {', '.join(map(repr, sorted(missing)))}; it is damaged, or of another version")
+    return value
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path` that replaces it only once it is complete on disk.
+
+    Whoever reads `path` finds the old file or the new one, never a part of it, also after a kill or a power cut. An
+    OSError that names no file, such as a full disk's, is made to name `path`.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def check_place(path: Path, *, folder: bool = False) -> None:
+    """Raise a ValueError where no file (or folder) can be at `path`, as far as can be told without writing."""
+    if folder and path.exists() and not path.is_dir():
+        raise ValueError(f"{path} is a file; expected a folder, or a new name for one")
+    if not folder and path.is_dir():
+        raise ValueError(f"{path} is a folder; expected the path of a file in it")
+    above = next((parent for parent in path.parents if parent.exists()), None)
+    if above is not None and not above.is_dir():
+        raise ValueError(f"{path} lies below {above}, which is a file; expected a folder")
