@@ -30,7 +30,7 @@ from scipy.ndimage import gaussian_filter1d
 
 import brainrdl as rdl
 from brainrdl.fmri.masks import mask_voxels, read_voxels
-from brainrdl.labelled import condense
+from brainrdl.rdms.labelled import condense
 
 CONDITIONS, RADIUS = 20, 3.05  # voxels; a whole sphere holds 123, and those at the edge fewer
 

@@ -20,7 +20,7 @@ from torch import nn
 from torchvision.models import resnet18
 
 import brainrdl as rdl
-from brainrdl import export
+from brainrdl.rdms import layers as export
 
 
 class Noise(torch.utils.data.Dataset[torch.Tensor]):

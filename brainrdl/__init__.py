@@ -4,22 +4,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from brainrdl.checkpoint import load_model, save_model
-from brainrdl.combine import average_rdms, concat_rdms
-from brainrdl.compare import compare_rdms
-from brainrdl.condensed import sample_pairs, to_condensed, to_square
 from brainrdl.conditions import ConditionTeacher
 from brainrdl.controls import category_rdm, remove_block_means
 from brainrdl.crossvalidated import PatternTeacher
-from brainrdl.distances import rdm
 from brainrdl.exchange import from_rsatoolbox, read_rdms, to_rsatoolbox, write_rdms
-from brainrdl.export import layer_rdms
 from brainrdl.features import Recorder, capture, list_layers
 from brainrdl.inference import mcnemar, noise_ceiling
-from brainrdl.labelled import label_rdms, select_stimuli
 from brainrdl.losses import RDLoss, rdl_loss
 from brainrdl.measured import MeasuredTeacher
 from brainrdl.mixtures import fit_rdms
 from brainrdl.peers import CKA, KD, RKD, SP, DeepSupervision, Hint
+from brainrdl.rdms.combine import average_rdms, concat_rdms
+from brainrdl.rdms.compare import compare_rdms
+from brainrdl.rdms.condensed import sample_pairs, to_condensed, to_square
+from brainrdl.rdms.distances import rdm
+from brainrdl.rdms.labelled import label_rdms, select_stimuli
+from brainrdl.rdms.layers import layer_rdms
 from brainrdl.schedules import constant, cosine_decay, linear_decay, step_decay
 from brainrdl.stimuli import StimulusSet
 from brainrdl.streams import StimulusStream, repeat

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple, final
 import torch
 from torch import Tensor, nn
 
-from brainrdl.distances import rdm
 from brainrdl.frrsa import fit_frrsa_path
 from brainrdl.heads import Gains, PositionMean, Readout, UnitPatterns
-from brainrdl.similarity import dissimilarity
+from brainrdl.rdms.differentiable import dissimilarity
+from brainrdl.rdms.distances import rdm
 
 _RANK_TOLERANCE = 1e-10
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from brainrdl._health import Value
-from brainrdl.condensed import sample_pairs
+from brainrdl.rdms.condensed import sample_pairs
 
 Pairs = dict[tuple[int, int], Tensor]
 """(stimuli, number of pairs) → the pairs drawn of them."""

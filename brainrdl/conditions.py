@@ -7,8 +7,8 @@ from typing import Any, Literal, final, get_args
 import torch
 from torch import Tensor
 
-from brainrdl.condensed import to_square, upper_triangle
 from brainrdl.identity import DIGEST
+from brainrdl.rdms.condensed import to_square, upper_triangle
 from brainrdl.teachers import NetworkTeacher, RDMTeacher, rows_by_id
 
 Between = Literal["means", "exemplars"]

@@ -7,12 +7,13 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from brainrdl._triangles import condensed, laid_out
 from brainrdl.arguments import name_some
-from brainrdl.compare import Join, join_rdms
-from brainrdl.comparisons import centred_features
 from brainrdl.ids import Labels, read_labels
-from brainrdl.labelled import check_rdms, label_rdms
+from brainrdl.rdms.compare import Join, join_rdms
+from brainrdl.rdms.condensed import condensed, laid_out
+from brainrdl.rdms.labelled import label_rdms
+from brainrdl.rdms.layout import check_rdms
+from brainrdl.rdms.similarities import centred_features
 
 
 def category_rdm(labels: Labels, name: str = "category") -> xr.DataArray:

@@ -18,10 +18,10 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from brainrdl._run_patterns import cell_means, factor_of, whiten
-from brainrdl.condensed import upper_triangle
-from brainrdl.distances import full_precision
 from brainrdl.identity import DIGEST, digest
+from brainrdl.rdms.condensed import upper_triangle
+from brainrdl.rdms.distances import full_precision
+from brainrdl.rdms.patterns import cell_means, factor_of, whiten
 from brainrdl.teachers import RDMTeacher, rows_by_id
 
 

@@ -13,16 +13,17 @@ import xarray as xr
 from torch import Tensor, nn
 
 from brainrdl._head_paths import Candidate, Problem, frrsa_path, gains_path, readout_path
-from brainrdl._triangles import condensed
 from brainrdl.arguments import check_tensor, did_you_mean, name_some, whole_number
-from brainrdl.comparisons import Options, similarities
-from brainrdl.distances import check_metric, rdm
 from brainrdl.heldout import Predicted
 from brainrdl.ids import check_ids, find_ids
 from brainrdl.inference import subject_rdms
 from brainrdl.inference.ceiling import normalized
-from brainrdl.labelled import check_rdms, label_rdms, select_stimuli
-from brainrdl.similarity import check_compare
+from brainrdl.rdms.condensed import condensed
+from brainrdl.rdms.differentiable import check_compare
+from brainrdl.rdms.distances import check_metric, rdm
+from brainrdl.rdms.labelled import label_rdms, select_stimuli
+from brainrdl.rdms.layout import check_rdms
+from brainrdl.rdms.similarities import Options, similarities
 from brainrdl.splits import Split
 
 KINDS = ("frrsa", "gains", "low_rank", "readout")

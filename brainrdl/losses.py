@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 
 from brainrdl.arguments import check_tensor
-from brainrdl.condensed import condensed_index, sample_pairs
-from brainrdl.distances import check_metric, training_rdm
-from brainrdl.similarity import WHITENED, check_compare, dissimilarity
+from brainrdl.rdms.condensed import condensed_index, sample_pairs
+from brainrdl.rdms.differentiable import WHITENED, check_compare, dissimilarity
+from brainrdl.rdms.distances import check_metric, training_rdm
 
 GRADIENTS = ("auto", "per-stimulus", "mean")
 
@@ -37,7 +37,7 @@ def rdl_loss(
         ignores the target's scale: (weighted) Pearson correlation or cosine of the two RDMs, the same after whitening
         them by the covariance of distances that share a stimulus (which takes no weights), and Spearman's
         correlation with soft ranks (temperature .1 standard deviations of the distances; see
-        `brainrdl.similarity.dissimilarity`).
+        `brainrdl.rdms.differentiable.dissimilarity`).
     pairs : Tensor (P, 2), optional
         The pairs to compare (the random subset P of Eq. 4), all if absent.
     weights : Tensor (n(n-1)/2,), optional

@@ -10,9 +10,9 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from brainrdl.combine import average_rdms
 from brainrdl.identity import DIGEST
-from brainrdl.labelled import Normalization, check_rdms
+from brainrdl.rdms.combine import average_rdms
+from brainrdl.rdms.layout import Normalization, check_rdms
 from brainrdl.teachers import RDMTeacher, rows_by_id
 
 

@@ -11,9 +11,9 @@ import xarray as xr
 from scipy.optimize import nnls
 
 from brainrdl.arguments import name_some, whole_number
-from brainrdl.compare import Join, Joined, join_rdms
-from brainrdl.comparisons import Options, check_method, features, similarities
 from brainrdl.ids import read_labels
+from brainrdl.rdms.compare import Join, Joined, join_rdms
+from brainrdl.rdms.similarities import Options, check_method, features, similarities
 
 
 class MixtureFit(NamedTuple):

@@ -10,12 +10,12 @@ import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
 
-from brainrdl.combine import concat_rdms
 from brainrdl.files import atomic_path
 from brainrdl.inference import ModelScores, fdr, holm, score_models
-from brainrdl.labelled import check_rdms
 from brainrdl.plots._style import FONT, INK, shortened, text_width, wrapped
 from brainrdl.plots.scores import SIGNIFICANT, align_scores, score_panel, similarity_matrix
+from brainrdl.rdms.combine import concat_rdms
+from brainrdl.rdms.layout import check_rdms
 
 LABELS = {
     "corr": "Pearson r",

@@ -20,8 +20,8 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from brainrdl.arguments import did_you_mean
-from brainrdl.export import MAX_MEMORY, layer_rdms
 from brainrdl.features import layer_shapes
+from brainrdl.rdms.layers import MAX_MEMORY, layer_rdms
 from brainrdl.stimuli import StimulusSet
 
 

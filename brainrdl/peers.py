@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from brainrdl.distances import full_precision, training_rdm
+from brainrdl.rdms.distances import full_precision, training_rdm
 from brainrdl.schedules import Alpha, Schedule, deep_supervision_decay
 from brainrdl.teachers import NetworkTeacher, RDMTeacher
 from brainrdl.terms import Batch, Term, check_targets

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from brainrdl.arguments import did_you_mean
-from brainrdl.distances import METRICS, check_metric, rdm, training_rdm
 from brainrdl.features import Recorder, answer, list_layers
 from brainrdl.identity import describe, digest, layers_of
+from brainrdl.rdms.distances import METRICS, check_metric, rdm, training_rdm
 from brainrdl.schedules import check_alpha
 
 # zero means something in these: a cosine between two such RDMs does too

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from brainrdl.arguments import did_you_mean
-from brainrdl.condensed import sample_pairs
-from brainrdl.distances import group_means
 from brainrdl.losses import RDLoss, rdl_loss
+from brainrdl.rdms.condensed import sample_pairs
+from brainrdl.rdms.distances import group_means
 from brainrdl.schedules import Alpha, Schedule, check_alpha, check_schedule
 from brainrdl.teachers import RDMTeacher, student_metric
 

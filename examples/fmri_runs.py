@@ -14,7 +14,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 import brainrdl as rdl
-from brainrdl.labelled import condense
+from brainrdl.rdms.labelled import condense
 
 N, VOXELS = 20, 100
 COLORS = ("#0072B2", "#D55E00", "#009E73")

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 
-from brainrdl.labelled import label_rdms
+from brainrdl.rdms.labelled import label_rdms
 
 SCORES = ("raw", "partial", "within_category")
 CATEGORIES = ("human face", "animal body", "natural", "artificial")

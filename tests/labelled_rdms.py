@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from brainrdl.labelled import label_rdms
+from brainrdl.rdms.labelled import label_rdms
 
 IDS = ["face", "body", "house"]
 

@@ -6,7 +6,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import brainrdl as rdl
-from brainrdl.comparisons import Options, similarities
+from brainrdl.rdms.similarities import Options, similarities
 from training import IDS, assert_same, data, loader, network, network_teacher, raises, stimuli, weights
 
 SUBJECTS = ("s1", "s2", "s3")

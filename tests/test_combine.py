@@ -6,8 +6,9 @@ import pytest
 import xarray as xr
 from scipy.stats import rankdata
 
-from brainrdl.combine import average_rdms, concat_rdms
-from brainrdl.labelled import check_rdms, condense, label_rdms, select_stimuli
+from brainrdl.rdms.combine import average_rdms, concat_rdms
+from brainrdl.rdms.labelled import condense, label_rdms, select_stimuli
+from brainrdl.rdms.layout import check_rdms
 from labelled_rdms import IDS, one, several
 
 

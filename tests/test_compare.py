@@ -9,7 +9,7 @@ from rsatoolbox.rdm.compare import _cosine_cov_weighted_slow
 from scipy.spatial.distance import pdist, squareform
 
 import brainrdl as rdl
-from brainrdl.comparisons import METHODS
+from brainrdl.rdms.similarities import METHODS
 from objects92 import cichy, human_it
 
 SHARED = [method for method in METHODS if method != "mse"]

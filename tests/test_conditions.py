@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import brainrdl as rdl
-from brainrdl.distances import group_means
+from brainrdl.rdms.distances import group_means
 from training import raises
 
 CONDITIONS = {"ann": "face", "barn": "house", "bob": "face", "cup": "thing", "cot": "house", "cam": "face"}

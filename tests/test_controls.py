@@ -9,7 +9,7 @@ from scipy.stats import rankdata
 import brainrdl as rdl
 from brainrdl.controls import partition_variance
 from brainrdl.data.objects92 import CATEGORIES, IDS
-from brainrdl.labelled import condense
+from brainrdl.rdms.labelled import condense
 from objects92 import ANIMACY, human_it
 
 LABELS = {"a": "face", "b": "house", "c": "face", "d": "tool", "e": "house"}

@@ -10,7 +10,7 @@ import pytest
 
 import brainrdl as rdl
 from brainrdl.data.objects92 import CATEGORIES, IDS, load_objects92, load_objects92_images
-from brainrdl.labelled import condense
+from brainrdl.rdms.labelled import condense
 from real_data import data_dir
 
 DATASETS = Path(__file__).parent.parent / "datasets"

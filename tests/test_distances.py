@@ -16,11 +16,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import brainrdl as rdl
-from brainrdl import _exact, distances
-from brainrdl._exact import undefined
-from brainrdl.condensed import condensed_index, stimuli_of
-from brainrdl.distances import METRICS, full_precision, training_rdm
-from brainrdl.similarity import COMPARISONS
+from brainrdl.rdms import distances
+from brainrdl.rdms import float64 as _exact
+from brainrdl.rdms.condensed import condensed_index, stimuli_of
+from brainrdl.rdms.differentiable import COMPARISONS
+from brainrdl.rdms.distances import METRICS, full_precision, training_rdm
+from brainrdl.rdms.float64 import undefined
 
 ANGULAR = ("correlation", "cosine")
 

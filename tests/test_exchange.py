@@ -20,7 +20,7 @@ from scipy.spatial.distance import squareform
 
 import brainrdl as rdl
 from brainrdl.exchange import describe, describe_as_text
-from brainrdl.labelled import condense
+from brainrdl.rdms.labelled import condense
 from labelled_rdms import IDS, one, several
 from real_data import data_dir
 

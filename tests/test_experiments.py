@@ -39,8 +39,8 @@ from brainrdl.experiments.report.settings import settings_table
 from brainrdl.experiments.report.study_files import read_study
 from brainrdl.experiments.reproduce import replay, reproduce
 from brainrdl.experiments.study import Request, Row, labelled_subset, plan
-from brainrdl.labelled import check_rdms
 from brainrdl.models import mnist_cnn
+from brainrdl.rdms.layout import check_rdms
 
 RECIPE = dataclasses.replace(digits_study().recipe, epochs=3, teacher_epochs=3, batch_size=10)
 

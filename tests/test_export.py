@@ -15,9 +15,10 @@ from torch import nn
 from torchvision.models import resnet18
 
 import brainrdl as rdl
-from brainrdl import _activations, export
-from brainrdl.distances import METRICS
-from brainrdl.labelled import check_rdms
+from brainrdl.rdms import activations as _activations
+from brainrdl.rdms import layers as export
+from brainrdl.rdms.distances import METRICS
+from brainrdl.rdms.layout import check_rdms
 
 IDS = [f"stimulus-{k}" for k in range(12)]
 WAYS = ("memory", "file", "again")

@@ -10,11 +10,11 @@ from torch import nn
 import brainrdl as rdl
 from brainrdl._head_paths import Problem, frrsa_path, gains_path, readout_path
 from brainrdl.data import load_digits
-from brainrdl.distances import METRICS
 from brainrdl.few_data import KINDS, HeadSettings, fit_head
 from brainrdl.heads import Headed
 from brainrdl.heldout import held_out_scores
 from brainrdl.inference import noise_ceiling
+from brainrdl.rdms.distances import METRICS
 from brainrdl.splits import Split, inner_splits, stratified_splits
 from training import raises
 

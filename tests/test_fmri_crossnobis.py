@@ -12,7 +12,8 @@ from brainrdl.fmri import crossnobis, distance_covariance, make_patterns, patter
 from brainrdl.fmri.crossnobis import run_pair_distances
 from brainrdl.fmri.errors import _squared_products
 from brainrdl.fmri.patterns import run_means
-from brainrdl.labelled import check_rdms, condense
+from brainrdl.rdms.labelled import condense
+from brainrdl.rdms.layout import check_rdms
 from fmri_patterns import RUNS, random_patterns, random_precision, slow_crossnobis
 
 

@@ -27,7 +27,8 @@ from brainrdl.fmri import (
 )
 from brainrdl.fmri.command import describe, make_rdms
 from brainrdl.fmri.report import facts_of
-from brainrdl.labelled import check_rdms, label_rdms
+from brainrdl.rdms.labelled import label_rdms
+from brainrdl.rdms.layout import check_rdms
 from real_data import data_dir
 
 IDS = ["face", "body", "house", "tool", "car"]

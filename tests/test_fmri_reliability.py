@@ -6,7 +6,7 @@ import pytest
 
 from brainrdl.fmri import crossnobis, make_patterns, select_voxels, split_half
 from brainrdl.fmri.reliability import splits
-from brainrdl.labelled import condense
+from brainrdl.rdms.labelled import condense
 from fmri_patterns import random_patterns, random_precision
 
 

@@ -16,7 +16,8 @@ from brainrdl.fmri import (
     searchlight_map,
     searchlight_rdms,
 )
-from brainrdl.labelled import check_rdms, condense, label_rdms
+from brainrdl.rdms.labelled import condense, label_rdms
+from brainrdl.rdms.layout import check_rdms
 
 AFFINE = np.diag([2.0, 3, 3, 1])
 SHAPE = (5, 4, 3)

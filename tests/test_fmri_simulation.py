@@ -23,7 +23,7 @@ from brainrdl.fmri import (
     standard_errors,
 )
 from brainrdl.fmri.simulation import noise_covariance, smooth_noise
-from brainrdl.labelled import condense, label_rdms, select_stimuli
+from brainrdl.rdms.labelled import condense, label_rdms, select_stimuli
 
 ROOT = Path(__file__).parent.parent
 SIDES = (5, 5, 4)

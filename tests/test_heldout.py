@@ -9,7 +9,7 @@ import brainrdl as rdl
 from brainrdl.heldout import HeldOut, Predicted, held_out_scores, score_folds
 from brainrdl.inference import subject_rdms
 from brainrdl.inference.folds import draw
-from brainrdl.labelled import condense
+from brainrdl.rdms.labelled import condense
 from brainrdl.splits import Split, category_splits, random_splits, stratified_splits
 
 PEOPLE = [f"sub-{k:02}" for k in range(1, 9)]

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy.spatial.distance import pdist, squareform
 
-from brainrdl.combine import concat_rdms
-from brainrdl.labelled import check_rdms, condense, label_rdms, select_stimuli
+from brainrdl.rdms.combine import concat_rdms
+from brainrdl.rdms.labelled import condense, label_rdms, select_stimuli
+from brainrdl.rdms.layout import check_rdms
 from labelled_rdms import IDS, one, several
 
 unicode_ids = st.lists(

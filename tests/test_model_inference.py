@@ -20,7 +20,7 @@ from brainrdl.inference import (
     score_models,
     subject_rdms,
 )
-from brainrdl.labelled import condense
+from brainrdl.rdms.labelled import condense
 from objects92 import ANIMACY, cichy, human_it
 
 # noise ceilings

@@ -11,8 +11,8 @@ from lightning.fabric import Fabric
 from torch import nn
 
 import brainrdl as rdl
-from brainrdl.distances import METRICS, training_rdm
-from brainrdl.similarity import COMPARISONS, WHITENED
+from brainrdl.rdms.differentiable import COMPARISONS, WHITENED
+from brainrdl.rdms.distances import METRICS, training_rdm
 
 N, K = 7, 5
 # stimulus 6 is in no pair, the others are in one to four

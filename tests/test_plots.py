@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 from scipy.spatial.distance import pdist, squareform
 
 from brainrdl.inference import t_interval
-from brainrdl.labelled import label_rdms
 from brainrdl.plots import (
     error_curves,
     error_dots,
@@ -23,6 +22,7 @@ from brainrdl.plots import (
     rdm_grid,
     rdm_panel,
 )
+from brainrdl.rdms.labelled import label_rdms
 
 IDS = [f"digit-{k}" for k in range(6)]
 DIGITS = ["0", "0", "1", "1", "1", "7"]

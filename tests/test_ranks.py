@@ -6,7 +6,7 @@ import torch
 from rsatoolbox.rdm.compare import _tau_a
 from scipy.stats import kendalltau, rankdata
 
-from brainrdl.ranks import concordance, inversions, midranks, ranking
+from brainrdl.rdms.ranks import concordance, inversions, midranks, ranking
 
 
 @pytest.mark.parametrize("n", [1, 2, 5, 127, 128, 129, 300, 3000])

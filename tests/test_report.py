@@ -30,7 +30,7 @@ from brainrdl.experiments.report.study_files import read_study
 from brainrdl.experiments.reproduce import reproduce
 from brainrdl.experiments.study import Request
 from brainrdl.inference import crossed_bootstrap
-from brainrdl.labelled import label_rdms
+from brainrdl.rdms.labelled import label_rdms
 
 # error of one network in percent, and how near its geometry is to the teacher's (1: as far as plain's)
 ARMS = {

@@ -6,9 +6,9 @@ import torch
 from scipy.stats import spearmanr
 
 import brainrdl as rdl
-from brainrdl import similarity
-from brainrdl.comparisons import Options, similarities
-from brainrdl.similarity import dissimilarity
+from brainrdl.rdms import differentiable as similarity
+from brainrdl.rdms.differentiable import dissimilarity
+from brainrdl.rdms.similarities import Options, similarities
 
 
 def inputs(n=9, seed=0, dtype=torch.float64):

@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from brainrdl.distances import METRICS
 from brainrdl.exchange import read_rdms
 from brainrdl.files import check_place
+from brainrdl.rdms.distances import METRICS
 
 REPLACED = "replaced where it exists and holds RDMs"
 """What the help of an option says of a file that `check_replaced` has checked."""

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from brainrdl.cli._parsing import names
-from brainrdl.distances import METRICS
 from brainrdl.few_data import KINDS
 from brainrdl.files import check_place
 from brainrdl.fitting.card import CardOptions, CardRequest, make_card, read_inputs, write_card
+from brainrdl.rdms.distances import METRICS
 
 _ABOUT = (
     "Score each layer of a network, the control RDMs and two cheap heads against measured RDMs, on stimuli that nothing"

@@ -7,11 +7,11 @@ from pathlib import Path
 import xarray as xr
 
 from brainrdl.cli._parsing import add_what_a_file_lacks, names, read_ids
-from brainrdl.comparisons import METHODS
 from brainrdl.exchange import describe, read_rdms
 from brainrdl.files import check_place
-from brainrdl.labelled import select_stimuli
 from brainrdl.model_comparison import compare_models
+from brainrdl.rdms.labelled import select_stimuli
+from brainrdl.rdms.similarities import METHODS
 
 _ABOUT = (
     "Score model RDMs against measured ones, with noise ceilings, intervals and corrected tests. What a file does not "

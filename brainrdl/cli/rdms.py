@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from brainrdl.cli._parsing import REPLACED, check_replaced, names
-from brainrdl.distances import METRICS
 from brainrdl.exchange import write_rdms
 from brainrdl.named_models import list_named_layers, network_rdms
+from brainrdl.rdms.distances import METRICS
 
 _MIB = 2**20
 

@@ -16,11 +16,11 @@ import numpy as np
 import xarray as xr
 
 from brainrdl.arguments import did_you_mean
-from brainrdl.combine import concat_rdms
 from brainrdl.exchange import read_rdms
 from brainrdl.exchange.matlab import read_variables
 from brainrdl.exchange.npz import Npz
-from brainrdl.labelled import label_rdms
+from brainrdl.rdms.combine import concat_rdms
+from brainrdl.rdms.labelled import label_rdms
 from brainrdl.stimuli import StimulusSet
 
 _COUNTS = {

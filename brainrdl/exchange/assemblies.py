@@ -12,8 +12,8 @@ import torch
 import xarray as xr
 
 from brainrdl.arguments import name_some
-from brainrdl.distances import METRICS, rdm
 from brainrdl.exchange.parts import Coord, Given, Parts, as_labels
+from brainrdl.rdms.distances import METRICS, rdm
 
 _ID_COORDS = ("stimulus_id", "image_id")
 _DIMS = ("presentation", "neuroid", "time_bin")

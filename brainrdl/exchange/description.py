@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from brainrdl._triangles import condensed
 from brainrdl.arguments import name_some
 from brainrdl.exchange.files import read_parts
 from brainrdl.exchange.parts import Given, Order
+from brainrdl.rdms.condensed import condensed
 
 _LONGEST = 200
 

@@ -13,7 +13,7 @@ import numpy as np
 import xarray as xr
 
 from brainrdl.exchange.parts import Coord
-from brainrdl.labelled import DIMS
+from brainrdl.rdms.layout import DIMS
 
 _VERSION = 1
 _TYPES = re.compile(r"str|bool|u?int(8|16|32|64)|float(16|32|64)|(datetime64|timedelta64)\[[A-Za-zμ]+\]")

@@ -10,7 +10,7 @@ from brainrdl.arguments import did_you_mean
 from brainrdl.exchange import assemblies, matlab, meadows, net2brain, netcdf, rsatoolbox, tidy
 from brainrdl.exchange.parts import Given, Order, Parts, complete
 from brainrdl.files import atomic_path, check_place
-from brainrdl.labelled import check_rdms
+from brainrdl.rdms.layout import check_rdms
 
 _BY_SUFFIX = {
     ".nc": "netcdf",

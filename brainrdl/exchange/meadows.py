@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from brainrdl._triangles import condensed
 from brainrdl.exchange.document import Document, to_document
 from brainrdl.exchange.parts import Coord, Parts
+from brainrdl.rdms.condensed import condensed
 
 _OURS = "brainrdl"
 _TASK = "multiarrange"

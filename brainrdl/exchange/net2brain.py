@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
-from brainrdl._triangles import condensed
 from brainrdl.exchange.document import Document, to_document
 from brainrdl.exchange.npz import Npz
 from brainrdl.exchange.parts import Coord, Parts, as_labels
+from brainrdl.rdms.condensed import condensed
 
 # their 'pearson' standardises units over stimuli first, so it is not our correlation
 _SHARED_METRICS = ("euclidean", "cosine", "correlation")

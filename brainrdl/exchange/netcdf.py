@@ -11,7 +11,7 @@ import xarray as xr
 
 from brainrdl.exchange.hdf5 import opened
 from brainrdl.exchange.parts import Coord, Parts, as_labels
-from brainrdl.labelled import DIMS
+from brainrdl.rdms.layout import DIMS
 
 _CLASSIC = (b"CDF\x01", b"CDF\x02", b"CDF\x05")
 _CF = ("_FillValue", "missing_value", "scale_factor", "add_offset", "units", "calendar", "dtype", "coordinates")

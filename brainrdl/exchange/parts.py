@@ -15,9 +15,10 @@ import numpy as np
 import xarray as xr
 
 from brainrdl.arguments import did_you_mean, name_some
-from brainrdl.condensed import stimuli_of
 from brainrdl.ids import check_ids
-from brainrdl.labelled import METRICS, check_rdms, label_rdms
+from brainrdl.rdms.condensed import stimuli_of
+from brainrdl.rdms.labelled import label_rdms
+from brainrdl.rdms.layout import METRICS, check_rdms
 
 Order = Literal["row-major", "column-major"]
 """How a vector lists the pairs of the upper triangle: by row (SciPy, torch, rsatoolbox and MATLAB's `pdist` and

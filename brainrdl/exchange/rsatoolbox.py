@@ -21,7 +21,8 @@ import xarray as xr
 from brainrdl.exchange.document import damaged, dump_document, encode_values, is_type, load_document
 from brainrdl.exchange.hdf5 import opened, read_group, write_group
 from brainrdl.exchange.parts import Coord, Given, Parts, as_labels, complete
-from brainrdl.labelled import DIMS, condense
+from brainrdl.rdms.labelled import condense
+from brainrdl.rdms.layout import DIMS
 
 if TYPE_CHECKING:
     from rsatoolbox.rdm import RDMs

@@ -14,10 +14,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from brainrdl._triangles import condensed
 from brainrdl.exchange.document import Document, decode_values, encode_values, to_document
 from brainrdl.exchange.parts import Coord, Parts
-from brainrdl.labelled import DIMS
+from brainrdl.rdms.condensed import condensed
+from brainrdl.rdms.layout import DIMS
 
 _OURS = "brainrdl"
 _RESERVED = (*DIMS, "dissimilarity", "metric", _OURS)

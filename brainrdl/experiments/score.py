@@ -14,14 +14,14 @@ import xarray as xr
 from torch import Tensor, nn
 
 from brainrdl.data import LabelledImages, to_float
-from brainrdl.distances import rdm
 from brainrdl.experiments.lab import Lab, Run
 from brainrdl.experiments.report.study_files import RESULTS
 from brainrdl.experiments.study import Row
 from brainrdl.features import capture
 from brainrdl.files import atomic_path, read_json, write_json
-from brainrdl.labelled import label_rdms
 from brainrdl.randomness import derive_seed
+from brainrdl.rdms.distances import rdm
+from brainrdl.rdms.labelled import label_rdms
 from brainrdl.trainer import Trainer
 
 _GEOMETRY_IMAGES = 1_000

@@ -15,8 +15,8 @@ from brainrdl.fitting.students import Plan, fit_student
 from brainrdl.fitting.targets import student_target, training_target
 from brainrdl.fitting.workshop import Workshop
 from brainrdl.inference import subject_rdms
-from brainrdl.labelled import condense, select_stimuli
 from brainrdl.mixtures import mixture_weights
+from brainrdl.rdms.labelled import condense, select_stimuli
 from brainrdl.splits import Split, inner_splits
 
 

@@ -17,7 +17,7 @@ from brainrdl.fitting.targets import student_target
 from brainrdl.fitting.workshop import file_name
 from brainrdl.ids import find_ids
 from brainrdl.inference import subject_rdms
-from brainrdl.labelled import condense
+from brainrdl.rdms.labelled import condense
 from brainrdl.splits import Split, inner_splits
 
 _LONGEST = 100  # bytes of a file's name, which other signs are added to

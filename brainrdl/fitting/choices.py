@@ -6,12 +6,12 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from brainrdl.compare import compare_rdms
 from brainrdl.fitting.students import Plan, fit_student
 from brainrdl.fitting.targets import training_target
 from brainrdl.fitting.workshop import Workshop
 from brainrdl.inference import subject_rdms
-from brainrdl.labelled import label_rdms, select_stimuli
+from brainrdl.rdms.compare import compare_rdms
+from brainrdl.rdms.labelled import label_rdms, select_stimuli
 from brainrdl.splits import Split, inner_splits
 
 CHOICE_SEED = 0

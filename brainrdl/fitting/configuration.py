@@ -10,8 +10,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from brainrdl.arguments import did_you_mean, name_some
-from brainrdl.distances import METRICS
 from brainrdl.files import atomic_path
+from brainrdl.rdms.distances import METRICS
 
 HEADS = ("frrsa", "gains", "low_rank", "readout")
 """Arms that fit little, on features of the task network."""

@@ -12,17 +12,17 @@ from torch import Tensor
 from torchvision.transforms.v2.functional import resize, rgb_to_grayscale
 
 from brainrdl.arguments import name_some
-from brainrdl.combine import concat_rdms
 from brainrdl.data import LabelledImages, load_cifar, load_digits, load_mnist, to_float
 from brainrdl.data.objects92 import CATEGORIES, IDS, load_objects92, load_objects92_images
 from brainrdl.data.transforms import flip_half
-from brainrdl.distances import rdm
 from brainrdl.experiments.batches import Batches
 from brainrdl.fitting.configuration import Configuration, Measured
 from brainrdl.fitting.sources import OBJECTS92, of_region, read_categories, read_measured
 from brainrdl.inference import subject_rdms
-from brainrdl.labelled import condense, label_rdms, select_stimuli
 from brainrdl.named_models import load_named_model
+from brainrdl.rdms.combine import concat_rdms
+from brainrdl.rdms.distances import rdm
+from brainrdl.rdms.labelled import condense, label_rdms, select_stimuli
 from brainrdl.stimuli import StimulusSet
 
 _THUMBNAIL = 32  # pixels

@@ -11,7 +11,7 @@ from brainrdl.fitting.configuration import HEADS, STUDENTS, Configuration
 from brainrdl.fitting.inputs import Inputs
 from brainrdl.fitting.outcomes import Outcome
 from brainrdl.heldout import Predicted, held_out_scores, score_folds
-from brainrdl.labelled import label_rdms
+from brainrdl.rdms.labelled import label_rdms
 from brainrdl.splits import Split
 
 COLUMNS = (

@@ -11,13 +11,13 @@ import xarray as xr
 from lightning.fabric import Fabric
 from torch import nn
 
-from brainrdl.export import layer_rdms
 from brainrdl.fitting.configuration import Configuration, Fit
 from brainrdl.fitting.inputs import Inputs
-from brainrdl.labelled import condense
 from brainrdl.losses import RDLoss
 from brainrdl.measured import MeasuredTeacher
 from brainrdl.randomness import derive_seed
+from brainrdl.rdms.labelled import condense
+from brainrdl.rdms.layers import layer_rdms
 from brainrdl.schedules import constant
 from brainrdl.streams import StimulusStream, repeat
 from brainrdl.terms import RDLTerm

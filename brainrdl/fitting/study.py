@@ -15,7 +15,6 @@ import torch
 from lightning.fabric import Fabric
 
 from brainrdl._study_folder import calls_of, claimed, noted
-from brainrdl.combine import average_rdms
 from brainrdl.exchange import write_rdms
 from brainrdl.experiments.lab import device_name
 from brainrdl.files import atomic_path, read_json, write_json
@@ -28,8 +27,9 @@ from brainrdl.fitting.outcomes import Outcome
 from brainrdl.fitting.report import write_report
 from brainrdl.fitting.scores import Scored, score_scheme
 from brainrdl.fitting.workshop import Workshop
-from brainrdl.labelled import label_rdms
 from brainrdl.precision import choose_precision
+from brainrdl.rdms.combine import average_rdms
+from brainrdl.rdms.labelled import label_rdms
 from brainrdl.splits import Split, category_splits, random_splits, stratified_splits
 
 _PACKAGES = ("brainrdl", "torch", "torchvision", "lightning", "numpy", "scipy", "xarray", "pandas")

@@ -11,8 +11,8 @@ import xarray as xr
 
 from brainrdl.controls import remove_block_means
 from brainrdl.fitting.inputs import Inputs
-from brainrdl.labelled import select_stimuli
 from brainrdl.randomness import derive_seed
+from brainrdl.rdms.labelled import select_stimuli
 from brainrdl.splits import Split
 
 

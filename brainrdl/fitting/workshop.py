@@ -14,7 +14,6 @@ import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
-from brainrdl.export import layer_rdms
 from brainrdl.features import capture
 from brainrdl.files import check_json, read_json, write_json
 from brainrdl.fitting.configuration import Configuration
@@ -22,7 +21,8 @@ from brainrdl.fitting.inputs import Inputs
 from brainrdl.fitting.networks import attempt_of, make_student, task_network
 from brainrdl.fitting.outcomes import Outcome, load_outcome, save_outcome
 from brainrdl.fitting.students import Plan, Snapshot, fit_student
-from brainrdl.labelled import condense
+from brainrdl.rdms.labelled import condense
+from brainrdl.rdms.layers import layer_rdms
 from brainrdl.splits import Split
 from brainrdl.trainer import Trainer
 

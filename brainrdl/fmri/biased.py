@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 
 from brainrdl.fmri.patterns import Array, RunMeans, factor_of, precisions_of, run_means
-from brainrdl.labelled import label_rdms
+from brainrdl.rdms.labelled import label_rdms
 
 BiasedMetric = Literal["correlation", "euclidean", "mahalanobis"]
 

@@ -19,7 +19,7 @@ import xarray as xr
 from brainrdl.arguments import name_some
 from brainrdl.fmri.noise import cholesky
 from brainrdl.fmri.patterns import Array, Precision, RunMeans, not_positive, precisions_of, run_means
-from brainrdl.labelled import label_rdms
+from brainrdl.rdms.labelled import label_rdms
 
 
 def crossnobis(

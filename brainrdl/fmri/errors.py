@@ -22,7 +22,7 @@ from brainrdl.fmri.crossnobis import (
 )
 from brainrdl.fmri.noise import inverse
 from brainrdl.fmri.patterns import Array, Precision, RunMeans, factor_of, precisions_of, run_means
-from brainrdl.labelled import label_rdms
+from brainrdl.rdms.labelled import label_rdms
 
 
 def standard_errors(

@@ -13,8 +13,8 @@ import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from brainrdl._run_patterns import check_labels, check_patterns, find_cells
 from brainrdl.arguments import name_some
+from brainrdl.rdms.patterns import check_labels, check_patterns, find_cells
 
 Array = NDArray[np.float64]
 Precision = Array | Mapping[Any, Array] | None

@@ -12,7 +12,6 @@ import pandas as pd
 import xarray as xr
 
 from brainrdl.arguments import name_some
-from brainrdl.combine import concat_rdms
 from brainrdl.fmri.biased import pattern_rdm
 from brainrdl.fmri.crossnobis import crossnobis
 from brainrdl.fmri.design import GLM, design_matrix, drift_model
@@ -27,6 +26,7 @@ from brainrdl.fmri.provenance import checksums, time_order, to_json, versions
 from brainrdl.fmri.reliability import split_half
 from brainrdl.fmri.tables import read_confounds, read_events
 from brainrdl.ids import check_ids
+from brainrdl.rdms.combine import concat_rdms
 
 Metric = Literal["crossnobis", "correlation", "euclidean", "mahalanobis"]
 Noise = Method | None

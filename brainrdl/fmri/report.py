@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from brainrdl.files import atomic_path
 from brainrdl.fmri.patterns import Array
 from brainrdl.inference import noise_ceiling
-from brainrdl.labelled import check_rdms
 from brainrdl.plots import plot_rdms, rdm_panel
+from brainrdl.rdms.layout import check_rdms
 
 _FONT = 8
 _MAX_PANELS, _MAX_NAMES = 12, 20

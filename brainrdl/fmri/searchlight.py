@@ -14,13 +14,14 @@ from joblib import Parallel, delayed
 from scipy.stats import rankdata
 from tqdm import tqdm
 
-from brainrdl._triangles import laid_out
 from brainrdl.arguments import name_some
 from brainrdl.fmri.crossnobis import check_two_runs
 from brainrdl.fmri.images import Image, image_name, is_surface, open_image
 from brainrdl.fmri.masks import Voxels, check_grid, mask_voxels
 from brainrdl.fmri.patterns import Array, run_means
-from brainrdl.labelled import DIMS, check_rdms, condense, select_stimuli
+from brainrdl.rdms.condensed import laid_out
+from brainrdl.rdms.labelled import condense, select_stimuli
+from brainrdl.rdms.layout import DIMS, check_rdms
 
 SearchlightMetric = Literal["crossnobis", "correlation"]
 _BLOCK_BYTES = 2 << 20  # of gathered patterns, per thread: what a cache holds
@@ -146,7 +147,7 @@ def searchlight_map(
     >>> mask = nibabel.Nifti1Image(np.ones((3, 3, 3), dtype=np.uint8), np.eye(4))
     >>> values = np.random.default_rng(0).normal(size=(6, 27))
     >>> patterns = make_patterns(values, list("abc") * 2, [1, 1, 1, 2, 2, 2], voxels=range(27))
-    >>> from brainrdl.labelled import label_rdms
+    >>> from brainrdl.rdms.labelled import label_rdms
     >>> model = label_rdms(np.array([[1.0, 2, 3]]), list("abc"), ["model"], "mse")
     >>> searchlight_map(patterns, mask, model, radius=1.0)["model"].shape
     (3, 3, 3)

@@ -8,7 +8,7 @@ import xarray as xr
 
 from brainrdl.arguments import name_some
 from brainrdl.ids import check_ids
-from brainrdl.labelled import check_rdms
+from brainrdl.rdms.layout import check_rdms
 
 
 @final

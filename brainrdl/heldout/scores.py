@@ -8,9 +8,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from brainrdl._triangles import condensed
 from brainrdl.arguments import name_some
-from brainrdl.comparisons import centred_features
 from brainrdl.controls import pair_blocks
 from brainrdl.heldout.predicted import Predicted, check_once
 from brainrdl.ids import Labels, read_labels
@@ -24,7 +22,10 @@ from brainrdl.inference.folds import (
     left_of,
     score_fold,
 )
-from brainrdl.labelled import check_rdms, select_stimuli
+from brainrdl.rdms.condensed import condensed
+from brainrdl.rdms.labelled import select_stimuli
+from brainrdl.rdms.layout import check_rdms
+from brainrdl.rdms.similarities import centred_features
 from brainrdl.splits import Split
 
 

@@ -7,9 +7,9 @@ import numpy as np
 import torch
 
 from brainrdl.arguments import whole_number
-from brainrdl.comparisons import Options, similarities
-from brainrdl.condensed import stimuli_of
 from brainrdl.inference.ceiling import ceiling_of, normalized
+from brainrdl.rdms.condensed import stimuli_of
+from brainrdl.rdms.similarities import Options, similarities
 
 _ROUNDING = 1e-12
 

@@ -6,12 +6,12 @@ import numpy as np
 import torch
 import xarray as xr
 
-from brainrdl._triangles import condensed
 from brainrdl.arguments import name_some
-from brainrdl.combine import average_rdms
-from brainrdl.comparisons import Options, check_method, similarities
-from brainrdl.labelled import check_rdms
-from brainrdl.ranks import midranks
+from brainrdl.rdms.combine import average_rdms
+from brainrdl.rdms.condensed import condensed
+from brainrdl.rdms.layout import check_rdms
+from brainrdl.rdms.ranks import midranks
+from brainrdl.rdms.similarities import Options, check_method, similarities
 
 
 class NoiseCeiling(NamedTuple):

@@ -11,8 +11,8 @@ from typing import NamedTuple, SupportsIndex
 import numpy as np
 
 from brainrdl.arguments import whole_number
-from brainrdl.comparisons import centred_features
 from brainrdl.inference.bootstrap import Factor, Resamples, ceilings_of_products
+from brainrdl.rdms.similarities import centred_features
 
 METHODS = ("corr", "cosine")
 """Comparisons that are cosines of what a regression leaves, without ranks and without whitening."""

@@ -11,11 +11,11 @@ import xarray as xr
 from scipy import stats
 
 from brainrdl.arguments import did_you_mean, name_some
-from brainrdl.compare import join_rdms
-from brainrdl.comparisons import check_method
 from brainrdl.inference.bootstrap import Factor, Resamples, resample_scores
 from brainrdl.inference.ceiling import NoiseCeiling, subject_rdms
 from brainrdl.inference.multiplicity import holm
+from brainrdl.rdms.compare import join_rdms
+from brainrdl.rdms.similarities import check_method
 
 MIN_SUBJECTS = 8
 """With fewer, what varies between subjects is not estimated from them."""
@@ -136,7 +136,7 @@ def score_models(
     --------
     >>> import numpy as np, brainrdl as rdl
     >>> from brainrdl.inference import score_models
-    >>> from brainrdl.labelled import condense
+    >>> from brainrdl.rdms.labelled import condense
     >>> rng = np.random.default_rng(0)
     >>> ids, names = [f"s{i}" for i in range(10)], [f"sub-{k}" for k in range(10)]
     >>> models = rdl.label_rdms(rng.random((2, 45)), ids, ["good", "bad"], "mse")

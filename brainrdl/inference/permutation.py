@@ -8,10 +8,10 @@ import torch
 import xarray as xr
 
 from brainrdl.arguments import name_some, whole_number
-from brainrdl.compare import compare_rdms, join_rdms
-from brainrdl.comparisons import Options, similarities
 from brainrdl.ids import Labels, read_labels
-from brainrdl.ranks import midranks
+from brainrdl.rdms.compare import compare_rdms, join_rdms
+from brainrdl.rdms.ranks import midranks
+from brainrdl.rdms.similarities import Options, similarities
 
 
 class PermutationTest(NamedTuple):

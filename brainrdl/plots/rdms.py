@@ -11,8 +11,6 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 from xarray import DataArray
 
-from brainrdl._triangles import condensed, laid_out
-from brainrdl.labelled import check_rdms
 from brainrdl.plots._groups import (
     Groups,
     Stretch,
@@ -26,6 +24,8 @@ from brainrdl.plots._groups import (
 from brainrdl.plots._scale import Scale, scale_of
 from brainrdl.plots._style import FONT, INK, quoted, text_width
 from brainrdl.plots._thumbnails import Images, draw_strip, strip_shape, thumbnails_of
+from brainrdl.rdms.condensed import condensed, laid_out
+from brainrdl.rdms.layout import check_rdms
 
 MAX_IDS = 30
 """More stimuli than these are not named along a panel."""
@@ -141,12 +141,12 @@ def plot_rdms(
     Raises
     ------
     TypeError, ValueError
-        As `brainrdl.labelled.check_rdms`; ValueError also if `scale` is unknown, or `groups` does not name a
+        As `brainrdl.rdms.layout.check_rdms`; ValueError also if `scale` is unknown, or `groups` does not name a
         group per stimulus, or scatters one, or a stimulus has no image.
 
     Examples
     --------
-    >>> from brainrdl.labelled import label_rdms
+    >>> from brainrdl.rdms.labelled import label_rdms
     >>> values = np.array([[0.2, 1.3, 1.1], [0.9, 1.0, 0.4]])
     >>> rdms = label_rdms(values, ["face", "body", "house"], ["V1", "IT"], "correlation")
     >>> [ax.get_title() for ax in plot_rdms(rdms, scale="all").axes[:2]]
@@ -200,12 +200,12 @@ def rdm_grid(
     Raises
     ------
     TypeError, ValueError
-        As `brainrdl.labelled.check_rdms`; ValueError also if a coordinate is missing, two RDMs share a cell,
+        As `brainrdl.rdms.layout.check_rdms`; ValueError also if a coordinate is missing, two RDMs share a cell,
         `scale` is unknown, or `groups` does not name a group per stimulus, or scatters one.
 
     Examples
     --------
-    >>> from brainrdl.labelled import label_rdms
+    >>> from brainrdl.rdms.labelled import label_rdms
     >>> rdms = label_rdms(
     ...     np.array([[0.2, 1.3, 1.1], [0.4, 1.1, 0.9], [0.1, 1.9, 1.7]]),
     ...     ["face", "body", "house"],

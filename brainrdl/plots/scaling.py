@@ -9,12 +9,13 @@ from matplotlib.offsetbox import AnnotationBbox, OffsetImage
 from xarray import DataArray
 
 from brainrdl.embedding import mds
-from brainrdl.labelled import check_rdms, condense
 from brainrdl.plots._groups import Groups, stretches_of
 from brainrdl.plots._style import FONT, INK, legend_beside, marker, styles_of
 from brainrdl.plots._thumbnails import Images, thumbnails_of
 from brainrdl.plots.mds import mds_map, write_beside
 from brainrdl.plots.rdms import MAX_IDS, measure_of, plot_rdms
+from brainrdl.rdms.labelled import condense
+from brainrdl.rdms.layout import check_rdms
 
 
 def plot_mds(
@@ -49,7 +50,7 @@ def plot_mds(
     Raises
     ------
     TypeError, ValueError
-        As `brainrdl.labelled.check_rdms`; ValueError also for an unknown `of`, a stimulus without image, pairs that
+        As `brainrdl.rdms.layout.check_rdms`; ValueError also for an unknown `of`, a stimulus without image, pairs that
         were not measured, or negative values.
 
     Examples

@@ -17,8 +17,8 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from brainrdl.experiments.report.methods import arm_name, in_order, method_name
-from brainrdl.labelled import select_stimuli
 from brainrdl.plots import error_curves, error_dots, label_curve, mds_map, rdm_grid, rdm_panel
+from brainrdl.rdms.labelled import select_stimuli
 
 _PALETTE = tuple(
     arm_name(arm)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from brainrdl.experiments.report.comparisons import Correctness
 from brainrdl.experiments.report.methods import METHOD, method_name
-from brainrdl.labelled import check_rdms
+from brainrdl.rdms.layout import check_rdms
 
 _T = TypeVar("_T")
 

@@ -14,8 +14,8 @@ from brainrdl.data.objects92 import CATEGORIES, IDS, load_objects92, load_object
 from brainrdl.features import capture
 from brainrdl.fitting.inputs import check_distinct
 from brainrdl.fitting.sources import OBJECTS92, of_region, read_categories, read_measured
-from brainrdl.labelled import select_stimuli
 from brainrdl.named_models import NamedModel, load_named_model
+from brainrdl.rdms.labelled import select_stimuli
 from brainrdl.stimuli import StimulusSet
 
 _CONTROLS92 = ("animacy", "FaceBodyManmadeNatobj", "HMAX", "V1", "Silhouette")

@@ -11,13 +11,14 @@ import xarray as xr
 from torch import Tensor
 
 from brainrdl.arguments import did_you_mean, name_some, whole_number
-from brainrdl.distances import check_metric, rdm
 from brainrdl.few_data import KINDS, fit_head
 from brainrdl.heldout import Predicted, held_out_scores, score_folds
 from brainrdl.ids import check_ids
 from brainrdl.inference import subject_rdms
-from brainrdl.labelled import check_rdms, condense, label_rdms, select_stimuli
 from brainrdl.mixtures import fit_rdms
+from brainrdl.rdms.distances import check_metric, rdm
+from brainrdl.rdms.labelled import condense, label_rdms, select_stimuli
+from brainrdl.rdms.layout import check_rdms
 from brainrdl.splits import Split, inner_splits, stratified_splits
 
 MIXTURE = "mixture"

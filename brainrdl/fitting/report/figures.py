@@ -11,8 +11,8 @@ from scipy.stats import rankdata
 
 from brainrdl.fitting.report.names import METHODS, SCORES, arm_name, group_of, in_order, sort_arms
 from brainrdl.fitting.report.study_files import FitFiles, at
-from brainrdl.labelled import condense, label_rdms, select_stimuli
 from brainrdl.plots import learning_curves, plot_mds, plot_rdms, score_dots, trade_off
+from brainrdl.rdms.labelled import condense, label_rdms, select_stimuli
 
 _CURVES = {"task_loss": "task loss", "rdm_loss": "RDM loss", "task_error": "task error (%)"}
 _PALETTE = ("rdl", "rdl_category", "rdl_within_shuffle", "rdl_global_shuffle", "rdl_early_visual", "task_only")

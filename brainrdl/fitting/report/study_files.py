@@ -14,7 +14,7 @@ import xarray as xr
 
 from brainrdl.arguments import name_some
 from brainrdl.fitting.report.names import SCORES, Setting
-from brainrdl.labelled import check_rdms
+from brainrdl.rdms.layout import check_rdms
 
 SETTING = Setting._fields
 """The columns that name a setting."""

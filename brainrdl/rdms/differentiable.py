@@ -5,8 +5,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from brainrdl.condensed import stimuli_of
-from brainrdl.whitening import whitened_pairs
+from brainrdl.rdms.condensed import stimuli_of
+from brainrdl.rdms.whitening import whitened_pairs
 
 COMPARISONS = ("mse", "corr", "cosine", "corr_cov", "cosine_cov", "soft-spearman")
 """The comparisons that can be trained with."""

@@ -16,7 +16,7 @@ whitened comparison needs ``dᵀV⁻¹d'``; V itself, P × P, is never built:
 import torch
 from torch import Tensor
 
-from brainrdl.condensed import to_square, upper_triangle
+from brainrdl.rdms.condensed import to_square, upper_triangle
 
 
 def whitened(rdms: Tensor, n: int, *, covariance: Tensor | None = None, measured: Tensor | None = None) -> Tensor:

@@ -18,9 +18,9 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from brainrdl._exact import not_finite, undefined, unit_means, unit_slices
 from brainrdl.arguments import name_some
 from brainrdl.features import Recorder
+from brainrdl.rdms.float64 import not_finite, undefined, unit_means, unit_slices
 from brainrdl.stimuli import StimulusSet
 
 _SAMPLE = 4096

@@ -11,13 +11,13 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from brainrdl._activations import Activations, Layer, Run, disk_room, measure_layers, plan_passes
-from brainrdl._exact import fill_distances, mirror
 from brainrdl.arguments import name_some, whole_number
-from brainrdl.distances import check_metric
 from brainrdl.identity import DIGEST, digest
 from brainrdl.ids import check_ids
-from brainrdl.labelled import DIMS
+from brainrdl.rdms.activations import Activations, Layer, Run, disk_room, measure_layers, plan_passes
+from brainrdl.rdms.distances import check_metric
+from brainrdl.rdms.float64 import fill_distances, mirror
+from brainrdl.rdms.layout import DIMS
 from brainrdl.stimuli import StimulusSet
 
 MAX_MEMORY = 2**30

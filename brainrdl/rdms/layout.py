@@ -1,4 +1,4 @@
-"""Labelled RDMs: what RDMs are outside torch, with a name for every stimulus and every RDM.
+"""The layout of a labelled RDM: what RDMs are outside torch, with a name for every stimulus and every RDM.
 
 A labelled RDM is a square `xarray.DataArray` named ``dissimilarity``, float64, with dimensions ``("rdm",
 "stimulus", "stimulus_")`` and one coordinate per dimension. ``rdm`` holds unique labels; ``stimulus`` and
@@ -7,7 +7,7 @@ A labelled RDM is a square `xarray.DataArray` named ``dissimilarity``, float64, 
 all three dimensions. NaN is an unmeasured pair. ``attrs`` holds scalars and strings only: ``metric`` always,
 ``provenance`` as one JSON string.
 
-Selecting goes through `select_stimuli`, concatenating and averaging through `brainrdl.combine`, since xarray's own
+Selecting goes through `select_stimuli`, concatenating and averaging through `brainrdl.rdms.combine`, since xarray's own
 move one stimulus axis only, fill gaps with NaN or keep just the stimuli that two arrays share.
 """
 
@@ -16,13 +16,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, get_args
 
 import numpy as np
-import torch
 import xarray as xr
 
-from brainrdl._triangles import condensed, laid_out
 from brainrdl.arguments import did_you_mean, name_some
-from brainrdl.distances import METRICS as FEATURE_METRICS
-from brainrdl.ids import check_ids, find_ids
+from brainrdl.ids import check_ids
+from brainrdl.rdms.condensed import condensed, laid_out
+from brainrdl.rdms.distances import METRICS as FEATURE_METRICS
 
 METRICS = (*FEATURE_METRICS, "mahalanobis", "crossnobis", "undeclared")
 """The metrics a labelled RDM may carry: computed from features, of measured patterns, and unknown."""
@@ -35,80 +34,6 @@ Normalization = Literal["zscore", "unit", "rank"]
 _SIGNED_METRICS = ("crossnobis", "undeclared")
 _SIGNED_SCALES = ("zscore", "rank")
 _ROUNDING = 1e-6
-
-
-def label_rdms(
-    dissimilarities: np.ndarray | torch.Tensor,
-    stimuli: Iterable[str],
-    names: Iterable[str],
-    metric: str,
-    coords: Mapping[str, Any] | None = None,
-) -> xr.DataArray:
-    """Give RDMs their labels, after checking that they are RDMs.
-
-    Parameters
-    ----------
-    dissimilarities : ndarray or Tensor (rdms, n(n-1)/2) or (rdms, n, n)
-        Condensed RDMs, row-major upper triangles as in SciPy, or square ones. The number of dimensions
-        decides which. NaN is an unmeasured pair. A tensor is detached and copied to the CPU.
-    stimuli : sequence of str (n,)
-        The id of each stimulus, in the order of the rows.
-    names : sequence of str (rdms,)
-        A unique label for each RDM: a layer, ``IT``, ``sub-01/IT``.
-    metric : str
-        ``mse`` (mean over units of squared differences), ``sqeuclidean`` (their sum), ``euclidean`` (the root
-        of the sum), ``correlation`` (1 − Pearson r), ``cosine`` (1 − cosine), ``mahalanobis``, ``crossnobis``
-        or ``undeclared``. Only ``crossnobis`` and ``undeclared`` may be negative.
-    coords : mapping of str to sequence (rdms,) or scalar, optional
-        Coordinates along ``rdm``, such as ``{"roi": ["EVC", "IT"], "subject": "sub-01"}``; a scalar holds for
-        all RDMs. ``standard_error``, of either shape that `dissimilarities` may have, becomes a coordinate
-        over all dimensions.
-
-    Returns
-    -------
-    DataArray (rdm, stimulus, stimulus_)
-        float64, in memory of its own. Square RDMs come out exactly symmetric and with an exact zero on the
-        diagonal: departures of up to 1e-6 of an RDM's largest value count as rounding, and the upper triangle
-        is kept.
-
-    Raises
-    ------
-    TypeError
-        If the distances are not real numbers, ids or names are not strings, or a coordinate cannot be stored.
-    ValueError
-        If an RDM is not symmetric, not zero on the diagonal, infinite, negative or entirely NaN; if there are
-        fewer than two stimuli, labels occur twice, or lengths disagree; if the metric is unknown.
-
-    Examples
-    --------
-    >>> import numpy as np, brainrdl as rdl
-    >>> rdms = rdl.label_rdms(
-    ...     np.array([[0.2, 1.3, 1.1]]), ["face", "body", "house"], ["IT"], "correlation", {"subject": "s1"}
-    ... )
-    >>> rdms.dims, rdms.sel(rdm="IT", stimulus="face", stimulus_="house").item()
-    (('rdm', 'stimulus', 'stimulus_'), 1.3)
-    """
-    _check_metric(metric)
-    ids = _check_stimuli(stimuli, "stimuli")
-    labels = check_ids(names, "names")
-    values = _squares(dissimilarities, "dissimilarities", ids, labels)
-    along: dict[str, tuple[Any, Any]] = {}
-    for name, given in (coords or {}).items():
-        if name in (*DIMS, "dissimilarity"):
-            raise ValueError(f"coords holds {name!r}, which a labelled RDM has already; choose another name")
-        if name == "standard_error":
-            along[name] = (DIMS, _squares(given, name, ids, labels))
-        else:
-            along[name] = ("rdm", _along_rdm(given, name, len(labels)))
-    return check_rdms(
-        xr.DataArray(
-            values,
-            dims=DIMS,
-            coords={"rdm": list(labels), "stimulus": list(ids), "stimulus_": list(ids), **along},
-            name="dissimilarity",
-            attrs={"metric": metric},
-        )
-    )
 
 
 def check_rdms(rdms: xr.DataArray) -> xr.DataArray:
@@ -136,7 +61,7 @@ def check_rdms(rdms: xr.DataArray) -> xr.DataArray:
     Examples
     --------
     >>> import numpy as np, brainrdl as rdl
-    >>> from brainrdl.labelled import check_rdms
+    >>> from brainrdl.rdms.labelled import check_rdms
     >>> rdms = rdl.label_rdms(np.array([[0.2, 1.3, 1.1]]), ["face", "body", "house"], ["IT"], "correlation")
     >>> check_rdms(rdms.rename("distance"))
     Traceback (most recent call last):
@@ -145,7 +70,7 @@ def check_rdms(rdms: xr.DataArray) -> xr.DataArray:
     _check_layout(rdms)
     signed = _check_attrs(rdms.attrs)
     labels = check_ids(rdms["rdm"], "coordinate 'rdm'")
-    ids = _check_stimuli(rdms["stimulus"], "coordinate 'stimulus'")
+    ids = check_stimuli(rdms["stimulus"], "coordinate 'stimulus'")
     partners = check_ids(rdms["stimulus_"], "coordinate 'stimulus_'")
     if len(ids) != len(partners):
         raise ValueError(
@@ -163,9 +88,9 @@ def check_rdms(rdms: xr.DataArray) -> xr.DataArray:
     for name, coord in rdms.coords.items():
         if name not in DIMS:
             _check_coord(coord)
-    values = _real(rdms.values, "dissimilarity")
+    values = real_numbers(rdms.values, "dissimilarity")
     values = _check_symmetric(values, "dissimilarity", labels, ids)
-    _check_measured(values, labels)
+    check_measured(values, labels)
     if not signed:
         _check_not_negative(
             values,
@@ -177,121 +102,14 @@ def check_rdms(rdms: xr.DataArray) -> xr.DataArray:
         )
     checked = rdms.copy(deep=False, data=values)
     if "standard_error" in rdms.coords:
-        errors = _real(rdms["standard_error"].values, "standard_error")
+        errors = real_numbers(rdms["standard_error"].values, "standard_error")
         errors = _check_symmetric(errors, "standard_error", labels, ids)
         _check_not_negative(errors, "standard_error", labels, ids, "a standard error is at least 0")
         checked = checked.assign_coords(standard_error=rdms["standard_error"].variable.copy(data=errors))
     return checked
 
 
-def condense(rdms: xr.DataArray) -> np.ndarray:
-    """Read the upper triangles of labelled RDMs.
-
-    Parameters
-    ----------
-    rdms : DataArray (rdm, stimulus, stimulus_)
-        Labelled RDMs.
-
-    Returns
-    -------
-    ndarray (rdms, n(n-1)/2)
-        Row-major upper triangles, as SciPy, torch and rsatoolbox order them (nilearn's are lower triangles).
-
-    Raises
-    ------
-    TypeError, ValueError
-        If `rdms` is no labelled RDM; see `check_rdms`.
-
-    Examples
-    --------
-    >>> import numpy as np, brainrdl as rdl
-    >>> from brainrdl.labelled import condense
-    >>> rdms = rdl.label_rdms(np.array([[0.2, 1.3, 1.1]]), ["face", "body", "house"], ["IT"], "correlation")
-    >>> condense(rdms)
-    array([[0.2, 1.3, 1.1]])
-    """
-    return condensed(check_rdms(rdms).values)
-
-
-def select_stimuli(rdms: xr.DataArray, ids: Iterable[str]) -> xr.DataArray:
-    """Take some of the stimuli, on both axes, in the order given.
-
-    Parameters
-    ----------
-    rdms : DataArray (rdm, stimulus, stimulus_)
-        Labelled RDMs.
-    ids : sequence of str
-        Which stimuli.
-
-    Returns
-    -------
-    DataArray (rdm, stimulus, stimulus_)
-        With all coordinates, standard errors and attributes.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If an id is unknown or occurs twice, fewer than two are given, or an RDM has none of their pairs
-        measured; if `rdms` is no labelled RDM.
-
-    Examples
-    --------
-    >>> import numpy as np, brainrdl as rdl
-    >>> rdms = rdl.label_rdms(np.array([[0.2, 1.3, 1.1]]), ["face", "body", "house"], ["IT"], "correlation")
-    >>> rdl.select_stimuli(rdms, ["house", "face"]).values
-    array([[[0. , 1.3],
-            [1.3, 0. ]]])
-    """
-    checked = check_rdms(rdms)
-    chosen = _check_stimuli(ids, "ids")
-    positions = find_ids(chosen, checked["stimulus"].values.tolist(), "the RDMs")
-    selected = checked.isel(stimulus=positions, stimulus_=positions)
-    _check_measured(selected.values, selected["rdm"].values.tolist())
-    return selected
-
-
-def _squares(given: Any, field: str, ids: Sequence[str], labels: Sequence[str]) -> np.ndarray:
-    if isinstance(given, xr.DataArray):
-        raise TypeError(
-            f"{field} is a DataArray, whose order may not be that of the stimuli given; select the stimuli "
-            "by id and pass its .values"
-        )
-    if isinstance(given, torch.Tensor):
-        given = given.detach().cpu()
-        given = (given.double() if given.is_floating_point() else given).numpy()
-    values = _real(given, field)
-    n, pairs = len(ids), len(ids) * (len(ids) - 1) // 2
-    expected = f"(rdms, {pairs}) condensed or (rdms, {n}, {n}) square for {n} stimuli"
-    add_axis = f"; for a single RDM add the first axis: {field}[None]"
-    if values.ndim not in (2, 3):
-        raise ValueError(f"{field} has shape {values.shape}, expected {expected}{add_axis * (values.ndim == 1)}")
-    is_one_square = values.ndim == 2 and values.shape[0] == values.shape[1]
-    if values.shape[1:] not in ((pairs,), (n, n)):
-        raise ValueError(f"{field} has shape {values.shape}, expected {expected}{add_axis * is_one_square}")
-    if len(values) != len(labels):
-        raise ValueError(
-            f"{field} holds {len(values)} RDMs, but names holds {len(labels)}; expected one name each"
-            f"{add_axis * is_one_square}"
-        )
-    return laid_out(values, n) if values.ndim == 2 else np.array(values)
-
-
-def _along_rdm(given: Any, name: str, n_rdms: int) -> np.ndarray:
-    if isinstance(given, set | frozenset | Mapping):
-        raise TypeError(f"coords[{name!r}] is a {type(given).__name__}; expected a scalar, or a list of one per RDM")
-    if isinstance(given, list | tuple) and len({isinstance(value, str) for value in given}) > 1:
-        raise TypeError(f"coords[{name!r}] mixes strings with other values, {given!r}; convert them to one type")
-    values = np.asarray(given.detach().cpu() if isinstance(given, torch.Tensor) else given)
-    if values.ndim == 0:
-        return np.full(n_rdms, values)
-    if values.shape != (n_rdms,):
-        raise ValueError(
-            f"coords[{name!r}] has shape {values.shape}, expected ({n_rdms},): one per RDM, or a scalar for all"
-        )
-    return values
-
-
-def _real(values: Any, what: str) -> np.ndarray:
+def real_numbers(values: Any, what: str) -> np.ndarray:
     array = np.asarray(values)
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{what} is of type {array.dtype}; expected real numbers, with NaN where unmeasured")
@@ -321,7 +139,7 @@ def _check_attrs(attrs: Mapping[Any, Any]) -> bool:
     """Check the attributes, and return whether such RDMs may hold negative values."""
     if "metric" not in attrs:
         raise ValueError("attrs has no 'metric'; say what the distances are: rdms.attrs['metric'] = 'correlation'")
-    _check_metric(attrs["metric"])
+    check_declared_metric(attrs["metric"])
     for name, value in attrs.items():
         if isinstance(value, bool | np.bool_) or not isinstance(value, str | int | float | np.integer | np.floating):
             raise TypeError(
@@ -345,13 +163,13 @@ def _is_json(text: Any) -> bool:
     return True
 
 
-def _check_metric(metric: Any) -> None:
+def check_declared_metric(metric: Any) -> None:
     if metric not in METRICS:
         hint = did_you_mean(metric, METRICS) if isinstance(metric, str) else ""
         raise ValueError(f"unknown metric {metric!r}; known are {', '.join(METRICS)}{hint}")
 
 
-def _check_stimuli(ids: Iterable[str], field: str) -> tuple[str, ...]:
+def check_stimuli(ids: Iterable[str], field: str) -> tuple[str, ...]:
     checked = check_ids(ids, field)
     if len(checked) < 2:
         raise ValueError(f"an RDM needs at least 2 stimuli, got {len(checked)}")
@@ -379,7 +197,7 @@ def _check_coord(coord: xr.DataArray) -> None:
         )
 
 
-def _check_measured(values: np.ndarray, labels: Sequence[str]) -> None:
+def check_measured(values: np.ndarray, labels: Sequence[str]) -> None:
     empty = np.isnan(values[:, 0, 1])
     if empty.any():
         empty &= np.isnan(condensed(values)).all(axis=1)

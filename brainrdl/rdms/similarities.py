@@ -12,9 +12,9 @@ import torch
 from torch import Tensor
 
 from brainrdl.arguments import did_you_mean
-from brainrdl.condensed import stimuli_of
-from brainrdl.ranks import Ranking, concordance, midranks, ranking
-from brainrdl.whitening import stimulus_sums, whitened
+from brainrdl.rdms.condensed import stimuli_of
+from brainrdl.rdms.ranks import Ranking, concordance, midranks, ranking
+from brainrdl.rdms.whitening import stimulus_sums, whitened
 
 METHODS = ("cosine", "corr", "cosine_cov", "corr_cov", "spearman", "rho-a", "tau-a", "tau-b", "mse")
 """The comparisons, by rsatoolbox's names; ``mse`` is returned negated."""

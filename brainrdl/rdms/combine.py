@@ -11,9 +11,10 @@ import numpy as np
 import xarray as xr
 from scipy.stats import rankdata
 
-from brainrdl._triangles import condensed, laid_out
 from brainrdl.arguments import did_you_mean, name_some
-from brainrdl.labelled import DIMS, Normalization, check_rdms, select_stimuli
+from brainrdl.rdms.condensed import condensed, laid_out
+from brainrdl.rdms.labelled import select_stimuli
+from brainrdl.rdms.layout import DIMS, Normalization, check_rdms
 
 
 def concat_rdms(rdms: Iterable[xr.DataArray]) -> xr.DataArray:

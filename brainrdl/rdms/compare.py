@@ -8,11 +8,11 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from brainrdl._triangles import condensed
 from brainrdl.arguments import name_some
-from brainrdl.comparisons import PARTIAL, WHITENED, Comparison, Options, check_method
 from brainrdl.ids import check_ids, find_ids
-from brainrdl.labelled import check_rdms
+from brainrdl.rdms.condensed import condensed
+from brainrdl.rdms.layout import check_rdms
+from brainrdl.rdms.similarities import PARTIAL, WHITENED, Comparison, Options, check_method
 
 Join = Literal["exact", "intersect"]
 

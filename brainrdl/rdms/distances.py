@@ -3,7 +3,7 @@
 Every metric is a function of the Gram matrix of the patterns, so that an RDM costs n² memory beyond the features:
 the features are read in blocks of units, no pair of patterns is ever laid side by side. Two paths share it.
 
-*Without gradient* everything is float64, see `brainrdl._exact`.
+*Without gradient* everything is float64, see `brainrdl.rdms.float64`.
 
 *With gradient* squared distances are computed in the precision of the features, at least float32, and cosines in
 float64. Half precision, autocast and TF32 never reach a distance, whatever is set outside.
@@ -18,9 +18,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from brainrdl._exact import ANGULAR, blas_alone, fill_distances, not_finite, undefined, unit_means, unit_slices
 from brainrdl.arguments import check_tensor
-from brainrdl.condensed import upper_triangle
+from brainrdl.rdms.condensed import upper_triangle
+from brainrdl.rdms.float64 import ANGULAR, blas_alone, fill_distances, not_finite, undefined, unit_means, unit_slices
 
 METRICS = ("mse", "sqeuclidean", "euclidean", "correlation", "cosine")
 """The metrics that are computed from features."""

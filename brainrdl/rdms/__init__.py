@@ -1,0 +1,1 @@
+"""Representational distance matrices: distances, comparison, labels, averages, RDMs of layers."""

@@ -1,0 +1,193 @@
+"""Labelled RDMs: give RDMs their labels, and select stimuli. Their layout is that of `brainrdl.rdms.layout`."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import xarray as xr
+
+from brainrdl.ids import check_ids, find_ids
+from brainrdl.rdms.condensed import condensed, laid_out
+from brainrdl.rdms.layout import DIMS, check_declared_metric, check_measured, check_rdms, check_stimuli, real_numbers
+
+
+def label_rdms(
+    dissimilarities: np.ndarray | torch.Tensor,
+    stimuli: Iterable[str],
+    names: Iterable[str],
+    metric: str,
+    coords: Mapping[str, Any] | None = None,
+) -> xr.DataArray:
+    """Give RDMs their labels, after checking that they are RDMs.
+
+    Parameters
+    ----------
+    dissimilarities : ndarray or Tensor (rdms, n(n-1)/2) or (rdms, n, n)
+        Condensed RDMs, row-major upper triangles as in SciPy, or square ones. The number of dimensions
+        decides which. NaN is an unmeasured pair. A tensor is detached and copied to the CPU.
+    stimuli : sequence of str (n,)
+        The id of each stimulus, in the order of the rows.
+    names : sequence of str (rdms,)
+        A unique label for each RDM: a layer, ``IT``, ``sub-01/IT``.
+    metric : str
+        ``mse`` (mean over units of squared differences), ``sqeuclidean`` (their sum), ``euclidean`` (the root
+        of the sum), ``correlation`` (1 − Pearson r), ``cosine`` (1 − cosine), ``mahalanobis``, ``crossnobis``
+        or ``undeclared``. Only ``crossnobis`` and ``undeclared`` may be negative.
+    coords : mapping of str to sequence (rdms,) or scalar, optional
+        Coordinates along ``rdm``, such as ``{"roi": ["EVC", "IT"], "subject": "sub-01"}``; a scalar holds for
+        all RDMs. ``standard_error``, of either shape that `dissimilarities` may have, becomes a coordinate
+        over all dimensions.
+
+    Returns
+    -------
+    DataArray (rdm, stimulus, stimulus_)
+        float64, in memory of its own. Square RDMs come out exactly symmetric and with an exact zero on the
+        diagonal: departures of up to 1e-6 of an RDM's largest value count as rounding, and the upper triangle
+        is kept.
+
+    Raises
+    ------
+    TypeError
+        If the distances are not real numbers, ids or names are not strings, or a coordinate cannot be stored.
+    ValueError
+        If an RDM is not symmetric, not zero on the diagonal, infinite, negative or entirely NaN; if there are
+        fewer than two stimuli, labels occur twice, or lengths disagree; if the metric is unknown.
+
+    Examples
+    --------
+    >>> import numpy as np, brainrdl as rdl
+    >>> rdms = rdl.label_rdms(
+    ...     np.array([[0.2, 1.3, 1.1]]), ["face", "body", "house"], ["IT"], "correlation", {"subject": "s1"}
+    ... )
+    >>> rdms.dims, rdms.sel(rdm="IT", stimulus="face", stimulus_="house").item()
+    (('rdm', 'stimulus', 'stimulus_'), 1.3)
+    """
+    check_declared_metric(metric)
+    ids = check_stimuli(stimuli, "stimuli")
+    labels = check_ids(names, "names")
+    values = _squares(dissimilarities, "dissimilarities", ids, labels)
+    along: dict[str, tuple[Any, Any]] = {}
+    for name, given in (coords or {}).items():
+        if name in (*DIMS, "dissimilarity"):
+            raise ValueError(f"coords holds {name!r}, which a labelled RDM has already; choose another name")
+        if name == "standard_error":
+            along[name] = (DIMS, _squares(given, name, ids, labels))
+        else:
+            along[name] = ("rdm", _along_rdm(given, name, len(labels)))
+    return check_rdms(
+        xr.DataArray(
+            values,
+            dims=DIMS,
+            coords={"rdm": list(labels), "stimulus": list(ids), "stimulus_": list(ids), **along},
+            name="dissimilarity",
+            attrs={"metric": metric},
+        )
+    )
+
+
+def condense(rdms: xr.DataArray) -> np.ndarray:
+    """Read the upper triangles of labelled RDMs.
+
+    Parameters
+    ----------
+    rdms : DataArray (rdm, stimulus, stimulus_)
+        Labelled RDMs.
+
+    Returns
+    -------
+    ndarray (rdms, n(n-1)/2)
+        Row-major upper triangles, as SciPy, torch and rsatoolbox order them (nilearn's are lower triangles).
+
+    Raises
+    ------
+    TypeError, ValueError
+        If `rdms` is no labelled RDM; see `check_rdms`.
+
+    Examples
+    --------
+    >>> import numpy as np, brainrdl as rdl
+    >>> from brainrdl.rdms.labelled import condense
+    >>> rdms = rdl.label_rdms(np.array([[0.2, 1.3, 1.1]]), ["face", "body", "house"], ["IT"], "correlation")
+    >>> condense(rdms)
+    array([[0.2, 1.3, 1.1]])
+    """
+    return condensed(check_rdms(rdms).values)
+
+
+def select_stimuli(rdms: xr.DataArray, ids: Iterable[str]) -> xr.DataArray:
+    """Take some of the stimuli, on both axes, in the order given.
+
+    Parameters
+    ----------
+    rdms : DataArray (rdm, stimulus, stimulus_)
+        Labelled RDMs.
+    ids : sequence of str
+        Which stimuli.
+
+    Returns
+    -------
+    DataArray (rdm, stimulus, stimulus_)
+        With all coordinates, standard errors and attributes.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If an id is unknown or occurs twice, fewer than two are given, or an RDM has none of their pairs
+        measured; if `rdms` is no labelled RDM.
+
+    Examples
+    --------
+    >>> import numpy as np, brainrdl as rdl
+    >>> rdms = rdl.label_rdms(np.array([[0.2, 1.3, 1.1]]), ["face", "body", "house"], ["IT"], "correlation")
+    >>> rdl.select_stimuli(rdms, ["house", "face"]).values
+    array([[[0. , 1.3],
+            [1.3, 0. ]]])
+    """
+    checked = check_rdms(rdms)
+    chosen = check_stimuli(ids, "ids")
+    positions = find_ids(chosen, checked["stimulus"].values.tolist(), "the RDMs")
+    selected = checked.isel(stimulus=positions, stimulus_=positions)
+    check_measured(selected.values, selected["rdm"].values.tolist())
+    return selected
+
+
+def _squares(given: Any, field: str, ids: Sequence[str], labels: Sequence[str]) -> np.ndarray:
+    if isinstance(given, xr.DataArray):
+        raise TypeError(
+            f"{field} is a DataArray, whose order may not be that of the stimuli given; select the stimuli "
+            "by id and pass its .values"
+        )
+    if isinstance(given, torch.Tensor):
+        given = given.detach().cpu()
+        given = (given.double() if given.is_floating_point() else given).numpy()
+    values = real_numbers(given, field)
+    n, pairs = len(ids), len(ids) * (len(ids) - 1) // 2
+    expected = f"(rdms, {pairs}) condensed or (rdms, {n}, {n}) square for {n} stimuli"
+    add_axis = f"; for a single RDM add the first axis: {field}[None]"
+    if values.ndim not in (2, 3):
+        raise ValueError(f"{field} has shape {values.shape}, expected {expected}{add_axis * (values.ndim == 1)}")
+    is_one_square = values.ndim == 2 and values.shape[0] == values.shape[1]
+    if values.shape[1:] not in ((pairs,), (n, n)):
+        raise ValueError(f"{field} has shape {values.shape}, expected {expected}{add_axis * is_one_square}")
+    if len(values) != len(labels):
+        raise ValueError(
+            f"{field} holds {len(values)} RDMs, but names holds {len(labels)}; expected one name each"
+            f"{add_axis * is_one_square}"
+        )
+    return laid_out(values, n) if values.ndim == 2 else np.array(values)
+
+
+def _along_rdm(given: Any, name: str, n_rdms: int) -> np.ndarray:
+    if isinstance(given, set | frozenset | Mapping):
+        raise TypeError(f"coords[{name!r}] is a {type(given).__name__}; expected a scalar, or a list of one per RDM")
+    if isinstance(given, list | tuple) and len({isinstance(value, str) for value in given}) > 1:
+        raise TypeError(f"coords[{name!r}] mixes strings with other values, {given!r}; convert them to one type")
+    values = np.asarray(given.detach().cpu() if isinstance(given, torch.Tensor) else given)
+    if values.ndim == 0:
+        return np.full(n_rdms, values)
+    if values.shape != (n_rdms,):
+        raise ValueError(
+            f"coords[{name!r}] has shape {values.shape}, expected ({n_rdms},): one per RDM, or a scalar for all"
+        )
+    return values
