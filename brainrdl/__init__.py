@@ -4,27 +4,31 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from brainrdl.checkpoint import load_model, save_model
-from brainrdl.conditions import ConditionTeacher
 from brainrdl.controls import category_rdm, remove_block_means
-from brainrdl.crossvalidated import PatternTeacher
 from brainrdl.exchange import from_rsatoolbox, read_rdms, to_rsatoolbox, write_rdms
 from brainrdl.features import Recorder, capture, list_layers
 from brainrdl.inference import mcnemar, noise_ceiling
-from brainrdl.losses import RDLoss, rdl_loss
-from brainrdl.measured import MeasuredTeacher
 from brainrdl.mixtures import fit_rdms
-from brainrdl.peers import CKA, KD, RKD, SP, DeepSupervision, Hint
 from brainrdl.rdms.combine import average_rdms, concat_rdms
 from brainrdl.rdms.compare import compare_rdms
 from brainrdl.rdms.condensed import sample_pairs, to_condensed, to_square
 from brainrdl.rdms.distances import rdm
 from brainrdl.rdms.labelled import label_rdms, select_stimuli
 from brainrdl.rdms.layers import layer_rdms
-from brainrdl.schedules import constant, cosine_decay, linear_decay, step_decay
 from brainrdl.stimuli import StimulusSet
 from brainrdl.streams import StimulusStream, repeat
-from brainrdl.teachers import NetworkTeacher, RDMTeacher, relative_alpha
-from brainrdl.terms import Batch, RDLTerm, Term
+from brainrdl.teachers.base import RDMTeacher
+from brainrdl.teachers.conditions import ConditionTeacher
+from brainrdl.teachers.measured import MeasuredTeacher
+from brainrdl.teachers.network import NetworkTeacher
+from brainrdl.teachers.patterns import PatternTeacher
+from brainrdl.terms.alpha import constant, cosine_decay, linear_decay, relative_alpha, step_decay
+from brainrdl.terms.base import Batch, Term
+from brainrdl.terms.distillation import KD, Hint
+from brainrdl.terms.losses import RDLoss, rdl_loss
+from brainrdl.terms.rdl import RDLTerm
+from brainrdl.terms.relational import CKA, RKD, SP
+from brainrdl.terms.supervision import DeepSupervision
 from brainrdl.trainer import Trainer
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from brainrdl._health import Value
 from brainrdl.arguments import name_some
 from brainrdl.features import answer
 from brainrdl.streams import StimulusStream, first_batch, last_batch_size, refuse_one_pass, task_batch
-from brainrdl.terms import RDLTerm, Term
+from brainrdl.terms.base import Term
+from brainrdl.terms.rdl import RDLTerm
 
 
 def check_terms(terms: Sequence[Term]) -> None:

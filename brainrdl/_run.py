@@ -21,7 +21,6 @@ from brainrdl.checkpoint import load_checkpoint, save_checkpoint
 from brainrdl.features import Recorder, answer, kept_modes
 from brainrdl.identity import describe, describe_scheduler, layers_of, settings
 from brainrdl.randomness import RandomStates
-from brainrdl.schedules import alpha_of
 from brainrdl.stimuli import StimulusSet
 from brainrdl.streams import (
     Norm,
@@ -33,8 +32,10 @@ from brainrdl.streams import (
     stimulus_mode,
     task_batch,
 )
-from brainrdl.teachers import NetworkTeacher, RDMTeacher
-from brainrdl.terms import Batch, Term
+from brainrdl.teachers.base import RDMTeacher
+from brainrdl.teachers.network import NetworkTeacher
+from brainrdl.terms.alpha import alpha_of
+from brainrdl.terms.base import Batch, Term
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer | tuple[torch.optim.Optimizer, LRScheduler]]
 TaskLoss = Callable[[Any, Tensor], Tensor]

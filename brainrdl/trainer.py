@@ -24,7 +24,7 @@ from brainrdl._run import MakeOptimizer, Run, Task, TaskLoss, is_classification
 from brainrdl.features import answer, kept_modes
 from brainrdl.stimuli import StimulusSet
 from brainrdl.streams import StimulusStream, task_batch
-from brainrdl.terms import Term
+from brainrdl.terms.base import Term
 
 
 class Trainer:

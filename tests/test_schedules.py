@@ -5,7 +5,7 @@ from types import MappingProxyType
 import pytest
 
 import brainrdl as rdl
-from brainrdl.schedules import alpha_of, deep_supervision_decay
+from brainrdl.terms.alpha import alpha_of, deep_supervision_decay
 
 ALL = [rdl.linear_decay, rdl.constant, rdl.cosine_decay, rdl.step_decay, deep_supervision_decay]
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import brainrdl as rdl
-from brainrdl.teachers import student_metric
+from brainrdl.teachers.base import student_metric
 
 
 def raises(error, message):

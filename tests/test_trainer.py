@@ -281,7 +281,7 @@ def test_rdl_gets_the_pairs_of_the_update(monkeypatch):
         used.append(pairs)
         return rdl.rdl_loss(*args, pairs=pairs, **options)
 
-    monkeypatch.setattr("brainrdl.terms.rdl_loss", spy)
+    monkeypatch.setattr("brainrdl.terms.base.rdl_loss", spy)
     watch = Watch(["one"], n_pairs=4)
     term = rdl.RDLTerm(network_teacher(), {"one": "one", "two": "two"}, n_pairs=4)
     rdl.Trainer(network(), [term, watch]).fit(loader(), epochs=1)

@@ -17,13 +17,24 @@ from brainrdl.experiments._biases import biases_left_out
 from brainrdl.experiments.batches import Batches
 from brainrdl.experiments.optimizers import OPTIMIZERS, MakeOptimizer, clipped
 from brainrdl.experiments.recipe import Recipe
-from brainrdl.losses import RDLoss
-from brainrdl.peers import CKA, KD, RKD, SP, DeepSupervision, Hint
 from brainrdl.randomness import derive_seed
-from brainrdl.schedules import Alpha, Schedule, constant, cosine_decay, deep_supervision_decay, linear_decay
 from brainrdl.streams import repeat
-from brainrdl.teachers import NetworkTeacher, relative_alpha
-from brainrdl.terms import RDLTerm, Term
+from brainrdl.teachers.network import NetworkTeacher
+from brainrdl.terms.alpha import (
+    Alpha,
+    Schedule,
+    constant,
+    cosine_decay,
+    deep_supervision_decay,
+    linear_decay,
+    relative_alpha,
+)
+from brainrdl.terms.base import Term
+from brainrdl.terms.distillation import KD, Hint
+from brainrdl.terms.losses import RDLoss
+from brainrdl.terms.rdl import RDLTerm
+from brainrdl.terms.relational import CKA, RKD, SP
+from brainrdl.terms.supervision import DeepSupervision
 from brainrdl.trainer import Trainer
 
 Setting = Mapping[str, float]

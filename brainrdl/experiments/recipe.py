@@ -9,8 +9,8 @@ from typing import Any, get_args, get_origin, get_type_hints
 
 from brainrdl.arguments import did_you_mean
 from brainrdl.experiments.optimizers import OPTIMIZERS
-from brainrdl.losses import GRADIENTS
 from brainrdl.rdms.distances import check_metric
+from brainrdl.terms.losses import GRADIENTS
 
 _LATER = {"warmup", "clip"}  # fields that recorded recipes may lack; their default is what was done then
 SCHEDULES = ("linear", "constant", "cosine")

@@ -13,14 +13,14 @@ from torch import nn
 
 from brainrdl.fitting.configuration import Configuration, Fit
 from brainrdl.fitting.inputs import Inputs
-from brainrdl.losses import RDLoss
-from brainrdl.measured import MeasuredTeacher
 from brainrdl.randomness import derive_seed
 from brainrdl.rdms.labelled import condense
 from brainrdl.rdms.layers import layer_rdms
-from brainrdl.schedules import constant
 from brainrdl.streams import StimulusStream, repeat
-from brainrdl.terms import RDLTerm
+from brainrdl.teachers.measured import MeasuredTeacher
+from brainrdl.terms.alpha import constant
+from brainrdl.terms.losses import RDLoss
+from brainrdl.terms.rdl import RDLTerm
 from brainrdl.trainer import Trainer
 
 

@@ -22,7 +22,7 @@ from brainrdl.identity import DIGEST, digest
 from brainrdl.rdms.condensed import upper_triangle
 from brainrdl.rdms.distances import full_precision
 from brainrdl.rdms.patterns import cell_means, factor_of, whiten
-from brainrdl.teachers import RDMTeacher, rows_by_id
+from brainrdl.teachers.base import RDMTeacher, rows_by_id
 
 
 @final

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from brainrdl.identity import DIGEST
 from brainrdl.rdms.condensed import to_square, upper_triangle
-from brainrdl.teachers import NetworkTeacher, RDMTeacher, rows_by_id
+from brainrdl.teachers.base import RDMTeacher, rows_by_id
+from brainrdl.teachers.network import NetworkTeacher
 
 Between = Literal["means", "exemplars"]
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from brainrdl.identity import DIGEST
 from brainrdl.rdms.combine import average_rdms
 from brainrdl.rdms.layout import Normalization, check_rdms
-from brainrdl.teachers import RDMTeacher, rows_by_id
+from brainrdl.teachers.base import RDMTeacher, rows_by_id
 
 
 @final

@@ -5,6 +5,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import cos, inf, pi
 
+from torch import Tensor
+
+from brainrdl.rdms.distances import rdm
+from brainrdl.teachers.network import NetworkTeacher
+
 Alpha = float | Mapping[str, float]
 Schedule = Callable[[int, int], Alpha]
 
@@ -131,7 +136,7 @@ def deep_supervision_decay(alpha0: Alpha) -> Schedule:
 
     Examples
     --------
-    >>> from brainrdl.schedules import deep_supervision_decay
+    >>> from brainrdl.terms.alpha import deep_supervision_decay
     >>> [round(deep_supervision_decay(1.0)(epoch, 4), 6) for epoch in range(4)]
     [1.0, 0.1, 0.0075, 0.000375]
     """
@@ -199,3 +204,52 @@ def _number(value: object) -> float | None:
     except (TypeError, ValueError):
         return None
     return number if 0 <= number < inf and not isinstance(value, str) else None
+
+
+def relative_alpha(
+    alpha0: float, teacher: NetworkTeacher, images: Tensor, layers: Mapping[str, str]
+) -> dict[str, float]:
+    """Make α comparable between layers: ``α_m = α_0/s_m²``, s_m the teacher's mean distance in layer m.
+
+    The same as dividing both RDMs of each layer by s_m in the loss.
+
+    Parameters
+    ----------
+    alpha0 : float
+        The relative α, one for all layers.
+    teacher : NetworkTeacher
+        Its metric decides the distances.
+    images : Tensor (n, ...)
+        A sample of training images, a few hundred are enough.
+    layers : dict of str
+        Student layer → teacher layer, as for `RDLTerm`.
+
+    Returns
+    -------
+    dict of float
+        Student layer → α.
+
+    Raises
+    ------
+    ValueError
+        If `alpha0` is negative or not finite, or all images are alike to the teacher in a layer.
+
+    Examples
+    --------
+    >>> import torch, brainrdl as rdl
+    >>> teacher = rdl.NetworkTeacher(torch.nn.Sequential(torch.nn.Identity()), ["0"])
+    >>> rdl.relative_alpha(1.0, teacher, torch.tensor([[0.0], [2.0]]), {"fc": "0"})
+    {'fc': 0.0625}
+    """
+    check_alpha(alpha0)
+    features = teacher.features(images, list(dict.fromkeys(layers.values())))
+    alphas = {}
+    for student_layer, teacher_layer in layers.items():
+        mean = rdm(features[teacher_layer], teacher.metric).mean().item()
+        if mean == 0:
+            raise ValueError(
+                f"the teacher's layer {teacher_layer!r} answers alike to all {len(images)} images, so that its mean "
+                "distance is 0; give other images, or leave the layer out"
+            )
+        alphas[student_layer] = alpha0 / mean**2
+    return alphas

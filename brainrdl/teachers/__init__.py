@@ -1,0 +1,1 @@
+"""Whoever can say how far apart stimuli are."""

@@ -1,0 +1,205 @@
+"""Hints and knowledge distillation, and what terms of a network teacher share."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from math import inf
+from typing import Any, final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from brainrdl.teachers.base import RDMTeacher
+from brainrdl.teachers.network import NetworkTeacher
+from brainrdl.terms.alpha import Alpha, Schedule
+from brainrdl.terms.base import Batch, Term, check_targets
+
+
+class _FromNetwork(Term):
+    """A term that compares layers of the student with layers of a network teacher."""
+
+    def __init__(
+        self,
+        teacher: NetworkTeacher,
+        layers: Mapping[str, str],
+        *,
+        alpha: Alpha | Schedule = 1.0,
+        stream: str = "task",
+    ) -> None:
+        check_targets(layers)
+        super().__init__(tuple(layers), alpha=alpha, stream=stream)
+        _need_network(self, teacher)
+        teacher.check_layers(layers.values())
+        self.teacher = teacher
+        self.targets = dict(layers)
+
+    def setup(self, features: Mapping[str, Tensor], batch: Batch, generator: torch.Generator) -> None:
+        """Ask the teacher once, so that it knows what the updates will ask for."""
+        batch.ask(self.teacher, self.targets.values())
+
+    def __call__(self, features: Mapping[str, Tensor], batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """The relation of each pair of layers."""
+        answers = batch.ask(self.teacher, self.targets.values())
+        return {layer: self.relate(layer, features[layer], answers[name]) for layer, name in self.targets.items()}
+
+    @abstractmethod
+    def relate(self, layer: str, student: Tensor, teacher: Tensor) -> Tensor:
+        """How far the student's features (n, ...) are from the teacher's (n, ...)."""
+
+    def teachers(self) -> tuple[RDMTeacher, ...]:
+        """Its teacher."""
+        return (self.teacher,)
+
+    def describe(self) -> dict[str, Any]:
+        """What identifies the term in a manifest."""
+        return super().describe() | {"targets": self.targets}
+
+
+@final
+class Hint(_FromNetwork):
+    """A learned linear map of a student layer predicts the teacher's: mean squared error.
+
+    The map is a 1 × 1 convolution where both layers have positions, a full linear map where both have none.
+
+    Parameters
+    ----------
+    teacher : NetworkTeacher
+        The teacher.
+    layers : dict of str
+        Student layer → teacher layer.
+    alpha : float, dict of float or schedule
+        Weight of the error.
+
+    References
+    ----------
+    Romero et al. (2014), FitNets: Hints for thin deep nets. They, and the paper, train it in a stage of its own
+    before the task.
+
+    Examples
+    --------
+    >>> import torch, brainrdl as rdl
+    >>> teacher = rdl.NetworkTeacher(torch.nn.Sequential(torch.nn.Linear(4, 3)), ["0"])
+    >>> rdl.Hint(teacher, {"fc": "0"}).layers
+    ('fc',)
+    """
+
+    name = "hint"
+
+    def __init__(self, teacher: NetworkTeacher, layers: Mapping[str, str], *, alpha: Alpha | Schedule = 1.0) -> None:
+        super().__init__(teacher, layers, alpha=alpha)
+
+    def setup(self, features: Mapping[str, Tensor], batch: Batch, generator: torch.Generator) -> None:
+        """Build the maps."""
+        answers = batch.ask(self.teacher, self.targets.values())
+        for layer, name in self.targets.items():
+            student, teacher = features[layer], answers[name]
+            if student.shape[2:] != teacher.shape[2:] or student.ndim not in (2, 4):
+                raise ValueError(
+                    f"a hint maps channels position by position: student layer {layer!r} has shape "
+                    f"{tuple(student.shape[1:])}, teacher layer {name!r} {tuple(teacher.shape[1:])}; choose layers "
+                    "with the same positions, or two without any"
+                )
+            convolutional = student.ndim == 4
+            self.heads[_key(layer)] = (
+                nn.Conv2d(student.shape[1], teacher.shape[1], kernel_size=1)
+                if convolutional
+                else nn.Linear(student.shape[1], teacher.shape[1])
+            )
+
+    def relate(self, layer: str, student: Tensor, teacher: Tensor) -> Tensor:
+        """Mean squared error of the prediction."""
+        prediction: Tensor = self.heads[_key(layer)](student)
+        return functional.mse_loss(prediction.float(), teacher.float())
+
+
+@final
+class KD(Term):
+    """Knowledge distillation: the teacher's softened output distribution, T² times the KL divergence.
+
+    Parameters
+    ----------
+    teacher : NetworkTeacher
+        The teacher, whose output are logits.
+    temperature : float
+        T, above 0.
+    head : str, optional
+        A student layer from which a linear head of its own predicts the teacher's logits, for a teacher of other
+        classes. Absent: the student's output does.
+    alpha : float or schedule
+        Weight of the divergence.
+    stream : {"task", "stimuli"}
+        Which batches it is computed on.
+
+    References
+    ----------
+    Hinton et al. (2015), Distilling the knowledge in a neural network.
+
+    Examples
+    --------
+    >>> import torch, brainrdl as rdl
+    >>> teacher = rdl.NetworkTeacher(torch.nn.Sequential(torch.nn.Linear(4, 3)), ["0"])
+    >>> rdl.KD(teacher, temperature=2.0).layers
+    ()
+    """
+
+    name = "kd"
+
+    def __init__(
+        self,
+        teacher: NetworkTeacher,
+        *,
+        temperature: float = 4.0,
+        head: str | None = None,
+        alpha: Alpha | Schedule = 1.0,
+        stream: str = "task",
+    ) -> None:
+        super().__init__(() if head is None else (head,), alpha=alpha, stream=stream)
+        _need_network(self, teacher)
+        if not 0 < temperature < inf:
+            raise ValueError(f"temperature must be a finite number above 0, got {temperature}")
+        self.teacher = teacher
+        self.temperature = temperature
+        self.head = head
+
+    def setup(self, features: Mapping[str, Tensor], batch: Batch, generator: torch.Generator) -> None:
+        """Build the head, where there is one."""
+        logits = batch.ask(self.teacher, ["output"])["output"]
+        if self.head is not None:
+            self.heads[_key(self.head)] = nn.Linear(features[self.head][0].numel(), logits.shape[1])
+        elif batch.output.shape != logits.shape:
+            raise ValueError(
+                f"the student answers with {tuple(batch.output.shape[1:])} values per image, the teacher with "
+                f"{tuple(logits.shape[1:])}; for other classes name a student layer to put a head on: KD(…, head=layer)"
+            )
+
+    def __call__(self, features: Mapping[str, Tensor], batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """T² KL(softmax(teacher/T) ‖ softmax(student/T)), mean over the batch."""
+        wanted = batch.ask(self.teacher, ["output"])["output"].float()
+        logits = batch.output if self.head is None else self.heads[_key(self.head)](features[self.head].flatten(1))
+        divergence = functional.kl_div(
+            functional.log_softmax(logits.float() / self.temperature, dim=1),
+            functional.log_softmax(wanted / self.temperature, dim=1),
+            reduction="batchmean",
+            log_target=True,
+        )
+        return {self.head or "output": self.temperature**2 * divergence}
+
+    def teachers(self) -> tuple[RDMTeacher, ...]:
+        """Its teacher."""
+        return (self.teacher,)
+
+    def describe(self) -> dict[str, Any]:
+        """What identifies the term in a manifest."""
+        return super().describe() | {"temperature": self.temperature, "head": self.head}
+
+
+def _need_network(term: Term, teacher: RDMTeacher) -> None:
+    if not isinstance(teacher, NetworkTeacher):
+        raise TypeError(
+            f"{type(term).__name__} needs a NetworkTeacher, whose features it reads; got {type(teacher).__name__}"
+        )
+
+
+def _key(layer: str) -> str:
+    # a head's name may hold no dot, nor be an attribute of ModuleDict's ("values", "type")
+    return layer.replace(".", "/") + "/"

@@ -1,0 +1,159 @@
+"""Representational distance learning as a term of the loss."""
+
+from collections.abc import Mapping
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+from brainrdl.arguments import did_you_mean
+from brainrdl.rdms.distances import group_means
+from brainrdl.teachers.base import RDMTeacher, student_metric
+from brainrdl.terms.alpha import Alpha, Schedule
+from brainrdl.terms.base import Batch, Term, check_targets
+from brainrdl.terms.losses import RDLoss, rdl_loss
+
+
+@final
+class RDLTerm(Term):
+    """Representational distance learning: a teacher's RDMs as targets for the student's layers.
+
+    Parameters
+    ----------
+    teacher : RDMTeacher
+        Network, measured RDMs, or anything else that answers with RDMs. A `ConditionTeacher` for conditions that the
+        batch shows by several exemplars.
+    layers : dict of str
+        Student layer → teacher name.
+    loss : RDLoss, optional
+        Metric, comparison and gradient; what it leaves open follows from the teacher: a network's raw ``mse``, a
+        measured RDM's ``cosine`` or ``corr`` by its metric.
+    n_pairs : int, optional
+        Random pairs per update (the paper: 500 of a batch of 100), shared by all layers; all if absent, or if the
+        batch has fewer.
+    alpha : float, dict of float or schedule
+        α of Eq. 5.
+    stream : {"task", "stimuli"}
+        Which batches it is computed on.
+
+    Raises
+    ------
+    TypeError
+        If `layers` is not a mapping.
+    ValueError
+        For an unknown teacher name (with near matches), and for raw ``mse`` between differing metrics.
+
+    Notes
+    -----
+    What a teacher asks for, unless `loss` says otherwise:
+
+    =================================================================  ==================  ===========
+    teacher's metric                                                   student's metric    comparison
+    =================================================================  ==================  ===========
+    a network's, whichever                                             the same            ``mse``
+    measured: ``mse``, ``sqeuclidean``, ``euclidean``                  the same            ``cosine``
+    measured: ``crossnobis``                                           ``mse``             ``cosine``
+    measured: ``mahalanobis``                                          has to be declared  ``cosine``
+    measured: ``correlation``, ``cosine``                              the same            ``corr``
+    measured: ``undeclared``, any other                                has to be declared  ``corr``
+    =================================================================  ==================  ===========
+
+    Measured RDMs have arbitrary units, so that raw ``mse`` would fit their scale. ``cosine`` ignores the scale and
+    keeps the zero, where zero distance means something; ``corr`` ignores both. A metric is declared by
+    ``loss=RDLoss(metric=…)``.
+
+    References
+    ----------
+    McClure & Kriegeskorte (2016), Eqs. 2 to 5.
+
+    Examples
+    --------
+    >>> import torch, brainrdl as rdl
+    >>> teacher = rdl.NetworkTeacher(torch.nn.Sequential(torch.nn.Linear(4, 3)), ["0"])
+    >>> rdl.RDLTerm(teacher, {"fc": "0"}, n_pairs=500, alpha=rdl.linear_decay(1.0)).layers
+    ('fc',)
+    """
+
+    name = "rdl"
+
+    def __init__(
+        self,
+        teacher: RDMTeacher,
+        layers: Mapping[str, str],
+        *,
+        loss: RDLoss | None = None,
+        n_pairs: int | None = None,
+        alpha: Alpha | Schedule = 1.0,
+        stream: str = "task",
+    ) -> None:
+        check_targets(layers)
+        super().__init__(tuple(layers), alpha=alpha, stream=stream)
+        loss = loss or RDLoss()
+        for name in layers.values():
+            if name not in teacher.names:
+                raise ValueError(
+                    f"the teacher has no {name!r}, it answers by: {', '.join(teacher.names)}"
+                    f"{did_you_mean(name, teacher.names)}"
+                )
+        if n_pairs is not None and loss.n_pairs not in (None, n_pairs):
+            raise ValueError(f"n_pairs is {n_pairs} here and {loss.n_pairs} in the loss; give it once")
+        self.teacher = teacher
+        self.targets = dict(layers)
+        self.n_pairs = loss.n_pairs if n_pairs is None else n_pairs
+        if self.n_pairs is not None and self.n_pairs < 1:
+            raise ValueError(f"n_pairs must be at least 1, got {self.n_pairs}")
+        self.metric = loss.metric or student_metric(teacher.metric)
+        self.compare = loss.compare or teacher.compare
+        self.gradient = loss.gradient
+        if self.gradient == "per-stimulus" and self.compare != "mse":
+            raise ValueError(
+                f"gradient='per-stimulus' is Eq. 4 and exists for compare='mse' only, not {self.compare!r}"
+            )
+        if self.compare == "mse" and self.metric != teacher.metric:
+            raise ValueError(
+                f"raw mse between RDMs of different metrics ({self.metric!r} here, {teacher.metric!r} from the "
+                "teacher) fits units, not geometry; use one metric, or loss=RDLoss(compare='cosine') or 'corr'"
+            )
+
+    def setup(self, features: Mapping[str, Tensor], batch: Batch, generator: torch.Generator) -> None:
+        """Ask the teacher once, so that it knows what the updates will ask for."""
+        batch.ask(self.teacher, self.targets.values())
+
+    def __call__(self, features: Mapping[str, Tensor], batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
+        """E_aux of each layer (Eq. 2 over the pairs drawn), or 1 − similarity."""
+        if len(batch) < 2:
+            raise ValueError(
+                "a batch of 1 stimulus has no distances; choose another batch size, or drop the incomplete last batch"
+            )
+        observed = batch.ask(self.teacher, self.targets.values())
+        weights = self.teacher.weights(batch.ids)
+        groups = self.teacher.groups(batch.ids)
+        n = len(batch) if groups is None else int(groups.max()) + 1
+        pairs = None if self.n_pairs is None else batch.pairs(self.n_pairs, n)
+        return {
+            layer: rdl_loss(
+                features[layer] if groups is None else group_means(features[layer], groups),
+                self.teacher.distances(observed[name]).to(features[layer].device),
+                metric=self.metric,
+                compare=self.compare,
+                pairs=pairs,
+                weights=None if weights is None else weights[name].to(features[layer].device),
+                gradient=self.gradient,
+            )
+            for layer, name in self.targets.items()
+        }
+
+    def teachers(self) -> tuple[RDMTeacher, ...]:
+        """Its teacher."""
+        return (self.teacher,)
+
+    def describe(self) -> dict[str, Any]:
+        """What identifies the term in a manifest."""
+        return super().describe() | {
+            "targets": self.targets,
+            "n_pairs": self.n_pairs,
+            "metric": self.metric,
+            "compare": self.compare,
+            "gradient": self.gradient,
+            "teacher_metric": self.teacher.metric,
+        }

@@ -1,0 +1,151 @@
+"""Relational distillation: distances, similarities and kernels of a batch."""
+
+from typing import final
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from brainrdl.rdms.distances import full_precision, training_rdm
+from brainrdl.terms.distillation import _FromNetwork
+
+
+@final
+class RKD(_FromNetwork):
+    """Relational knowledge distillation by distance: Huber error of distances divided by their mean.
+
+    Parameters
+    ----------
+    teacher : NetworkTeacher
+        The teacher.
+    layers : dict of str
+        Student layer → teacher layer.
+    alpha : float, dict of float or schedule
+        Weight of the error.
+    stream : {"task", "stimuli"}
+        Which batches it is computed on.
+
+    References
+    ----------
+    Park et al. (2019), Relational knowledge distillation.
+
+    Examples
+    --------
+    >>> import torch, brainrdl as rdl
+    >>> teacher = rdl.NetworkTeacher(torch.nn.Sequential(torch.nn.Linear(4, 3)), ["0"])
+    >>> rdl.RKD(teacher, {"fc": "0"}, alpha=10.0).alpha
+    10.0
+    """
+
+    name = "rkd"
+
+    def relate(self, layer: str, student: Tensor, teacher: Tensor) -> Tensor:
+        """Huber error, δ = 1, over all pairs."""
+        return functional.smooth_l1_loss(_relative_distances(student), _relative_distances(teacher))
+
+
+@final
+class SP(_FromNetwork):
+    """Similarity-preserving distillation: squared difference of row-normalised Gram matrices, over n².
+
+    Parameters
+    ----------
+    teacher : NetworkTeacher
+        The teacher.
+    layers : dict of str
+        Student layer → teacher layer.
+    alpha : float, dict of float or schedule
+        Weight of the error.
+    stream : {"task", "stimuli"}
+        Which batches it is computed on.
+
+    References
+    ----------
+    Tung & Mori (2019), Similarity-preserving knowledge distillation.
+
+    Examples
+    --------
+    >>> import torch, brainrdl as rdl
+    >>> teacher = rdl.NetworkTeacher(torch.nn.Sequential(torch.nn.Linear(4, 3)), ["0"])
+    >>> rdl.SP(teacher, {"fc": "0"}).targets
+    {'fc': '0'}
+    """
+
+    name = "sp"
+
+    def relate(self, layer: str, student: Tensor, teacher: Tensor) -> Tensor:
+        """‖G_S − G_T‖²_F / n², rows of both Gram matrices at unit length."""
+        with full_precision(student.device):
+            ours, theirs = _gram(_near_one(student)), _gram(_near_one(teacher))
+            return (_unit_rows(ours) - _unit_rows(theirs)).square().mean()
+
+
+@final
+class CKA(_FromNetwork):
+    """1 − linear centred kernel alignment.
+
+    Parameters
+    ----------
+    teacher : NetworkTeacher
+        The teacher.
+    layers : dict of str
+        Student layer → teacher layer.
+    alpha : float, dict of float or schedule
+        Weight of the error.
+    stream : {"task", "stimuli"}
+        Which batches it is computed on.
+
+    References
+    ----------
+    Kornblith et al. (2019), Similarity of neural network representations revisited.
+
+    Examples
+    --------
+    >>> import torch, brainrdl as rdl
+    >>> teacher = rdl.NetworkTeacher(torch.nn.Sequential(torch.nn.Linear(4, 3)), ["0"])
+    >>> rdl.CKA(teacher, {"fc": "0"}, stream="stimuli").stream
+    'stimuli'
+    """
+
+    name = "cka"
+
+    def relate(self, layer: str, student: Tensor, teacher: Tensor) -> Tensor:
+        """1 − ⟨K, L⟩ / (‖K‖ ‖L‖), K and L the Gram matrices of centred features."""
+        with full_precision(student.device):
+            # scaled before they are centred: what rounding leaves of a constant layer stays small
+            k = _gram(_centred(_near_one(student)))
+            l = _gram(_centred(_near_one(teacher)))  # noqa: E741 - the source's names
+            return 1 - functional.cosine_similarity(k.flatten(), l.flatten(), dim=0)
+
+
+def _relative_distances(features: Tensor) -> Tensor:
+    distances = training_rdm(features, "euclidean")
+    return distances / distances.mean().clamp_min(torch.finfo(distances.dtype).tiny)
+
+
+def _wide(features: Tensor) -> Tensor:
+    return features.flatten(1).to(torch.promote_types(features.dtype, torch.float32))
+
+
+def _near_one(features: Tensor) -> Tensor:
+    """Features divided by a power of two, which rounds nothing, so that the largest is near 1.
+
+    For what is blind to scale: norms of a Gram matrix hold fourth powers of features, which would vanish or overflow.
+    """
+    flat = _wide(features)
+    limits = torch.finfo(flat.dtype)
+    largest = flat.detach().abs().max()
+    mantissa, _ = torch.frexp(largest)
+    return flat * (mantissa / largest.clamp(limits.tiny, limits.max / 8))
+
+
+def _gram(features: Tensor) -> Tensor:
+    return features @ features.T
+
+
+def _centred(features: Tensor) -> Tensor:
+    return features - features.mean(dim=0)
+
+
+def _unit_rows(gram: Tensor) -> Tensor:
+    return functional.normalize(gram, dim=1)
