@@ -19,7 +19,7 @@ import brainrdl as rdl
 from brainrdl.data import LabelledImages, TensorLoader
 from brainrdl.experiments.optimizers import linear_sgd
 from brainrdl.models import mnist_cnn, nin
-from brainrdl.precision import choose_precision
+from brainrdl.training.machine import choose_precision
 
 CASES = {
     "mnist": (mnist_cnn, (1, 28, 28), 100, {"pool1": "pool1", "pool2": "pool2", "fc": "fc"}),

@@ -26,7 +26,7 @@ from torch.nn.functional import cross_entropy
 
 import brainrdl as rdl
 from brainrdl.models import mnist_cnn, nin
-from brainrdl.precision import PRECISIONS, choose_precision
+from brainrdl.training.machine import PRECISIONS, choose_precision
 
 MEMORY_SHAPE, MEMORY_PAIRS = (128, 200_000), 500
 

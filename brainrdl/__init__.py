@@ -3,7 +3,6 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from brainrdl.checkpoint import load_model, save_model
 from brainrdl.controls import category_rdm, remove_block_means
 from brainrdl.exchange import from_rsatoolbox, read_rdms, to_rsatoolbox, write_rdms
 from brainrdl.features import Recorder, capture, list_layers
@@ -16,7 +15,6 @@ from brainrdl.rdms.distances import rdm
 from brainrdl.rdms.labelled import label_rdms, select_stimuli
 from brainrdl.rdms.layers import layer_rdms
 from brainrdl.stimuli import StimulusSet
-from brainrdl.streams import StimulusStream, repeat
 from brainrdl.teachers.base import RDMTeacher
 from brainrdl.teachers.conditions import ConditionTeacher
 from brainrdl.teachers.measured import MeasuredTeacher
@@ -29,7 +27,9 @@ from brainrdl.terms.losses import RDLoss, rdl_loss
 from brainrdl.terms.rdl import RDLTerm
 from brainrdl.terms.relational import CKA, RKD, SP
 from brainrdl.terms.supervision import DeepSupervision
-from brainrdl.trainer import Trainer
+from brainrdl.training.checkpoint import load_model, save_model
+from brainrdl.training.streams import StimulusStream, repeat
+from brainrdl.training.trainer import Trainer
 
 if TYPE_CHECKING:
     from brainrdl.plots import plot_mds, plot_rdms

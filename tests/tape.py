@@ -51,7 +51,7 @@ class Tape(TorchDispatchMode):
 
 
 def record(function):
-    """As `brainrdl._replay.cuda_graphs` does."""
+    """As `brainrdl.training.cuda_graphs.cuda_graphs` does."""
     tape = Tape()
     # dropout draws on the host here; on a GPU it does not
     state = torch.get_rng_state()

@@ -12,9 +12,9 @@ from safetensors.torch import save_file
 from torch import nn
 
 import brainrdl as rdl
-from brainrdl.checkpoint import load_checkpoint, read_manifest, save_checkpoint
 from brainrdl.files import atomic_path
 from brainrdl.identity import differences
+from brainrdl.training.checkpoint import load_checkpoint, read_manifest, save_checkpoint
 
 
 def raises(error, message):

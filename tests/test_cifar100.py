@@ -196,7 +196,7 @@ def test_a_miniature_study_is_killed_and_resumed_to_the_same_end(
     class Killed(BaseException):
         """As a kill would end it: nothing of ours catches it."""
 
-    from brainrdl._run import Run
+    from brainrdl.training.run import Run
 
     whole_epoch = Run.epoch
 

@@ -7,8 +7,8 @@ import xarray as xr
 from PIL import Image
 
 import brainrdl as rdl
-from brainrdl.checkpoint import read_manifest
 from brainrdl.models import mnist_cnn
+from brainrdl.training.checkpoint import read_manifest
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 

@@ -15,7 +15,6 @@ from lightning.fabric import Fabric
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 import brainrdl as rdl
-from brainrdl.checkpoint import read_manifest
 from brainrdl.cli import main
 from brainrdl.fitting import load_fitted
 from brainrdl.fitting.configuration import checked, configuration_hash, read_configuration, write_example
@@ -30,6 +29,7 @@ from brainrdl.fitting.targets import category_target, shuffled_target, training_
 from brainrdl.named_models import load_named_model
 from brainrdl.rdms.labelled import condense
 from brainrdl.splits import Split, stratified_splits
+from brainrdl.training.checkpoint import read_manifest
 from small_study import ARMS, CATEGORIES, TRAINED, N, write_study
 
 HERE = Path(__file__).parent

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 import brainrdl as rdl
-from brainrdl import _run
-from brainrdl._health import Health, Value
+from brainrdl.training import run as _run
+from brainrdl.training.finite import Health, Value
 from training import assert_same, data, loader, network, raises, weights
 
 

@@ -5,7 +5,7 @@ from contextlib import nullcontext
 import pytest
 import torch
 
-from brainrdl.precision import choose_precision
+from brainrdl.training.machine import choose_precision
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 

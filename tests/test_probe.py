@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import brainrdl as rdl
 from brainrdl.data import TensorLoader, load_digits
-from brainrdl.streams import first_batch, last_batch_size
+from brainrdl.training.streams import first_batch, last_batch_size
 from training import IDS, assert_same, brain_term, data, loader, network, network_teacher, raises, stimuli, weights
 
 

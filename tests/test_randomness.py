@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from brainrdl.randomness import PURPOSES, RandomStates, derive_seed
+from brainrdl.training.randomness import PURPOSES, RandomStates, derive_seed
 
 CPU = torch.device("cpu")
 

@@ -5,9 +5,9 @@ import torch
 
 import brainrdl as rdl
 import tape
-from brainrdl import _run
-from brainrdl._replay import beside_default_stream
-from brainrdl._replay import cuda_graphs as recorder
+from brainrdl.training import run as _run
+from brainrdl.training.cuda_graphs import beside_default_stream
+from brainrdl.training.cuda_graphs import cuda_graphs as recorder
 from training import assert_same, loader, network, network_teacher, stimuli, weights
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

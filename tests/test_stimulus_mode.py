@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 import brainrdl as rdl
-from brainrdl.streams import stimulus_mode
+from brainrdl.training.streams import stimulus_mode
 from training import assert_same, assert_same_history, brain, data, loader, raises, stimuli, weights
 
 

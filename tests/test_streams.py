@@ -6,8 +6,8 @@ import torch
 from torch.utils.data import BatchSampler, DataLoader, Dataset, IterableDataset, RandomSampler, TensorDataset
 
 import brainrdl as rdl
-from brainrdl.randomness import RandomStates
-from brainrdl.streams import Passes, length, stimulus_batch, task_batch
+from brainrdl.training.randomness import RandomStates
+from brainrdl.training.streams import Passes, length, stimulus_batch, task_batch
 
 
 def raises(error, message):

@@ -17,9 +17,9 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, TensorDataset
 
 import brainrdl as rdl
-from brainrdl import _run
 from brainrdl.data import TensorLoader, load_mnist
 from brainrdl.models import mnist_cnn
+from brainrdl.training import run as _run
 from real_data import data_dir
 from training import (
     IDS,

@@ -14,7 +14,7 @@ from brainrdl.experiments.mnist import mnist_study
 from brainrdl.experiments.recipe import override, spelled
 from brainrdl.experiments.reproduce import replay, reproduce
 from brainrdl.experiments.study import Request, Study
-from brainrdl.precision import PRECISIONS
+from brainrdl.training.machine import PRECISIONS
 
 _DECIDED_BY_THE_FILE = (
     *("seeds", "epochs", "teacher_epochs", "arms", "teacher", "one_teacher", "limit_train", "limit_teacher"),

@@ -17,8 +17,6 @@ from brainrdl.experiments._biases import biases_left_out
 from brainrdl.experiments.batches import Batches
 from brainrdl.experiments.optimizers import OPTIMIZERS, MakeOptimizer, clipped
 from brainrdl.experiments.recipe import Recipe
-from brainrdl.randomness import derive_seed
-from brainrdl.streams import repeat
 from brainrdl.teachers.network import NetworkTeacher
 from brainrdl.terms.alpha import (
     Alpha,
@@ -35,7 +33,9 @@ from brainrdl.terms.losses import RDLoss
 from brainrdl.terms.rdl import RDLTerm
 from brainrdl.terms.relational import CKA, RKD, SP
 from brainrdl.terms.supervision import DeepSupervision
-from brainrdl.trainer import Trainer
+from brainrdl.training.randomness import derive_seed
+from brainrdl.training.streams import repeat
+from brainrdl.training.trainer import Trainer
 
 Setting = Mapping[str, float]
 """The knobs of one arm: ``learning_rate``, ``weight_decay``, ``learning_rate_factor``, ``alpha0``."""

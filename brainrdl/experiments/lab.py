@@ -19,13 +19,13 @@ from lightning.fabric import Fabric
 from torch import nn
 
 from brainrdl._study_folder import HeldError, locked
-from brainrdl.checkpoint import load_model, save_model
 from brainrdl.data import LabelledImages
 from brainrdl.experiments.arms import Arm, Context, Setting, train
 from brainrdl.experiments.recipe import Recipe
 from brainrdl.experiments.study import Partition, Request, Row, Splits, Study, labelled_subset
 from brainrdl.files import atomic_path, check_json, read_json, write_json
-from brainrdl.randomness import derive_seed
+from brainrdl.training.checkpoint import load_model, save_model
+from brainrdl.training.randomness import derive_seed
 
 _CHOICE_SEED = -1  # trials share no seed with the runs they choose for
 _LABELS_FOR_CHOICE = 1_000

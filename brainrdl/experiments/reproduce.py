@@ -25,7 +25,7 @@ from brainrdl.experiments.study import Request, Row, Splits, Study, check, froze
 from brainrdl.files import read_json, write_json
 from brainrdl.identity import differences
 from brainrdl.inference import binomial_standard_error
-from brainrdl.precision import choose_precision
+from brainrdl.training.machine import choose_precision
 
 _PACKAGES = ("brainrdl", "torch", "torchvision", "lightning", "numpy", "scipy", "scikit-learn", "xarray", "pandas")
 

@@ -19,10 +19,10 @@ from brainrdl.experiments.report.study_files import RESULTS
 from brainrdl.experiments.study import Row
 from brainrdl.features import capture
 from brainrdl.files import atomic_path, read_json, write_json
-from brainrdl.randomness import derive_seed
 from brainrdl.rdms.distances import rdm
 from brainrdl.rdms.labelled import label_rdms
-from brainrdl.trainer import Trainer
+from brainrdl.training.randomness import derive_seed
+from brainrdl.training.trainer import Trainer
 
 _GEOMETRY_IMAGES = 1_000
 _SHOWN_IMAGES = 100

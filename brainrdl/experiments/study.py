@@ -16,7 +16,7 @@ from brainrdl.experiments.arms import Arm, front_until, hint_epochs
 from brainrdl.experiments.batches import Batches
 from brainrdl.experiments.recipe import Recipe
 from brainrdl.features import list_layers
-from brainrdl.randomness import derive_seed
+from brainrdl.training.randomness import derive_seed
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,11 @@ import numpy as np
 from safetensors import SafetensorError
 from torch import nn
 
-from brainrdl.checkpoint import load_model, read_manifest, save_model
 from brainrdl.fitting.configuration import Configuration, Student, configuration_hash
 from brainrdl.fitting.outcomes import Outcome
 from brainrdl.named_models import load_named_model
 from brainrdl.splits import Split
+from brainrdl.training.checkpoint import load_model, read_manifest, save_model
 
 
 def save_fitted(
@@ -74,9 +74,8 @@ def load_fitted(path: str | Path) -> nn.Module:
     Notes
     -----
     It wants images as the study showed them: ``load_inputs(configuration).stimuli`` are those, in the size and
-    normalisation of the task's images. `brainrdl.checkpoint.read_manifest` tells the layer that was fitted, the setting
-    that was chosen, and which stimuli were fitted (``fitted_to``) and held out: only pairs of the latter say how well
-    it predicts.
+    normalisation of the task's images. `read_manifest` tells the layer that was fitted, the setting that was chosen,
+    and which stimuli were fitted (``fitted_to``) and held out: only pairs of the latter say how well it predicts.
 
     Examples
     --------

@@ -8,14 +8,14 @@ from lightning.fabric import Fabric
 from safetensors import SafetensorError
 from torch import nn
 
-from brainrdl.checkpoint import load_model, read_manifest, save_model
 from brainrdl.experiments.optimizers import linear_sgd
 from brainrdl.files import check_json
 from brainrdl.fitting.configuration import Configuration
 from brainrdl.fitting.inputs import TaskImages
 from brainrdl.named_models import load_named_model
-from brainrdl.randomness import derive_seed
-from brainrdl.trainer import Trainer
+from brainrdl.training.checkpoint import load_model, read_manifest, save_model
+from brainrdl.training.randomness import derive_seed
+from brainrdl.training.trainer import Trainer
 
 _ATTEMPTS = 3
 _CHANCE = 0.98  # of the error of guessing: what comes no further has died, whatever its loss says

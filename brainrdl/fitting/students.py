@@ -13,15 +13,15 @@ from torch import nn
 
 from brainrdl.fitting.configuration import Configuration, Fit
 from brainrdl.fitting.inputs import Inputs
-from brainrdl.randomness import derive_seed
 from brainrdl.rdms.labelled import condense
 from brainrdl.rdms.layers import layer_rdms
-from brainrdl.streams import StimulusStream, repeat
 from brainrdl.teachers.measured import MeasuredTeacher
 from brainrdl.terms.alpha import constant
 from brainrdl.terms.losses import RDLoss
 from brainrdl.terms.rdl import RDLTerm
-from brainrdl.trainer import Trainer
+from brainrdl.training.randomness import derive_seed
+from brainrdl.training.streams import StimulusStream, repeat
+from brainrdl.training.trainer import Trainer
 
 
 @dataclass(frozen=True)

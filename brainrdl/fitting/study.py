@@ -27,10 +27,10 @@ from brainrdl.fitting.outcomes import Outcome
 from brainrdl.fitting.report import write_report
 from brainrdl.fitting.scores import Scored, score_scheme
 from brainrdl.fitting.workshop import Workshop
-from brainrdl.precision import choose_precision
 from brainrdl.rdms.combine import average_rdms
 from brainrdl.rdms.labelled import label_rdms
 from brainrdl.splits import Split, category_splits, random_splits, stratified_splits
+from brainrdl.training.machine import choose_precision
 
 _PACKAGES = ("brainrdl", "torch", "torchvision", "lightning", "numpy", "scipy", "xarray", "pandas")
 _NOTES = (

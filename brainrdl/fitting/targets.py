@@ -11,9 +11,9 @@ import xarray as xr
 
 from brainrdl.controls import remove_block_means
 from brainrdl.fitting.inputs import Inputs
-from brainrdl.randomness import derive_seed
 from brainrdl.rdms.labelled import select_stimuli
 from brainrdl.splits import Split
+from brainrdl.training.randomness import derive_seed
 
 
 def training_target(rdms: xr.DataArray, split: Split) -> xr.DataArray:

@@ -24,7 +24,7 @@ from brainrdl.fitting.students import Plan, Snapshot, fit_student
 from brainrdl.rdms.labelled import condense
 from brainrdl.rdms.layers import layer_rdms
 from brainrdl.splits import Split
-from brainrdl.trainer import Trainer
+from brainrdl.training.trainer import Trainer
 
 
 def file_name(name: str) -> str:

@@ -195,3 +195,9 @@ def check_targets(layers: Any) -> None:
             f"layers must map student layers to teacher names, got a {type(layers).__name__}; write "
             "{'student layer': 'teacher name'}"
         )
+
+
+def head_key(layer: str) -> str:
+    """The name under which a layer's head is registered."""
+    # a head's name may hold no dot, nor be an attribute of ModuleDict's ("values", "type")
+    return layer.replace(".", "/") + "/"

@@ -12,10 +12,10 @@ from torch.nn import functional
 from brainrdl.teachers.base import RDMTeacher
 from brainrdl.teachers.network import NetworkTeacher
 from brainrdl.terms.alpha import Alpha, Schedule
-from brainrdl.terms.base import Batch, Term, check_targets
+from brainrdl.terms.base import Batch, Term, check_targets, head_key
 
 
-class _FromNetwork(Term):
+class FromNetwork(Term):
     """A term that compares layers of the student with layers of a network teacher."""
 
     def __init__(
@@ -56,7 +56,7 @@ class _FromNetwork(Term):
 
 
 @final
-class Hint(_FromNetwork):
+class Hint(FromNetwork):
     """A learned linear map of a student layer predicts the teacher's: mean squared error.
 
     The map is a 1 × 1 convolution where both layers have positions, a full linear map where both have none.
@@ -100,7 +100,7 @@ class Hint(_FromNetwork):
                     "with the same positions, or two without any"
                 )
             convolutional = student.ndim == 4
-            self.heads[_key(layer)] = (
+            self.heads[head_key(layer)] = (
                 nn.Conv2d(student.shape[1], teacher.shape[1], kernel_size=1)
                 if convolutional
                 else nn.Linear(student.shape[1], teacher.shape[1])
@@ -108,7 +108,7 @@ class Hint(_FromNetwork):
 
     def relate(self, layer: str, student: Tensor, teacher: Tensor) -> Tensor:
         """Mean squared error of the prediction."""
-        prediction: Tensor = self.heads[_key(layer)](student)
+        prediction: Tensor = self.heads[head_key(layer)](student)
         return functional.mse_loss(prediction.float(), teacher.float())
 
 
@@ -165,7 +165,7 @@ class KD(Term):
         """Build the head, where there is one."""
         logits = batch.ask(self.teacher, ["output"])["output"]
         if self.head is not None:
-            self.heads[_key(self.head)] = nn.Linear(features[self.head][0].numel(), logits.shape[1])
+            self.heads[head_key(self.head)] = nn.Linear(features[self.head][0].numel(), logits.shape[1])
         elif batch.output.shape != logits.shape:
             raise ValueError(
                 f"the student answers with {tuple(batch.output.shape[1:])} values per image, the teacher with "
@@ -175,7 +175,7 @@ class KD(Term):
     def __call__(self, features: Mapping[str, Tensor], batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """T² KL(softmax(teacher/T) ‖ softmax(student/T)), mean over the batch."""
         wanted = batch.ask(self.teacher, ["output"])["output"].float()
-        logits = batch.output if self.head is None else self.heads[_key(self.head)](features[self.head].flatten(1))
+        logits = batch.output if self.head is None else self.heads[head_key(self.head)](features[self.head].flatten(1))
         divergence = functional.kl_div(
             functional.log_softmax(logits.float() / self.temperature, dim=1),
             functional.log_softmax(wanted / self.temperature, dim=1),
@@ -198,8 +198,3 @@ def _need_network(term: Term, teacher: RDMTeacher) -> None:
         raise TypeError(
             f"{type(term).__name__} needs a NetworkTeacher, whose features it reads; got {type(teacher).__name__}"
         )
-
-
-def _key(layer: str) -> str:
-    # a head's name may hold no dot, nor be an attribute of ModuleDict's ("values", "type")
-    return layer.replace(".", "/") + "/"

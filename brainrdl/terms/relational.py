@@ -7,11 +7,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from brainrdl.rdms.distances import full_precision, training_rdm
-from brainrdl.terms.distillation import _FromNetwork
+from brainrdl.terms.distillation import FromNetwork
 
 
 @final
-class RKD(_FromNetwork):
+class RKD(FromNetwork):
     """Relational knowledge distillation by distance: Huber error of distances divided by their mean.
 
     Parameters
@@ -45,7 +45,7 @@ class RKD(_FromNetwork):
 
 
 @final
-class SP(_FromNetwork):
+class SP(FromNetwork):
     """Similarity-preserving distillation: squared difference of row-normalised Gram matrices, over n².
 
     Parameters
@@ -81,7 +81,7 @@ class SP(_FromNetwork):
 
 
 @final
-class CKA(_FromNetwork):
+class CKA(FromNetwork):
     """1 − linear centred kernel alignment.
 
     Parameters

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from brainrdl.terms.alpha import Alpha, Schedule, deep_supervision_decay
-from brainrdl.terms.base import Batch, Term
-from brainrdl.terms.distillation import _key
+from brainrdl.terms.base import Batch, Term, head_key
 
 
 @final
@@ -48,7 +47,7 @@ class DeepSupervision(Term):
         """Build one linear classifier per layer."""
         self._check_labels(batch.labels)
         for layer in self.layers:
-            self.heads[_key(layer)] = nn.Linear(features[layer][0].numel(), self.n_classes)
+            self.heads[head_key(layer)] = nn.Linear(features[layer][0].numel(), self.n_classes)
 
     def __call__(self, features: Mapping[str, Tensor], batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """Cross-entropy of each layer's classifier."""
@@ -56,7 +55,7 @@ class DeepSupervision(Term):
         if labels is None or labels.device.type == "cpu":  # elsewhere the host would wait for the answer
             labels = self._check_labels(labels)
         return {
-            layer: functional.cross_entropy(self.heads[_key(layer)](features[layer].flatten(1)), labels)
+            layer: functional.cross_entropy(self.heads[head_key(layer)](features[layer].flatten(1)), labels)
             for layer in self.layers
         }
 

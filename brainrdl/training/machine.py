@@ -36,7 +36,7 @@ def choose_precision(device: torch.device, asked: str = "auto") -> Precision:
     Examples
     --------
     >>> import torch
-    >>> from brainrdl.precision import choose_precision
+    >>> from brainrdl.training.machine import choose_precision
     >>> choose_precision(torch.device("cpu"), "32-true")
     '32-true'
     """

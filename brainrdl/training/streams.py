@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from brainrdl.features import kept_modes
-from brainrdl.randomness import RandomStates
 from brainrdl.stimuli import StimulusSet
+from brainrdl.training.randomness import RandomStates
 
 Norm = Literal["shared", "own", "eval"]
 

@@ -12,7 +12,10 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 
-from brainrdl._probe import (
+from brainrdl.features import answer, kept_modes
+from brainrdl.stimuli import StimulusSet
+from brainrdl.terms.base import Term
+from brainrdl.training.checks import (
     check_request,
     check_terms,
     check_validation,
@@ -20,11 +23,8 @@ from brainrdl._probe import (
     scalar_loss,
     validation_figures,
 )
-from brainrdl._run import MakeOptimizer, Run, Task, TaskLoss, is_classification
-from brainrdl.features import answer, kept_modes
-from brainrdl.stimuli import StimulusSet
-from brainrdl.streams import StimulusStream, task_batch
-from brainrdl.terms.base import Term
+from brainrdl.training.run import MakeOptimizer, Run, Task, TaskLoss, is_classification
+from brainrdl.training.streams import StimulusStream, task_batch
 
 
 class Trainer:

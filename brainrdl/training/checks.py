@@ -13,12 +13,12 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from brainrdl._health import Value
 from brainrdl.arguments import name_some
 from brainrdl.features import answer
-from brainrdl.streams import StimulusStream, first_batch, last_batch_size, refuse_one_pass, task_batch
 from brainrdl.terms.base import Term
 from brainrdl.terms.rdl import RDLTerm
+from brainrdl.training.finite import Value
+from brainrdl.training.streams import StimulusStream, first_batch, last_batch_size, refuse_one_pass, task_batch
 
 
 def check_terms(terms: Sequence[Term]) -> None:

@@ -11,8 +11,8 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 import torch
 from torch import Tensor
 
-from brainrdl._health import Value
 from brainrdl.rdms.condensed import sample_pairs
+from brainrdl.training.finite import Value
 
 Pairs = dict[tuple[int, int], Tensor]
 """(stimuli, number of pairs) → the pairs drawn of them."""

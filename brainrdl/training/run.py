@@ -1,28 +1,31 @@
 """One fit: its streams, optimiser, random states and what a checkpoint holds."""
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from brainrdl._figures import Figures
-from brainrdl._health import Health, Value, updates_between_reads
-from brainrdl._probe import check_last_batch, check_optimizer, check_value, scalar_loss
-from brainrdl._replay import Pairs, Replay, beside_default_stream, recorder_on
-from brainrdl.checkpoint import load_checkpoint, save_checkpoint
 from brainrdl.features import Recorder, answer, kept_modes
 from brainrdl.identity import describe, describe_scheduler, layers_of, settings
-from brainrdl.randomness import RandomStates
 from brainrdl.stimuli import StimulusSet
-from brainrdl.streams import (
+from brainrdl.teachers.base import RDMTeacher
+from brainrdl.teachers.network import NetworkTeacher
+from brainrdl.terms.alpha import alpha_of
+from brainrdl.terms.base import Batch, Term
+from brainrdl.training.checkpoint import load_checkpoint, save_checkpoint
+from brainrdl.training.checks import check_last_batch, check_optimizer, check_value, scalar_loss
+from brainrdl.training.cuda_graphs import Pairs, Replay, beside_default_stream, recorder_on
+from brainrdl.training.finite import Health, Value, updates_between_reads
+from brainrdl.training.randomness import RandomStates
+from brainrdl.training.streams import (
     Norm,
     Passes,
     StimulusStream,
@@ -32,10 +35,6 @@ from brainrdl.streams import (
     stimulus_mode,
     task_batch,
 )
-from brainrdl.teachers.base import RDMTeacher
-from brainrdl.teachers.network import NetworkTeacher
-from brainrdl.terms.alpha import alpha_of
-from brainrdl.terms.base import Batch, Term
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer | tuple[torch.optim.Optimizer, LRScheduler]]
 TaskLoss = Callable[[Any, Tensor], Tensor]
@@ -51,6 +50,38 @@ class Task:
     make_optimizer: MakeOptimizer
     fabric: Fabric
     cuda_graphs: bool = False
+
+
+@final
+class Figures:
+    """Sums on the device, in place so that a recorded update adds to them too, and counts on the host."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, values: Mapping[str, Tensor]) -> None:
+        """Add an update's values, by column."""
+        for column, value in values.items():
+            if column in self._sums:
+                self._sums[column] += value
+            else:
+                # a copy, and wide: a term may give whole numbers first, or other types later
+                self._sums[column] = value.to(torch.float64, copy=True)
+
+    def count(self, columns: Iterable[str]) -> None:
+        """Count an update in which these columns were added to."""
+        for column in columns:
+            self._counts[column] = self._counts.get(column, 0) + 1
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns so far."""
+        return tuple(self._sums)
+
+    def means(self) -> dict[str, float]:
+        """Read the means; the host waits for the device."""
+        return {column: value.item() / self._counts[column] for column, value in self._sums.items()}
 
 
 class Run:

@@ -1,0 +1,1 @@
+"""The loop: task loss + Σ α · term (Eq. 5)."""
