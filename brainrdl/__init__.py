@@ -3,11 +3,11 @@
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from brainrdl.controls import category_rdm, remove_block_means
 from brainrdl.exchange import from_rsatoolbox, read_rdms, to_rsatoolbox, write_rdms
 from brainrdl.features import Recorder, capture, list_layers
 from brainrdl.inference import mcnemar, noise_ceiling
-from brainrdl.mixtures import fit_rdms
+from brainrdl.inference.controls import category_rdm, remove_block_means
+from brainrdl.inference.reweighting.mixtures import fit_rdms
 from brainrdl.rdms.combine import average_rdms, concat_rdms
 from brainrdl.rdms.compare import compare_rdms
 from brainrdl.rdms.condensed import sample_pairs, to_condensed, to_square

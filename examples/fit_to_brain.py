@@ -20,9 +20,10 @@ from lightning.fabric import Fabric
 import brainrdl as rdl
 from brainrdl.data import TensorLoader, load_digits
 from brainrdl.data.images import to_float
-from brainrdl.heldout import Predicted, held_out_scores, score_folds
+from brainrdl.inference.fold_scores import score_folds
+from brainrdl.inference.held_out import Predicted, held_out_scores
+from brainrdl.inference.splits import stratified_splits
 from brainrdl.models import mnist_cnn
-from brainrdl.splits import stratified_splits
 
 LAYER, N_PER_CLASS, N_SUBJECTS, N_UPDATES = "pool2", 6, 8, 60
 

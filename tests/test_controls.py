@@ -7,8 +7,8 @@ from scipy.optimize import nnls
 from scipy.stats import rankdata
 
 import brainrdl as rdl
-from brainrdl.controls import partition_variance
 from brainrdl.data.objects92 import CATEGORIES, IDS
+from brainrdl.inference.controls import partition_variance
 from brainrdl.rdms.labelled import condense
 from objects92 import ANIMACY, human_it
 

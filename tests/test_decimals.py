@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from brainrdl._decimals import decimals
+from brainrdl.plots.numbers import decimals
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ from scipy.spatial import procrustes
 from scipy.spatial.distance import pdist, squareform
 from sklearn.manifold import smacof
 
-from brainrdl.embedding import classical_mds, mds
+from brainrdl.plots.embedding import classical_mds, mds
 
 
 def raises(message):

@@ -8,14 +8,14 @@ import torch
 from torch import nn
 
 import brainrdl as rdl
-from brainrdl._head_paths import Problem, frrsa_path, gains_path, readout_path
 from brainrdl.data import load_digits
-from brainrdl.few_data import KINDS, HeadSettings, fit_head
-from brainrdl.heads import Headed
-from brainrdl.heldout import held_out_scores
 from brainrdl.inference import noise_ceiling
+from brainrdl.inference.held_out import held_out_scores
+from brainrdl.inference.reweighting.fit_heads import KINDS, HeadSettings, fit_head
+from brainrdl.inference.reweighting.head_paths import Problem, frrsa_path, gains_path, readout_path
+from brainrdl.inference.reweighting.heads import Headed
+from brainrdl.inference.splits import Split, inner_splits, stratified_splits
 from brainrdl.rdms.distances import METRICS
-from brainrdl.splits import Split, inner_splits, stratified_splits
 from training import raises
 
 IDS = [f"image-{k:02}" for k in range(30)]

@@ -26,9 +26,9 @@ from brainrdl.fitting.report.study_files import read_fit
 from brainrdl.fitting.students import Plan, fit_student
 from brainrdl.fitting.study import Machine, fit, say_plan
 from brainrdl.fitting.targets import category_target, shuffled_target, training_target
+from brainrdl.inference.splits import Split, stratified_splits
 from brainrdl.named_models import load_named_model
 from brainrdl.rdms.labelled import condense
-from brainrdl.splits import Split, stratified_splits
 from brainrdl.training.checkpoint import read_manifest
 from small_study import ARMS, CATEGORIES, TRAINED, N, write_study
 

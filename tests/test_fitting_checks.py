@@ -25,7 +25,7 @@ from brainrdl.fitting.outcomes import Outcome, load_outcome, save_outcome
 from brainrdl.fitting.scores import score_scheme
 from brainrdl.fitting.study import Machine, fit, say_plan
 from brainrdl.fitting.workshop import Workshop
-from brainrdl.splits import stratified_splits
+from brainrdl.inference.splits import stratified_splits
 from small_study import write_study
 
 HERE = Path(__file__).parent

@@ -8,7 +8,7 @@ import torch
 from scipy.optimize import nnls
 
 import brainrdl as rdl
-from brainrdl.frrsa import fit_frrsa, fit_frrsa_path
+from brainrdl.inference.reweighting.frrsa import fit_frrsa, fit_frrsa_path
 from training import raises
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 import brainrdl as rdl
-from brainrdl.heads import Gains, Headed, PositionMean, Readout, UnitPatterns
+from brainrdl.inference.reweighting.heads import Gains, Headed, PositionMean, Readout, UnitPatterns
 from training import assert_same, raises, weights
 
 

@@ -6,11 +6,12 @@ from scipy.optimize import nnls
 from scipy.spatial.distance import pdist
 
 import brainrdl as rdl
-from brainrdl.heldout import HeldOut, Predicted, held_out_scores, score_folds
 from brainrdl.inference import subject_rdms
+from brainrdl.inference.fold_scores import score_folds
 from brainrdl.inference.folds import draw
+from brainrdl.inference.held_out import HeldOut, Predicted, held_out_scores
+from brainrdl.inference.splits import Split, category_splits, random_splits, stratified_splits
 from brainrdl.rdms.labelled import condense
-from brainrdl.splits import Split, category_splits, random_splits, stratified_splits
 
 PEOPLE = [f"sub-{k:02}" for k in range(1, 9)]
 

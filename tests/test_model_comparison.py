@@ -7,7 +7,7 @@ from matplotlib.image import imread
 
 import brainrdl as rdl
 from brainrdl.inference import NoiseCeiling, fdr, holm, score_models
-from brainrdl.model_comparison import compare_models
+from brainrdl.inference.model_comparison import compare_models
 from brainrdl.plots import score_panel, similarity_matrix
 from brainrdl.plots._style import shortened, wrapped
 

@@ -7,7 +7,7 @@ import pytest
 import xarray as xr
 
 from brainrdl.data.objects92 import CATEGORIES, IDS
-from brainrdl.splits import Split, category_splits, inner_splits, random_splits, stratified_splits
+from brainrdl.inference.splits import Split, category_splits, inner_splits, random_splits, stratified_splits
 
 LABELS = dict(zip(IDS, CATEGORIES, strict=True))
 ABC = {f"{kind}{k}": kind for kind in "abc" for k in range(4)}

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from brainrdl.cli._parsing import names
-from brainrdl.few_data import KINDS
 from brainrdl.files import check_place
 from brainrdl.fitting.card import CardOptions, CardRequest, make_card, read_inputs, write_card
+from brainrdl.inference.reweighting.fit_heads import KINDS
 from brainrdl.rdms.distances import METRICS
 
 _ABOUT = (

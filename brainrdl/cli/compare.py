@@ -9,14 +9,14 @@ import xarray as xr
 from brainrdl.cli._parsing import add_what_a_file_lacks, names, read_ids
 from brainrdl.exchange import describe, read_rdms
 from brainrdl.files import check_place
-from brainrdl.model_comparison import compare_models
+from brainrdl.inference.model_comparison import compare_models
 from brainrdl.rdms.labelled import select_stimuli
 from brainrdl.rdms.similarities import METHODS
 
 _ABOUT = (
     "Score model RDMs against measured ones, with noise ceilings, intervals and corrected tests. What a file does not "
     "say (--stimuli, --metric, --names) is given only to the files that lack it. In Python: "
-    "brainrdl.model_comparison.compare_models."
+    "brainrdl.inference.model_comparison.compare_models."
 )
 _COLUMNS = (
     "score: mean over subjects, sessions averaged first. low, high: 95 % t interval on the bootstrap SE. p_fdr: "

@@ -5,7 +5,6 @@ from collections.abc import Iterator
 import numpy as np
 import xarray as xr
 
-from brainrdl.few_data import fit_head
 from brainrdl.fitting.choices import CHOICE_SEED, best_layer, choose_plan
 from brainrdl.fitting.configuration import BASELINES, HEADS, STUDENTS, Configuration
 from brainrdl.fitting.fitted import save_fitted
@@ -15,9 +14,10 @@ from brainrdl.fitting.students import Plan, fit_student
 from brainrdl.fitting.targets import student_target, training_target
 from brainrdl.fitting.workshop import Workshop
 from brainrdl.inference import subject_rdms
-from brainrdl.mixtures import mixture_weights
+from brainrdl.inference.reweighting.fit_heads import fit_head
+from brainrdl.inference.reweighting.mixtures import mixture_weights
+from brainrdl.inference.splits import Split, inner_splits
 from brainrdl.rdms.labelled import condense, select_stimuli
-from brainrdl.splits import Split, inner_splits
 
 
 def arms_of(configuration: Configuration, inputs: Inputs) -> tuple[str, ...]:

@@ -17,8 +17,8 @@ from brainrdl.fitting.targets import student_target
 from brainrdl.fitting.workshop import file_name
 from brainrdl.ids import find_ids
 from brainrdl.inference import subject_rdms
+from brainrdl.inference.splits import Split, inner_splits
 from brainrdl.rdms.labelled import condense
-from brainrdl.splits import Split, inner_splits
 
 _LONGEST = 100  # bytes of a file's name, which other signs are added to
 _FEWEST = 2  # pairs that can be correlated

@@ -10,9 +10,9 @@ from brainrdl.fitting.students import Plan, fit_student
 from brainrdl.fitting.targets import training_target
 from brainrdl.fitting.workshop import Workshop
 from brainrdl.inference import subject_rdms
+from brainrdl.inference.splits import Split, inner_splits
 from brainrdl.rdms.compare import compare_rdms
 from brainrdl.rdms.labelled import label_rdms, select_stimuli
-from brainrdl.splits import Split, inner_splits
 
 CHOICE_SEED = 0
 """The seed whose networks are looked at, and fitted, while settings are chosen."""

@@ -9,8 +9,8 @@ from torch import nn
 
 from brainrdl.fitting.configuration import Configuration, Student, configuration_hash
 from brainrdl.fitting.outcomes import Outcome
+from brainrdl.inference.splits import Split
 from brainrdl.named_models import load_named_model
-from brainrdl.splits import Split
 from brainrdl.training.checkpoint import load_model, read_manifest, save_model
 
 

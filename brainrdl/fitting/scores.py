@@ -10,9 +10,10 @@ import pandas as pd
 from brainrdl.fitting.configuration import HEADS, STUDENTS, Configuration
 from brainrdl.fitting.inputs import Inputs
 from brainrdl.fitting.outcomes import Outcome
-from brainrdl.heldout import Predicted, held_out_scores, score_folds
+from brainrdl.inference.fold_scores import score_folds
+from brainrdl.inference.held_out import Predicted, held_out_scores
+from brainrdl.inference.splits import Split
 from brainrdl.rdms.labelled import label_rdms
-from brainrdl.splits import Split
 
 COLUMNS = (
     "arm",

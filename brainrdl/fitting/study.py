@@ -27,9 +27,9 @@ from brainrdl.fitting.outcomes import Outcome
 from brainrdl.fitting.report import write_report
 from brainrdl.fitting.scores import Scored, score_scheme
 from brainrdl.fitting.workshop import Workshop
+from brainrdl.inference.splits import Split, category_splits, random_splits, stratified_splits
 from brainrdl.rdms.combine import average_rdms
 from brainrdl.rdms.labelled import label_rdms
-from brainrdl.splits import Split, category_splits, random_splits, stratified_splits
 from brainrdl.training.machine import choose_precision
 
 _PACKAGES = ("brainrdl", "torch", "torchvision", "lightning", "numpy", "scipy", "xarray", "pandas")

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 import numpy as np
 import xarray as xr
 
-from brainrdl.controls import remove_block_means
 from brainrdl.fitting.inputs import Inputs
+from brainrdl.inference.controls import remove_block_means
+from brainrdl.inference.splits import Split
 from brainrdl.rdms.labelled import select_stimuli
-from brainrdl.splits import Split
 from brainrdl.training.randomness import derive_seed
 
 
@@ -23,7 +23,7 @@ def training_target(rdms: xr.DataArray, split: Split) -> xr.DataArray:
     --------
     >>> import numpy as np, brainrdl as rdl
     >>> from brainrdl.fitting.targets import training_target
-    >>> from brainrdl.splits import Split
+    >>> from brainrdl.inference.splits import Split
     >>> rdms = rdl.label_rdms(np.arange(15.0)[None], list("abcdef"), ["IT"], "undeclared")
     >>> training_target(rdms, Split("s", "1", tuple("ace"), tuple("bdf")))["stimulus"].values.tolist()
     ['a', 'c', 'e']

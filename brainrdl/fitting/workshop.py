@@ -21,9 +21,9 @@ from brainrdl.fitting.inputs import Inputs
 from brainrdl.fitting.networks import attempt_of, make_student, task_network
 from brainrdl.fitting.outcomes import Outcome, load_outcome, save_outcome
 from brainrdl.fitting.students import Plan, Snapshot, fit_student
+from brainrdl.inference.splits import Split
 from brainrdl.rdms.labelled import condense
 from brainrdl.rdms.layers import layer_rdms
-from brainrdl.splits import Split
 from brainrdl.training.trainer import Trainer
 
 

@@ -6,12 +6,10 @@ stay untouched.
 """
 
 from brainrdl.plots._groups import Groups
-from brainrdl.plots.errors import error_curves, error_dots, label_curve
-from brainrdl.plots.fitting import learning_curves, trade_off
-from brainrdl.plots.held_out import score_dots
-from brainrdl.plots.mds import mds_map
+from brainrdl.plots.dots import score_dots
+from brainrdl.plots.errors import error_curves, error_dots, label_curve, learning_curves, trade_off
+from brainrdl.plots.mds import mds_map, plot_mds, save_plot
 from brainrdl.plots.rdms import plot_rdms, rdm_grid, rdm_panel
-from brainrdl.plots.scaling import plot_mds, save_plot
 from brainrdl.plots.scores import align_scores, score_panel, similarity_matrix
 
 __all__ = [

@@ -73,7 +73,7 @@ def compare_rdms(
     Notes
     -----
     Every RDM counts for itself: sessions of a subject are not averaged. A score to stand beside `noise_ceiling` is the
-    mean over `brainrdl.inference.subject_rdms` of the measured RDMs; `brainrdl.model_comparison.compare_models` does
+    mean over `brainrdl.inference.subject_rdms` of the measured RDMs; `compare_models` does
     all of it.
 
     The work is done on torch's default device: ``with torch.device("cuda"): rdl.compare_rdms(a, b)``.

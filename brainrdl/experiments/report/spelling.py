@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from brainrdl._decimals import decimals
+from brainrdl.plots.numbers import decimals
 
 
 def number(value: float, digits: int = 2) -> str:

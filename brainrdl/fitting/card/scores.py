@@ -11,15 +11,16 @@ import xarray as xr
 from torch import Tensor
 
 from brainrdl.arguments import did_you_mean, name_some, whole_number
-from brainrdl.few_data import KINDS, fit_head
-from brainrdl.heldout import Predicted, held_out_scores, score_folds
 from brainrdl.ids import check_ids
 from brainrdl.inference import subject_rdms
-from brainrdl.mixtures import fit_rdms
+from brainrdl.inference.fold_scores import score_folds
+from brainrdl.inference.held_out import Predicted, held_out_scores
+from brainrdl.inference.reweighting.fit_heads import KINDS, fit_head
+from brainrdl.inference.reweighting.mixtures import fit_rdms
+from brainrdl.inference.splits import Split, inner_splits, stratified_splits
 from brainrdl.rdms.distances import check_metric, rdm
 from brainrdl.rdms.labelled import condense, label_rdms, select_stimuli
 from brainrdl.rdms.layout import check_rdms
-from brainrdl.splits import Split, inner_splits, stratified_splits
 
 MIXTURE = "mixture"
 """The non-negative mixture of the controls, fitted to the training stimuli."""
@@ -37,7 +38,7 @@ class CardOptions:
     metric : str
         Distance between a layer's patterns, see `rdm`.
     heads : tuple of str
-        Which heads are fitted, of `brainrdl.few_data.KINDS`.
+        Which heads are fitted, of `brainrdl.inference.reweighting.fit_heads.KINDS`.
     n_folds, n_inner : int
         Splits to score in, and splits of their training stimuli to choose in.
     n_resamples : int

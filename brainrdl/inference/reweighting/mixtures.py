@@ -147,7 +147,7 @@ def mixture_weights(
     Examples
     --------
     >>> import numpy as np, brainrdl as rdl
-    >>> from brainrdl.mixtures import mixture_weights
+    >>> from brainrdl.inference.reweighting.mixtures import mixture_weights
     >>> rng = np.random.default_rng(0)
     >>> models = rdl.label_rdms(rng.random((2, 15)), list("abcdef"), ["x", "y"], "undeclared")
     >>> weights = mixture_weights(models, (models[:1] + 3 * models[1:].values).assign_coords(rdm=["IT"]))

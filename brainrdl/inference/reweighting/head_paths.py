@@ -14,8 +14,8 @@ from typing import Any, NamedTuple, final
 import torch
 from torch import Tensor, nn
 
-from brainrdl.frrsa import fit_frrsa_path
-from brainrdl.heads import Gains, PositionMean, Readout, UnitPatterns
+from brainrdl.inference.reweighting.frrsa import fit_frrsa_path
+from brainrdl.inference.reweighting.heads import Gains, PositionMean, Readout, UnitPatterns
 from brainrdl.rdms.differentiable import dissimilarity
 from brainrdl.rdms.distances import rdm
 

@@ -12,19 +12,19 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from brainrdl._head_paths import Candidate, Problem, frrsa_path, gains_path, readout_path
 from brainrdl.arguments import check_tensor, did_you_mean, name_some, whole_number
-from brainrdl.heldout import Predicted
 from brainrdl.ids import check_ids, find_ids
 from brainrdl.inference import subject_rdms
 from brainrdl.inference.ceiling import normalized
+from brainrdl.inference.held_out import Predicted
+from brainrdl.inference.reweighting.head_paths import Candidate, Problem, frrsa_path, gains_path, readout_path
+from brainrdl.inference.splits import Split
 from brainrdl.rdms.condensed import condensed
 from brainrdl.rdms.differentiable import check_compare
 from brainrdl.rdms.distances import check_metric, rdm
 from brainrdl.rdms.labelled import label_rdms, select_stimuli
 from brainrdl.rdms.layout import check_rdms
 from brainrdl.rdms.similarities import Options, similarities
-from brainrdl.splits import Split
 
 KINDS = ("frrsa", "gains", "low_rank", "readout")
 """The heads that can be fitted."""
@@ -246,8 +246,8 @@ def fit_head(
     Examples
     --------
     >>> import numpy as np, torch, brainrdl as rdl
-    >>> from brainrdl.few_data import fit_head
-    >>> from brainrdl.splits import inner_splits, stratified_splits
+    >>> from brainrdl.inference.reweighting.fit_heads import fit_head
+    >>> from brainrdl.inference.splits import inner_splits, stratified_splits
     >>> features = torch.randn(30, 8, generator=torch.Generator().manual_seed(0))
     >>> labels = {f"image-{k:02}": "cat" if k % 2 else "dog" for k in range(30)}
     >>> hidden = rdl.rdm(features * torch.tensor([9.0, 1, 1, 1, 1, 1, 1, 1]), "correlation")

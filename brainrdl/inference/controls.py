@@ -145,7 +145,7 @@ def partition_variance(
     Examples
     --------
     >>> import numpy as np, brainrdl as rdl
-    >>> from brainrdl.controls import partition_variance
+    >>> from brainrdl.inference.controls import partition_variance
     >>> rng = np.random.default_rng(0)
     >>> ids = [f"s{i}" for i in range(8)]
     >>> a, b = (rdl.label_rdms(rng.random((1, 28)), ids, [name], "undeclared") for name in "ab")

@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 
 from brainrdl.arguments import name_some
-from brainrdl.heldout.scores import HeldOut
 from brainrdl.ids import check_ids
 from brainrdl.inference import Resamples, holm
 from brainrdl.inference.folds import draw, resample_folds
+from brainrdl.inference.held_out import HeldOut
 from brainrdl.inference.models import checked_contrasts, factor_of, tested
 
 _COLUMNS = ["arm", "score", "value", "se", "low", "high", "ceiling_lower", "ceiling_upper"]
@@ -112,7 +112,7 @@ def score_folds(
     --------
     >>> import numpy as np, brainrdl as rdl
     >>> from brainrdl.heldout import Predicted, held_out_scores, score_folds
-    >>> from brainrdl.splits import stratified_splits
+    >>> from brainrdl.inference.splits import stratified_splits
     >>> rng = np.random.default_rng(0)
     >>> labels = {f"{kind}-{k}": kind for kind in ("face", "house") for k in range(15)}
     >>> ids, people = list(labels), ["ann", "bob", "eve"]

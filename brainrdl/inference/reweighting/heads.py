@@ -29,7 +29,7 @@ class Gains(nn.Module):
     Examples
     --------
     >>> import torch
-    >>> from brainrdl.heads import Gains
+    >>> from brainrdl.inference.reweighting.heads import Gains
     >>> head = Gains(2)
     >>> head(torch.tensor([[3.0, 4.0]])).detach(), head.deviation().item()
     (tensor([[3., 4.]]), 0.0)
@@ -80,7 +80,7 @@ class Readout(nn.Module):
     Examples
     --------
     >>> import torch
-    >>> from brainrdl.heads import Readout
+    >>> from brainrdl.inference.reweighting.heads import Readout
     >>> head = Readout(4, rank=1)
     >>> head(torch.ones(1, 2, 2)).detach(), head.deviation().item()
     (tensor([[1., 1., 1., 1.]]), 0.0)
@@ -131,7 +131,7 @@ class PositionMean(nn.Module):
     Examples
     --------
     >>> import torch
-    >>> from brainrdl.heads import PositionMean
+    >>> from brainrdl.inference.reweighting.heads import PositionMean
     >>> PositionMean()(torch.arange(8.0).reshape(1, 2, 2, 2))
     tensor([[1.5000, 5.5000]])
     """
@@ -156,7 +156,7 @@ class UnitPatterns(nn.Module):
     Examples
     --------
     >>> import torch, brainrdl as rdl
-    >>> from brainrdl.heads import UnitPatterns
+    >>> from brainrdl.inference.reweighting.heads import UnitPatterns
     >>> features = torch.rand(3, 5)
     >>> halved = rdl.rdm(UnitPatterns(centred=True)(features), "sqeuclidean") / 2
     >>> torch.allclose(halved, rdl.rdm(features, "correlation"), atol=1e-5)
@@ -210,7 +210,7 @@ class Headed(nn.Module):
     Saved, and loaded in three lines:
 
     >>> import tempfile, torch, brainrdl as rdl
-    >>> from brainrdl.heads import Gains, Headed
+    >>> from brainrdl.inference.reweighting.heads import Gains, Headed
     >>> from brainrdl.models import mnist_cnn
     >>> model = Headed(mnist_cnn(), "conv2", Gains(64))
     >>> path = tempfile.mkdtemp() + "/model.safetensors"

@@ -224,7 +224,7 @@ def compare_models(
     Examples
     --------
     >>> import numpy as np, brainrdl as rdl
-    >>> from brainrdl.model_comparison import compare_models
+    >>> from brainrdl.inference.model_comparison import compare_models
     >>> rng = np.random.default_rng(0)
     >>> ids, names = [f"s{i}" for i in range(10)], [f"sub-{k}" for k in range(10)]
     >>> good = rdl.label_rdms(rng.random((1, 45)), ids, ["good"], "mse")

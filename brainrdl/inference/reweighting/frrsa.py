@@ -64,7 +64,7 @@ def fit_frrsa(features: Tensor, target: Tensor, ridge: float, *, standardize: bo
     Examples
     --------
     >>> import torch, brainrdl as rdl
-    >>> from brainrdl.frrsa import fit_frrsa
+    >>> from brainrdl.inference.reweighting.frrsa import fit_frrsa
     >>> features = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
     >>> target = 5 + rdl.rdm(features * torch.tensor([2.0, 0.0, 1.0]), "sqeuclidean")
     >>> fit_frrsa(features, target, 1e-9).round(decimals=4)
@@ -96,7 +96,7 @@ def fit_frrsa_path(features: Tensor, target: Tensor, ridges: Sequence[float], *,
     Examples
     --------
     >>> import torch, brainrdl as rdl
-    >>> from brainrdl.frrsa import fit_frrsa_path
+    >>> from brainrdl.inference.reweighting.frrsa import fit_frrsa_path
     >>> features = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
     >>> fit_frrsa_path(features, rdl.rdm(features, "sqeuclidean"), [0.1, 1e-9]).round(decimals=2)
     tensor([[0.9000, 0.9100, 0.9200],

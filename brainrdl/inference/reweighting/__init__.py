@@ -1,0 +1,1 @@
+"""Layers reweighted: mixtures of RDMs, readouts and gains, fitted to few stimuli."""
