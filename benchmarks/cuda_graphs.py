@@ -17,8 +17,8 @@ from lightning.fabric import Fabric
 
 import brainrdl as rdl
 from brainrdl.data import LabelledImages, TensorLoader
-from brainrdl.experiments.optimizers import linear_sgd
 from brainrdl.models import mnist_cnn, nin
+from brainrdl.studies.optimizers import linear_sgd
 from brainrdl.training.machine import choose_precision
 
 CASES = {

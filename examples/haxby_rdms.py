@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 import brainrdl as rdl
-from brainrdl.fmri.command import make_rdms
 from brainrdl.fmri.pipeline import Settings, plan, process
 from brainrdl.fmri.reliability import SplitHalf
-from brainrdl.fmri.report import Table, write_report
+from brainrdl.studies.reports.fmri import Table, write_report
+from brainrdl.studies.scans import make_rdms
 
 MASK = "derivatives/motioncorrected/sub-{subject}/sub-{subject}_space-native_label-posterior_mask.nii.gz"
 TASK = "objectviewing"

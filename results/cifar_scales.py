@@ -16,8 +16,8 @@ import xarray as xr
 
 import brainrdl as rdl
 from brainrdl.data import load_cifar, normalize_contrast
-from brainrdl.experiments.arms import initialised
 from brainrdl.models import nin
+from brainrdl.studies.paper.arms import initialised
 
 LAYERS = ("pool1", "pool2", "pool3")
 UNITS = {"pool1": 96 * 16**2, "pool2": 192 * 8**2, "pool3": 100}  # a student's; the teacher's pool3 has 10

@@ -17,12 +17,12 @@ from pathlib import Path
 import torch
 from lightning.fabric import Fabric
 
-from brainrdl.experiments.arms import Context, train
-from brainrdl.experiments.lab import read_run
-from brainrdl.experiments.mnist import mnist_study
-from brainrdl.experiments.recipe import override, recipe_from
-from brainrdl.experiments.recorded import read_json
-from brainrdl.experiments.study import Request
+from brainrdl.studies.paper.arms import Context, train
+from brainrdl.studies.paper.mnist import mnist_study
+from brainrdl.studies.paper.recipe import override, recipe_from
+from brainrdl.studies.paper.replay import read_json
+from brainrdl.studies.paper.runs import read_run
+from brainrdl.studies.paper.study import Request
 
 _SEED = -1  # as all tries of a study
 

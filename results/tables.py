@@ -22,11 +22,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from brainrdl.experiments.report import printed, tables
-from brainrdl.experiments.report.findings import error_note, summary
-from brainrdl.experiments.report.methods import distinct_networks, with_labels
-from brainrdl.experiments.report.study_files import StudyFiles, read_study
 from brainrdl.files import atomic_path
+from brainrdl.studies.reports import paper_printed as printed
+from brainrdl.studies.reports import paper_tables as tables
+from brainrdl.studies.reports.methods import distinct_networks, with_labels
+from brainrdl.studies.reports.paper_files import StudyFiles, read_study
+from brainrdl.studies.reports.paper_findings import error_note, summary
 
 ROOT = Path(__file__).resolve().parents[1]
 _MARK = re.compile(r"<!-- (?:tables of (?P<folders>\S+)|end of tables) -->")

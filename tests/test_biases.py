@@ -6,11 +6,11 @@ import pytest
 import torch
 from lightning.fabric import Fabric
 
-from brainrdl.experiments import arms
-from brainrdl.experiments._biases import biases_left_out
-from brainrdl.experiments.arms import Context, initialised
-from brainrdl.experiments.cifar100 import cifar100_study
 from brainrdl.models import mnist_cnn, nin
+from brainrdl.studies.paper import arms
+from brainrdl.studies.paper.arms import Context, initialised
+from brainrdl.studies.paper.biases import biases_left_out
+from brainrdl.studies.paper.cifar100 import cifar100_study
 
 
 def trained(network, *, updates=3):

@@ -14,11 +14,11 @@ from torch import nn
 
 from brainrdl import cli
 from brainrdl.data import LabelledImages
-from brainrdl.experiments.arms import Context, initialised, train
-from brainrdl.experiments.cifar100 import cifar100_study
-from brainrdl.experiments.reproduce import reproduce
-from brainrdl.experiments.study import Request, Splits, frozen, plan
 from brainrdl.identity import differences
+from brainrdl.studies.paper.arms import Context, initialised, train
+from brainrdl.studies.paper.cifar100 import cifar100_study
+from brainrdl.studies.paper.reproduce import reproduce
+from brainrdl.studies.paper.study import Request, Splits, frozen, plan
 
 STUDY = cifar100_study()
 ARMS = tuple(arm.name for arm in STUDY.arms if arm.name != "teacher")

@@ -8,8 +8,8 @@ from torch import nn
 
 import brainrdl as rdl
 from brainrdl.data import TensorLoader, flip_half, normalize_contrast
-from brainrdl.experiments.optimizers import clipped, halving_sgd, linear_sgd
 from brainrdl.models import nin
+from brainrdl.studies.optimizers import clipped, halving_sgd, linear_sgd
 
 LAYERS = ("pool1", "pool2", "pool3")
 

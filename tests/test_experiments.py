@@ -26,21 +26,21 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 import brainrdl
 from brainrdl import cli
-from brainrdl._study_folder import locked
 from brainrdl.data import load_digits
-from brainrdl.experiments import lab as lab_module
-from brainrdl.experiments import score as score_module
-from brainrdl.experiments.arms import Arm, Context, initialised, paper_arms, train
-from brainrdl.experiments.batches import Batches
-from brainrdl.experiments.digits import digits_study
-from brainrdl.experiments.mnist import mnist_study
-from brainrdl.experiments.recipe import Recipe, override, recipe_from, spelled
-from brainrdl.experiments.report.settings import settings_table
-from brainrdl.experiments.report.study_files import read_study
-from brainrdl.experiments.reproduce import replay, reproduce
-from brainrdl.experiments.study import Request, Row, labelled_subset, plan
+from brainrdl.data.batches import Batches
 from brainrdl.models import mnist_cnn
 from brainrdl.rdms.layout import check_rdms
+from brainrdl.studies.folder import locked
+from brainrdl.studies.paper import runs as lab_module
+from brainrdl.studies.paper import score as score_module
+from brainrdl.studies.paper.arms import Arm, Context, initialised, paper_arms, train
+from brainrdl.studies.paper.digits import digits_study
+from brainrdl.studies.paper.mnist import mnist_study
+from brainrdl.studies.paper.recipe import Recipe, override, recipe_from, spelled
+from brainrdl.studies.paper.reproduce import replay, reproduce
+from brainrdl.studies.paper.study import Request, Row, labelled_subset, plan
+from brainrdl.studies.reports.paper_files import read_study
+from brainrdl.studies.reports.settings import settings_table
 
 RECIPE = dataclasses.replace(digits_study().recipe, epochs=3, teacher_epochs=3, batch_size=10)
 
@@ -114,8 +114,8 @@ def test_files_agree_with_each_other(finished: Path) -> None:
 
 def test_geometry_is_measured_against_the_seeds_own_teacher(finished: Path) -> None:
     from brainrdl.data import to_float
-    from brainrdl.experiments.lab import read_run
     from brainrdl.features import capture
+    from brainrdl.studies.paper.runs import read_run
 
     geometry = pd.read_csv(finished / "geometry.csv").set_index(["row", "layer"])
     _, validation, _ = load_digits()
@@ -621,7 +621,7 @@ def test_every_call_is_in_the_manifest(tmp_path: Path, monkeypatch: pytest.Monke
     out = tmp_path / "out"
     for command, arms in (("first", ("plain",)), ("second", ("plain", "kd"))):
         if command == "second":  # as if it were stopped before it is scored
-            monkeypatch.setattr("brainrdl.experiments.reproduce.write_results", stopped)
+            monkeypatch.setattr("brainrdl.studies.paper.reproduce.write_results", stopped)
             with pytest.raises(KeyboardInterrupt):
                 reproduce(digits_study(), request(out, arms=arms), RECIPE, command="stopped", say=quiet)
             monkeypatch.undo()

@@ -16,19 +16,19 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 import brainrdl as rdl
 from brainrdl.cli import main
-from brainrdl.fitting import load_fitted
-from brainrdl.fitting.configuration import checked, configuration_hash, read_configuration, write_example
-from brainrdl.fitting.inputs import load_inputs
-from brainrdl.fitting.networks import make_student
-from brainrdl.fitting.outcomes import load_outcome
-from brainrdl.fitting.report.figures import rdm_figure
-from brainrdl.fitting.report.study_files import read_fit
-from brainrdl.fitting.students import Plan, fit_student
-from brainrdl.fitting.study import Machine, fit, say_plan
-from brainrdl.fitting.targets import category_target, shuffled_target, training_target
 from brainrdl.inference.splits import Split, stratified_splits
 from brainrdl.named_models import load_named_model
 from brainrdl.rdms.labelled import condense
+from brainrdl.studies import load_fitted
+from brainrdl.studies.brain.configuration import checked, configuration_hash, read_configuration, write_example
+from brainrdl.studies.brain.inputs import load_inputs
+from brainrdl.studies.brain.outcomes import load_outcome
+from brainrdl.studies.brain.students import Plan, fit_student
+from brainrdl.studies.brain.study import Machine, fit, say_plan
+from brainrdl.studies.brain.targets import category_target, shuffled_target, training_target
+from brainrdl.studies.brain.task_networks import make_student
+from brainrdl.studies.reports.fit_figures import rdm_figure
+from brainrdl.studies.reports.fit_files import read_fit
 from brainrdl.training.checkpoint import read_manifest
 from small_study import ARMS, CATEGORIES, TRAINED, N, write_study
 

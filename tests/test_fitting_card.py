@@ -12,11 +12,12 @@ from PIL import Image
 import brainrdl as rdl
 from brainrdl.cli import main
 from brainrdl.exchange import write_rdms
-from brainrdl.fitting.card import CardOptions, CardRequest, make_card, read_inputs, write_card
-from brainrdl.fitting.card.inputs import CardInputs
 from brainrdl.inference.held_out import Predicted, held_out_scores
 from brainrdl.inference.reweighting.fit_heads import HeadSettings, fit_head
 from brainrdl.inference.splits import inner_splits, stratified_splits
+from brainrdl.studies.card import CardOptions, make_card
+from brainrdl.studies.card_inputs import CardInputs, CardRequest, read_inputs
+from brainrdl.studies.reports.card import write_card
 from card_networks import tiny
 from real_data import data_dir
 

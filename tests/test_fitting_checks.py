@@ -15,17 +15,17 @@ from lightning.fabric import Fabric
 from PIL import Image
 
 import brainrdl as rdl
-from brainrdl.fitting.arms import arms_of, outcomes
-from brainrdl.fitting.card import CardRequest, read_inputs
-from brainrdl.fitting.checksums import checksums
-from brainrdl.fitting.configuration import checked
-from brainrdl.fitting.inputs import load_inputs
-from brainrdl.fitting.networks import make_student
-from brainrdl.fitting.outcomes import Outcome, load_outcome, save_outcome
-from brainrdl.fitting.scores import score_scheme
-from brainrdl.fitting.study import Machine, fit, say_plan
-from brainrdl.fitting.workshop import Workshop
 from brainrdl.inference.splits import stratified_splits
+from brainrdl.studies.brain.arms import arms_of, outcomes
+from brainrdl.studies.brain.checksums import checksums
+from brainrdl.studies.brain.configuration import checked
+from brainrdl.studies.brain.inputs import load_inputs
+from brainrdl.studies.brain.outcomes import Outcome, load_outcome, save_outcome
+from brainrdl.studies.brain.runs import Workshop
+from brainrdl.studies.brain.scores import score_scheme
+from brainrdl.studies.brain.study import Machine, fit, say_plan
+from brainrdl.studies.brain.task_networks import make_student
+from brainrdl.studies.card_inputs import CardRequest, read_inputs
 from small_study import write_study
 
 HERE = Path(__file__).parent

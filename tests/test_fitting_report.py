@@ -11,13 +11,13 @@ import pandas as pd
 import pytest
 import xarray as xr
 
-from brainrdl.fitting.report import write_report
-from brainrdl.fitting.report.figures import alpha_tries, mds_figure, rdm_figure, score_figure, trade_off_figure
-from brainrdl.fitting.report.findings import findings, verdict_sentence
-from brainrdl.fitting.report.names import arm_name
-from brainrdl.fitting.report.study_files import read_fit
-from brainrdl.fitting.report.verdict import judge
 from brainrdl.plots import learning_curves, score_dots, trade_off
+from brainrdl.studies.reports.fit import write_report
+from brainrdl.studies.reports.fit_figures import alpha_tries, mds_figure, rdm_figure, score_figure, trade_off_figure
+from brainrdl.studies.reports.fit_files import read_fit
+from brainrdl.studies.reports.fit_findings import findings, verdict_sentence
+from brainrdl.studies.reports.fit_names import arm_name
+from brainrdl.studies.reports.verdict import judge
 from fitted_study import ARMS, CONTRASTS, PRIMARY, SCORES, make_fit
 
 

@@ -8,8 +8,9 @@ import xarray as xr
 from rsatoolbox.data import Dataset
 from rsatoolbox.rdm import calc_rdm
 
-from brainrdl.fmri import crossnobis, distance_covariance, make_patterns, pattern_rdm, standard_errors
-from brainrdl.fmri.crossnobis import run_pair_distances
+from brainrdl.fmri import distance_covariance, make_patterns, pattern_rdm, standard_errors
+from brainrdl.fmri import distances as crossnobis
+from brainrdl.fmri.distances import run_pair_distances
 from brainrdl.fmri.errors import _squared_products
 from brainrdl.fmri.patterns import run_means
 from brainrdl.rdms.labelled import condense

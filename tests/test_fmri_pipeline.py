@@ -10,13 +10,12 @@ import pandas as pd
 import pytest
 from nilearn.glm.first_level import first_level_from_bids
 
-import brainrdl.fmri.command as command
+import brainrdl.studies.scans as command
 from brainrdl.exchange import read_rdms
 from brainrdl.fmri import (
     GLM,
     Settings,
     Simulation,
-    crossnobis,
     find_runs,
     fit_patterns,
     fit_precision,
@@ -25,10 +24,11 @@ from brainrdl.fmri import (
     simulate_bids,
     split_half,
 )
-from brainrdl.fmri.command import describe, make_rdms
-from brainrdl.fmri.report import facts_of
+from brainrdl.fmri import distances as crossnobis
 from brainrdl.rdms.labelled import label_rdms
 from brainrdl.rdms.layout import check_rdms
+from brainrdl.studies.reports.fmri import facts_of
+from brainrdl.studies.scans import describe, make_rdms
 from real_data import data_dir
 
 IDS = ["face", "body", "house", "tool", "car"]

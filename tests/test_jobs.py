@@ -17,15 +17,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from brainrdl._study_folder import HeldError, locked
-from brainrdl.experiments import lab as lab_module
-from brainrdl.experiments.cifar100 import cifar100_study
-from brainrdl.experiments.digits import digits_study
-from brainrdl.experiments.jobs import beside, make_all
-from brainrdl.experiments.lab import Lab, read_run
-from brainrdl.experiments.mnist import mnist_study
-from brainrdl.experiments.reproduce import _lab, reproduce
-from brainrdl.experiments.study import Request, Row, plan
+from brainrdl.studies.folder import HeldError, locked
+from brainrdl.studies.jobs import beside, make_all
+from brainrdl.studies.paper import runs as lab_module
+from brainrdl.studies.paper.cifar100 import cifar100_study
+from brainrdl.studies.paper.digits import digits_study
+from brainrdl.studies.paper.mnist import mnist_study
+from brainrdl.studies.paper.reproduce import _lab, reproduce
+from brainrdl.studies.paper.runs import Lab, read_run
+from brainrdl.studies.paper.study import Request, Row, plan
 
 RECIPE = dataclasses.replace(digits_study().recipe, epochs=1, teacher_epochs=1, batch_size=10)
 

@@ -19,18 +19,19 @@ from scipy import stats
 from scipy.spatial.distance import pdist
 
 from brainrdl.data import LabelledImages
-from brainrdl.experiments import lab, score
-from brainrdl.experiments.digits import digits_study
-from brainrdl.experiments.recipe import override
-from brainrdl.experiments.report import write_report
-from brainrdl.experiments.report.faults import at_chance, constant_layers
-from brainrdl.experiments.report.figures import Shown, curve_figure, map_figure
-from brainrdl.experiments.report.paper import PAPER
-from brainrdl.experiments.report.study_files import read_study
-from brainrdl.experiments.reproduce import reproduce
-from brainrdl.experiments.study import Request
 from brainrdl.inference import crossed_bootstrap
 from brainrdl.rdms.labelled import label_rdms
+from brainrdl.studies.paper import runs as lab
+from brainrdl.studies.paper import score
+from brainrdl.studies.paper.digits import digits_study
+from brainrdl.studies.paper.published import PAPER
+from brainrdl.studies.paper.recipe import override
+from brainrdl.studies.paper.reproduce import reproduce
+from brainrdl.studies.paper.study import Request
+from brainrdl.studies.reports.paper import write_report
+from brainrdl.studies.reports.paper_faults import at_chance, constant_layers
+from brainrdl.studies.reports.paper_figures import Shown, curve_figure, map_figure
+from brainrdl.studies.reports.paper_files import read_study
 
 # error of one network in percent, and how near its geometry is to the teacher's (1: as far as plain's)
 ARMS = {

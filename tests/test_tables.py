@@ -6,12 +6,12 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from brainrdl.experiments.report.comparisons import difference, mcnemar_table
-from brainrdl.experiments.report.methods import arm_name, distinct_networks, families, in_order, method_name
-from brainrdl.experiments.report.paper import ARMS, PAPER, published_error
-from brainrdl.experiments.report.study_files import check_results
-from brainrdl.experiments.report.tables import error_table, geometry_table, labels_table, spell_setting, tries_table
 from brainrdl.inference import crossed_bootstrap
+from brainrdl.studies.paper.published import ARMS, PAPER, published_error
+from brainrdl.studies.reports.differences import difference, mcnemar_table
+from brainrdl.studies.reports.methods import arm_name, distinct_networks, families, in_order, method_name
+from brainrdl.studies.reports.paper_files import check_results
+from brainrdl.studies.reports.paper_tables import error_table, geometry_table, labels_table, spell_setting, tries_table
 
 # The paper's Tables 2 and 5 as printed, row by row: p, and an arrow to the better method.
 PRINTED = {

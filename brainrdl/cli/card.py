@@ -7,14 +7,16 @@ from pathlib import Path
 
 from brainrdl.cli._parsing import names
 from brainrdl.files import check_place
-from brainrdl.fitting.card import CardOptions, CardRequest, make_card, read_inputs, write_card
 from brainrdl.inference.reweighting.fit_heads import KINDS
 from brainrdl.rdms.distances import METRICS
+from brainrdl.studies.card import CardOptions, make_card
+from brainrdl.studies.card_inputs import CardRequest, read_inputs
+from brainrdl.studies.reports.card import write_card
 
 _ABOUT = (
     "Score each layer of a network, the control RDMs and two cheap heads against measured RDMs, on stimuli that nothing"
     " was fitted to: raw, given the controls, and within categories, each with its noise ceiling. In Python: "
-    "brainrdl.fitting.card.make_card."
+    "brainrdl.studies.card.make_card."
 )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 _ABOUT = (
     "Fit students to measured RDMs as a file says, beside the task, and score them and their controls on stimuli (and "
     "studies) that no fit has seen. A study that was broken off goes on by the same command. --init writes a file to "
-    "begin with. In Python: brainrdl.fitting.fit."
+    "begin with. In Python: brainrdl.studies.fit."
 )
 
 
@@ -34,7 +34,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     # imported here: trainer, reports and figures, which no other command needs
-    from brainrdl.fitting import Machine, fit, read_configuration, say_plan, write_example
+    from brainrdl.studies import Machine, fit, read_configuration, say_plan, write_example
 
     if options.init:
         write_example(options.configuration)

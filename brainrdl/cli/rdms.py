@@ -111,7 +111,7 @@ def _add_fmri(sources: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 
 def _fmri(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     from brainrdl.fmri import GLM, Settings  # and with it nilearn and nibabel
-    from brainrdl.fmri.command import describe, make_rdms
+    from brainrdl.studies.scans import describe, make_rdms
 
     masks = {}
     for given in options.roi:

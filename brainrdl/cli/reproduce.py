@@ -8,12 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from brainrdl.cli._parsing import names, numbers, whole_numbers
-from brainrdl.experiments.cifar100 import cifar100_study
-from brainrdl.experiments.digits import digits_study
-from brainrdl.experiments.mnist import mnist_study
-from brainrdl.experiments.recipe import override, spelled
-from brainrdl.experiments.reproduce import replay, reproduce
-from brainrdl.experiments.study import Request, Study
+from brainrdl.studies.paper.cifar100 import cifar100_study
+from brainrdl.studies.paper.digits import digits_study
+from brainrdl.studies.paper.mnist import mnist_study
+from brainrdl.studies.paper.recipe import override, spelled
+from brainrdl.studies.paper.reproduce import replay, reproduce
+from brainrdl.studies.paper.study import Request, Study
 from brainrdl.training.machine import PRECISIONS
 
 _DECIDED_BY_THE_FILE = (

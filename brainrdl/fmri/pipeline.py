@@ -12,9 +12,8 @@ import pandas as pd
 import xarray as xr
 
 from brainrdl.arguments import name_some
-from brainrdl.fmri.biased import pattern_rdm
-from brainrdl.fmri.crossnobis import crossnobis
 from brainrdl.fmri.design import GLM, design_matrix, drift_model
+from brainrdl.fmri.distances import crossnobis, pattern_rdm
 from brainrdl.fmri.errors import standard_errors
 from brainrdl.fmri.find import Run, find_runs
 from brainrdl.fmri.glm import RunDesign, fit_precision, fit_runs

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 from scipy.stats import t as student_t
 
-from brainrdl.fmri.crossnobis import check_two_runs, mean_over_run_pairs, run_pair_distances
+from brainrdl.fmri.distances import check_two_runs, mean_over_run_pairs, run_pair_distances
 from brainrdl.fmri.noise import inverse
 from brainrdl.fmri.patterns import Array, Precision, RunMeans, precisions_of, run_means
 

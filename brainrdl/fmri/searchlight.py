@@ -15,7 +15,7 @@ from scipy.stats import rankdata
 from tqdm import tqdm
 
 from brainrdl.arguments import name_some
-from brainrdl.fmri.crossnobis import check_two_runs
+from brainrdl.fmri.distances import check_two_runs
 from brainrdl.fmri.images import Image, image_name, is_surface, open_image
 from brainrdl.fmri.masks import Voxels, check_grid, mask_voxels
 from brainrdl.fmri.patterns import Array, run_means

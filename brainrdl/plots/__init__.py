@@ -5,28 +5,6 @@ notebook displays what a cell returns, a script calls ``figure.savefig(path)``. 
 stay untouched.
 """
 
-from brainrdl.plots._groups import Groups
-from brainrdl.plots.dots import score_dots
-from brainrdl.plots.errors import error_curves, error_dots, label_curve, learning_curves, trade_off
-from brainrdl.plots.mds import mds_map, plot_mds, save_plot
-from brainrdl.plots.rdms import plot_rdms, rdm_grid, rdm_panel
-from brainrdl.plots.scores import align_scores, score_panel, similarity_matrix
+import lazy_loader
 
-__all__ = [
-    "Groups",
-    "align_scores",
-    "error_curves",
-    "error_dots",
-    "label_curve",
-    "learning_curves",
-    "mds_map",
-    "plot_mds",
-    "plot_rdms",
-    "rdm_grid",
-    "rdm_panel",
-    "save_plot",
-    "score_dots",
-    "score_panel",
-    "similarity_matrix",
-    "trade_off",
-]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,1 +1,5 @@
 """Representational distance matrices: distances, comparison, labels, averages, RDMs of layers."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,1 +1,5 @@
 """Whoever can say how far apart stimuli are."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

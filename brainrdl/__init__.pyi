@@ -1,0 +1,55 @@
+# the packages, loaded when they are first used
+
+from .exchange import from_rsatoolbox as from_rsatoolbox
+from .exchange import read_rdms as read_rdms
+from .exchange import to_rsatoolbox as to_rsatoolbox
+from .exchange import write_rdms as write_rdms
+from .features import Recorder as Recorder
+from .features import capture as capture
+from .features import list_layers as list_layers
+from .inference import category_rdm as category_rdm
+from .inference import fit_rdms as fit_rdms
+from .inference import mcnemar as mcnemar
+from .inference import noise_ceiling as noise_ceiling
+from .inference import remove_block_means as remove_block_means
+from .plots import plot_mds as plot_mds
+from .plots import plot_rdms as plot_rdms
+from .rdms import average_rdms as average_rdms
+from .rdms import compare_rdms as compare_rdms
+from .rdms import concat_rdms as concat_rdms
+from .rdms import label_rdms as label_rdms
+from .rdms import layer_rdms as layer_rdms
+from .rdms import rdm as rdm
+from .rdms import sample_pairs as sample_pairs
+from .rdms import select_stimuli as select_stimuli
+from .rdms import to_condensed as to_condensed
+from .rdms import to_square as to_square
+from .stimuli import StimulusSet as StimulusSet
+from .teachers import ConditionTeacher as ConditionTeacher
+from .teachers import MeasuredTeacher as MeasuredTeacher
+from .teachers import NetworkTeacher as NetworkTeacher
+from .teachers import PatternTeacher as PatternTeacher
+from .teachers import RDMTeacher as RDMTeacher
+from .terms import CKA as CKA
+from .terms import KD as KD
+from .terms import RKD as RKD
+from .terms import SP as SP
+from .terms import Batch as Batch
+from .terms import DeepSupervision as DeepSupervision
+from .terms import Hint as Hint
+from .terms import RDLoss as RDLoss
+from .terms import RDLTerm as RDLTerm
+from .terms import Term as Term
+from .terms import constant as constant
+from .terms import cosine_decay as cosine_decay
+from .terms import linear_decay as linear_decay
+from .terms import rdl_loss as rdl_loss
+from .terms import relative_alpha as relative_alpha
+from .terms import step_decay as step_decay
+from .training import StimulusStream as StimulusStream
+from .training import Trainer as Trainer
+from .training import load_model as load_model
+from .training import repeat as repeat
+from .training import save_model as save_model
+
+__version__: str

@@ -1,1 +1,0 @@
-"""The paper's studies: one recipe each, and the harness and report they share."""

@@ -1,0 +1,16 @@
+from .brain.configuration import Configuration as Configuration
+from .brain.configuration import checked as checked
+from .brain.configuration import read_configuration as read_configuration
+from .brain.configuration import write_example as write_example
+from .brain.fitted import load_fitted as load_fitted
+from .brain.inputs import load_inputs as load_inputs
+from .brain.study import Machine as Machine
+from .brain.study import fit as fit
+from .brain.study import say_plan as say_plan
+from .card import Card as Card
+from .card import CardOptions as CardOptions
+from .card import make_card as make_card
+from .card_inputs import CardInputs as CardInputs
+from .card_inputs import CardRequest as CardRequest
+from .card_inputs import read_inputs as read_inputs
+from .reports.card import write_card as write_card

@@ -1,0 +1,1 @@
+"""Students fitted to measured RDMs."""

@@ -1,0 +1,190 @@
+"""What is checked before the first update: a mistake should cost seconds, and not show when all fits are done."""
+
+import unicodedata
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+
+from brainrdl.features import capture
+from brainrdl.ids import find_ids
+from brainrdl.inference import subject_rdms
+from brainrdl.inference.splits import Split, inner_splits
+from brainrdl.rdms.labelled import condense
+from brainrdl.studies.brain.configuration import HEADS, STUDENTS, Configuration
+from brainrdl.studies.brain.inputs import Inputs, check_distinct
+from brainrdl.studies.brain.runs import file_name
+from brainrdl.studies.brain.students import Plan, brain_term
+from brainrdl.studies.brain.targets import student_target
+from brainrdl.studies.brain.task_networks import make_student
+
+_LONGEST = 100  # bytes of a file's name, which other signs are added to
+_FEWEST = 2  # pairs that can be correlated
+
+
+def check_study(
+    configuration: Configuration, inputs: Inputs, arms: Sequence[str], splits: Mapping[str, Sequence[Split]]
+) -> None:
+    """Refuse a study that would end in an error once its networks are trained, or fit to what it scores.
+
+    Parameters
+    ----------
+    configuration : Configuration
+    inputs : Inputs
+    arms : sequence of str
+        Those that are run.
+    splits : dict
+        Scheme → its splits.
+
+    Raises
+    ------
+    ValueError
+        If names would share a file; two stimuli are one image; the network has not the layers, parameters or outputs
+        that are asked for, or cannot take the stimuli; there are too few stimuli, or measured pairs, to choose by or
+        to score; a target cannot be made.
+    """
+    _check_names(configuration, splits)
+    check_distinct(inputs.stimuli, "leave one out, or raise student.image_size if they differ in what that takes away")
+    _check_network(configuration, inputs)
+    if "mixture" in arms and inputs.controls is not None:
+        for name, values in zip(inputs.controls["rdm"].values.tolist(), condense(inputs.controls), strict=True):
+            if np.isnan(values).any():
+                raise ValueError(
+                    f"controls.{name} has {int(np.isnan(values).sum())} unmeasured pairs, and a mixture needs all of "
+                    "them; complete it, or leave mixture out of arms"
+                )
+    for scheme, of_scheme in splits.items():
+        students = [arm for arm in STUDENTS if arm in arms and scheme != "random"]
+        chosen = bool(students) or any(arm in arms for arm in (HEADS if scheme != "random" else ("frrsa",)))
+        for split in of_scheme:
+            inner = _inner(configuration, inputs, split) if chosen else []
+            _check_measured(inputs, split, inner, configuration.fit_to)
+            for fitted in configuration.fit_to:
+                for arm in students:
+                    _check_target(configuration, inputs, arm, fitted, split)
+            if students:
+                _check_stream(configuration, inputs, [split, *inner])
+
+
+def _check_names(configuration: Configuration, splits: Mapping[str, Sequence[Split]]) -> None:
+    """Fits are kept by these names: those of two splits must never meet in one file, on whatever file system."""
+    named = {
+        "studies": list(configuration.studies),
+        "fit.layers": list(configuration.fit.layers),
+        **{f"the splits of scheme {scheme!r}": [split.name for split in of] for scheme, of in splits.items()},
+    }
+    for what, names in named.items():
+        taken: dict[str, str] = {}
+        for name in names:
+            file = file_name(name)
+            if len(file.encode()) > _LONGEST:
+                raise ValueError(f"{what}: {name!r} is too long for the name of a file; shorten it")
+            same = taken.setdefault(unicodedata.normalize("NFC", file).casefold(), name)
+            if same != name:
+                raise ValueError(f"{what}: {same!r} and {name!r} would be kept in one file; rename one of them")
+
+
+def _check_network(configuration: Configuration, inputs: Inputs) -> None:
+    student, fit, task = configuration.student, configuration.fit, inputs.task
+    model = make_student(configuration, 0).eval()
+    shown = {"stimuli": inputs.stimuli.batch(range(2))[0]}
+    if task is not None:
+        shown[f"images of {configuration.task.data if configuration.task else 'the task'}"] = task.batches.tensor(
+            task.training.take(range(2))
+        )
+    for what, images in shown.items():
+        try:
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                output, _ = capture(model, fit.layers, images)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ValueError(
+                f"{student.model} cannot be asked for fit.layers {', '.join(fit.layers)} on {what} of shape "
+                f"{tuple(images.shape[1:])}: {error}"
+            ) from error
+    if fit.unfrozen:
+        own = [name for name, _ in model.named_parameters()]
+        if idle := [start for start in fit.unfrozen if not any(name.startswith(start) for name in own)]:
+            raise ValueError(
+                f"fit.unfrozen names {idle[0]!r}, with which no parameter of {student.model} begins; they are "
+                f"{', '.join(own)}"
+            )
+    if task is not None:
+        n = len(task.training.classes)
+        if not isinstance(output, Tensor) or output.ndim != 2 or output.shape[1] < n:
+            shape = tuple(output.shape[1:]) if isinstance(output, Tensor) else type(output).__name__
+            raise ValueError(
+                f"{student.model} answers an image with {shape}, and the task has {n} classes; expected at least ({n},)"
+            )
+
+
+def _inner(configuration: Configuration, inputs: Inputs, split: Split) -> list[Split]:
+    categories = {stimulus: inputs.categories[stimulus] for stimulus in split.training}
+    try:
+        return inner_splits(split, categories, configuration.schemes.inner)
+    except ValueError as error:
+        raise ValueError(
+            f"schemes.inner is {configuration.schemes.inner}, too many for split {split.name!r} of scheme "
+            f"{split.scheme!r}: {error}"
+        ) from error
+
+
+def _check_measured(inputs: Inputs, split: Split, inner: Sequence[Split], fit_to: Sequence[str]) -> None:
+    """Scores rest on the pairs that all have measured; choices on those of each subject."""
+    others = [_pairs(rdms, split.held_out) for rdms in (inputs.controls, inputs.models) if rdms is not None]
+    for name, study in inputs.studies.items():
+        people = subject_rdms(study)
+        held_out = np.concatenate([_pairs(people, split.held_out), *others])
+        if (n := int((~np.isnan(held_out)).all(axis=0).sum())) < _FEWEST:
+            raise ValueError(
+                f"studies.{name}: {n} of {held_out.shape[1]} pairs that split {split.name!r} of scheme "
+                f"{split.scheme!r} holds out are measured in all subjects and controls; scores need at least {_FEWEST}"
+            )
+        if name not in fit_to:
+            continue
+        for one in inner:
+            measured = (~np.isnan(_pairs(people, one.held_out))).sum(axis=1)
+            if measured.min() < _FEWEST:
+                subject = people["subject"].values[measured.argmin()]
+                raise ValueError(
+                    f"studies.{name}: subject {str(subject)!r} has {measured.min()} measured pairs of those that are "
+                    f"chosen by in split {split.name!r} of scheme {split.scheme!r} ({one.name}); choices need at least "
+                    f"{_FEWEST}"
+                )
+
+
+def _pairs(rdms: xr.DataArray, stimuli: Sequence[str]) -> np.ndarray:
+    """Condensed RDMs of some stimuli, of which nothing need be measured."""
+    places = find_ids(stimuli, rdms["stimulus"].values.tolist(), "the RDMs")
+    i, j = np.triu_indices(len(places), 1)
+    at = np.array(places)
+    found: np.ndarray = rdms.values[:, at[i], at[j]]
+    return found
+
+
+def _check_target(configuration: Configuration, inputs: Inputs, arm: str, fitted: str, split: Split) -> None:
+    fit = configuration.fit
+    for seed in range(configuration.seeds):
+        target = student_target(arm, inputs, fitted, split, seed)
+        if seed == 0:
+            try:
+                brain_term(target, Plan(fit.layers[0], fit.alphas[0], fit.updates, seed), fit)
+            except ValueError as error:
+                what = "early_visual" if arm == "rdl_early_visual" else f"studies.{fitted}"
+                raise ValueError(f"{what} cannot be fitted to: {error}") from error
+
+
+def _check_stream(configuration: Configuration, inputs: Inputs, splits: Sequence[Split]) -> None:
+    size = configuration.fit.stimuli_per_update
+    fewest = min(splits, key=lambda split: len(split.training))
+    if size is not None and size > len(fewest.training):
+        raise ValueError(
+            f"fit.stimuli_per_update is {size}, and split {fewest.name!r} of scheme {fewest.scheme!r} has "
+            f"{len(fewest.training)} training stimuli; lower it, or leave it out to show all of them"
+        )
+    if configuration.task is None and configuration.fit.every > 1:
+        raise ValueError(
+            f"fit.every is {configuration.fit.every}, which leaves updates without stimuli, and there is no task to "
+            "fill them; set it to 1"
+        )

@@ -1,0 +1,345 @@
+"""The file of a study: everything that decides what is fitted, chosen and scored, fixed before anything is scored."""
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+
+from brainrdl.arguments import did_you_mean, name_some
+from brainrdl.files import atomic_path
+from brainrdl.rdms.distances import METRICS
+
+HEADS = ("frrsa", "gains", "low_rank", "readout")
+"""Arms that fit little, on features of the task network."""
+
+STUDENTS = ("rdl", "rdl_category", "rdl_within_shuffle", "rdl_global_shuffle", "rdl_early_visual")
+"""Arms that train the network itself, the first toward the brain, the others toward a control of it."""
+
+BASELINES = ("untrained", "task_only")
+"""Arms that know nothing of the brain."""
+
+RDMS = ("mixture", "monkey_it", "behaviour")
+"""Arms that are RDMs themselves, beside every control."""
+
+ARMS = (*RDMS, *BASELINES, *HEADS, *STUDENTS)
+"""All arms but the controls."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_switch_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
+        if info.field_name is None or cls.model_fields[info.field_name].annotation is bool:
+            return value
+        if any(isinstance(one, bool) for one in (value if isinstance(value, list | tuple) else [value])):
+            raise ValueError(
+                f"expected no switch, got {value!r} (YAML reads yes, no, on and off as true and false; a name of that "
+                "kind needs quotes)"
+            )
+        return value
+
+
+class Measured(_Part):
+    """Measured RDMs of one study and region, one per subject (and session)."""
+
+    rdms: str
+    """A file of labelled RDMs, or ``objects92:human``, ``objects92:second-study``."""
+    roi: str | None = None
+    """Its region, where the file holds several."""
+
+
+class Task(_Part):
+    """What the network is trained for."""
+
+    data: Literal["cifar10", "cifar100", "mnist", "digits"]
+    limit: int | None = Field(default=None, ge=10)
+    epochs: int = Field(default=10, ge=1)
+    batch_size: int = Field(default=128, ge=2)
+    learning_rate: float = Field(default=0.03, gt=0)
+    weight_decay: float = Field(default=5e-4, ge=0)
+    validation: int = Field(default=2000, ge=10)
+    """Training images set aside, the last ones, to see what fitting does to the task while settings are chosen."""
+
+
+class Student(_Part):
+    """The network that is fitted."""
+
+    model: str = "brainrdl.models:cifar_cnn"
+    weights: str | None = None
+    """A file or a name of torchvision's weights; the network is not trained on the task then."""
+    image_size: int | None = Field(default=32, ge=1, le=4096)
+    """Height and width that stimuli are brought to; none: by the network's own transform."""
+
+
+class Fit(_Part):
+    """How students are trained toward the brain."""
+
+    layers: tuple[str, ...] = Field(min_length=1)
+    alphas: tuple[float, ...] = Field(default=(1.0, 3.0, 10.0), min_length=1)
+    updates: tuple[int, ...] = Field(default=(25, 50, 100), min_length=1)
+    """Lengths to choose from; all are read out of one training, which goes on to the longest."""
+    task_batch: int = Field(default=64, ge=2)
+    stimuli_per_update: int | None = Field(default=None, ge=3)
+    every: int = Field(default=1, ge=1)
+    norm: Literal["shared", "own", "eval"] = "eval"
+    dropout: bool = False
+    learning_rate: float = Field(default=0.01, gt=0)
+    momentum: float = Field(default=0.9, ge=0, lt=1)
+    weight_decay: float = Field(default=5e-4, ge=0)
+    metric: str = "correlation"
+    compare: Literal["corr", "cosine", "corr_cov", "cosine_cov", "soft-spearman"] = "corr"
+    subjects: Literal["mean", "draw"] = "mean"
+    unfrozen: tuple[str, ...] = ()
+    """Beginnings of names of the parameters that are fitted; all if empty."""
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.metric not in METRICS:
+            raise ValueError(f"metric is {self.metric!r}; known are: {', '.join(METRICS)}")
+        if list(self.updates) != sorted(set(self.updates)) or self.updates[0] < 1:
+            raise ValueError(f"updates must increase from 1 on, got {', '.join(map(str, self.updates))}")
+        if min(self.alphas) <= 0:
+            raise ValueError(f"alphas must be above 0, got {', '.join(map(str, self.alphas))}")
+        for field in ("layers", "alphas", "unfrozen"):
+            _once(getattr(self, field), field)
+        return self
+
+
+class Schemes(_Part):
+    """How stimuli are split."""
+
+    stratified: int = Field(default=5, ge=2)
+    leave_one_category_out: bool = True
+    random: int = Field(default=20, ge=0)
+    """Random splits, for the arms that cost little."""
+    inner: int = Field(default=3, ge=2)
+    """Folds of the training stimuli in which everything is chosen."""
+
+
+class Primary(_Part):
+    """The one contrast that the study is for; every other score is secondary."""
+
+    arm: str = "rdl"
+    against: str = "task_only"
+    fitted: str
+    scored: str
+    scheme: Literal["stratified", "leave_one_category_out"] = "stratified"
+
+
+class Configuration(_Part):
+    """A study of students fitted to measured RDMs.
+
+    Read one with `read_configuration`; ``brainrdl fit --init`` writes one with comments.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9_\-]+$")
+    title: str
+    seeds: int = Field(default=3, ge=1, le=1000)
+    stimuli: str
+    """A folder of images, or ``objects92``."""
+    categories: str | None = None
+    """A table (.csv) of ``stimulus,category``; the 92 object images know theirs."""
+    studies: dict[str, Measured] = Field(min_length=1)
+    fit_to: tuple[str, ...] = Field(min_length=1)
+    early_visual: Measured | None = None
+    """What the control ``rdl_early_visual`` is fitted to."""
+    controls: dict[str, str] | Literal["objects92"] = "objects92"
+    """Control RDMs by name: files, each with one RDM."""
+    task: Task | None = None
+    student: Student = Student()
+    fit: Fit
+    schemes: Schemes = Schemes()
+    arms: tuple[str, ...] = ()
+    """Arms to run, all that the data allow if empty."""
+    method: Literal["corr", "cosine"] = "corr"
+    primary: Primary
+    resamples: int = Field(default=1000, ge=100, le=1_000_000)
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        _once(self.fit_to, "fit_to")
+        _once(self.arms, "arms")
+        controls: list[str] = [] if isinstance(self.controls, str) else list(self.controls)
+        for what, named in (("studies", list(self.studies)), ("controls", controls)):
+            if "" in named:
+                raise ValueError(f"{what} has an entry without a name; name it")
+        if taken := [name for name in controls if name in ARMS]:
+            raise ValueError(f"controls names {name_some(taken)}, as an arm of the study is called; name it otherwise")
+        for field, names in (
+            ("fit_to", self.fit_to),
+            ("primary.fitted", (self.primary.fitted,)),
+            ("primary.scored", (self.primary.scored,)),
+        ):
+            for name in names:
+                if name not in self.studies:
+                    raise ValueError(
+                        f"{field} names {name!r}, which is none of the studies {', '.join(self.studies)}"
+                        f"{did_you_mean(name, self.studies)}"
+                    )
+        if self.primary.fitted not in self.fit_to:
+            raise ValueError(f"primary.fitted is {self.primary.fitted!r}, which fit_to lacks; add it there")
+        if self.primary.arm == self.primary.against:
+            raise ValueError(f"primary.arm and primary.against are both {self.primary.arm!r}; name two arms")
+        if self.primary.scheme == "leave_one_category_out" and not self.schemes.leave_one_category_out:
+            raise ValueError(
+                "primary.scheme is leave_one_category_out, which schemes switches off; set "
+                "schemes.leave_one_category_out: true"
+            )
+        if self.stimuli != "objects92":
+            if self.categories is None:
+                raise ValueError("categories is missing: a table (.csv) of stimulus,category, which the splits follow")
+            if self.controls == "objects92":
+                raise ValueError(
+                    "controls are those of the 92 object images, and stimuli are others; name files, or {}"
+                )
+        if self.task is None and self.student.weights is None:
+            raise ValueError("there is neither a task to train on nor student.weights: nothing to start from")
+        if self.task is not None and self.student.weights is None and self.student.image_size is None:
+            raise ValueError(
+                "student.image_size is missing: a network that is trained here has no transform of its own"
+            )
+        return self
+
+
+def read_configuration(path: str | Path) -> Configuration:
+    """Read and check a study's file.
+
+    Parameters
+    ----------
+    path : path
+        YAML.
+
+    Returns
+    -------
+    Configuration
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is no YAML, or a field is unknown, missing or has another value than it may; all are named.
+
+    Examples
+    --------
+    >>> from brainrdl.studies.brain.configuration import read_configuration
+    >>> read_configuration("examples/human_it.yaml").primary.arm  # doctest: +SKIP
+    'rdl'
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}; brainrdl fit --init {path} writes an example to begin with")
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), _Once)
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        told = " ".join(str(error).replace('in "<unicode string>", ', "in ").split())
+        raise ValueError(f"{path} is no YAML: {told}") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__}, expected fields like name: and studies:")
+    return checked(content, str(path))
+
+
+def checked(content: dict[str, Any], place: str = "the configuration") -> Configuration:
+    """Check a configuration's fields; `place` is what to call it in an error.
+
+    Raises
+    ------
+    ValueError
+        As `read_configuration`.
+    """
+    try:
+        return Configuration.model_validate(content)
+    except ValidationError as error:
+        found = [_fault(fault["loc"], fault["type"], fault["msg"], fault["input"]) for fault in error.errors()]
+        raise ValueError(f"{place}: {'; '.join(filter(None, found))}") from None
+
+
+def write_example(path: str | Path) -> None:
+    """Write a commented example to begin with.
+
+    Raises
+    ------
+    FileExistsError
+        If there is such a file.
+    """
+    path = Path(path)
+    if path.exists():
+        raise FileExistsError(f"there is a file {path} already; name another, or remove it")
+    example = Path(__file__).with_name("example.yaml").read_text(encoding="utf-8")
+    with atomic_path(path) as temporary:
+        temporary.write_text(example, encoding="utf-8")
+
+
+def configuration_hash(configuration: Configuration) -> str:
+    """SHA-256 of everything the file says, whatever its comments and the order of its fields."""
+    text = json.dumps(configuration.model_dump(mode="json"), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+class _Once(yaml.SafeLoader):
+    """Refuses a field that stands there twice, of which YAML would take the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: list[Any] = []
+        for key, _ in node.value:
+            if key.tag == "tag:yaml.org,2002:merge":  # <<: *other, whose fields give way to those named here
+                continue
+            name = self.construct_object(key, deep=True)
+            if name in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"{name!r} stands there twice", key.start_mark)
+            seen.append(name)
+        return super().construct_mapping(node, deep)
+
+
+def _once(values: Sequence[Any], field: str) -> None:
+    if twice := [value for value in dict.fromkeys(values) if values.count(value) > 1]:
+        raise ValueError(f"{field} names {name_some(twice)} more than once")
+
+
+_FIELDS = "fields, like name: value"
+_EXPECTED = {"tuple_type": "a list, like [a, b]", "dict_type": _FIELDS, "model_type": _FIELDS}
+_CONTROLS = "controls: expected objects92, or files of RDMs by name, like {pixels: pixels.nc}"
+
+
+def _fault(where: Sequence[str | int], kind: str, message: str, got: Any) -> str:
+    """One fault in words; empty where another says the same."""
+    if where and where[0] == "controls" and len(where) > 1:  # of either of two forms
+        if kind == "literal_error":
+            return ""
+        return f"{_CONTROLS}, got {got!r}" if len(where) == 2 else f"controls.{where[2]}: expected a file, got {got!r}"
+    field = ".".join(map(str, where))
+    if kind == "extra_forbidden":
+        part = _part_at(where[:-1])
+        hint = did_you_mean(str(where[-1]), part.model_fields) or f"; known are: {', '.join(part.model_fields)}"
+        return f"there is no field {field}{hint}"
+    if kind == "missing":
+        return f"{field} is missing"
+    if kind == "too_short":  # also said where an entry is no good, which is told of itself
+        return "" if got else f"{field} is empty; expected at least one entry"
+    if where[-1:] == ("[key]",):
+        return f"{'.'.join(map(str, where[:-2]))}: expected names, got {got!r}; put quotes around it"
+    if kind in _EXPECTED:
+        return f"{field}: expected {_EXPECTED[kind]}, got {got!r}"
+    message = message.removeprefix("Value error, ").removeprefix("Input ").removeprefix("String ").rstrip(".")
+    if kind == "value_error":
+        return f"{field}: {message}" if field else message
+    return f"{field} {message}, got {got!r}"
+
+
+def _part_at(where: Sequence[str | int]) -> type[BaseModel]:
+    parts: dict[str, type[BaseModel]] = {
+        "studies": Measured,
+        "early_visual": Measured,
+        "task": Task,
+        "student": Student,
+        "fit": Fit,
+        "schemes": Schemes,
+        "primary": Primary,
+    }
+    return parts.get(str(where[0]), Configuration) if where else Configuration

@@ -1,0 +1,332 @@
+"""What a study is made of, read and joined by stimulus id: images, categories, measured RDMs, controls, task images."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+
+import numpy as np
+import torch
+import xarray as xr
+from torch import Tensor
+from torchvision.transforms.v2.functional import resize, rgb_to_grayscale
+
+from brainrdl.arguments import name_some
+from brainrdl.data import LabelledImages, load_cifar, load_digits, load_mnist, to_float
+from brainrdl.data.batches import Batches
+from brainrdl.data.objects92 import CATEGORIES, IDS, load_objects92, load_objects92_images
+from brainrdl.data.transforms import flip_half
+from brainrdl.inference import subject_rdms
+from brainrdl.named_models import load_named_model
+from brainrdl.rdms.combine import concat_rdms
+from brainrdl.rdms.distances import rdm
+from brainrdl.rdms.labelled import condense, label_rdms, select_stimuli
+from brainrdl.stimuli import StimulusSet
+from brainrdl.studies.brain.configuration import Configuration, Measured
+from brainrdl.studies.brain.sources import OBJECTS92, of_region, read_categories, read_measured
+
+_THUMBNAIL = 32  # pixels
+_FEWEST = 2  # pairs that can be correlated
+
+# what the controls are called in the file of model RDMs; pixels are computed from the images
+_CONTROLS = {"animacy": "animacy", "four_category": "FaceBodyManmadeNatobj", "silhouette": "Silhouette", "hmax": "HMAX"}
+_ORDER = ("pixels", "animacy", "four_category", "silhouette", "hmax")
+
+
+@dataclass(frozen=True, eq=False)
+class TaskImages:
+    """Images of the task: to train on, to see how the task fares while settings are chosen, and to report.
+
+    Attributes
+    ----------
+    training, validation, test : LabelledImages
+    batches : Batches
+        How they become batches.
+    """
+
+    training: LabelledImages
+    validation: LabelledImages
+    test: LabelledImages
+    batches: Batches
+
+
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """All that a study reads, on the same stimuli in the same order.
+
+    Attributes
+    ----------
+    images : StimulusSet
+        As they are in their files.
+    stimuli : StimulusSet
+        The same as the network sees them.
+    categories : dict of str
+        Stimulus id → category.
+    studies : dict of DataArray (rdm, stimulus, stimulus_)
+        Name of a study → RDMs of its region, one per subject (and session).
+    early_visual : DataArray or None
+        Those of an early visual region, for a control.
+    controls : DataArray or None
+        Control RDMs by name.
+    models : DataArray or None
+        Further RDMs to be scored as they are.
+    thumbnails : ndarray (n, 32, 32, 3), uint8
+        The images, for figures.
+    task : TaskImages or None
+    computed : tuple of str
+        Controls that were not read, but computed from the images.
+    """
+
+    images: StimulusSet
+    stimuli: StimulusSet
+    categories: dict[str, str]
+    studies: dict[str, xr.DataArray]
+    early_visual: xr.DataArray | None
+    controls: xr.DataArray | None
+    models: xr.DataArray | None
+    thumbnails: np.ndarray
+    task: TaskImages | None
+    computed: tuple[str, ...] = ()
+
+
+def load_inputs(configuration: Configuration, data_dir: str | os.PathLike[str] | None = None) -> Inputs:
+    """Read everything that a study names.
+
+    Parameters
+    ----------
+    configuration : Configuration
+        The study.
+    data_dir : path, optional
+        Folder with the data sets known by name; the environment variable BRAINRDL_DATA where it is not given.
+
+    Returns
+    -------
+    Inputs
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file is missing.
+    ValueError
+        If a file does not have the stimuli of the others, or lacks a region, or as its reader says.
+    """
+    task = None if configuration.task is None else _task_images(configuration, data_dir)
+    images = _images(configuration.stimuli, data_dir)
+    ids = images.ids
+    studies = {name: _of_subjects(name, study, ids, data_dir) for name, study in configuration.studies.items()}
+    controls, models = _controls(configuration, images, data_dir)
+    return Inputs(
+        images=images,
+        stimuli=_as_seen(images, configuration, task),
+        categories=dict(zip(IDS, CATEGORIES, strict=True))
+        if configuration.categories is None
+        else read_categories(configuration.categories, ids),
+        studies=studies,
+        early_visual=None
+        if configuration.early_visual is None
+        else _measured(configuration.early_visual, ids, data_dir),
+        controls=controls,
+        models=models,
+        thumbnails=_thumbnails(images),
+        task=task,
+        computed=("pixels",) if configuration.controls == OBJECTS92 else (),
+    )
+
+
+def _task_images(configuration: Configuration, data_dir: str | os.PathLike[str] | None) -> TaskImages:
+    task = configuration.task
+    if task is None:
+        raise ValueError("the study has no task")
+    if task.data == "digits":
+        train, _, test = load_digits()
+    elif task.data == "mnist":
+        train, test = load_mnist(data_dir)
+    else:
+        train, test = load_cifar(10 if task.data == "cifar10" else 100, data_dir)
+    n_train = min(len(train) - task.validation, task.limit or len(train))
+    batch = max(task.batch_size, configuration.fit.task_batch)
+    if n_train < batch:
+        limited = "" if task.limit is None else f", and task.limit takes {task.limit} of the rest"
+        raise ValueError(
+            f"task.validation sets {task.validation} of {len(train)} images of {task.data} aside{limited}: fewer are "
+            f"left to train on than a batch of {batch} (task.batch_size, fit.task_batch); change one of them"
+        )
+    training = train.take(range(n_train))
+    normalise = _normalisation(training)
+    augment = flip_half if task.data.startswith("cifar") else None
+    return TaskImages(
+        training,
+        train.take(range(len(train) - task.validation, len(train))),
+        test,
+        Batches(normalise=normalise, augment=augment, drop_last=True),
+    )
+
+
+def _normalisation(training: LabelledImages) -> Callable[[Tensor], Tensor]:
+    """Each channel's mean over the training images becomes 0, its standard deviation 1."""
+    sample = to_float(training.images[:10_000], training.top)
+    mean = sample.mean(dim=(0, 2, 3), keepdim=True)
+    sd = sample.std(dim=(0, 2, 3), keepdim=True)
+    top = training.top
+
+    def normalise(pixels: Tensor) -> Tensor:
+        return (to_float(pixels, top) - mean.to(pixels.device)) / sd.to(pixels.device)
+
+    return normalise
+
+
+def _images(stimuli: str, data_dir: str | os.PathLike[str] | None) -> StimulusSet:
+    """The images as they are: uint8 of the 92 objects, PIL images of a folder's as floats."""
+    if stimuli == OBJECTS92:
+        return load_objects92_images(data_dir)
+    return StimulusSet.from_folder(stimuli)
+
+
+def _as_seen(images: StimulusSet, configuration: Configuration, task: TaskImages | None) -> StimulusSet:
+    student = configuration.student
+    if student.image_size is None:
+        transform = load_named_model(student.model, student.weights).transform
+        if transform is None:
+            raise ValueError(
+                f"{student.model} has no transform of its own; say how large its images are: student.image_size"
+            )
+        if configuration.stimuli == OBJECTS92:
+            from torchvision.transforms.functional import to_pil_image
+
+            seen = [transform(to_pil_image(images[place][0])) for place in range(len(images))]
+            return StimulusSet.from_arrays(torch.stack(seen), images.ids)
+        return StimulusSet.from_folder(configuration.stimuli, transform)
+    if task is None and load_named_model(student.model, student.weights).transform is not None:
+        # resized alone, images would lack the normalisation that its weights were trained with
+        raise ValueError(
+            f"student.image_size is {student.image_size}, and {student.model} has a transform of its own, with a size "
+            "and a normalisation; write image_size: null to use it, or name a function of yours that returns the "
+            "network and the transform that you want"
+        )
+    size = [student.image_size, student.image_size]
+    seen = [resize(_float(images[place][0])[None], size, antialias=True) for place in range(len(images))]
+    batch = torch.cat(seen)
+    if task is not None:
+        if task.training.images.shape[1] == 1:
+            batch = rgb_to_grayscale(batch)
+        pixels = (batch * 255).round().to(torch.uint8)
+        top = task.training.top
+        batch = task.batches.tensor(_labelled(pixels if top == 255 else (batch * top).round().to(torch.uint8), top))
+    return StimulusSet.from_arrays(batch, images.ids)
+
+
+def _labelled(pixels: Tensor, top: int) -> LabelledImages:
+    n = len(pixels)
+    return LabelledImages(pixels, torch.zeros(n, dtype=torch.int64), tuple(map(str, range(n))), ("stimulus",), top)
+
+
+def _float(image: Tensor) -> Tensor:
+    return image.float() / 255 if image.dtype == torch.uint8 else image
+
+
+def _thumbnails(images: StimulusSet) -> np.ndarray:
+    size = [_THUMBNAIL, _THUMBNAIL]
+    small = [resize(_float(images[place][0])[None], size, antialias=True)[0] for place in range(len(images))]
+    pixels: np.ndarray = (torch.stack(small).clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    return pixels
+
+
+def _measured(study: Measured, ids: tuple[str, ...], data_dir: str | os.PathLike[str] | None) -> xr.DataArray:
+    rdms = of_region(read_measured(study.rdms, data_dir), study.roi, study.rdms)
+    return _by_subject(in_order(rdms, ids, study.rdms))
+
+
+def _of_subjects(
+    name: str, study: Measured, ids: tuple[str, ...], data_dir: str | os.PathLike[str] | None
+) -> xr.DataArray:
+    """RDMs that can be scored: scores are means over subjects, of each of whom something varies."""
+    rdms = _measured(study, ids, data_dir)
+    try:
+        people = subject_rdms(rdms)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"studies.{name}, {study.rdms}: {error}") from error
+    for label, values in zip(people["subject"].values.tolist(), condense(people), strict=True):
+        measured = values[~np.isnan(values)]
+        if len(measured) < _FEWEST or measured.min() == measured.max():
+            raise ValueError(
+                f"studies.{name}, {study.rdms}: the {len(measured)} measured distances of subject {str(label)!r} do "
+                "not vary, so that nothing can be compared with them; leave the subject out"
+            )
+    return rdms
+
+
+def _by_subject(rdms: xr.DataArray) -> xr.DataArray:
+    """Subjects by name, and their sessions: sums, and draws, must not depend on the order in a file."""
+    labels = [rdms[name].values.astype(str).tolist() for name in ("subject", "session", "rdm") if name in rdms.coords]
+    keys = list(zip(*labels, strict=True))
+    return rdms.isel(rdm=sorted(range(len(keys)), key=keys.__getitem__)) if "subject" in rdms.coords else rdms
+
+
+def in_order(rdms: xr.DataArray, ids: tuple[str, ...], place: str) -> xr.DataArray:
+    """The RDMs in the order of the stimuli, which they must all have, and no others.
+
+    Raises
+    ------
+    ValueError
+        If the stimuli differ; both sides' are named.
+    """
+    own = rdms["stimulus"].values.tolist()
+    without_row = [stimulus for stimulus in ids if stimulus not in set(own)]
+    without_image = [stimulus for stimulus in own if stimulus not in set(ids)]
+    if without_row or without_image:
+        faults = [f"no row for {name_some(without_row)}"] if without_row else []
+        faults += [f"no image for {name_some(without_image)}"] if without_image else []
+        raise ValueError(
+            f"{place} and the stimuli differ: {'; '.join(faults)}; nothing is left out unasked: take the same stimuli "
+            "in both (brainrdl.select_stimuli)"
+        )
+    return select_stimuli(rdms, ids)
+
+
+def check_distinct(stimuli: StimulusSet, remedy: str) -> None:
+    """Refuse the same image under two ids: what is fitted to one would be scored on the other.
+
+    Raises
+    ------
+    ValueError
+        Names the two, and the remedy.
+    """
+    first: dict[bytes, str] = {}
+    for image, stimulus in map(stimuli.__getitem__, range(len(stimuli))):
+        if (same := first.setdefault(sha256(image.numpy().tobytes()).digest(), stimulus)) != stimulus:
+            raise ValueError(
+                f"stimuli {same!r} and {stimulus!r} are the same image to the network: fitted to one, it would be "
+                f"scored on the other; {remedy}"
+            )
+
+
+def _controls(
+    configuration: Configuration, images: StimulusSet, data_dir: str | os.PathLike[str] | None
+) -> tuple[xr.DataArray | None, xr.DataArray | None]:
+    """Control RDMs, and further RDMs to be scored."""
+    ids = images.ids
+    if configuration.controls != OBJECTS92:
+        named: dict[str, str] = dict(configuration.controls)  # type: ignore[arg-type] # the validator left a dict
+        found = [_one(in_order(read_measured(path, data_dir), ids, path), name, path) for name, path in named.items()]
+        return (concat_rdms(found) if found else None), None
+    models = load_objects92("models", data_dir)
+    own = {
+        name: _one(models.isel(rdm=[models["rdm"].values.tolist().index(label)]), name, label)
+        for name, label in _CONTROLS.items()
+    }
+    pixels = rdm(torch.stack([images[place][0] for place in range(len(ids))]).double().flatten(1), "correlation")
+    own["pixels"] = label_rdms(pixels.numpy()[None], ids, ["pixels"], "undeclared")
+    primates = load_objects92("primates", data_dir).isel(rdm=[0])
+    judged = load_objects92("judgements", data_dir).mean("rdm", keepdims=True)
+    further = [
+        _one(primates, "monkey_it", "monkey IT"),
+        label_rdms(judged.values, ids, ["behaviour"], "undeclared"),
+    ]
+    return concat_rdms([own[name] for name in _ORDER]), concat_rdms(further)
+
+
+def _one(rdms: xr.DataArray, name: str, place: str) -> xr.DataArray:
+    """A single RDM under another name, its metric left behind: beside others it is not comparable in units."""
+    if rdms.sizes["rdm"] != 1:
+        raise ValueError(f"{place} holds {rdms.sizes['rdm']} RDMs, expected one: the control {name!r}")
+    return label_rdms(rdms.values, rdms["stimulus"].values.tolist(), [name], "undeclared")

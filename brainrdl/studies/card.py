@@ -1,0 +1,310 @@
+"""The scores of a card: layers as they are, control RDMs, and cheap heads, in stratified splits."""
+
+import json
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, final
+
+import numpy as np
+import pandas as pd
+import xarray as xr
+from torch import Tensor
+
+from brainrdl.arguments import did_you_mean, name_some, whole_number
+from brainrdl.ids import check_ids
+from brainrdl.inference import subject_rdms
+from brainrdl.inference.fold_scores import score_folds
+from brainrdl.inference.held_out import Predicted, held_out_scores
+from brainrdl.inference.reweighting.fit_heads import KINDS, fit_head
+from brainrdl.inference.reweighting.mixtures import fit_rdms
+from brainrdl.inference.splits import Split, inner_splits, stratified_splits
+from brainrdl.rdms.distances import check_metric, rdm
+from brainrdl.rdms.labelled import condense, label_rdms, select_stimuli
+from brainrdl.rdms.layout import check_rdms
+
+MIXTURE = "mixture"
+"""The non-negative mixture of the controls, fitted to the training stimuli."""
+
+
+@final
+@dataclass(frozen=True)
+class CardOptions:
+    """How a card is made.
+
+    Attributes
+    ----------
+    method : {"corr", "cosine"}
+        How RDMs are compared, in fits and scores.
+    metric : str
+        Distance between a layer's patterns, see `rdm`.
+    heads : tuple of str
+        Which heads are fitted, of `brainrdl.inference.reweighting.fit_heads.KINDS`.
+    n_folds, n_inner : int
+        Splits to score in, and splits of their training stimuli to choose in.
+    n_resamples : int
+        Of the bootstrap behind the intervals.
+    seed : int
+        Of the splits and the bootstrap.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If a value is out of range, or a head or metric unknown.
+
+    Examples
+    --------
+    >>> from brainrdl.studies import CardOptions
+    >>> CardOptions(heads=("gain",))
+    Traceback (most recent call last):
+    ValueError: unknown head 'gain'; known are: frrsa, gains, low_rank, readout; did you mean 'gains'?
+    """
+
+    method: str = "corr"
+    metric: str = "correlation"
+    heads: tuple[str, ...] = ("frrsa", "gains")
+    n_folds: int = 5
+    n_inner: int = 3
+    n_resamples: int = 1000
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.method not in ("corr", "cosine"):
+            raise ValueError(f"unknown method {self.method!r}; a card is made with corr or cosine")
+        check_metric(self.metric)
+        for head in self.heads:
+            if head not in KINDS:
+                raise ValueError(f"unknown head {head!r}; known are: {', '.join(KINDS)}{did_you_mean(head, KINDS)}")
+        for name, least in (("n_folds", 2), ("n_inner", 2), ("n_resamples", 2), ("seed", 0)):
+            object.__setattr__(self, name, whole_number(getattr(self, name), name, at_least=least))
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Card:
+    """What `make_card` returns.
+
+    Attributes
+    ----------
+    scores : DataFrame
+        A row per arm, fold and score: ``arm, scheme, split, fold, seed, layer, score, method, value, ceiling_lower,
+        ceiling_upper, n_pairs``; `layer` is that of a head in this fold.
+    summary : DataFrame
+        A row per arm and score, over folds: what `score_folds` gives.
+    choices : DataFrame
+        What was tried for the heads in inner splits: ``split, arm, layer, setting, steps, inner_split, value, chosen``.
+    dropped : dict of str
+        Split → controls that are constant on its held-out pairs and so left out of its partial score.
+    groups : dict of str
+        Arm → ``layers``, ``controls`` or ``heads``.
+    options : CardOptions
+        How it was made.
+    """
+
+    scores: pd.DataFrame
+    summary: pd.DataFrame
+    choices: pd.DataFrame
+    dropped: Mapping[str, tuple[str, ...]]
+    groups: Mapping[str, str]
+    options: CardOptions
+
+    def __str__(self) -> str:
+        """The summary as a table: a row per arm, a column per score, and the noise ceilings."""
+        lines: dict[str, dict[str, str]] = {arm: {} for arm in (*self.groups, "noise ceiling")}
+        for row in self.summary.to_dict("records"):
+            low, high = row["low"], row["high"]
+            lines[row["arm"]][row["score"]] = (
+                "–" if np.isnan(row["value"]) else f"{row['value']:.3f} [{low:.3f}, {high:.3f}]"
+            )
+            lines["noise ceiling"][row["score"]] = (
+                "none of a single subject"
+                if np.isnan(row["ceiling_lower"])
+                else f"{row['ceiling_lower']:.3f} to {row['ceiling_upper']:.3f}"
+            )
+        return pd.DataFrame(lines).T.to_string()
+
+
+def make_card(
+    features: Mapping[str, Tensor],
+    ids: Sequence[str],
+    subjects: xr.DataArray,
+    *,
+    categories: Mapping[str, Hashable] | None = None,
+    controls: xr.DataArray | None = None,
+    options: CardOptions | None = None,
+) -> Card:
+    """Score a network's layers against measured RDMs on held-out stimuli, beside controls and cheap heads.
+
+    Three scores, each with its own noise ceiling on the same pairs and subjects: raw, partial (given the controls) and
+    within-category. Nothing is fitted but the heads and the mixture of the controls, each to the training stimuli of a
+    split alone; what heads choose, they choose in inner splits of these.
+
+    Parameters
+    ----------
+    features : dict of Tensor (n, C, ...)
+        Layer → features of all `ids`, such as `capture` returns with ``flatten=False``.
+    ids : sequence of str
+        The stimuli, in the order of the features.
+    subjects : DataArray (rdm, stimulus, stimulus_)
+        Measured RDMs of these stimuli, of one region; without a coordinate ``subject``, each RDM is a subject's.
+    categories : mapping of str, optional
+        Stimulus id → category: folds are stratified by it, and without it there is no within-category score.
+    controls : DataArray (rdm, stimulus, stimulus_), optional
+        RDMs that are rivals, and that the partial score holds constant; without them there is none.
+    options : CardOptions, optional
+        How it is made.
+
+    Returns
+    -------
+    Card
+
+    Raises
+    ------
+    TypeError, ValueError
+        If RDMs, features and categories are not of the same stimuli, a control bears the name of another row, there is
+        no layer, or as `fit_head` and `held_out_scores`.
+
+    Examples
+    --------
+    >>> import numpy as np, torch, brainrdl as rdl
+    >>> from brainrdl.studies import CardOptions, make_card
+    >>> ids = [f"s{k:02}" for k in range(20)]
+    >>> features = torch.randn(20, 6, generator=torch.Generator().manual_seed(0))
+    >>> brain = rdl.label_rdms(rdl.rdm(features, "correlation")[None], ids, ["IT"], "correlation")
+    >>> card = make_card({"fc": features}, ids, brain, options=CardOptions(heads=(), n_folds=2, n_resamples=50))
+    >>> card.summary[["arm", "score", "value"]].round(3)
+            arm score  value
+    0  layer fc   raw    1.0
+    """
+    options = options or CardOptions()
+    known = check_ids(ids, "ids")
+    people = _people(subjects, known)
+    if not features:
+        raise ValueError("features holds no layer; name at least one")
+    labels = dict.fromkeys(known, "all") if categories is None else dict(categories)
+    if lacking := [stimulus for stimulus in known if stimulus not in labels]:
+        raise ValueError(f"categories has none for {len(lacking)} of {len(known)} stimuli: {name_some(lacking)}")
+    labels = {stimulus: labels[stimulus] for stimulus in known}
+    rivals = None if controls is None else _alike(controls, known, "the controls")
+    fixed, groups = _as_they_are(features, known, rivals, options)
+    folds, choices = [], []
+    layers: dict[tuple[str, str], str] = {}
+    for split in stratified_splits(labels, options.n_folds, seed=options.seed):
+        fitted = [] if rivals is None or rivals.sizes["rdm"] < 2 else [_mixture(rivals, people, split, options)]
+        target = select_stimuli(people, split.training)
+        inner = inner_splits(split, labels, options.n_inner, seed=options.seed) if options.heads else []
+        for kind in options.heads:
+            head = fit_head(kind, features, known, target, inner, compare=options.method, metric=options.metric)
+            predicted = label_rdms(head.rdm(features, known)[None], known, [f"{kind}/0"], head.metric, _coords([kind]))
+            fitted.append(Predicted(predicted, head.fitted_to))
+            choices.append(head.tries.assign(split=split.name, arm=kind))
+            layers[split.name, kind] = head.layer
+        folds.append(
+            held_out_scores([fixed, *fitted], people, split, categories=labels, controls=rivals, method=options.method)
+        )
+    scored = score_folds(folds, n_resamples=options.n_resamples, seed=options.seed)
+    groups |= {MIXTURE: "controls"} | dict.fromkeys(options.heads, "heads")
+    tables = [
+        fold.table.assign(
+            scheme=fold.split.scheme,
+            split=fold.split.name,
+            fold=k,
+            method=fold.method,
+            layer=[_layer_of(arm, fold.split.name, layers) for arm in fold.table["arm"]],
+        )
+        for k, fold in enumerate(folds)
+    ]
+    columns = ["arm", "scheme", "split", "fold", "seed", "layer", "score", "method", "value"]
+    columns += ["ceiling_lower", "ceiling_upper", "n_pairs"]
+    undefined = () if categories is not None else ("within_category",)  # of one category it is the raw one
+    scores, summary = (
+        _listed(table[~table["score"].isin(undefined)], groups)
+        for table in (pd.concat(tables, ignore_index=True)[columns], scored.table)
+    )
+    tried = pd.concat(choices, ignore_index=True) if choices else pd.DataFrame()
+    dropped = {fold.split.name: fold.dropped for fold in folds if fold.dropped}
+    return Card(scores, summary, tried, dropped, {arm: groups[arm] for arm in dict.fromkeys(scores["arm"])}, options)
+
+
+def _as_they_are(
+    features: Mapping[str, Tensor], ids: tuple[str, ...], controls: xr.DataArray | None, options: CardOptions
+) -> tuple[Predicted, dict[str, str]]:
+    """Layers and controls, to which nothing was fitted."""
+    names = [f"layer {layer}" for layer in features]
+    groups = dict.fromkeys(names, "layers")
+    rows = [rdm(values.detach().cpu().double().flatten(1), options.metric).numpy() for values in features.values()]
+    if controls is not None:
+        own = [str(name) for name in controls["rdm"].values]
+        if taken := [name for name in own if name in (*names, *options.heads, MIXTURE)]:
+            raise ValueError(f"a control is called {taken[0]!r}, as another row of the card is; give it another name")
+        names, rows = names + own, rows + list(condense(controls))
+        groups |= dict.fromkeys(own, "controls")
+    return Predicted(
+        label_rdms(np.array(rows), ids, [f"{name}/0" for name in names], "undeclared", _coords(names)), ()
+    ), groups
+
+
+def _mixture(controls: xr.DataArray, people: xr.DataArray, split: Split, options: CardOptions) -> Predicted:
+    """Σ_k w_k D_k with w ≥ 0, fitted to the training stimuli."""
+    side = dict.fromkeys(split.training, "training") | dict.fromkeys(split.held_out, "held out")
+    # of the two fits, that which holds out what the split holds out
+    weights = fit_rdms(controls, people, side, method=options.method).weights.loc["held out"]
+    mixed = weights[controls["rdm"].values.tolist()].to_numpy(dtype=float) @ condense(controls)
+    ids = controls["stimulus"].values.tolist()
+    return Predicted(label_rdms(mixed[None], ids, [f"{MIXTURE}/0"], "undeclared", _coords([MIXTURE])), split.training)
+
+
+def _coords(arms: Sequence[str]) -> dict[str, Any]:
+    return {"arm": list(arms), "seed": [0] * len(arms)}
+
+
+def _people(subjects: xr.DataArray, ids: tuple[str, ...]) -> xr.DataArray:
+    """One RDM per subject, in the order of the ids."""
+    rdms = check_rdms(subjects)
+    if "subject" not in rdms.coords:
+        rdms = rdms.assign_coords(subject=("rdm", [str(name) for name in rdms["rdm"].values]))
+    return _alike(subject_rdms(rdms), ids, "the measured RDMs")
+
+
+def _alike(rdms: xr.DataArray, ids: tuple[str, ...], what: str) -> xr.DataArray:
+    """RDMs of just these stimuli, in their order."""
+    there = set(check_rdms(rdms)["stimulus"].values.tolist())
+    for found, message in (
+        ([stimulus for stimulus in ids if stimulus not in there], f"{what} lack {{}} of {len(ids)} stimuli: {{}}"),
+        (sorted(there - set(ids)), f"{what} have {{}} stimuli that have no features: {{}}; select those of the card"),
+    ):
+        if found:
+            raise ValueError(message.format(len(found), name_some(found)))
+    return select_stimuli(rdms, ids)
+
+
+def _layer_of(arm: str, split: str, layers: Mapping[tuple[str, str], str]) -> str:
+    return layers.get((split, arm), arm.removeprefix("layer ") if arm.startswith("layer ") else "")
+
+
+def _listed(table: pd.DataFrame, groups: Mapping[str, str]) -> pd.DataFrame:
+    """Layers first, then controls, then heads."""
+    order = ("layers", "controls", "heads")
+    places = table["arm"].map(lambda arm: order.index(groups[arm]))
+    return table.loc[places.sort_values(kind="stable").index].reset_index(drop=True)
+
+
+def chosen_setting(line: Mapping[str, Any]) -> str:
+    """What a head chose, in one line.
+
+    Parameters
+    ----------
+    line : mapping
+        A row of `Card.choices`.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> from brainrdl.studies.card import chosen_setting
+    >>> chosen_setting({"setting": '{"strength": 0.1}', "steps": 20})
+    'strength 0.1, 20 steps'
+    """
+    told = [f"{name} {value}" for name, value in json.loads(line["setting"]).items()]
+    return ", ".join([*told, *([f"{line['steps']} steps"] if line["steps"] else [])])

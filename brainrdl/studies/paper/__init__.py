@@ -1,0 +1,1 @@
+"""The paper's experiments: MNIST, CIFAR-100, and digits."""

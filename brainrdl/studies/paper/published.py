@@ -1,0 +1,194 @@
+"""The published numbers, to stand beside ours.
+
+McClure, P. and Kriegeskorte, N. (2016). Representational distance learning for deep neural networks. Frontiers in
+Computational Neuroscience 10, 131. Tables 2, 3 and 5. Arms bear the names that ``results.csv`` gives them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+ARMS = ("plain", "teacher", "finetuning", "deep_supervision", "hints", "rdl")
+"""The paper's methods, in the order of its tables."""
+
+
+@dataclass(frozen=True)
+class PublishedTest:
+    """One McNemar exact test, as printed.
+
+    Attributes
+    ----------
+    p : float
+        Two-sided, rounded to two decimals, not corrected for the number of tests: 0.0 is "below .005".
+    better : str
+        The arm that the arrow points to where p < .05; empty where there is no arrow.
+    """
+
+    p: float
+    better: str
+
+
+@dataclass(frozen=True)
+class PublishedStudy:
+    """What the paper reports of one study.
+
+    Attributes
+    ----------
+    train_size : int
+        Images that a student is trained on, as the text says.
+    teacher : str
+        The kind of teacher, as ``results.csv`` calls it, that taught its students.
+    test_errors : mapping of arm to float
+        Percent (Table 3).
+    tests : mapping of (arm, arm) to PublishedTest
+        Each pair once, in the order of `ARMS` (Tables 2 and 5).
+    places : mapping of str to str
+        Where the paper shows what a section of the report shows, by the section's id.
+    teacher_error : float or None
+        Percent, of the teacher on its own test images; None where those are the students' (Table 3 has it).
+    """
+
+    train_size: int
+    teacher: str
+    test_errors: Mapping[str, float]
+    tests: Mapping[tuple[str, str], PublishedTest]
+    places: Mapping[str, str]
+    teacher_error: float | None = None
+
+    def test(self, first: str, second: str) -> PublishedTest | None:
+        """The test of two arms in either order, None where the paper has none.
+
+        Parameters
+        ----------
+        first, second : str
+            Arms.
+
+        Returns
+        -------
+        PublishedTest or None
+
+        Examples
+        --------
+        >>> from brainrdl.studies.paper.published import PAPER
+        >>> PAPER["mnist"].test("rdl", "plain")
+        PublishedTest(p=0.01, better='rdl')
+        """
+        return self.tests.get((first, second)) or self.tests.get((second, first))
+
+    def taught_by(self, kind: str) -> bool:
+        """Whether the paper has such students: taught by its teacher, or by none.
+
+        Parameters
+        ----------
+        kind : str
+            Kind of teacher, empty for none.
+
+        Returns
+        -------
+        bool
+
+        Examples
+        --------
+        >>> from brainrdl.studies.paper.published import PAPER
+        >>> PAPER["mnist"].taught_by("paper"), PAPER["mnist"].taught_by("clean")
+        (True, False)
+        """
+        return kind in ("", self.teacher)
+
+
+PAPER: Mapping[str, PublishedStudy] = {
+    "mnist": PublishedStudy(
+        train_size=50_000,
+        teacher="paper",
+        test_errors={
+            "plain": 0.63,
+            "teacher": 0.56,
+            "finetuning": 0.48,
+            "deep_supervision": 0.55,
+            "hints": 0.56,
+            "rdl": 0.49,
+        },
+        tests={
+            ("plain", "teacher"): PublishedTest(0.38, ""),
+            ("plain", "finetuning"): PublishedTest(0.00, "finetuning"),
+            ("plain", "deep_supervision"): PublishedTest(0.11, ""),
+            ("plain", "hints"): PublishedTest(0.34, ""),
+            ("plain", "rdl"): PublishedTest(0.01, "rdl"),
+            ("teacher", "finetuning"): PublishedTest(0.01, "finetuning"),
+            ("teacher", "deep_supervision"): PublishedTest(0.66, ""),
+            ("teacher", "hints"): PublishedTest(0.89, ""),
+            ("teacher", "rdl"): PublishedTest(0.20, ""),
+            ("finetuning", "deep_supervision"): PublishedTest(0.14, ""),
+            ("finetuning", "hints"): PublishedTest(0.04, "finetuning"),
+            ("finetuning", "rdl"): PublishedTest(0.63, ""),
+            ("deep_supervision", "hints"): PublishedTest(0.64, ""),
+            ("deep_supervision", "rdl"): PublishedTest(0.39, ""),
+            ("hints", "rdl"): PublishedTest(0.17, ""),
+        },
+        places={
+            "errors": "Table 3",
+            "tests": "Table 2",
+            "output": "Figure 1a",
+            "rdms": "Figure 3",
+            "curves": "Figure 2",
+            "map": "Figure 4",
+        },
+    ),
+    "cifar100": PublishedStudy(
+        train_size=50_000,
+        teacher="cifar10",
+        teacher_error=8.0,
+        test_errors={
+            "plain": 30.68,
+            "finetuning": 38.75,
+            "deep_supervision": 29.46,
+            "hints": 29.37,
+            "rdl": 28.77,
+        },
+        tests={
+            ("plain", "finetuning"): PublishedTest(0.00, "plain"),
+            ("plain", "deep_supervision"): PublishedTest(0.00, "deep_supervision"),
+            ("plain", "hints"): PublishedTest(0.00, "hints"),
+            ("plain", "rdl"): PublishedTest(0.00, "rdl"),
+            ("finetuning", "deep_supervision"): PublishedTest(0.00, "deep_supervision"),
+            ("finetuning", "hints"): PublishedTest(0.00, "hints"),
+            ("finetuning", "rdl"): PublishedTest(0.00, "rdl"),
+            ("deep_supervision", "hints"): PublishedTest(0.86, ""),
+            ("deep_supervision", "rdl"): PublishedTest(0.08, ""),
+            ("hints", "rdl"): PublishedTest(0.05, ""),
+        },
+        places={
+            "errors": "Table 3",
+            "tests": "Table 5",
+            "output": "Figure 1b",
+            "curves": "Figure 5",
+            "map": "Figure 6",
+        },
+    ),
+}
+"""By the name of the study."""
+
+
+def published_error(study: str, arm: str, teacher: str) -> float | None:
+    """The paper's test error of a method, None where it has none.
+
+    Parameters
+    ----------
+    study : str
+        Name of a study.
+    arm, teacher : str
+        The method; the paper has one kind of teacher in each study.
+
+    Returns
+    -------
+    float or None
+        Percent.
+
+    Examples
+    --------
+    >>> from brainrdl.studies.paper.published import published_error
+    >>> published_error("mnist", "rdl", "paper"), published_error("mnist", "rdl", "clean")
+    (0.49, None)
+    """
+    if study not in PAPER or not PAPER[study].taught_by(teacher):
+        return None
+    return PAPER[study].test_errors.get(arm)

@@ -1,0 +1,237 @@
+"""The recipe of a study: everything that can be set and that changes a result."""
+
+import dataclasses
+import types
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import ceil
+from typing import Any, get_args, get_origin, get_type_hints
+
+from brainrdl.arguments import did_you_mean
+from brainrdl.rdms.distances import check_metric
+from brainrdl.studies.optimizers import OPTIMIZERS
+from brainrdl.terms.losses import GRADIENTS
+
+_LATER = {"warmup", "clip"}  # fields that recorded recipes may lack; their default is what was done then
+SCHEDULES = ("linear", "constant", "cosine")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How students and teachers are trained.
+
+    Attributes
+    ----------
+    epochs, teacher_epochs : int
+        Lengths of a student's and a teacher's training.
+    choice_epochs : int or None
+        Length of a validation trial, where it is to be shorter; with few labels its updates shrink with it.
+    updates : int
+        Updates of a run with few labels, where an epoch is a share of them.
+    batch_size : int
+        Images per update, of the task and of the unlabelled stream alike.
+    optimizer : {"linear_sgd", "halving_sgd"}
+        See `brainrdl.studies.optimizers`.
+    learning_rate, momentum, weight_decay : float
+        Of the optimiser, the learning rate in the first epoch.
+    warmup : int or None
+        Epochs at the beginning of each training in which the learning rate rises in equal steps to where it would have
+        been (None: none). Fewer than the epochs of any training; a hint's stage may end within them.
+    clip : float or None
+        Length to which longer gradients, of all parameters together, are cut before an update (None: not at all).
+    layers : tuple of str
+        Layers that RDL and its kin compare.
+    metric, gradient, n_pairs
+        RDL's distance, gradient and pairs per update (None: all).
+    relative : bool
+        Whether α₀ is divided by the teacher's squared mean distance in each layer.
+    schedule : {"linear", "constant", "cosine"}
+        α over the epochs of RDL, ``rdl_corr``, ``rkd``, ``sp`` and ``cka``.
+    corr_metric : str
+        Distance that ``rdl_corr`` correlates.
+    corr_pairs : int or None
+        Its pairs per update (None: all).
+    supervised_layers : tuple of str
+        Layers with classifiers of their own in deep supervision.
+    supervision_schedule : {"paper", "linear"}
+        Their α: the paper's, gone after three epochs, or linear.
+    hint_layer : str
+        Student's and teacher's layer of the hint.
+    hint_share : float
+        Share of the epochs that the hint's stage takes.
+    temperature : float
+        Of knowledge distillation.
+    kd_head : str or None
+        Student layer on which a linear head of its own predicts a teacher of other classes (None: the output does).
+    """
+
+    epochs: int = 20
+    teacher_epochs: int = 20
+    choice_epochs: int | None = None
+    updates: int = 2_000
+    batch_size: int = 100
+    optimizer: str = "linear_sgd"
+    learning_rate: float = 0.05
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    warmup: int | None = None
+    clip: float | None = None
+    layers: tuple[str, ...] = ("pool1", "pool2", "fc")
+    metric: str = "mse"
+    gradient: str = "auto"
+    n_pairs: int | None = 500
+    relative: bool = True
+    schedule: str = "linear"
+    corr_metric: str = "euclidean"
+    corr_pairs: int | None = None
+    supervised_layers: tuple[str, ...] = ("pool1", "pool2")
+    supervision_schedule: str = "paper"
+    hint_layer: str = "pool2"
+    hint_share: float = 0.2
+    temperature: float = 4.0
+    kd_head: str | None = None
+
+    @property
+    def updates_per_epoch(self) -> int:
+        """With few labels: an epoch's share of the updates, a started one counted whole."""
+        return ceil(self.updates / self.epochs)
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "teacher_epochs", "updates", "batch_size"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if self.batch_size < 2:
+            raise ValueError(f"batch_size must be at least 2, for distances, got {self.batch_size}")
+        if self.choice_epochs is not None and self.choice_epochs < 1:
+            raise ValueError(f"choice_epochs must be at least 1 or none, got {self.choice_epochs}")
+        if not 0 < self.learning_rate < float("inf"):
+            raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
+        if self.warmup is not None:
+            shortest = min(self.epochs, self.teacher_epochs, self.choice_epochs or self.epochs)
+            if not 1 <= self.warmup < shortest:
+                raise ValueError(
+                    f"warmup must be none, or at least 1 and below the epochs of the shortest training ({shortest}), "
+                    f"got {self.warmup}"
+                )
+        if self.clip is not None and not 0 < self.clip < float("inf"):
+            raise ValueError(f"clip must be none or a finite number above 0, got {self.clip}")
+        if not 0 < self.hint_share < 1:
+            raise ValueError(f"hint_share must lie between 0 and 1, got {self.hint_share}")
+        for name in ("metric", "corr_metric"):
+            check_metric(getattr(self, name))
+        if self.gradient not in GRADIENTS:
+            raise ValueError(f"unknown gradient {self.gradient!r}; known are: {', '.join(GRADIENTS)}")
+        for name in ("n_pairs", "corr_pairs"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1 or none, got {value}")
+        if not 0 < self.temperature < float("inf"):
+            raise ValueError(f"temperature must be a finite number above 0, got {self.temperature}")
+        if not 0 <= self.momentum < 1 or not 0 <= self.weight_decay < float("inf"):
+            raise ValueError(
+                f"momentum must lie in 0 … 1 and weight_decay be at least 0, got {self.momentum} and "
+                f"{self.weight_decay}"
+            )
+        if not self.layers or not self.supervised_layers:
+            raise ValueError("layers and supervised_layers must name at least one layer each")
+        if self.optimizer not in OPTIMIZERS:
+            raise ValueError(f"unknown optimizer {self.optimizer!r}; known are: {', '.join(OPTIMIZERS)}")
+        for name in ("layers", "supervised_layers"):
+            layers = getattr(self, name)
+            if twice := [layer for place, layer in enumerate(layers) if layer in layers[:place]]:
+                raise ValueError(f"{name} names {twice[0]!r} more than once")
+        if self.schedule not in SCHEDULES:
+            raise ValueError(f"unknown schedule {self.schedule!r}; known are: {', '.join(SCHEDULES)}")
+        if self.supervision_schedule not in ("paper", "linear"):
+            raise ValueError(f"unknown supervision_schedule {self.supervision_schedule!r}; known are: paper, linear")
+
+
+def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
+    """Change fields of a recipe, as ``--set FIELD=VALUE`` does.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        The recipe to start from.
+    settings : sequence of str
+        ``FIELD=VALUE`` each; lists are separated by commas, ``none`` is None.
+
+    Returns
+    -------
+    Recipe
+
+    Raises
+    ------
+    ValueError
+        For an unknown field (with near matches) or a value that is not of its type.
+
+    Examples
+    --------
+    >>> from brainrdl.studies.paper.recipe import Recipe, override
+    >>> override(Recipe(), ["n_pairs=none", "layers=pool2,fc"]).layers
+    ('pool2', 'fc')
+    """
+    hints = get_type_hints(Recipe)
+    changes: dict[str, Any] = {}
+    for setting in settings:
+        field, separator, text = setting.partition("=")
+        if field in hints and not separator:
+            raise ValueError(f"--set takes FIELD=VALUE, got {setting!r} without a value")
+        if field not in hints:
+            hint = did_you_mean(field, hints) or f"; fields are: {', '.join(hints)}"
+            raise ValueError(f"--set takes FIELD=VALUE with a field of the recipe, got {setting!r}{hint}")
+        changes[field] = _parse(field, text, hints[field])
+    return dataclasses.replace(recipe, **changes)
+
+
+def recipe_from(fields: Mapping[str, Any]) -> Recipe:
+    """Rebuild a recipe from JSON; files from before there was a warm-up or clipping do not name them.
+
+    Raises
+    ------
+    ValueError
+        If a field is unknown, missing or of another type.
+    """
+    expected = {field.name for field in dataclasses.fields(Recipe)}
+    differing = (set(fields) ^ expected) - (_LATER - set(fields))
+    if differing:
+        raise ValueError(f"the recipe's fields differ in {', '.join(sorted(differing))}; another version?")
+    values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in fields.items()}
+    try:
+        return Recipe(**values)
+    except TypeError as error:
+        raise ValueError(f"the recipe holds a value of another type: {error}") from error
+
+
+def spelled(recipe: Recipe) -> list[str]:
+    """Spell all fields of a recipe as `override` takes them.
+
+    Examples
+    --------
+    >>> from brainrdl.studies.paper.recipe import Recipe, spelled
+    >>> spelled(Recipe())[:3]
+    ['epochs=20', 'teacher_epochs=20', 'choice_epochs=none']
+    """
+    return [f"{field.name}={_spell(getattr(recipe, field.name))}" for field in dataclasses.fields(recipe)]
+
+
+def _spell(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return str(value).lower() if value is None or isinstance(value, bool) else str(value)
+
+
+def _parse(field: str, text: str, kind: Any) -> Any:
+    if get_origin(kind) is types.UnionType:
+        if text.lower() == "none":
+            return None
+        kind = next(part for part in get_args(kind) if part is not type(None))
+    if get_origin(kind) is tuple:
+        return tuple(part for part in text.split(",") if part)
+    if kind is bool:
+        if text.lower() not in ("true", "false"):
+            raise ValueError(f"{field} is true or false, got {text!r}")
+        return text.lower() == "true"
+    try:
+        return kind(text)
+    except ValueError:
+        raise ValueError(f"{field} is of type {kind.__name__}, got {text!r}") from None

@@ -1,0 +1,413 @@
+"""Where runs are made: teachers, validation trials and students, each kept in a folder of its own once it is done.
+
+Whatever is found done is not done again; whatever was broken off goes on at its last epoch. So a study that is killed
+anywhere is resumed by the same command.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from io import BytesIO
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import torch
+from lightning.fabric import Fabric
+from torch import nn
+
+from brainrdl.data import LabelledImages
+from brainrdl.files import atomic_path, check_json, read_json, write_json
+from brainrdl.studies.folder import HeldError, locked
+from brainrdl.studies.paper.arms import Arm, Context, Setting, train
+from brainrdl.studies.paper.recipe import Recipe
+from brainrdl.studies.paper.study import Partition, Request, Row, Splits, Study, labelled_subset
+from brainrdl.training.checkpoint import load_model, save_model
+from brainrdl.training.randomness import derive_seed
+
+_CHOICE_SEED = -1  # trials share no seed with the runs they choose for
+_LABELS_FOR_CHOICE = 1_000
+_RECORD = ("arm", "seed", "labels", "teacher", "setting", "epochs", "seconds", "weights", "history", "died")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run: its network (None if it died or was a try), its history and the record of what was run."""
+
+    model: nn.Module | None
+    history: pd.DataFrame
+    record: dict[str, Any]
+
+    @property
+    def validation(self) -> tuple[float, float]:
+        """Error in percent and loss after the last epoch, infinite for a run that died."""
+        if self.record["died"]:
+            return inf, inf
+        last = self.history.iloc[-1]
+        return float(last["validation_error"]), float(last["validation_loss"])
+
+
+class Lab:
+    """Makes the runs of one study in one folder.
+
+    Parameters
+    ----------
+    study : Study
+        The study.
+    recipe : Recipe
+        Its recipe, with what the user changed.
+    splits : Splits
+        Its data, on the device.
+    request : Request
+        What was asked for.
+    fabric : Fabric
+        Device and precision.
+    say : callable
+        Told what is going on, a line at a time.
+    """
+
+    def __init__(
+        self,
+        study: Study,
+        recipe: Recipe,
+        splits: Splits,
+        request: Request,
+        fabric: Fabric,
+        *,
+        say: Callable[[str], None] = print,
+    ) -> None:
+        self.study = study
+        self.recipe = recipe
+        self.splits = splits
+        self.request = request
+        self.fabric = fabric
+        self._networks = study.networks(splits)
+        self._say = say
+        self._teacher_images: dict[tuple[str, int | None], Partition] = {}
+
+    def make(self, arm: str) -> nn.Sequential:
+        """The untrained network of an arm."""
+        # channels last, measured on a CPU: a step of Table 1's network took 38 ms instead of 54
+        return self._networks[self.study.arm(arm).network]().to(memory_format=torch.channels_last)
+
+    def run(self, row: Row) -> Run:
+        """Make one run, or read it where it is done.
+
+        Raises
+        ------
+        HeldError
+            If another process is making it, or something that it needs.
+        """
+        if row.arm == "teacher":
+            return self.teacher(row.teacher, row.seed, row.labels)
+        arm = self.study.arm(row.arm)
+        setting = self.choose(arm, row.labels)
+
+        def context() -> Context:
+            teacher = self.teacher(row.teacher, self.teacher_seed(row.seed), row.labels).model if row.teacher else None
+            return self._context(arm, row.labels, row.seed, teacher, final=True)
+
+        return self._make(row, arm, context, setting, self.request.out / "runs" / row.name)
+
+    def teacher(self, kind: str, seed: int, labels: int | None = None) -> Run:
+        """Train a teacher, or read it where it is done.
+
+        Raises
+        ------
+        FloatingPointError
+            If its training died.
+        """
+        row = Row("teacher", seed, kind, labels if kind == "labels" else None)
+        arm = self.study.arm("teacher")
+        setting = self._choose(arm, kind, row.labels, lambda: self._teacher_context(row, _CHOICE_SEED))
+        folder = self.request.out / "runs" / row.name
+        run = self._make(row, arm, lambda: self._teacher_context(row, seed, final=True), setting, folder)
+        if run.model is None:
+            raise FloatingPointError(
+                f"{row.name} died in training ({run.record['died']}), and nothing can be learned from it; lower its "
+                f"learning rate (--set learning_rate=…) in another --out, or remove {folder}"
+            )
+        return run
+
+    def has_teacher(self, kind: str, seed: int, labels: int | None = None) -> bool:
+        """Whether a teacher is trained, and lived."""
+        row = Row("teacher", seed, kind, labels if kind == "labels" else None)
+        path = self.request.out / "runs" / row.name / "run.json"
+        return path.exists() and not read_json(path, dict, ("died",))["died"]
+
+    def teacher_seed(self, seed: int) -> int:
+        """The seed of the teacher that serves a student's seed."""
+        return 0 if self.request.one_teacher else seed
+
+    def choose(self, arm: Arm, labels: int | None) -> Setting:
+        """Choose an arm's setting on validation, beside what was chosen for its baseline."""
+        at = None if labels is None else self._labels_for_choice(labels)
+
+        def context() -> Context:
+            teacher = self.teacher(self.study.choice_teacher, 0).model if arm.taught else None
+            return self._context(arm, at, _CHOICE_SEED, teacher)
+
+        own = self._choose(arm, self.study.choice_teacher if arm.taught else "", at, context)
+        return own if arm.baseline is None else {**self.choose(self.study.arm(arm.baseline), labels), **own}
+
+    def tries(self) -> pd.DataFrame:
+        """Every setting considered so far in this folder, what it gave on validation, and which were chosen."""
+        rows = [
+            row for path in sorted((self.request.out / "tries").glob("*/choice.json")) for row in read_json(path, list)
+        ]
+        return pd.DataFrame(rows)
+
+    def _choose(self, arm: Arm, kind: str, labels: int | None, context: Callable[[], Context]) -> Setting:
+        candidates = self._candidates(arm)
+        row = Row(arm.name, _CHOICE_SEED, kind, labels)
+        folder = self.request.out / "tries" / row.name.removesuffix(f"-seed{_CHOICE_SEED}")
+        note = folder / "choice.json"
+        if note.exists():
+            entries = [
+                check_json(entry, dict, ("setting", "chosen"), f"an entry of {note}") for entry in read_json(note, list)
+            ]
+            chosen = [entry["setting"] for entry in entries if entry["chosen"]]
+            if len(chosen) != 1:
+                raise ValueError(
+                    f"{note} marks {len(chosen)} settings as chosen, expected 1; remove it to choose again"
+                )
+            return dict(chosen[0])
+        inherited = {} if arm.baseline is None or len(candidates) == 1 else self._baseline_setting(arm.baseline, labels)
+
+        def trial() -> Context:
+            full = context()
+            epochs = min(full.recipe.epochs, self.recipe.choice_epochs or full.recipe.epochs)
+            # with few labels an epoch is a share of the updates
+            updates = epochs * full.recipe.updates_per_epoch
+            return dataclasses.replace(full, recipe=dataclasses.replace(full.recipe, epochs=epochs, updates=updates))
+
+        runs = self._trials(row, arm, trial, [{**inherited, **candidate} for candidate in candidates], folder)
+        best = min(range(len(candidates)), key=lambda number: runs[number].validation) if runs else 0
+        entries = [
+            {
+                "arm": arm.name,
+                "labels": labels,
+                "teacher": kind,
+                "try": number,
+                "setting": candidate,
+                "validation_error": runs[number].validation[0] if runs and not runs[number].record["died"] else None,
+                "validation_loss": runs[number].validation[1] if runs and not runs[number].record["died"] else None,
+                "chosen": number == best,
+                "seconds": runs[number].record["seconds"] if runs else 0.0,
+                "died": runs[number].record["died"] if runs else "",
+            }
+            for number, candidate in enumerate(candidates)
+        ]
+        if runs and all(run.record["died"] for run in runs):
+            raise FloatingPointError(
+                f"all {len(runs)} settings tried for {arm.name!r} died in training, of what {folder} says; lower the "
+                "learning rate or α₀ (--set learning_rate=…, --alphas …) in another --out"
+            )
+        write_json(entries, note)
+        return candidates[best]
+
+    def _trials(
+        self, row: Row, arm: Arm, context: Callable[[], Context], settings: list[Setting], folder: Path
+    ) -> list[Run]:
+        """Try each setting; those that other processes are trying hold none of the others up."""
+        if len(settings) == 1:  # there is nothing to choose
+            return []
+        runs, held = [], None
+        for number, setting in enumerate(settings):
+            try:
+                runs.append(self._make(row, arm, context, setting, folder / str(number), keep=False))
+            except HeldError as error:
+                held = error
+        if held is not None:
+            raise held
+        return runs
+
+    def _baseline_setting(self, name: str, labels: int | None) -> Setting:
+        arm = self.study.arm(name)
+        return self._choose(arm, "", labels, lambda: self._context(arm, labels, _CHOICE_SEED, None))
+
+    def _candidates(self, arm: Arm) -> list[Setting]:
+        if arm.name in ("rdl", "rdl_corr") and self.request.alphas:
+            return [{"alpha0": alpha0} for alpha0 in self.request.alphas]
+        return list(arm.candidates[: self.request.tries])
+
+    def _labels_for_choice(self, labels: int) -> int:
+        """One number of labels for all choices, so that α₀ is fixed once; a study with fewer images: each its own."""
+        unlabelled = len(self.splits.students.training) - _LABELS_FOR_CHOICE
+        return _LABELS_FOR_CHOICE if unlabelled >= self.recipe.batch_size else labels
+
+    def _context(
+        self, arm: Arm, labels: int | None, seed: int, teacher: nn.Module | None, *, final: bool = False
+    ) -> Context:
+        training, validation = _parts(self.splits.students, final)
+        unlabelled = None
+        if labels is not None:
+            training, unlabelled = labelled_subset(training, labels)
+        return Context(
+            recipe=self.recipe,
+            model=lambda: self.make(arm.name),
+            training=training,
+            validation=validation,
+            unlabelled=unlabelled,
+            teacher=teacher,
+            batches=self.study.batches,
+            fabric=self.fabric,
+            seed=seed,
+        )
+
+    def _teacher_context(self, row: Row, seed: int, *, final: bool = False) -> Context:
+        training, validation = _parts(self._images_of_teacher(row.teacher, row.labels), final)
+        recipe = dataclasses.replace(self.recipe, epochs=self.recipe.teacher_epochs)
+        # another initialisation and order than the student of the same seed
+        seed = derive_seed(seed, "teacher", row.teacher)
+        arm = self.study.arm("teacher")
+        return dataclasses.replace(
+            self._context(arm, None, seed, None), recipe=recipe, training=training, validation=validation
+        )
+
+    def _images_of_teacher(self, kind: str, labels: int | None) -> Partition:
+        if (kind, labels) not in self._teacher_images:
+            # on the CPU wherever training runs: another device's filters round another way, and pixels would differ
+            own = self.splits.students.training.to(torch.device("cpu"))
+            labelled = own if labels is None else labelled_subset(own, labels)[0]
+            size = self.request.limit_teacher or self.study.teacher_size
+            self._teacher_images = {(kind, labels): self.splits.teacher(kind, size, labelled).to(self.fabric.device)}
+        return self._teacher_images[(kind, labels)]
+
+    def _make(
+        self, row: Row, arm: Arm, context: Callable[[], Context], setting: Setting, folder: Path, *, keep: bool = True
+    ) -> Run:
+        """Read a run where it is done; otherwise make it, or go on with it. Without `keep` its network is let go."""
+        make = (lambda: self.make(arm.name)) if keep else None
+        run = read_run(folder, make)
+        if run is None:
+            with locked(folder, required=self.request.jobs > 1):
+                # another process may have made it since
+                run = read_run(folder, make) or self._train(row, arm, context(), setting, folder, make)
+        if run.record["setting"] != dict(setting):
+            raise ValueError(
+                f"{folder} holds a run with {_told(run.record['setting'])}, where {_told(setting)} is asked for now: "
+                "made by another version, with other settings to try? Remove it to make it again, or name another --out"
+            )
+        return run
+
+    def _train(
+        self,
+        row: Row,
+        arm: Arm,
+        here: Context,
+        setting: Setting,
+        folder: Path,
+        make: Callable[[], nn.Module] | None,
+    ) -> Run:
+        (folder / "test.npz").unlink(missing_ok=True)  # answers of an earlier run of the same name
+        self._say(f"{folder.relative_to(self.request.out)}: {here.recipe.epochs} epochs, {_told(setting)}")
+        died = ""
+        try:
+            model, history = train(arm, here, setting, folder)
+        except FloatingPointError as error:
+            died, model, history = str(error), here.model(), pd.DataFrame()
+        if not died and not all(bool(torch.isfinite(value).all()) for value in model.state_dict().values()):
+            died = "its weights are not finite after the last update"
+        taught = arm.taught and row.teacher
+        steps = len(here.batches.training(here.training, here.recipe.batch_size))
+        updates = here.recipe.epochs * (here.recipe.updates_per_epoch if here.unlabelled is not None else steps)
+        text = history.to_csv(index=False, lineterminator="\n")
+        record = {
+            "arm": row.arm,
+            "seed": row.seed,
+            "labels": row.labels,
+            "teacher": row.teacher,
+            "teacher_seed": self.teacher_seed(row.seed) if taught else (row.seed if row.arm == "teacher" else None),
+            "teacher_size": (self.request.limit_teacher or self.study.teacher_size) if row.teacher else None,
+            "train_size": len(here.training),
+            "setting": dict(setting),
+            "epochs": here.recipe.epochs,
+            "updates": updates,
+            "device": device_name(self.fabric.device),
+            "threads": torch.get_num_threads(),
+            "precision": str(self.fabric._precision.precision),
+            "seconds": 0.0 if died else float(history["seconds"].sum()),
+            "weights": _digest(model),
+            "history": sha256(text.encode()).hexdigest(),
+            "died": died,
+        }
+        if make is not None and not died:
+            save_model(model, folder / "model.safetensors", record)
+        with atomic_path(folder / "history.csv") as temporary:
+            temporary.write_text(text, encoding="utf-8", newline="")
+        write_json(record, folder / "run.json")  # last: its presence says that the run is done
+        for leftover in ("checkpoint.pt", "hint.pt"):
+            (folder / leftover).unlink(missing_ok=True)
+        # read back, not handed on: a run must not depend on whether it was just made or made before
+        run = read_run(folder, make)
+        if run is None:
+            raise FileNotFoundError(f"{folder} vanished while it was written")
+        outcome = f"died: {died}" if died else _outcome(run.history)
+        self._say(f"{folder.relative_to(self.request.out)}: {outcome} ({record['seconds']:.0f} s)")
+        return run
+
+
+def read_run(folder: Path, make: Callable[[], nn.Module] | None) -> Run | None:
+    """Read a finished run, without its network if nothing makes one; None where there is no run.
+
+    Raises
+    ------
+    ValueError
+        If a file of it is missing or damaged.
+    """
+    if not (folder / "run.json").exists():
+        return None
+    record = read_json(folder / "run.json", dict, _RECORD)
+    if record["died"]:
+        return Run(None, pd.DataFrame(), record)
+    try:
+        model = None if make is None else load_model(folder / "model.safetensors", make)
+        history = (folder / "history.csv").read_bytes()
+    except (ValueError, OSError) as error:
+        raise ValueError(
+            f"{folder} holds a finished run with a fault: {error}. Remove the folder to make it again"
+        ) from error
+    if model is not None and _digest(model) != record["weights"]:
+        raise ValueError(
+            f"{folder / 'model.safetensors'} holds other weights than the run was finished with; remove {folder} to "
+            "make the run again"
+        )
+    if sha256(history).hexdigest() != record["history"]:
+        raise ValueError(
+            f"{folder / 'history.csv'} is not the history that the run was finished with; remove {folder} to make the "
+            "run again"
+        )
+    return Run(model, pd.read_csv(BytesIO(history)), record)
+
+
+def _digest(model: nn.Module) -> str:
+    """SHA-256 of all parameters and buffers, in the order of their names."""
+    digest = sha256()
+    for name, value in sorted(model.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def device_name(device: torch.device) -> str:
+    """What the computing device calls itself."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+
+
+def _parts(partition: Partition, final: bool) -> tuple[LabelledImages, LabelledImages | None]:
+    """What a network is trained on, and what is held out from it."""
+    if final and partition.final is not None:
+        return partition.final, None
+    return partition.training, partition.validation
+
+
+def _outcome(history: pd.DataFrame) -> str:
+    name = "validation" if "validation_error" in history else "task"
+    return f"{name.replace('task', 'training')} error {history[f'{name}_error'].iloc[-1]:.2f} %"
+
+
+def _told(setting: Setting) -> str:
+    return ", ".join(f"{knob} {value:g}" for knob, value in setting.items()) or "default settings"

@@ -1,0 +1,367 @@
+"""What makes a study: its data, its network and its recipe. And what a user asks of it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from math import inf
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.fabric import Fabric
+from torch import nn
+
+from brainrdl.arguments import did_you_mean
+from brainrdl.data import LabelledImages, stratified_split
+from brainrdl.data.batches import Batches
+from brainrdl.features import list_layers
+from brainrdl.studies.paper.arms import Arm, front_until, hint_epochs
+from brainrdl.studies.paper.recipe import Recipe
+from brainrdl.training.randomness import derive_seed
+
+
+@dataclass(frozen=True)
+class Partition:
+    """Images to train a network on.
+
+    Attributes
+    ----------
+    training, validation : LabelledImages
+        With which its settings are chosen.
+    final : LabelledImages or None
+        What the reported network is trained on where that is more than `training`, `validation` included: then it has
+        no validation error. None: `training`.
+    """
+
+    training: LabelledImages
+    validation: LabelledImages
+    final: LabelledImages | None = None
+
+    def to(self, device: torch.device) -> "Partition":
+        """Copy all images to a device."""
+        final = None if self.final is None else self.final.to(device)
+        return Partition(self.training.to(device), self.validation.to(device), final)
+
+
+@dataclass(frozen=True)
+class Splits:
+    """The data of a study.
+
+    Attributes
+    ----------
+    students : Partition
+        The students' own images.
+    test : callable
+        Opens the test set; called only after all training is done.
+    teacher_test : callable or None
+        Opens the teachers' own test set, where they have other classes than the students.
+    teacher : callable
+        (kind, size, labelled images) → the Partition of a teacher.
+    checksums : dict of str
+        File or set → checksum, for the manifest.
+    notes : dict
+        How derived images are made, for the manifest.
+    """
+
+    students: Partition
+    test: Callable[[], LabelledImages]
+    teacher: Callable[[str, int, LabelledImages], Partition]
+    checksums: dict[str, str]
+    notes: dict[str, Any] = field(default_factory=dict)
+    teacher_test: Callable[[], LabelledImages] | None = None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The students' classes."""
+        return self.students.training.classes
+
+
+@dataclass(frozen=True)
+class Study:
+    """A reference case.
+
+    Attributes
+    ----------
+    name, title : str
+        The command's word for it, and the report's.
+    recipe : Recipe
+        How to train.
+    load : callable
+        Request → Splits.
+    networks : callable
+        Splits → the study's untrained networks by name, a function that makes one each: ``student``, ``teacher`` and
+        what further the arms name.
+    teachers : tuple of str
+        Kinds of teacher, those reported by default.
+    choice_teacher : str
+        The kind with which all choices are made: one that has seen no relative of a validation image.
+    teacher_size : int
+        Images a teacher is trained on.
+    arms : tuple of Arm
+        ``plain`` and ``teacher`` among them.
+    batches : Batches
+        How images become batches.
+    train_sizes : tuple of int
+        What ``--train-size`` may be, the default first; empty where there is nothing to choose.
+    few_labels : bool
+        Whether students with few labels, and teachers with no more, can be asked for.
+    teacher_dataset : str
+        The data of the teachers where it is not the students'.
+    precision : str
+        The default of ``--precision``: ``auto`` is bf16 where the processor computes in it.
+    threads : int or None
+        CPU threads, torch's default if None. A small network loses much where it has to wait for a second one
+        that other work holds.
+    """
+
+    name: str
+    title: str
+    recipe: Recipe
+    load: Callable[["Request"], Splits]
+    networks: Callable[[Splits], Mapping[str, Callable[[], nn.Sequential]]]
+    teachers: tuple[str, ...]
+    teacher_size: int
+    arms: tuple[Arm, ...]
+    choice_teacher: str = "clean"
+    batches: Batches = field(default_factory=Batches)
+    train_sizes: tuple[int, ...] = ()
+    few_labels: bool = True
+    teacher_dataset: str = ""
+    precision: str = "32-true"
+    threads: int | None = None
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of teacher that can be asked for."""
+        return (*self.teachers, "labels") if self.few_labels else self.teachers
+
+    def arm(self, name: str) -> Arm:
+        """The arm of that name."""
+        by_name = {arm.name: arm for arm in self.arms}
+        if name not in by_name:
+            hint = did_you_mean(name, by_name) or f"; arms are: {', '.join(by_name)}"
+            raise ValueError(f"the {self.name} study has no arm {name!r}{hint}")
+        return by_name[name]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of a study on the command line.
+
+    Attributes
+    ----------
+    out : Path
+        Where everything is left.
+    data_dir : Path or None
+        Folder with the data.
+    seeds : int
+        Seeds 0 … seeds − 1.
+    arms : tuple of str
+        Names of arms; all if empty.
+    teachers : tuple of str
+        Kinds of teacher; the study's default if empty.
+    labels : tuple of int
+        Numbers of labelled images, one set of runs each; all images labelled if empty.
+    limit_train, limit_teacher : int or None
+        Training images of students and of teachers.
+    train_size : int or None
+        Size of the whole training set, before it is limited; the study's default if None.
+    test_limit : int or None
+        Test images that are scored, the first ones; all if None.
+    one_teacher : bool
+        Whether the first seed's teacher serves all seeds.
+    tries : int
+        Settings tried per arm on validation.
+    alphas : tuple of float
+        α₀ to try for ``rdl`` and ``rdl_corr`` in place of their own.
+    device : str
+        ``auto``, ``cpu`` or ``cuda``.
+    precision : str or None
+        ``auto``, ``32-true`` or ``bf16-mixed``; the study's default if None.
+    threads : int or None
+        CPU threads of each process, the study's default if None.
+    jobs : int
+        Processes that make runs side by side.
+    download : bool
+        Whether missing files may be downloaded.
+    unscored : bool
+        Whether the test set stays closed: nothing is scored, and there is no report yet.
+    """
+
+    out: Path
+    data_dir: Path | None = None
+    seeds: int = 1
+    arms: tuple[str, ...] = ()
+    teachers: tuple[str, ...] = ()
+    labels: tuple[int, ...] = ()
+    limit_train: int | None = None
+    limit_teacher: int | None = None
+    train_size: int | None = None
+    test_limit: int | None = None
+    one_teacher: bool = False
+    tries: int = 4
+    alphas: tuple[float, ...] = ()
+    device: str = "auto"
+    precision: str | None = None
+    threads: int | None = None
+    jobs: int = 1
+    download: bool = False
+    unscored: bool = False
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run: an arm, a seed, a kind of teacher (or none) and a number of labels (or all)."""
+
+    arm: str
+    seed: int
+    teacher: str = ""
+    labels: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The run's name in every file, such as ``rdl-clean-labels1000-seed0``."""
+        labels = "" if self.labels is None else f"labels{self.labels}"
+        return "-".join(part for part in (self.arm, self.teacher, labels, f"seed{self.seed}") if part)
+
+
+def plan(study: Study, request: Request) -> list[Row]:
+    """List the runs that a request asks for, in the order in which they are made.
+
+    Raises
+    ------
+    ValueError
+        For unknown arms or teachers, a ``labels`` teacher without numbers of labels, or numbers below 1.
+    """
+    kinds = request.teachers or study.teachers
+    for kind in kinds:
+        if kind not in study.kinds:
+            raise ValueError(f"the {study.name} study has no teacher {kind!r}; it has: {', '.join(study.kinds)}")
+    if "labels" in kinds and not request.labels:
+        raise ValueError("the 'labels' teacher is trained on the labelled images alone: say how many with --labels")
+    for name, value in (("seeds", request.seeds), ("tries", request.tries), ("jobs", request.jobs)):
+        if value < 1:
+            raise ValueError(f"--{name} must be at least 1, got {value}")
+    arms = [study.arm(name) for name in request.arms] or list(study.arms)
+    rows = [
+        # a teacher that saw all labels is the same whatever the number of its students' labels
+        Row(arm.name, seed, kind, None if arm.name == "teacher" and kind != "labels" else labels)
+        for labels in request.labels or (None,)
+        for arm in arms
+        for kind in (kinds if arm.taught or arm.name == "teacher" else ("",))
+        for seed in range(1 if arm.name == "teacher" and request.one_teacher else request.seeds)
+    ]
+    return list(dict.fromkeys(rows))
+
+
+def check(study: Study, recipe: Recipe, request: Request, splits: Splits, rows: Sequence[Row]) -> None:
+    """Refuse what would fail only after hours of training.
+
+    Raises
+    ------
+    ValueError
+        For layers that the network has not, numbers of labels or images that leave no batch to train on, too few
+        epochs, α₀ that are no weights, more tries than settings.
+    """
+    networks = study.networks(splits)
+    for network in {study.arm(row.arm).network: None for row in rows} | {"teacher": None}:
+        names = list_layers(networks[network]())
+        for name, layers in (
+            ("layers", recipe.layers),
+            ("supervised_layers", recipe.supervised_layers),
+            ("hint_layer", (recipe.hint_layer,)),
+            ("kd_head", (recipe.kd_head,) if recipe.kd_head else ()),
+        ):
+            for layer in layers:
+                if layer not in names:
+                    raise ValueError(f"{name} names {layer!r}, which the network has not{did_you_mean(layer, names)}")
+    for alpha0 in request.alphas:
+        if not 0 <= alpha0 < inf:
+            raise ValueError(f"--alphas must be finite numbers of at least 0, got {alpha0:g}")
+    arms = {row.arm for row in rows}
+    if "hints" in arms:
+        front_until(networks["student"](), recipe.hint_layer)
+        for epochs in (recipe.epochs, min(recipe.epochs, recipe.choice_epochs or recipe.epochs)):
+            if (stage := hint_epochs(recipe, epochs)) >= epochs:
+                raise ValueError(
+                    f"stage 1 of hints takes {stage} of {epochs} epochs (hint_share {recipe.hint_share:g}) and leaves "
+                    "none for stage 2; ask for more epochs, lower hint_share, or leave hints out of --arms"
+                )
+    chosen_first = {baseline for name in arms if (baseline := study.arm(name).baseline)}
+    for arm in (arm for arm in study.arms if arm.name in {"teacher", *arms, *chosen_first}):
+        own = request.alphas if arm.name in ("rdl", "rdl_corr") else ()
+        if not own and request.tries > len(arm.candidates):
+            raise ValueError(
+                f"--tries is {request.tries}, but there are {len(arm.candidates)} settings to try for "
+                f"{arm.name!r}; ask for at most that many"
+            )
+    if request.train_size is not None and request.train_size not in study.train_sizes:
+        raise ValueError(
+            f"--train-size must be one of {', '.join(map(str, study.train_sizes))}, got {request.train_size}"
+        )
+    n, batch = len(splits.students.training), recipe.batch_size
+    for size, option in ((n, "--limit-train"), *((labelled, "--labels") for labelled in request.labels)):
+        if size % batch == 1 and not study.batches.drop_last:
+            raise ValueError(
+                f"{size} images in batches of {batch} leave a last batch of one, without distances; change {option} "
+                "or --set batch_size=…"
+            )
+    for labelled in request.labels:
+        _, rest = labelled_subset(splits.students.training, labelled)
+        if len(rest) < batch:
+            raise ValueError(
+                f"--labels {labelled} of {n} training images leaves {len(rest)} without a label, less than a batch of "
+                f"{batch}; ask for fewer, raise --limit-train, or change --set batch_size=…"
+            )
+
+
+def training_size(limit: int | None, n_classes: int, n_images: int) -> int:
+    """How many of a study's training images ``--limit-train`` leaves, all if it is not given.
+
+    Raises
+    ------
+    ValueError
+        If they are less than one a class, or more than there are.
+    """
+    if limit is not None and not n_classes <= limit <= n_images:
+        raise ValueError(
+            f"--limit-train must lie between the number of classes ({n_classes}) and the number of training images "
+            f"({n_images}), got {limit}"
+        )
+    return n_images if limit is None else limit
+
+
+def labelled_subset(training: LabelledImages, n: int) -> tuple[LabelledImages, LabelledImages]:
+    """Split training images into n labelled ones, balanced over classes, and the rest.
+
+    The same n images for every seed and arm, so that no teacher has seen a label that its student lacks.
+
+    Raises
+    ------
+    ValueError
+        If fewer than one image a class would be labelled, or none were left.
+    """
+    if not len(training.classes) <= n < len(training):
+        raise ValueError(
+            f"--labels must lie between the number of classes ({len(training.classes)}) and the number of training "
+            f"images less one ({len(training) - 1}), got {n}"
+        )
+    generator = torch.Generator().manual_seed(derive_seed(0, "labelled images"))
+    labelled, rest = stratified_split(training.labels.cpu(), [n, len(training) - n], generator)
+    return training.take(labelled), training.take(rest)
+
+
+def frozen(study: Study, recipe: Recipe, request: Request, splits: Splits, fabric: Fabric) -> dict[str, Any]:
+    """What may not change between two invocations with one output folder."""
+    return {
+        "study": study.name,
+        "recipe": {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(recipe).items()},
+        "train_size": len(splits.students.final or splits.students.training),
+        "test_limit": request.test_limit,
+        # as the device decided, not "auto": a study gone on with elsewhere must not mix precisions
+        "precision": str(fabric._precision.precision),
+        "teacher_size": request.limit_teacher or study.teacher_size,
+        "one_teacher": request.one_teacher,
+        "tries": request.tries,
+        "alphas": list(request.alphas),
+        "data": splits.checksums,
+    }

@@ -1,0 +1,163 @@
+"""Method against method: paired differences over seeds, and McNemar's test over images.
+
+Differences are in percentage points. What the data cannot say is NaN: a study with one seed has no interval over
+trainings.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from brainrdl.inference import crossed_bootstrap, holm, mcnemar, paired_t_interval
+from brainrdl.studies.paper import published as paper
+from brainrdl.studies.reports.methods import in_order, method_name, runs_of
+
+Correctness = Mapping[str, NDArray[np.bool_]]
+"""By name of a row of the results: whether the network is right, (test images,)."""
+
+SIGNIFICANT = 0.05
+"""Below it, p shows that one network errs less than another."""
+
+
+class Difference(NamedTuple):
+    """How much more one method errs than another, in percentage points (negative: the first errs less).
+
+    Attributes
+    ----------
+    n_seeds : int
+        Seeds that both have.
+    first, second : float
+        Mean test error of each over those seeds, in percent; NaN without any.
+    estimate : float
+        Their difference.
+    low, high : float
+        95 % crossed bootstrap over seeds and images; NaN below two seeds.
+    paired_low, paired_high : float
+        95 % paired t interval over seeds, for this very test set; NaN below two seeds.
+    """
+
+    n_seeds: int
+    first: float
+    second: float
+    estimate: float
+    low: float
+    high: float
+    paired_low: float
+    paired_high: float
+
+
+NO_DIFFERENCE = Difference(0, *[np.nan] * 7)
+"""Of two methods that share no seed."""
+
+
+def difference(
+    results: pd.DataFrame,
+    correctness: Correctness,
+    first: tuple[str, str],
+    second: tuple[str, str],
+    *,
+    n_resamples: int = 10_000,
+) -> Difference:
+    """Compare two methods over the seeds that both have.
+
+    Parameters
+    ----------
+    results : DataFrame
+        Runs with the same number of labels.
+    correctness : mapping of str to ndarray of bool, shape (test images,)
+        By row.
+    first, second : (str, str)
+        Arm and kind of teacher.
+    n_resamples : int
+        Of the crossed bootstrap.
+
+    Returns
+    -------
+    Difference
+        Test error of the first minus that of the second. A run is paired with the run of the same seed.
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> from brainrdl.studies.reports.differences import difference
+    >>> runs = pd.DataFrame({"row": ["a", "b"], "arm": ["rdl", "plain"], "teacher": ["clean", ""], "seed": [0, 0]})
+    >>> correctness = {"a": np.array([True, True]), "b": np.array([True, False])}
+    >>> difference(runs, correctness, ("rdl", "clean"), ("plain", ""))[:5]
+    (1, 0.0, 50.0, -50.0, nan)
+    """
+    rows = [_by_seed(results, method) for method in (first, second)]
+    seeds = sorted(rows[0].keys() & rows[1].keys())
+    if not seeds:
+        return NO_DIFFERENCE
+    a, b = (np.stack([correctness[names[seed]] for seed in seeds]) for names in rows)
+    errors_a, errors_b = (100 * (1 - right.mean(axis=1)) for right in (a, b))
+    estimate, paired_low, paired_high = paired_t_interval(errors_a, errors_b)
+    low = high = np.nan
+    if len(seeds) > 1:  # of one seed, the bootstrap would speak of images only
+        _, low, high = crossed_bootstrap(a, b, n_resamples=n_resamples)
+    means = float(errors_a.mean()), float(errors_b.mean())
+    return Difference(len(seeds), *means, estimate, low, high, paired_low, paired_high)
+
+
+def mcnemar_table(
+    results: pd.DataFrame, correctness: Correctness, *, seed: int | None = None, study: str = ""
+) -> pd.DataFrame:
+    """Tables 2 and 5: McNemar's exact test between each two methods, for the networks of one seed.
+
+    Parameters
+    ----------
+    results : DataFrame
+        Runs with the same number of labels, of the methods to compare.
+    correctness : mapping of str to ndarray of bool, shape (test images,)
+        By row.
+    seed : int, optional
+        By default the lowest. A method without it is left out.
+    study : str
+        Name of the study, for the paper's numbers.
+
+    Returns
+    -------
+    DataFrame
+        One row per pair: ``first, second``: methods, in the order of a report; ``p``: two-sided, not corrected;
+        ``holm``: adjusted for the number of pairs here; ``b``: images that only the first gets right, ``c``: only the
+        second; ``better``: the method that errs less, where p < .05; ``paper_p, paper_better``: as published, NaN and
+        empty where the paper has none.
+
+    Examples
+    --------
+    >>> import numpy as np, pandas as pd
+    >>> from brainrdl.studies.reports.differences import mcnemar_table
+    >>> runs = pd.DataFrame({"row": ["a", "b"], "arm": ["rdl", "plain"], "teacher": ["paper", ""], "seed": [0, 0]})
+    >>> correctness = {"a": np.ones(8, bool), "b": np.array([1, 1, 0, 0, 0, 0, 0, 0], bool)}
+    >>> mcnemar_table(runs, correctness, study="mnist").values.tolist()
+    [['plain', 'RDL (paper)', 0.03125, 0.03125, 0, 6, 'RDL (paper)', 0.01, 'RDL (paper)']]
+    """
+    columns = ["first", "second", "p", "holm", "b", "c", "better", "paper_p", "paper_better"]
+    runs = in_order(results[results["seed"] == (results["seed"].min() if seed is None else seed)])
+    named = [
+        (str(arm), str(teacher), correctness[row])
+        for arm, teacher, row in zip(runs["arm"], runs["teacher"], runs["row"], strict=True)
+    ]
+    lines = []
+    for k, (arm_a, teacher_a, right_a) in enumerate(named):
+        for arm_b, teacher_b, right_b in named[k + 1 :]:
+            first, second = method_name(arm_a, teacher_a), method_name(arm_b, teacher_b)
+            p, b, c = mcnemar(right_a, right_b)
+            better = "" if p >= SIGNIFICANT else first if b > c else second
+            published = None
+            if study in paper.PAPER and all(map(paper.PAPER[study].taught_by, (teacher_a, teacher_b))):
+                published = paper.PAPER[study].test(arm_a, arm_b)
+            paper_p, arrow = (published.p, published.better) if published else (np.nan, "")
+            paper_better = {arm_a: first, arm_b: second}.get(arrow, "")
+            lines.append((first, second, p, np.nan, b, c, better, paper_p, paper_better))
+    table = pd.DataFrame(lines, columns=columns)
+    table["holm"] = holm(table["p"].to_numpy(float))
+    return table
+
+
+def _by_seed(results: pd.DataFrame, method: tuple[str, str]) -> dict[int, str]:
+    runs = runs_of(results, method)
+    return {int(seed): str(row) for seed, row in zip(runs["seed"], runs["row"], strict=True)}

@@ -1,0 +1,419 @@
+"""The figures of a report, from what a study leaves behind.
+
+A method has the same colour in all of them, whichever methods a figure shows.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from typing import Literal
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+import xarray as xr
+from matplotlib.figure import Figure
+
+from brainrdl.plots import error_curves, error_dots, label_curve, mds_map, rdm_grid, rdm_panel
+from brainrdl.rdms.labelled import select_stimuli
+from brainrdl.studies.reports.methods import arm_name, in_order, method_name
+
+_PALETTE = tuple(
+    arm_name(arm)
+    for arm in (
+        # the colours of brainrdl.plots: blue, vermilion, green, purple, orange, sky, black; then the same, dashed
+        *("rdl", "rdl_corr", "finetuning", "deep_supervision", "hints", "teacher", "plain"),
+        *("plain_readout", "finetuning_replaced", "cka", "kd", "rkd", "sp", "plain_narrow"),
+    )
+)
+FIXED_LAYERS = ("pixels", "labels")
+"""Layers that are the same whatever the network."""
+
+_MODEL = re.compile(r"(?P<arm>\w+)(?: \((?P<teacher>\w+)\))?(?: (?P<labels>\d+) labels)?")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """Which methods a figure shows.
+
+    Attributes
+    ----------
+    arms : tuple of str
+        In the order in which they are listed.
+    teacher : str
+        Kind of teacher of those that have one.
+    labels : int or None
+        Number of labelled images of the students; None: all are labelled.
+    """
+
+    arms: tuple[str, ...]
+    teacher: str
+    labels: int | None = None
+
+    def methods(self, frame: pd.DataFrame) -> pd.DataFrame:
+        """Select the rows of these methods.
+
+        Parameters
+        ----------
+        frame : DataFrame
+            With columns ``arm, teacher, labels``.
+
+        Returns
+        -------
+        DataFrame
+            In the order of a report. Teachers that saw all labels stand beside students that did not.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> from brainrdl.studies.reports.paper_figures import Shown
+        >>> runs = {"arm": ["rdl", "rdl", "plain"], "teacher": ["paper", "clean", ""], "labels": float("nan")}
+        >>> Shown(("plain", "rdl"), "clean").methods(pd.DataFrame(runs))["teacher"].tolist()
+        ['', 'clean']
+        """
+        all_labels = frame["labels"].isna()
+        if self.labels is None:
+            fitting = all_labels
+        else:
+            fitting = (frame["labels"] == self.labels) | (all_labels & (frame["arm"] == "teacher"))
+        return in_order(frame[fitting & frame["arm"].isin(self.arms) & frame["teacher"].isin(("", self.teacher))])
+
+    def models(self, names: Sequence[str]) -> list[str]:
+        """Select these methods among the names that networks have in ``rdms.nc`` and ``mds.nc``.
+
+        Parameters
+        ----------
+        names : sequence of str
+            Such as ``rdl (clean)`` or ``rdl (clean) 1000 labels``; others are passed over.
+
+        Returns
+        -------
+        list of str
+            In the order of a report.
+
+        Examples
+        --------
+        >>> from brainrdl.studies.reports.paper_figures import Shown
+        >>> Shown(("plain", "rdl"), "clean").models(["rdl (paper)", "rdl (clean)", "plain", "pixels"])
+        ['plain', 'rdl (clean)']
+        """
+        parsed = [(name, _MODEL.fullmatch(name)) for name in dict.fromkeys(names)]
+        frame = pd.DataFrame(
+            [
+                (name, match["arm"], match["teacher"] or "", float(match["labels"] or "nan"))
+                for name, match in parsed
+                if match
+            ],
+            columns=["name", "arm", "teacher", "labels"],
+        )
+        return [str(name) for name in self.methods(frame)["name"]]
+
+
+def spell_model(model: str) -> str:
+    """What a report calls a network.
+
+    Parameters
+    ----------
+    model : str
+        Its name in ``rdms.nc`` and ``mds.nc``.
+
+    Returns
+    -------
+    str
+
+    Examples
+    --------
+    >>> from brainrdl.studies.reports.paper_figures import spell_model
+    >>> spell_model("rdl_corr (clean)"), spell_model("rdl (clean) 1000 labels")
+    ('scale-free RDL (clean)', 'RDL (clean) with 1,000 labels')
+    """
+    match = _MODEL.fullmatch(model)
+    if not match:
+        return model
+    return method_name(match["arm"], match["teacher"] or "") + (
+        f" with {int(match['labels']):,} labels" if match["labels"] else ""
+    )
+
+
+def render(figure: Figure, kind: Literal["svg", "png"]) -> bytes:
+    """Draw a figure into an image file's bytes, the same ones each time.
+
+    Parameters
+    ----------
+    figure : Figure
+        The figure.
+    kind : {"svg", "png"}
+        Lines as SVG, many pixels as PNG (200 per inch).
+
+    Returns
+    -------
+    bytes
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> from brainrdl.studies.reports.paper_figures import render
+    >>> render(Figure(figsize=(1, 1)), "png")[1:4]
+    b'PNG'
+    """
+    buffer = BytesIO()
+    # without a salt of their own, SVG ids are random; dates would differ, too
+    with mpl.rc_context({"svg.hashsalt": "brainrdl"}):
+        metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
+        figure.savefig(buffer, format=kind, dpi=200, facecolor="white", metadata=metadata)
+    return buffer.getvalue()
+
+
+def example_rdm(rdms: xr.DataArray) -> Figure:
+    """Figure 1: the RDM of a network's output, images grouped by class.
+
+    Parameters
+    ----------
+    rdms : DataArray (rdm, stimulus, stimulus_)
+        As in ``rdms.nc``.
+
+    Returns
+    -------
+    Figure
+        Of the plain network, or the first one where there is none.
+
+    Raises
+    ------
+    ValueError
+        If no RDM is of layer ``softmax``.
+
+    Examples
+    --------
+    >>> import numpy as np, brainrdl as rdl
+    >>> from brainrdl.studies.reports.paper_figures import example_rdm
+    >>> coords = {"model": "plain", "layer": "softmax"}
+    >>> rdms = rdl.label_rdms(np.ones((1, 3)), ["a", "b", "c"], ["plain/softmax"], "euclidean", coords)
+    >>> example_rdm(rdms).axes[0].get_title()
+    'plain, softmax'
+    """
+    outputs = rdms.isel(rdm=np.flatnonzero(rdms["layer"].values == "softmax"))
+    if not outputs.sizes["rdm"]:
+        raise ValueError(
+            f"no RDM is of layer 'softmax'; there are {', '.join(dict.fromkeys(map(str, rdms['layer'].values)))}"
+        )
+    models = [str(model) for model in outputs["model"].values]
+    name = "plain" if "plain" in models else models[0]
+    ordered, classes = _by_class(outputs.isel(rdm=[models.index(name)]))
+    figure = Figure(figsize=(4.6, 3.9), layout="constrained")
+    rdm_panel(ordered.isel(rdm=0), groups=classes, title=f"{_title(name)}, softmax", ax=figure.subplots())
+    return figure
+
+
+def rdm_figure(rdms: xr.DataArray, shown: Shown) -> Figure | None:
+    """Figure 3: RDMs of every layer of every method; those of pixels and labels once.
+
+    Parameters
+    ----------
+    rdms : DataArray (rdm, stimulus, stimulus_)
+        As in ``rdms.nc``.
+    shown : Shown
+        Which methods.
+
+    Returns
+    -------
+    Figure or None
+        None where none of them is there.
+
+    Examples
+    --------
+    >>> import numpy as np, brainrdl as rdl
+    >>> from brainrdl.studies.reports.paper_figures import Shown, rdm_figure
+    >>> coords = {"model": ["plain", "rdl (clean)"], "layer": "fc"}
+    >>> rdms = rdl.label_rdms(np.ones((2, 3)), ["a", "b", "c"], ["plain/fc", "rdl/fc"], "euclidean", coords)
+    >>> [text.get_text() for text in rdm_figure(rdms, Shown(("plain", "rdl"), "clean")).texts[:2]]
+    ['plain', 'RDL']
+    """
+    models = [str(model) for model in rdms["model"].values]
+    layers = [str(layer) for layer in rdms["layer"].values]
+    names = shown.models(models)
+    if not names:
+        return None
+    at = {pair: k for k, pair in enumerate(zip(models, layers, strict=True))}
+    order = [k for layer in FIXED_LAYERS[:1] if (k := _first(layers, layer)) is not None]
+    owners = [names[0]] * len(order)
+    inside = [layer for layer in dict.fromkeys(layers) if layer not in FIXED_LAYERS]
+    for name in names:
+        here = [at[name, layer] for layer in inside if (name, layer) in at]
+        order += here
+        owners += [name] * len(here)
+    for layer in FIXED_LAYERS[1:]:
+        k = _first(layers, layer)
+        if k is not None:
+            order.append(k)
+            owners.append(names[0])
+    ordered, classes = _by_class(rdms.isel(rdm=order))
+    drawn = ordered.assign_coords(model=("rdm", [_title(owner) for owner in owners]))
+    return rdm_grid(drawn, rows="model", columns="layer", groups=classes, scale="column")
+
+
+def map_figure(distances: xr.DataArray, shown: Shown) -> tuple[Figure, float] | None:
+    """Figures 4 and 6: the RDMs of all layers of the methods, as points in the plane.
+
+    Parameters
+    ----------
+    distances : DataArray (point, point_)
+        As in ``mds.nc``.
+    shown : Shown
+        Which methods.
+
+    Returns
+    -------
+    (Figure, float) or None
+        And the map's stress; None where there are fewer than three points.
+
+    Examples
+    --------
+    >>> import numpy as np, xarray as xr
+    >>> from brainrdl.studies.reports.paper_figures import Shown, map_figure
+    >>> coords = {"model": ("point", ["pixels", "plain", "labels"]), "layer": ("point", ["pixels", "fc", "labels"])}
+    >>> distances = xr.DataArray(1 - np.eye(3), dims=("point", "point_"), coords=coords)
+    >>> figure, stress = map_figure(distances, Shown(("plain",), "clean"))
+    >>> round(stress, 6)
+    0.0
+    """
+    models = [str(model) for model in distances["model"].values]
+    layers = [str(layer) for layer in distances["layer"].values]
+    names = shown.models(models)
+    fixed = [k for layer in FIXED_LAYERS if (k := _first(layers, layer)) is not None]
+    points = fixed + [
+        k for name in names for k, model in enumerate(models) if model == name and layers[k] not in FIXED_LAYERS
+    ]
+    if not names or len(points) < 3:
+        return None
+    order = [layer for layer in dict.fromkeys(layers) if layer in {layers[k] for k in points}]
+    order.sort(key=lambda layer: {"pixels": -1, "labels": 1}.get(layer, 0))
+    return mds_map(
+        distances.values[np.ix_(points, points)],
+        labels=[layers[k] for k in points],
+        groups=[None if layers[k] in FIXED_LAYERS else _title(models[k]) for k in points],
+        paths=order,
+        palette=_palette(names),
+    )
+
+
+def curve_figure(histories: pd.DataFrame, shown: Shown) -> Figure | None:
+    """Figure 2: errors against epochs, on training and validation images.
+
+    Parameters
+    ----------
+    histories : DataFrame
+        As in ``histories.csv``.
+    shown : Shown
+        Which methods.
+
+    Returns
+    -------
+    Figure or None
+        Without a panel of validation images where none were held out; None where none of the methods is there.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from brainrdl.studies.reports.paper_figures import Shown, curve_figure
+    >>> history = {"row": "plain-seed0", "arm": "plain", "teacher": "", "labels": float("nan"), "epoch": [0, 1]}
+    >>> history |= {"task_error": [9.0, 4.0], "validation_error": [8.0, 5.0]}
+    >>> len(curve_figure(pd.DataFrame(history), Shown(("plain",), "clean")).axes)
+    2
+    """
+    rows = shown.methods(histories)
+    if rows.empty:
+        return None
+    rows = rows.assign(epoch=rows["epoch"] + 1)  # errors after 1, 2, … epochs
+    runs = {
+        arm_name(str(arm)): [run for _, run in of_arm.groupby("row", sort=False)]
+        for arm, of_arm in rows.groupby("arm", sort=False)
+    }
+    columns = [column for column in ("task_error", "validation_error") if rows[column].notna().any()]
+    return error_curves(runs, columns=columns, palette=_palette(list(dict.fromkeys(rows["arm"]))))
+
+
+def dots_figure(results: pd.DataFrame, published: dict[str, float]) -> Figure:
+    """Test errors of all methods as dots.
+
+    Parameters
+    ----------
+    results : DataFrame
+        Runs with the same number of labels: ``arm, teacher, seed, test_error``.
+    published : dict of str to float
+        The paper's test errors by name of method, such as ``RDL (paper)``.
+
+    Returns
+    -------
+    Figure
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from brainrdl.studies.reports.paper_figures import dots_figure
+    >>> runs = {"arm": ["plain", "rdl"], "teacher": ["", "paper"], "seed": 0, "test_error": [0.6, 0.5]}
+    >>> figure = dots_figure(pd.DataFrame(runs), {"RDL (paper)": 0.49})
+    """
+    ordered = in_order(results)
+    names = [method_name(str(a), str(t)) for a, t in zip(ordered["arm"], ordered["teacher"], strict=True)]
+    return error_dots(ordered.assign(arm=names), paper=published or None)
+
+
+def label_figure(results: pd.DataFrame, shown: Shown) -> Figure | None:
+    """Test error against the number of labelled images.
+
+    Parameters
+    ----------
+    results : DataFrame
+        ``arm, teacher, labels, seed, test_error``; runs with all labels are passed over.
+    shown : Shown
+        Which methods; their number of labels is passed over.
+
+    Returns
+    -------
+    Figure or None
+        None where none of them is there.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from brainrdl.studies.reports.paper_figures import Shown, label_figure
+    >>> runs = {"arm": "plain", "teacher": "", "labels": [100, 1000], "seed": 0, "test_error": [9.0, 4.0]}
+    >>> figure = label_figure(pd.DataFrame(runs), Shown(("plain",), "clean"))
+    """
+    chosen = results["arm"].isin(shown.arms) & results["teacher"].isin(("", shown.teacher))
+    runs = in_order(results[results["labels"].notna() & chosen])
+    if runs.empty:
+        return None
+    palette = _palette(list(dict.fromkeys(runs["arm"])))
+    return label_curve(runs.assign(arm=[arm_name(str(arm)) for arm in runs["arm"]]), palette=palette)
+
+
+def _palette(names: Sequence[str]) -> list[str]:
+    """All methods, those that no report knows last."""
+    return list(dict.fromkeys([*_PALETTE, *map(_title, names)]))
+
+
+def _title(model: str) -> str:
+    """Name a network without its teacher, which the figure's caption tells."""
+    match = _MODEL.fullmatch(model)
+    return arm_name(match["arm"]) if match else model
+
+
+def _by_class(rdms: xr.DataArray) -> tuple[xr.DataArray, list[str] | None]:
+    """Order stimuli by class, as far as the RDMs tell their classes."""
+    provenance = json.loads(rdms.attrs.get("provenance", "{}"))
+    classes = [str(name) for name in provenance.get("classes", ())]
+    ids = [str(stimulus) for stimulus in rdms["stimulus"].values]
+    if not classes:
+        return rdms, None
+    if len(classes) != len(ids):
+        raise ValueError(f"the RDMs name {len(classes)} classes for {len(ids)} stimuli; expected one per stimulus")
+    first = {name: k for k, name in reversed(list(enumerate(classes)))}
+    order = sorted(range(len(ids)), key=lambda k: first[classes[k]])
+    return select_stimuli(rdms, [ids[k] for k in order]), [classes[k] for k in order]
+
+
+def _first(layers: Sequence[str], layer: str) -> int | None:
+    return layers.index(layer) if layer in layers else None

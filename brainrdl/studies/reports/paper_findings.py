@@ -1,0 +1,269 @@
+"""The sentences of a report that are made from its numbers."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from brainrdl.studies.paper import published as paper
+from brainrdl.studies.reports.differences import SIGNIFICANT, Difference, difference, mcnemar_table
+from brainrdl.studies.reports.methods import (
+    METHOD,
+    arm_name,
+    baseline_of,
+    in_order,
+    kinds_of,
+    runs_of,
+    teacher_name,
+    with_labels,
+)
+from brainrdl.studies.reports.paper_files import StudyFiles
+from brainrdl.studies.reports.words import capital, count, has_no_width, interval, number, p_equals, signed_number, span
+
+_DATASETS = {"digits": "digit", "mnist": "MNIST", "cifar10": "CIFAR-10", "cifar100": "CIFAR-100"}
+_FEW_SEEDS = 10
+
+
+def summary(study: StudyFiles, networks: pd.DataFrame) -> str:
+    """Say what was run.
+
+    Parameters
+    ----------
+    study : StudyFiles
+        The study.
+    networks : DataFrame
+        Its runs, as `distinct_networks` leaves them.
+
+    Returns
+    -------
+    str
+    """
+    students = networks[networks["arm"] != "teacher"]
+    runs = students if len(students) else networks
+    n_methods = len(runs[list(METHOD)].drop_duplicates())
+    sets = ", ".join(_DATASETS.get(name, name) for name in dict.fromkeys(map(str, runs["dataset"])))
+    full, few = runs[runs["labels"].isna()], runs[runs["labels"].notna()]
+    sizes = [f"{span(full['train_size'])} {sets} images"] if len(full) else []
+    sizes += [f"{span(few['labels'])} labelled {sets} images beside unlabelled ones"] if len(few) else []
+    parts = [
+        f"{count(len(runs), 'student network' if len(students) else 'network')} ({count(n_methods, 'method')}, "
+        f"{count(len(set(runs['seed'])), 'seed')}), each trained on {' or on '.join(sizes)} for "
+        f"{span(runs['epochs'])} epoch{'' if (runs['epochs'] == 1).all() else 's'} and scored once on "
+        f"{study.n_images:,} test images. "
+        + (
+            "Choices were made on validation images."
+            if study.chosen
+            else "Each method had one candidate setting, so that nothing was chosen."
+        )
+    ]
+    parts += _teaching(students)
+    if study.one_teacher:
+        parts.append(
+            "One teacher of each kind served all seeds: every claim about a taught method is conditional on that one "
+            "teacher."
+        )
+    if len(set(runs["seed"])) > 1:
+        parts.append("Brackets hold 95 % intervals, of a difference over seeds and test images.")
+    died = study.results.loc[study.results["test_error"].isna(), "row"]
+    if len(died):
+        parts.append(f"{count(len(died), 'run')} died in training and count nowhere: {', '.join(died)}.")
+    devices = study.results["device"].value_counts()
+    if len(devices) > 1:
+        told = _list([f"{name} ({count(int(n), 'network')})" for name, n in devices.items()])
+        parts.append(f"Trained on {told}, whose rounding differs: the same seed is another training there.")
+    unlisted = sorted(set(study.correctness) - set(study.results["row"]))
+    if unlisted:
+        parts.append(f"Scored, but not among the results and not used: {', '.join(unlisted)}.")
+    published = paper.PAPER.get(study.name)
+    if published and set(full["train_size"]) - {published.train_size}:
+        parts.append(
+            f"The paper's students had {published.train_size:,} training images: its numbers stand beside these for "
+            "orientation only."
+        )
+    return " ".join(parts)
+
+
+def _teaching(students: pd.DataFrame) -> list[str]:
+    """Say which methods had which teacher."""
+    taught, alone = students[students["teacher"] != ""], students[students["teacher"] == ""]
+    of_arms: dict[tuple[str, ...], list[str]] = {}
+    for kind in kinds_of(taught):
+        runs = taught[taught["teacher"] == kind]
+        arms = tuple(dict.fromkeys(arm_name(str(arm)) for arm in in_order(runs)["arm"]))
+        trained = f"{teacher_name(kind)} (trained on {span(runs['teacher_size'])} images)"
+        of_arms.setdefault(arms, []).append(trained)
+    told = [
+        f"{capital(_list(arms))} had {' or, in networks of their own, '.join(teachers)}."
+        for arms, teachers in of_arms.items()
+    ]
+    if told and len(alone):
+        told.append(f"{capital(_list([arm_name(str(arm)) for arm in dict.fromkeys(alone['arm'])]))} had no teacher.")
+    return told
+
+
+def _list(names: Sequence[str]) -> str:
+    return " and ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
+
+
+def findings(study: StudyFiles, networks: pd.DataFrame) -> list[str]:
+    """Compare RDL with its baseline, and with plain where that is another, for each kind of teacher.
+
+    Parameters
+    ----------
+    study : StudyFiles
+        The study.
+    networks : DataFrame
+        Its runs, as `distinct_networks` leaves them.
+
+    Returns
+    -------
+    list of str
+        A finding each; where nothing can be compared, one that says so.
+    """
+    found = []
+    full = with_labels(networks, None)
+    few = networks[networks["labels"].notna()]
+    for arm in ("rdl", "rdl_corr"):
+        for control in dict.fromkeys((baseline_of(arm, study.baselines), "plain")):
+            for runs, tell in ((full, _finding), (few, _finding_few)):
+                if control is not None and (runs["arm"] == control).any():
+                    found += [tell(study, runs, (arm, kind), control) for kind in kinds_of(runs[runs["arm"] == arm])]
+    return found or ["There is no pair of RDL and plain runs to compare."]
+
+
+def error_note(study: StudyFiles, networks: pd.DataFrame, table: pd.DataFrame) -> str:
+    """Say what the numbers of the table of errors are.
+
+    Parameters
+    ----------
+    study : StudyFiles
+        The study.
+    networks : DataFrame
+        Its runs, as `distinct_networks` leaves them.
+    table : DataFrame
+        What `error_table` makes of those that are scored on the students' test images.
+
+    Returns
+    -------
+    str
+    """
+    other = "plain" if set(table["baseline"]) <= {"", "plain"} else "the method named below it"
+    parts = [f"A negative difference: errs less than {other}."]
+    if (table["n_seeds"] > 1).any():
+        parts.append(
+            "In brackets: of the error, the 95 % t interval over seeds; of the difference, the 95 % crossed bootstrap "
+            "over seeds and images."
+        )
+    if (table["n_seeds"] == 1).any():
+        parts.append("From one seed there is no interval over trainings.")
+    intervals = [table[["low", "high"]].to_numpy(float), table[["paired_low", "paired_high"]].to_numpy(float)]
+    if any(has_no_width(low, high) for low, high in np.concatenate(intervals)):
+        parts.append("Where all seeds came out equal there is no t interval: one without width would claim certainty.")
+    shared = table.loc[table["n_shared"] > 1, "n_shared"]
+    if len(shared) and shared.min() < _FEW_SEEDS:
+        parts.append(
+            f"With fewer than {_FEW_SEEDS} seeds the bootstrap comes out somewhat narrow: read the paired t interval "
+            "beside it."
+        )
+    if (table["arm"] == "teacher").any():
+        parts.append("The teacher's row is plain training on the teacher's images.")
+    parts += _teachers_elsewhere(study, networks)
+    if study.one_teacher:
+        parts.append("Conditional on one teacher of each kind.")
+    return " ".join(parts)
+
+
+def _teachers_elsewhere(study: StudyFiles, networks: pd.DataFrame) -> list[str]:
+    """Teachers that cannot do the students' task stand in no table, but their errors are told."""
+    own = networks[networks["row"].isin(list(study.teacher_correctness))]
+    told = []
+    for kind in kinds_of(own):
+        runs = own[own["teacher"] == kind]
+        n_images = len(study.teacher_correctness[str(runs["row"].iloc[0])])
+        published = paper.PAPER[study.name].teacher_error if study.name in paper.PAPER else None
+        data = _DATASETS.get(str(runs["dataset"].iloc[0]), str(runs["dataset"].iloc[0]))
+        told.append(
+            f"{capital(teacher_name(kind))} has other classes, hence no row: its test error is "
+            f"{number(runs['test_error'].mean())} % of {n_images:,} {data} images"
+            + (f", mean of {count(len(runs), 'seed')}" if len(runs) > 1 else "")
+            + (f" (the paper's: {number(published, 1)} %)." if published is not None else ".")
+        )
+    return told
+
+
+def _finding(study: StudyFiles, runs: pd.DataFrame, method: tuple[str, str], control: str) -> str:
+    compared = difference(runs, study.correctness, method, (control, ""))
+    name, other = arm_name(method[0]), arm_name(control)
+    who = capital(_taught(method))
+    if not compared.n_seeds:
+        return f"{who} and {other} share no seed and are not compared."
+    told = (
+        f"{who}: test error {number(compared.first)} % against {number(compared.second)} % of {other}, "
+        f"a difference of {signed_number(compared.estimate)} points"
+    )
+    if compared.n_seeds == 1:
+        of_both = [runs_of(runs, which) for which in (method, (control, ""))]
+        (seed,) = set(of_both[0]["seed"]) & set(of_both[1]["seed"])
+        p = float(mcnemar_table(pd.concat(of_both), study.correctness, seed=seed)["p"].iloc[0])
+        told += (
+            " between two networks. There is one seed, hence no interval over trainings; for these two networks, "
+            f"McNemar's exact test over images gives p {p_equals(p)}{': no difference is shown' * (p >= SIGNIFICANT)}."
+        )
+    else:
+        spread = interval(compared.low, compared.high, signed=True)
+        told += f"{' ' * bool(spread)}{spread}. {_verdict(compared, name, other)}"
+    return told + (_as_published(study.name, method) if control == "plain" else "")
+
+
+def _finding_few(study: StudyFiles, runs: pd.DataFrame, method: tuple[str, str], control: str) -> str:
+    told = []
+    for labels in sorted(runs["labels"].unique()):
+        compared = difference(with_labels(runs, labels), study.correctness, method, (control, ""))
+        if compared.n_seeds:
+            spread = interval(compared.low, compared.high, signed=True)
+            spread = spread or ("(one seed)" if compared.n_seeds == 1 else "(right on the same images)")
+            undecided = ", which holds 0," if _holds_0(compared.low, compared.high) else ""
+            told.append(
+                f"{signed_number(compared.estimate)} points {spread}{undecided} with {labels:,.0f} labelled images"
+            )
+    who, other = _taught(method), arm_name(control)
+    if not told:
+        return f"With few labels, {who} and {other} share no seed and are not compared."
+    return f"With few labels, {who} against {other}: {'; '.join(told)}."
+
+
+def _taught(method: tuple[str, str]) -> str:
+    return f"{arm_name(method[0])} with {teacher_name(method[1])}"
+
+
+def _holds_0(low: float, high: float) -> bool:
+    return low <= 0 <= high
+
+
+def _verdict(compared: Difference, name: str, other: str) -> str:
+    if has_no_width(compared.low, compared.high):
+        return "In every seed both are right on the same images: nothing tells them apart, and there is no interval."
+    seeds_undecided = _holds_0(compared.paired_low, compared.paired_high)
+    paired = interval(compared.paired_low, compared.paired_high, signed=True)
+    agreed = f"paired t interval {paired}" if paired else "the same difference in each, hence no paired t interval"
+    if _holds_0(compared.low, compared.high):
+        largest = max(-compared.low, compared.high)
+        told = "The interval holds 0: no difference is shown"
+        told += f", and one of more than {number(largest)} points is not supported." if largest > 0 else "."
+        if not seeds_undecided:
+            told += f" On this very test set the seeds do agree ({agreed})."
+        return told
+    told = capital(f"{name} errs {'less' if compared.estimate < 0 else 'more'} than {other}.")
+    if seeds_undecided:
+        told += (
+            f" But the paired t interval over the {compared.n_seeds} seeds, {paired or 'a mere 0'}, holds 0: these "
+            "seeds do not settle the matter."
+        )
+    return told
+
+
+def _as_published(study: str, method: tuple[str, str]) -> str:
+    theirs, plain = paper.published_error(study, *method), paper.published_error(study, "plain", "")
+    if theirs is None or plain is None:
+        return ""
+    return f" The paper: {number(theirs)} % against {number(plain)} %, {signed_number(theirs - plain)} points."

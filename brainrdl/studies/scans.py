@@ -1,0 +1,184 @@
+"""What ``brainrdl rdms fmri`` does: a BIDS data set's RDMs into a file, subject by subject, and a report beside it."""
+
+import json
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+from zipfile import BadZipFile
+
+import numpy as np
+import pandas as pd
+
+from brainrdl.exchange import read_rdms, write_rdms
+from brainrdl.files import atomic_path
+from brainrdl.fmri.images import Image
+from brainrdl.fmri.pipeline import (
+    Settings,
+    Unit,
+    UnitResult,
+    check_masks,
+    joined,
+    plan,
+    process,
+    region_voxels,
+    subject_mask,
+)
+from brainrdl.fmri.provenance import checksums, to_json
+from brainrdl.studies.reports.fmri import write_report
+
+
+def make_rdms(
+    bids_dir: str | Path,
+    task: str,
+    masks: Mapping[str, Image],
+    out: str | Path,
+    *,
+    subjects: Sequence[str] | None = None,
+    settings: Settings | None = None,
+    log: Callable[[str], None] = print,
+) -> Path:
+    """Write the RDMs of a BIDS data set, and a report.
+
+    Each subject's part is left in ``<out without suffix>.parts/``, so that the same call goes on where it was
+    interrupted; a part that is damaged, or whose inputs or settings have changed, is made again.
+
+    Parameters
+    ----------
+    bids_dir, task, masks, subjects, settings
+        As in `rdms_from_bids`.
+    out : path
+        netCDF file of labelled RDMs; its report is the ``.html`` file beside it.
+    log : callable
+        Called with a line of progress per subject and run.
+
+    Returns
+    -------
+    Path
+        Of the report.
+
+    Raises
+    ------
+    FileNotFoundError, TypeError, ValueError
+        As `rdms_from_bids`.
+
+    Examples
+    --------
+    >>> make_rdms("haxby_bids", "objectviewing", {"VT": "vt.nii.gz"}, "rdms.nc")  # doctest: +SKIP
+    PosixPath('rdms.html')
+    """
+    out, settings = Path(out), settings or Settings()
+    if out.suffix != ".nc":
+        raise ValueError(f"the RDMs are written as netCDF, so {out} should end in .nc")
+    check_masks(masks)
+    units = plan(bids_dir, task, subjects=subjects, settings=settings)
+    for unit in units:  # before hours of work
+        for name, mask in masks.items():
+            region_voxels(name, subject_mask(mask, unit.subject), unit.runs[0].image, settings)
+    parts = out.with_suffix(".parts")
+    results = {}
+    for number, unit in enumerate(units, start=1):
+        fingerprint = _fingerprint(unit, masks, settings)
+        path = parts / unit.label.replace("/", "_")
+        result = _read_part(path, fingerprint, log)
+        if result is None:
+            log(f"[{number}/{len(units)}] {unit.label}: {len(unit.runs)} runs")
+            result = process(unit, masks, settings, log)
+            _write_part(result, path, fingerprint)
+        else:
+            log(f"[{number}/{len(units)}] {unit.label}: done before")
+        results[unit.label] = result
+    rdms = joined([result.rdms for result in results.values()])
+    write_rdms(rdms, out)
+    report = write_report(rdms, results, out.with_suffix(".html"))
+    log(f"RDMs: {out}\nreport: {report}")
+    return report
+
+
+def describe(
+    bids_dir: str | Path,
+    task: str,
+    masks: Mapping[str, Image],
+    *,
+    subjects: Sequence[str] | None = None,
+    settings: Settings | None = None,
+) -> str:
+    """Say what `make_rdms` would work on, after checking masks against images: its dry run.
+
+    Parameters
+    ----------
+    bids_dir, task, masks, subjects, settings
+        As in `rdms_from_bids`.
+
+    Returns
+    -------
+    str
+        A line per subject, run and region.
+
+    Raises
+    ------
+    FileNotFoundError, TypeError, ValueError
+        As `rdms_from_bids`, as far as names, sidecars and masks show it.
+
+    Examples
+    --------
+    >>> print(describe("haxby_bids", "objectviewing", {"VT": "vt.nii.gz"}))  # doctest: +SKIP
+    sub-1: 12 runs
+    ...
+    """
+    settings = settings or Settings()
+    check_masks(masks)
+    lines = []
+    for unit in plan(bids_dir, task, subjects=subjects, settings=settings):
+        lines.append(f"{unit.label}: {len(unit.runs)} runs")
+        for run in unit.runs:
+            confounds = run.confounds.name if run.confounds else "none"
+            lines.append(
+                f"  {run.label}: {run.image.name}, TR {run.t_r:g} s, events {run.events.name}, confounds {confounds}"
+            )
+        for name, mask in masks.items():
+            voxels = region_voxels(name, subject_mask(mask, unit.subject), unit.runs[0].image, settings)
+            lines.append(f"  region {name}: {len(voxels)} voxels")
+    return "\n".join(lines)
+
+
+def _fingerprint(unit: Unit, masks: Mapping[str, Image], settings: Settings) -> str:
+    files: list[Any] = [subject_mask(mask, unit.subject) for mask in masks.values()]
+    for run in unit.runs:
+        files += [path for path in (run.image, run.events, run.confounds, run.brain_mask) if path]
+    found = {"settings": asdict(settings), "regions": list(masks), "t_r": [run.t_r for run in unit.runs]}
+    return to_json({**found, "files": checksums(files, unit.runs[0].root)})
+
+
+def _write_part(result: UnitResult, path: Path, fingerprint: str) -> None:
+    write_rdms(result.rdms, path.with_suffix(".nc"))
+    # written last: a part with these is complete
+    arrays: dict[str, Any] = {f"tsnr_{k}": values for k, values in enumerate(result.tsnr.values())}
+    arrays["fingerprint"] = fingerprint
+    arrays["design"] = result.design.to_numpy()
+    arrays["regressors"] = np.array(result.design.columns.tolist(), dtype=str)
+    arrays["regions"] = json.dumps(list(result.tsnr))
+    with atomic_path(path.with_suffix(".npz")) as temporary, temporary.open("wb") as file:
+        np.savez(file, **arrays)
+
+
+def _read_part(path: Path, fingerprint: str, log: Callable[[str], None]) -> UnitResult | None:
+    arrays, rdms = path.with_suffix(".npz"), path.with_suffix(".nc")
+    if not (arrays.is_file() and rdms.is_file()):
+        return None
+    try:
+        with arrays.open("rb") as file, np.load(file) as part:
+            if str(part["fingerprint"]) != fingerprint:
+                return None
+            design = pd.DataFrame(part["design"], columns=part["regressors"].tolist())
+            regions = json.loads(str(part["regions"]))
+            tsnr = {region: part[f"tsnr_{k}"] for k, region in enumerate(regions)}
+    except (OSError, EOFError, ValueError, TypeError, KeyError, BadZipFile, zlib.error):
+        log(f"{arrays} is damaged; its part is made again")
+        return None
+    try:
+        return UnitResult(read_rdms(rdms), design, tsnr)
+    except (TypeError, ValueError):
+        log(f"{rdms} is damaged; its part is made again")
+        return None
