@@ -13,7 +13,7 @@ import argparse
 from statistics import median
 
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 
 import brainrdl as rdl
 from brainrdl.data import LabelledImages, TensorLoader

@@ -21,7 +21,7 @@ from functools import partial
 import numpy as np
 import torch
 import torchvision
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import torch
 import xarray as xr
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 
 import brainrdl as rdl
 from brainrdl.data import TensorLoader, load_digits

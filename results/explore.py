@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 
 from brainrdl.studies.paper.arms import Context, train
 from brainrdl.studies.paper.mnist import mnist_study

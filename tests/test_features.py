@@ -4,7 +4,7 @@ from collections import OrderedDict
 
 import pytest
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 

@@ -12,6 +12,7 @@ from brainrdl.files import check_place
 from brainrdl.inference.model_comparison import compare_models
 from brainrdl.rdms.labelled import select_stimuli
 from brainrdl.rdms.similarities import METHODS
+from brainrdl.studies.reports.comparison import comparison_text, write_comparison
 
 _ABOUT = (
     "Score model RDMs against measured ones, with noise ceilings, intervals and corrected tests. What a file does not "
@@ -84,9 +85,9 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         n_resamples=options.resamples,
         seed=options.seed,
     )
-    print(result)
+    print(comparison_text(result))
     if options.out is not None:
-        for path in result.write(options.out):
+        for path in write_comparison(result, options.out):
             print(f"written: {path}")
     return 0
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from brainrdl.data import LabelledImages, TensorLoader, to_float
+from brainrdl.data.images import LabelledImages, to_float
+from brainrdl.data.loader import TensorLoader
 
 _EVALUATED_AT_ONCE = 500
 

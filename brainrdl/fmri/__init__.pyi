@@ -1,7 +1,7 @@
 from .betas import read_betas as read_betas
-from .distances import pattern_rdm as pattern_rdm
-from .distances import crossnobis as crossnobis
 from .design import GLM as GLM
+from .distances import crossnobis as crossnobis
+from .distances import pattern_rdm as pattern_rdm
 from .errors import distance_covariance as distance_covariance
 from .errors import standard_errors as standard_errors
 from .errors import stimulus_covariance as stimulus_covariance

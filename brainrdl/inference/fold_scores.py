@@ -9,10 +9,11 @@ import pandas as pd
 
 from brainrdl.arguments import name_some
 from brainrdl.ids import check_ids
-from brainrdl.inference import Resamples, holm
+from brainrdl.inference.bootstrap import Resamples
 from brainrdl.inference.folds import draw, resample_folds
 from brainrdl.inference.held_out import HeldOut
 from brainrdl.inference.models import checked_contrasts, factor_of, tested
+from brainrdl.inference.multiplicity import holm
 
 _COLUMNS = ["arm", "score", "value", "se", "low", "high", "ceiling_lower", "ceiling_upper"]
 _COUNTS = ["n_folds", "n_seeds", "n_subjects", "n_stimuli", "over"]

@@ -10,7 +10,7 @@ import xarray as xr
 
 from brainrdl.arguments import name_some
 from brainrdl.ids import Labels, check_ids, read_labels
-from brainrdl.inference import subject_rdms
+from brainrdl.inference.ceiling import subject_rdms
 from brainrdl.inference.controls import pair_blocks
 from brainrdl.inference.folds import (
     METHODS,

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 from torch import nn
 from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
@@ -44,7 +44,7 @@ class Trainer:
         ``parameters → Optimizer`` or ``→ (Optimizer, LRScheduler)``; called once per fit with the student's and all
         heads' parameters that require a gradient. The scheduler steps once per epoch. Absent: SGD with learning
         rate .05 and momentum .9.
-    fabric : lightning.fabric.Fabric, optional
+    fabric : lightning_fabric.Fabric, optional
         Device, precision, loggers; the best single device in full precision if absent.
     cuda_graphs : bool
         Whether an epoch's update is recorded on a GPU and replayed for all further batches of the same shape, which

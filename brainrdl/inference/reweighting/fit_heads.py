@@ -14,8 +14,7 @@ from torch import Tensor, nn
 
 from brainrdl.arguments import check_tensor, did_you_mean, name_some, whole_number
 from brainrdl.ids import check_ids, find_ids
-from brainrdl.inference import subject_rdms
-from brainrdl.inference.ceiling import normalized
+from brainrdl.inference.ceiling import normalized, subject_rdms
 from brainrdl.inference.held_out import Predicted
 from brainrdl.inference.reweighting.head_paths import Candidate, Problem, frrsa_path, gains_path, readout_path
 from brainrdl.inference.splits import Split

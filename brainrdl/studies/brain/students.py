@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 import xarray as xr
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 from torch import nn
 
 from brainrdl.rdms.labelled import condense

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 
 from brainrdl.exchange import write_rdms
 from brainrdl.files import atomic_path, read_json, write_json
@@ -32,7 +32,7 @@ from brainrdl.studies.paper.runs import device_name
 from brainrdl.studies.reports.fit import write_report
 from brainrdl.training.machine import choose_precision
 
-_PACKAGES = ("brainrdl", "torch", "torchvision", "lightning", "numpy", "scipy", "xarray", "pandas")
+_PACKAGES = ("brainrdl", "torch", "torchvision", "lightning-fabric", "numpy", "scipy", "xarray", "pandas")
 _NOTES = (
     "Nothing is fitted to, or chosen on, a pair of stimuli of which one is held out, and nothing is scored on a pair "
     "of which one was fitted.",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 from torch import nn
 
 from brainrdl.data import LabelledImages

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 
 from brainrdl.data import LabelledImages
 from brainrdl.files import read_json, write_json
@@ -27,7 +27,17 @@ from brainrdl.studies.paper.study import Request, Row, Splits, Study, check, fro
 from brainrdl.studies.reports.paper import write_report
 from brainrdl.training.machine import choose_precision
 
-_PACKAGES = ("brainrdl", "torch", "torchvision", "lightning", "numpy", "scipy", "scikit-learn", "xarray", "pandas")
+_PACKAGES = (
+    "brainrdl",
+    "torch",
+    "torchvision",
+    "lightning-fabric",
+    "numpy",
+    "scipy",
+    "scikit-learn",
+    "xarray",
+    "pandas",
+)
 
 
 def reproduce(
