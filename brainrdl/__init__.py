@@ -30,7 +30,9 @@ def __getattr__(name: str) -> object:
         return version("brainrdl")
     if name in _PACKAGES:
         return import_module(f"brainrdl.{name}")
-    return _exported(name)
+    if name in __all__:
+        return _exported(name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:

@@ -301,7 +301,7 @@ def _refuse_compiled(model: nn.Module) -> None:
             )
 
 
-def answer(model: nn.Module, images: Any, who: str) -> Any:
+def run_model(model: nn.Module, images: Any, who: str) -> Any:
     """Call a model.
 
     Parameters
@@ -373,7 +373,7 @@ def layer_shapes(model: nn.Module, example: Tensor) -> dict[str, tuple[int, ...]
     Examples
     --------
     >>> import torch
-    >>> from brainrdl.named_models import layer_shapes
+    >>> from brainrdl.features import layer_shapes
     >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten())
     >>> layer_shapes(model, torch.zeros(1, 3, 8, 8))
     {'0': (4, 6, 6), '1': (144,)}

@@ -4,8 +4,11 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 
 def write_json(value: Any, path: Path) -> None:
@@ -86,3 +89,25 @@ def check_place(path: Path, *, folder: bool = False) -> None:
     above = next((parent for parent in path.parents if parent.exists()), None)
     if above is not None and not above.is_dir():
         raise ValueError(f"{path} lies below {above}, which is a file; expected a folder")
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that computed."""
+    return {name: version(name) for name in ("brainrdl", "nilearn", "nibabel", "numpy", "scipy", "torch")}
+
+
+def to_json(facts: Any) -> str:
+    """Spell facts as JSON; NaN becomes null, which JSON has."""
+    return json.dumps(_plain(facts), ensure_ascii=False)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {str(key): _plain(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(part) for part in value]
+    if isinstance(value, Path):
+        return str(value)
+    if isinstance(value, np.generic):
+        value = value.item()
+    return None if isinstance(value, float) and not np.isfinite(value) else value

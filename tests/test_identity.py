@@ -151,7 +151,7 @@ class Configured:
 def test_descriptions_are_alike_in_another_process():
     assert describe(None) is None
     assert describe(cross_entropy) == "cross_entropy"
-    assert describe(Configured(3)) == describe(Configured(3)) == "Configured(3, <test_configuration.Callable object>)"
+    assert describe(Configured(3)) == describe(Configured(3)) == "Configured(3, <test_identity.Callable object>)"
     assert describe(partial(half, 1, w=torch.ones(2), f=half)) == {
         "function": "half",
         "args": [1],

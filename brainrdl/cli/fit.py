@@ -34,7 +34,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     # imported here: trainer, reports and figures, which no other command needs
-    from brainrdl.studies import Machine, fit, read_configuration, say_plan, write_example
+    from brainrdl.studies import Machine, describe_plan, fit, read_configuration, write_example
 
     if options.init:
         write_example(options.configuration)
@@ -44,7 +44,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         raise ValueError(f"--threads must be at least 1, got {options.threads}")
     configuration = read_configuration(options.configuration)
     if options.check:
-        print(say_plan(configuration, options.data_dir))
+        print(describe_plan(configuration, options.data_dir))
         return 0
     report = fit(
         configuration,
@@ -52,7 +52,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         data_dir=options.data_dir,
         machine=Machine(options.device, options.precision, options.threads),
         command=shlex.join(["brainrdl", *arguments]),
-        say=lambda line: print(line, flush=True),
+        log=lambda line: print(line, flush=True),
     )
     print(f"report: {report}")
     return 0

@@ -11,7 +11,7 @@ from brainrdl.cli._parsing import names, numbers, whole_numbers
 from brainrdl.studies.paper.cifar100 import cifar100_study
 from brainrdl.studies.paper.digits import digits_study
 from brainrdl.studies.paper.mnist import mnist_study
-from brainrdl.studies.paper.recipe import override, spelled
+from brainrdl.studies.paper.recipe import format_overrides, override
 from brainrdl.studies.paper.reproduce import replay, reproduce
 from brainrdl.studies.paper.study import Request, Study
 from brainrdl.training.machine import PRECISIONS
@@ -97,7 +97,7 @@ def _add_options(parser: argparse.ArgumentParser, study: Study) -> None:
         action="append",
         default=[],
         metavar="FIELD=VALUE",
-        help=f"change a field of the recipe, which is: {' '.join(spelled(study.recipe))}",
+        help=f"change a field of the recipe, which is: {' '.join(format_overrides(study.recipe))}",
     )
     add("--device", choices=("auto", "cpu", "cuda"), default="auto")
     add(

@@ -1,11 +1,8 @@
 from .betas import read_betas as read_betas
+from .bids import find_runs as find_runs
 from .design import GLM as GLM
 from .distances import crossnobis as crossnobis
 from .distances import pattern_rdm as pattern_rdm
-from .errors import distance_covariance as distance_covariance
-from .errors import standard_errors as standard_errors
-from .errors import stimulus_covariance as stimulus_covariance
-from .find import find_runs as find_runs
 from .glm import fit_patterns as fit_patterns
 from .glm import fit_precision as fit_precision
 from .masks import atlas_masks as atlas_masks
@@ -21,3 +18,6 @@ from .searchlight import searchlight_rdms as searchlight_rdms
 from .simulation import Simulation as Simulation
 from .simulation import plant_patterns as plant_patterns
 from .simulation import simulate_bids as simulate_bids
+from .uncertainty import distance_covariance as distance_covariance
+from .uncertainty import standard_errors as standard_errors
+from .uncertainty import stimulus_covariance as stimulus_covariance

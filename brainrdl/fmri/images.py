@@ -1,6 +1,8 @@
 """Images from disk, with the file's name in every complaint, and the checks that two of them lie in one space."""
 
+import hashlib
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -157,3 +159,33 @@ def check_same_space(image: Image, reference: Image, what: str, advice: str) -> 
             f"{what} {image_name(image)} has another affine than {image_name(reference)}: {one.affine[i, j]:g} and "
             f"{other.affine[i, j]:g} mm in row {i}, column {j}; {advice}"
         )
+
+
+_BLOCK = 1 << 20
+
+
+def checksums(files: Iterable[Image], root: str | Path | None = None) -> dict[str, str]:
+    """SHA-256 of each file, by its name below `root` (its bare name elsewhere); ``in memory`` for what is no file.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> path = Path(tempfile.mkdtemp(), "a.txt")
+    >>> _ = path.write_text("a")
+    >>> checksums([path], path.parent)['a.txt'][:8]
+    'ca978112'
+    """
+    found = {}
+    for file in files:
+        if isinstance(file, str | Path):
+            digest = hashlib.sha256()
+            with Path(file).open("rb") as stream:
+                while block := stream.read(_BLOCK):
+                    digest.update(block)
+            path = Path(file)
+            inside = root is not None and path.resolve().is_relative_to(Path(root).resolve())
+            name = path.resolve().relative_to(Path(root).resolve()) if root is not None and inside else path.name
+            found[str(name)] = digest.hexdigest()
+        else:
+            found[image_name(file)] = "in memory"
+    return found

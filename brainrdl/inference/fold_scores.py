@@ -112,7 +112,7 @@ def score_folds(
     Examples
     --------
     >>> import numpy as np, brainrdl as rdl
-    >>> from brainrdl.heldout import Predicted, held_out_scores, score_folds
+    >>> from brainrdl.inference import Predicted, held_out_scores, score_folds
     >>> from brainrdl.inference.splits import stratified_splits
     >>> rng = np.random.default_rng(0)
     >>> labels = {f"{kind}-{k}": kind for kind in ("face", "house") for k in range(15)}

@@ -49,7 +49,7 @@ class Predicted:
     Examples
     --------
     >>> import numpy as np, brainrdl as rdl
-    >>> from brainrdl.heldout import Predicted
+    >>> from brainrdl.inference import Predicted
     >>> coords = {"arm": "pixels", "seed": 0}
     >>> rdms = rdl.label_rdms(np.array([[0.2, 1.3, 1.1]]), ["face", "body", "house"], ["pixels/0"], "mse", coords)
     >>> Predicted(rdms, fitted_to=()).arms
@@ -175,7 +175,7 @@ def held_out_scores(
     Examples
     --------
     >>> import numpy as np, brainrdl as rdl
-    >>> from brainrdl.heldout import Predicted, held_out_scores
+    >>> from brainrdl.inference import Predicted, held_out_scores
     >>> from brainrdl.inference.splits import stratified_splits
     >>> rng = np.random.default_rng(0)
     >>> labels = {f"{kind}-{k}": kind for kind in ("face", "house") for k in range(10)}

@@ -36,7 +36,7 @@ class Scale(NamedTuple):
     @property
     def labels(self) -> list[str]:
         """What is written at the ticks."""
-        return [_spelled(tick, max(map(abs, self.ticks))) for tick in self.ticks]
+        return [_format(tick, max(map(abs, self.ticks))) for tick in self.ticks]
 
     def draw_ticks(self, bar: Colorbar, *, few: bool = True) -> None:
         """Restrict a colour bar to what there is, and write its ticks: `few`, or as many as there is room for."""
@@ -76,7 +76,7 @@ def scale_of(squares: NDArray[np.float64], metric: str, limits: tuple[float, flo
     return Scale(low - wide, low + wide, False, (low - 1e-3 * wide, low + 1e-3 * wide), (low,))
 
 
-def _spelled(value: float, largest: float) -> str:
+def _format(value: float, largest: float) -> str:
     """A tick in few characters: 0.25, 7.5e-6; 0 where it is rounding beside the other end."""
     if abs(value) < 1e-3 * largest or value == 0:
         return "0"

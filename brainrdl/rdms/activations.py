@@ -60,7 +60,7 @@ class Patterns(NamedTuple):
     without: Tensor  # (n,), those that have no direction
 
 
-class Run(NamedTuple):
+class ModelOnStimuli(NamedTuple):
     """A model on a device, and what it is shown."""
 
     model: nn.Module
@@ -124,7 +124,7 @@ class Run(NamedTuple):
             ) from error
 
 
-def measure_layers(run: Run, layers: Iterable[str]) -> dict[str, Layer]:
+def measure_layers(run: ModelOnStimuli, layers: Iterable[str]) -> dict[str, Layer]:
     """The layers' sizes, from one stimulus."""
     sizes: dict[str, Layer] = {}
 
@@ -236,7 +236,13 @@ class Activations:
     """
 
     def __init__(
-        self, run: Run, layers: Mapping[str, Layer], passes: list[list[Block]], metric: str, *, in_memory: bool
+        self,
+        run: ModelOnStimuli,
+        layers: Mapping[str, Layer],
+        passes: list[list[Block]],
+        metric: str,
+        *,
+        in_memory: bool,
     ) -> None:
         self._run, self._layers, self._passes, self._metric = run, layers, passes, metric
         self._loaded: int | None = None

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from brainrdl.arguments import name_some, whole_number
 from brainrdl.identity import DIGEST, digest
 from brainrdl.ids import check_ids
-from brainrdl.rdms.activations import Activations, Layer, Run, disk_room, measure_layers, plan_passes
+from brainrdl.rdms.activations import Activations, Layer, ModelOnStimuli, disk_room, measure_layers, plan_passes
 from brainrdl.rdms.distances import check_metric
 from brainrdl.rdms.float64 import fill_distances, mirror
 from brainrdl.rdms.layout import DIMS
@@ -114,7 +114,7 @@ def layer_rdms(
         "versions": {name: version(name) for name in ("brainrdl", "torch")},
     }
     with _evaluating(model, device) as place:
-        run = Run(model, stimuli, batch_size, place)
+        run = ModelOnStimuli(model, stimuli, batch_size, place)
         sizes = measure_layers(run, names)
         squares = _squares(run, sizes, metric, max_memory)
     return xr.DataArray(
@@ -132,7 +132,7 @@ def layer_rdms(
     )
 
 
-def _squares(run: Run, layers: dict[str, Layer], metric: str, max_memory: int) -> np.ndarray:
+def _squares(run: ModelOnStimuli, layers: dict[str, Layer], metric: str, max_memory: int) -> np.ndarray:
     """The RDMs (layers, n, n), in `max_memory` bytes."""
     n = len(run.stimuli)
     width, room = _divide(max_memory, n, layers)

@@ -5,8 +5,8 @@ from .brain.configuration import write_example as write_example
 from .brain.fitted import load_fitted as load_fitted
 from .brain.inputs import load_inputs as load_inputs
 from .brain.study import Machine as Machine
+from .brain.study import describe_plan as describe_plan
 from .brain.study import fit as fit
-from .brain.study import say_plan as say_plan
 from .card import Card as Card
 from .card import CardOptions as CardOptions
 from .card import make_card as make_card

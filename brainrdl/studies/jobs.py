@@ -24,7 +24,7 @@ def make_all(
     rows: Sequence[Row],
     *,
     done: Callable[[Row], None] | None = None,
-    say: Callable[[str], None] | None = None,
+    log: Callable[[str], None] | None = None,
 ) -> None:
     """Make all runs, or wait for those that other processes are making.
 
@@ -36,7 +36,7 @@ def make_all(
         The runs.
     done : callable, optional
         Told of each run that is done.
-    say : callable, optional
+    log : callable, optional
         Told once if there is nothing left but to wait.
     """
     left = list(rows)
@@ -52,8 +52,8 @@ def make_all(
                 if done is not None:
                     done(row)
         if len(held) == len(left):
-            if say is not None and not told:
-                say(f"waiting for what other processes are making, {held[0].name} or what it needs first")
+            if log is not None and not told:
+                log(f"waiting for what other processes are making, {held[0].name} or what it needs first")
                 told = True
             time.sleep(_PAUSE)
         left = held

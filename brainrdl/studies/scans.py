@@ -12,8 +12,8 @@ import numpy as np
 import pandas as pd
 
 from brainrdl.exchange import read_rdms, write_rdms
-from brainrdl.files import atomic_path
-from brainrdl.fmri.images import Image
+from brainrdl.files import atomic_path, to_json
+from brainrdl.fmri.images import Image, checksums
 from brainrdl.fmri.pipeline import (
     Settings,
     Unit,
@@ -25,7 +25,6 @@ from brainrdl.fmri.pipeline import (
     region_voxels,
     subject_mask,
 )
-from brainrdl.fmri.provenance import checksums, to_json
 from brainrdl.studies.reports.fmri import write_report
 
 

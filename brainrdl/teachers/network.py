@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from brainrdl.features import Recorder, answer, list_layers
+from brainrdl.features import Recorder, list_layers, run_model
 from brainrdl.identity import describe, layers_of
 from brainrdl.rdms.distances import check_metric, training_rdm
 from brainrdl.teachers.base import RDMTeacher
@@ -145,7 +145,7 @@ class NetworkTeacher(RDMTeacher):
             given = self._preprocess(images.clone())  # it may write to its input, and the student's batch is not its
             if not isinstance(given, Tensor):
                 raise TypeError(f"preprocess returned a {type(given).__name__}; expected the teacher's input, a Tensor")
-        output = answer(self._model, given, "the teacher")
+        output = run_model(self._model, given, "the teacher")
         features = self._recorder.features() if self._recorder.layers else {}
         answers = {layer: output if layer == "output" else features[layer] for layer in layers}
         for layer, value in answers.items():

@@ -14,7 +14,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from brainrdl.arguments import name_some
-from brainrdl.features import answer
+from brainrdl.features import run_model
 from brainrdl.terms.base import Term
 from brainrdl.terms.rdl import RDLTerm
 from brainrdl.training.finite import Value
@@ -126,7 +126,7 @@ def check_last_batch(
     images = to_device(task_batch(first_batch(task_loader, "the task loader"))[0])
     with torch.no_grad(), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         try:  # a copy: its running statistics are not the student's
-            answer(deepcopy(student).train(), images[:1], "the student")
+            run_model(deepcopy(student).train(), images[:1], "the student")
         except ValueError as error:
             raise ValueError(f"the task loader's last batch holds 1 image, and {error}") from error
 

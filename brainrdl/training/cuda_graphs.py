@@ -24,7 +24,7 @@ Update = Callable[[Tensor, Tensor, Pairs], tuple[list[Value], Tensor]]
 """(images, labels, pairs) → values, flags: forward, backward and the optimiser's step, all on the device."""
 
 
-class Replay:
+class RecordedUpdate:
     """An update that is recorded for the first batch it is given, and replayed for every batch.
 
     Parameters

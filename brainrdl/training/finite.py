@@ -29,7 +29,7 @@ class _Update:
 
 
 @final
-class Health:
+class FiniteGuard:
     """Steps the optimiser only where every loss and every gradient is finite, and says which was not.
 
     On the CPU it is asked before each step. On an accelerator the host would have to wait for the answer; there the

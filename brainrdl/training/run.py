@@ -13,7 +13,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from brainrdl.features import Recorder, answer, kept_modes
+from brainrdl.features import Recorder, kept_modes, run_model
 from brainrdl.identity import describe, describe_scheduler, layers_of, settings
 from brainrdl.stimuli import StimulusSet
 from brainrdl.teachers.base import RDMTeacher
@@ -22,8 +22,8 @@ from brainrdl.terms.alpha import alpha_of
 from brainrdl.terms.base import Batch, Term
 from brainrdl.training.checkpoint import load_checkpoint, save_checkpoint
 from brainrdl.training.checks import check_last_batch, check_optimizer, check_value, scalar_loss
-from brainrdl.training.cuda_graphs import Pairs, Replay, beside_default_stream, recorder_on
-from brainrdl.training.finite import Health, Value, updates_between_reads
+from brainrdl.training.cuda_graphs import Pairs, RecordedUpdate, beside_default_stream, recorder_on
+from brainrdl.training.finite import FiniteGuard, Value, updates_between_reads
 from brainrdl.training.randomness import RandomStates
 from brainrdl.training.streams import (
     Norm,
@@ -53,7 +53,7 @@ class Task:
 
 
 @final
-class Figures:
+class EpochMeans:
     """Sums on the device, in place so that a recorded update adds to them too, and counts on the host."""
 
     def __init__(self) -> None:
@@ -84,7 +84,7 @@ class Figures:
         return {column: value.item() / self._counts[column] for column, value in self._sums.items()}
 
 
-class Run:
+class TrainingRun:
     """The state of one fit: streams, optimiser, random states, configuration."""
 
     def __init__(
@@ -185,9 +185,9 @@ class Run:
 
     def epoch(self, epoch: int, log_every: int, bar: Any) -> dict[str, float]:
         """Run one epoch; its row of the history."""
-        figures = Figures()
+        figures = EpochMeans()
         alphas: dict[str, float] = {}
-        health = Health(
+        health = FiniteGuard(
             self.optimizer,
             self.parameters,
             every=updates_between_reads(self.device, log_every),
@@ -195,7 +195,7 @@ class Run:
             gradients=getattr(self.fabric._precision, "scaler", None) is None,
         )
         lr = float(self.optimizer.param_groups[0]["lr"])
-        replay: Replay | None = None
+        replay: RecordedUpdate | None = None
         means: dict[str, float] = {}
         for step, batch in self._updates(epoch):
             place = f"epoch {epoch}, update {step} (both counted from 0)"
@@ -235,7 +235,9 @@ class Run:
             and all(type(teacher) is NetworkTeacher for teacher in self.teachers)
         )
 
-    def _recorded(self, epoch: int, seen: tuple[Tensor, Tensor], health: Health, figures: Figures) -> Replay | None:
+    def _recorded(
+        self, epoch: int, seen: tuple[Tensor, Tensor], health: FiniteGuard, figures: EpochMeans
+    ) -> RecordedUpdate | None:
         """The epoch's update as a recording.
 
         None after an update of other shapes, whose pairs were others, and for an optimiser that counts on the host.
@@ -254,7 +256,7 @@ class Run:
 
         with self.states.only("task forward"):
             drawn = self._drawn_on_host()
-            replay = Replay(update, *seen, pairs, recorder=self.record)
+            replay = RecordedUpdate(update, *seen, pairs, recorder=self.record)
             if any(not torch.equal(a, b) for a, b in zip(drawn, self._drawn_on_host(), strict=True)):
                 raise RuntimeError(
                     "an update draws random numbers on the host, which a recorded one would not do again: a term, a "
@@ -337,7 +339,7 @@ class Run:
         ids: tuple[str, ...] | None,
         pairs: Pairs | None = None,
     ) -> tuple[Batch, dict[str, Tensor]]:
-        output = answer(self.model, images, "the student")
+        output = run_model(self.model, images, "the student")
         batch = Batch(images, labels, ids, output, self.states.pairs, self.asked[stream], dict(pairs or {}))
         return batch, self.recorder.features() if self.recorder.layers else {}
 
@@ -375,7 +377,7 @@ class Run:
             images, ids = stimulus_batch(raw)
         images = self.fabric.to_device(images)
         with kept_modes(student), torch.no_grad():
-            output = answer(student.eval(), images, "the student")
+            output = run_model(student.eval(), images, "the student")
             batch = Batch(images, labels, ids, output, self.states.pairs, self.asked[stream])
             features = self.recorder.features() if self.recorder.layers else {}
         for term in self.what.terms:

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 
-from brainrdl.features import answer, kept_modes
+from brainrdl.features import kept_modes, run_model
 from brainrdl.stimuli import StimulusSet
 from brainrdl.terms.base import Term
 from brainrdl.training.checks import (
@@ -23,7 +23,7 @@ from brainrdl.training.checks import (
     scalar_loss,
     validation_figures,
 )
-from brainrdl.training.run import MakeOptimizer, Run, Task, TaskLoss, is_classification
+from brainrdl.training.run import MakeOptimizer, Task, TaskLoss, TrainingRun, is_classification
 from brainrdl.training.streams import StimulusStream, task_batch
 
 
@@ -164,7 +164,7 @@ class Trainer:
         if validation is not None and not callable(validation):
             check_validation(validation)
         what = Task(self.student, self.terms, self._task_loss, self._make_optimizer, self._fabric, self._cuda_graphs)
-        run = Run(what, task_loader, stimuli, epochs, seed)
+        run = TrainingRun(what, task_loader, stimuli, epochs, seed)
         with run.recorder, kept_modes(self.student), run.stream():
             run.prepare()
             rows = run.restore(checkpoint)
@@ -230,7 +230,7 @@ class Trainer:
                 images, labels, _ = task_batch(batch)
                 images, labels = images.to(device), labels.to(device)
                 with self._fabric.autocast():
-                    output = answer(self.student, images, "the student")
+                    output = run_model(self.student, images, "the student")
                     if self._task_loss is not None:
                         loss = loss + scalar_loss(self._task_loss, output, labels).double() * len(labels)
                 classified = is_classification(output, labels)

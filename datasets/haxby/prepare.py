@@ -5,7 +5,7 @@ import os
 import re
 from pathlib import Path
 
-from brainrdl.fmri.provenance import checksums
+from brainrdl.fmri.images import checksums
 from brainrdl.studies.scans import describe
 
 MASK = "derivatives/motioncorrected/sub-{subject}/sub-{subject}_space-native_label-posterior_mask.nii.gz"

@@ -8,11 +8,10 @@ import xarray as xr
 from rsatoolbox.data import Dataset
 from rsatoolbox.rdm import calc_rdm
 
-from brainrdl.fmri import distance_covariance, make_patterns, pattern_rdm, standard_errors
-from brainrdl.fmri import distances as crossnobis
+from brainrdl.fmri import crossnobis, distance_covariance, make_patterns, pattern_rdm, standard_errors
 from brainrdl.fmri.distances import run_pair_distances
-from brainrdl.fmri.errors import _squared_products
 from brainrdl.fmri.patterns import run_means
+from brainrdl.fmri.uncertainty import _squared_products
 from brainrdl.rdms.labelled import condense
 from brainrdl.rdms.layout import check_rdms
 from fmri_patterns import RUNS, random_patterns, random_precision, slow_crossnobis

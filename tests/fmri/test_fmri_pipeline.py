@@ -16,6 +16,7 @@ from brainrdl.fmri import (
     GLM,
     Settings,
     Simulation,
+    crossnobis,
     find_runs,
     fit_patterns,
     fit_precision,
@@ -24,7 +25,6 @@ from brainrdl.fmri import (
     simulate_bids,
     split_half,
 )
-from brainrdl.fmri import distances as crossnobis
 from brainrdl.rdms.labelled import label_rdms
 from brainrdl.rdms.layout import check_rdms
 from brainrdl.studies.reports.fmri import facts_of

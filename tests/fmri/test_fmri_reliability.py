@@ -4,8 +4,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from brainrdl.fmri import distances as crossnobis
-from brainrdl.fmri import make_patterns, select_voxels, split_half
+from brainrdl.fmri import crossnobis, make_patterns, select_voxels, split_half
 from brainrdl.fmri.reliability import splits
 from brainrdl.rdms.labelled import condense
 from fmri_patterns import random_patterns, random_precision

@@ -7,8 +7,15 @@ import pytest
 import xarray as xr
 from scipy.stats import spearmanr
 
-from brainrdl.fmri import distances as crossnobis
-from brainrdl.fmri import fit_patterns, make_patterns, pattern_rdm, read_betas, searchlight_map, searchlight_rdms
+from brainrdl.fmri import (
+    crossnobis,
+    fit_patterns,
+    make_patterns,
+    pattern_rdm,
+    read_betas,
+    searchlight_map,
+    searchlight_rdms,
+)
 from brainrdl.rdms.labelled import condense, label_rdms
 from brainrdl.rdms.layout import check_rdms
 

@@ -13,6 +13,7 @@ from brainrdl import cli
 from brainrdl.fmri import (
     Settings,
     Simulation,
+    crossnobis,
     make_patterns,
     noise_precision,
     pattern_rdm,
@@ -21,7 +22,6 @@ from brainrdl.fmri import (
     simulate_bids,
     standard_errors,
 )
-from brainrdl.fmri import distances as crossnobis
 from brainrdl.fmri.simulation import noise_covariance, smooth_noise
 from brainrdl.rdms.labelled import condense, label_rdms, select_stimuli
 

@@ -122,7 +122,7 @@ def test_the_caption_says_what_is_drawn():
     for line in figure.texts:
         assert figure.bbox.fully_containsx(line.get_window_extent().x1)
     alone = compare_models(many_models(1), data(1, ("IT",)).drop_vars(["roi", "subject"]), n_resamples=50)
-    assert caption(alone.figure()) == (
+    assert caption(comparison_figure(alone)) == (
         "Bars: Pearson r between a model's RDM and the one measured RDM, 10 stimuli. Whiskers: 95 % t interval, "
         "standard error by the bootstrap over stimuli. *: above 0 (one-sided t, FDR .05 over 1 "
         "score). 1 subject is too few to speak of other subjects, which takes 8: intervals and tests speak of other "

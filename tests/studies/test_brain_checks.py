@@ -23,7 +23,7 @@ from brainrdl.studies.brain.inputs import load_inputs
 from brainrdl.studies.brain.outcomes import Outcome, load_outcome, save_outcome
 from brainrdl.studies.brain.runs import Workshop
 from brainrdl.studies.brain.scores import score_scheme
-from brainrdl.studies.brain.study import Machine, fit, say_plan
+from brainrdl.studies.brain.study import Machine, describe_plan, fit
 from brainrdl.studies.brain.task_networks import make_student
 from brainrdl.studies.card_inputs import CardRequest, read_inputs
 from small_study import write_study
@@ -40,7 +40,7 @@ def study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
 
 def refused(study: dict[str, Any]) -> str:
     with pytest.raises((ValueError, FileNotFoundError)) as error:
-        say_plan(checked(study))
+        describe_plan(checked(study))
     return str(error.value)
 
 
@@ -279,7 +279,7 @@ def test_a_study_goes_on_with_the_data_it_began_with(study: dict[str, Any], tmp_
     small(study)
     rdl.save_model(make_student(checked(study), 5), tmp_path / "weights.safetensors")
     study["student"]["weights"] = str(tmp_path / "weights.safetensors")
-    fit(checked(study), tmp_path / "out", machine=QUIET, say=lambda line: None)
+    fit(checked(study), tmp_path / "out", machine=QUIET, log=lambda line: None)
     manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
     assert manifest["inputs"] == checksums(checked(study), load_inputs(checked(study)))
 
@@ -289,7 +289,7 @@ def test_a_study_goes_on_with_the_data_it_began_with(study: dict[str, Any], tmp_
     categories(tmp_path, lambda table: table.replace({"category": {"flat": "even"}}))
     rdl.save_model(make_student(checked(study | {"seeds": 1}), 6, trained=False), tmp_path / "weights.safetensors")
     with pytest.raises(ValueError) as error:
-        fit(checked(study), tmp_path / "out", machine=QUIET, say=lambda line: None)
+        fit(checked(study), tmp_path / "out", machine=QUIET, log=lambda line: None)
     files = f"stimuli ({tmp_path}/images), categories ({tmp_path}/categories.csv), student "
     files += (
         f"({tmp_path}/weights.safetensors), controls ({{'size': '{tmp_path}/size.nc', 'hue': '{tmp_path}/hue.nc'}})"
@@ -322,7 +322,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], 
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(HERE))
         study = small(write_study(folder))
-        fit(checked(study), folder / "out", machine=QUIET, say=lambda line: None)
+        fit(checked(study), folder / "out", machine=QUIET, log=lambda line: None)
     return study, folder / "out"
 
 
@@ -386,7 +386,7 @@ def test_a_damaged_file_is_named(
     (out / file).write_bytes(content if isinstance(content, bytes) else (out / content).read_bytes())
     try:
         with pytest.raises(ValueError) as error:
-            fit(checked(study), out, machine=QUIET, say=lambda line: None)
+            fit(checked(study), out, machine=QUIET, log=lambda line: None)
     finally:
         (out / file).write_bytes(whole)
     found = str(error.value).replace(str(out), "OUT")

@@ -24,7 +24,7 @@ from brainrdl.studies.brain.configuration import checked, configuration_hash, re
 from brainrdl.studies.brain.inputs import load_inputs
 from brainrdl.studies.brain.outcomes import load_outcome
 from brainrdl.studies.brain.students import Plan, fit_student
-from brainrdl.studies.brain.study import Machine, fit, say_plan
+from brainrdl.studies.brain.study import Machine, describe_plan, fit
 from brainrdl.studies.brain.targets import category_target, shuffled_target, training_target
 from brainrdl.studies.brain.task_networks import make_student
 from brainrdl.studies.reports.fit_figures import rdm_figure
@@ -355,14 +355,14 @@ def test_a_network_with_a_transform_gets_its_own_normalisation(study: dict[str, 
     study["student"] = {"model": "torchvision:squeezenet1_1", "weights": str(tmp_path / "w.safetensors")}
     study["fit"]["layers"] = ["features.3"]
     with pytest.raises(ValueError) as error:
-        say_plan(checked(study))
+        describe_plan(checked(study))
     assert str(error.value) == (
         "student.image_size is 32, and torchvision:squeezenet1_1 has a transform of its own, with a size and a "
         "normalisation; write image_size: null to use it, or name a function of yours that returns the network and the "
         "transform that you want"
     )
     study["student"]["image_size"] = None
-    say_plan(checked(study))
+    describe_plan(checked(study))
     images, _ = load_inputs(checked(study)).stimuli.batch([0])
     assert images.shape == (1, 3, 224, 224)
     assert images.min() < -0.5
@@ -376,7 +376,7 @@ def test_a_study_from_its_file_to_its_report(
 ) -> None:
     out = tmp_path / "out"
     told: list[str] = []
-    report = fit(checked(study), out, machine=QUIET, command="brainrdl fit small.yaml", say=told.append)
+    report = fit(checked(study), out, machine=QUIET, command="brainrdl fit small.yaml", log=told.append)
     assert report == out / "report.html"
     scores = pd.read_csv(out / "scores.csv")
     assert set(scores["arm"]) == {*ARMS, *TRAINED}
@@ -428,7 +428,7 @@ def test_a_study_from_its_file_to_its_report(
     # again: nothing is fitted twice, and everything is the same
     before = {path: path.stat().st_mtime_ns for path in (out / "fits").rglob("*.npz")}
     again: list[str] = []
-    fit(checked(study), out, machine=QUIET, command="brainrdl fit small.yaml", say=again.append)
+    fit(checked(study), out, machine=QUIET, command="brainrdl fit small.yaml", log=again.append)
     assert {path: path.stat().st_mtime_ns for path in (out / "fits").rglob("*.npz")} == before
     pd.testing.assert_frame_equal(pd.read_csv(out / "scores.csv"), scores)
     assert not [line for line in again if "task error" in line]
@@ -436,7 +436,7 @@ def test_a_study_from_its_file_to_its_report(
     # fits that are lost are made again, bitwise
     lost = sorted((out / "fits").rglob("rdl-seed1.npz"))[0]
     lost.unlink()
-    fit(checked(study), out, machine=QUIET, command="brainrdl fit small.yaml", say=again.append)
+    fit(checked(study), out, machine=QUIET, command="brainrdl fit small.yaml", log=again.append)
     pd.testing.assert_frame_equal(pd.read_csv(out / "scores.csv"), scores)
 
     # another configuration does not get in
@@ -464,11 +464,11 @@ def test_a_file_that_holds_no_fitted_network(tmp_path: Path) -> None:
 def test_the_same_whatever_the_order_of_images_and_rows(study: dict[str, Any], tmp_path: Path) -> None:
     study |= {"seeds": 1, "arms": ["mixture", "task_only", "rdl"]}
     study["schemes"] |= {"leave_one_category_out": False, "random": 0}
-    fit(checked(study), tmp_path / "a", machine=QUIET, say=lambda line: None)
+    fit(checked(study), tmp_path / "a", machine=QUIET, log=lambda line: None)
     for name in ("one", "two"):
         rdms = rdl.read_rdms(tmp_path / f"{name}.nc")
         rdl.write_rdms(rdl.select_stimuli(rdms, rdms["stimulus"].values[::-1].tolist()), tmp_path / f"{name}.nc")
-    fit(checked(study), tmp_path / "b", machine=QUIET, say=lambda line: None)
+    fit(checked(study), tmp_path / "b", machine=QUIET, log=lambda line: None)
     pd.testing.assert_frame_equal(
         pd.read_csv(tmp_path / "a" / "scores.csv"), pd.read_csv(tmp_path / "b" / "scores.csv")
     )
@@ -481,7 +481,7 @@ def test_the_command(study: dict[str, Any], tmp_path: Path, capsys: pytest.Captu
     path.write_text(json.dumps(study))  # JSON is YAML
     assert main(["fit", str(path), "--check"]) == 0
     told = capsys.readouterr().out
-    assert told == say_plan(checked(study)) + "\n"
+    assert told == describe_plan(checked(study)) + "\n"
     assert "study two: 3 RDMs, scored" in told
     assert "splits: 2 stratified, 3 leave_one_category_out, 2 random" in told
     assert main(["fit", str(path), "--threads", "0"]) == 2
@@ -491,11 +491,11 @@ def test_the_command(study: dict[str, Any], tmp_path: Path, capsys: pytest.Captu
 def test_arms_that_cannot_be_run(study: dict[str, Any]) -> None:
     configuration = checked(changed(study, arms=["rdl", "monkey_it"]))
     with pytest.raises(ValueError) as unknown:
-        say_plan(configuration)
+        describe_plan(configuration)
     assert str(unknown.value) == (
         "arms names 'monkey_it', which this study cannot run; it can: size, hue, mixture, untrained, task_only, frrsa, "
         "gains, low_rank, readout, rdl, rdl_category, rdl_within_shuffle, rdl_global_shuffle, rdl_early_visual"
     )
     with pytest.raises(ValueError) as lacking:
-        say_plan(checked(changed(study, arms=["rdl"])))
+        describe_plan(checked(changed(study, arms=["rdl"])))
     assert str(lacking.value) == "arms lacks 'task_only', which the primary contrast needs; add it"

@@ -172,7 +172,7 @@ def test_a_miniature_study_is_killed_and_resumed_to_the_same_end(
 ) -> None:
     arms = ("plain_readout", "teacher", "rdl")
     out = tmp_path / "whole"
-    reproduce(STUDY, request(out, arms=arms), ABSOLUTE, say=quiet)
+    reproduce(STUDY, request(out, arms=arms), ABSOLUTE, log=quiet)
     results = pd.read_csv(out / "results.csv").set_index("row")
     assert results["dataset"].to_dict() == {
         "plain_readout-seed0": "cifar100",
@@ -196,22 +196,22 @@ def test_a_miniature_study_is_killed_and_resumed_to_the_same_end(
     class Killed(BaseException):
         """As a kill would end it: nothing of ours catches it."""
 
-    from brainrdl.training.run import Run
+    from brainrdl.training.run import TrainingRun
 
-    whole_epoch = Run.epoch
+    whole_epoch = TrainingRun.epoch
 
-    def dies(self: Run, epoch: int, *rest: object) -> dict[str, float]:
+    def dies(self: TrainingRun, epoch: int, *rest: object) -> dict[str, float]:
         if epoch == 1 and any(term.name == "rdl" for term in self.what.terms):
             raise Killed
         return whole_epoch(self, epoch, *rest)  # type: ignore[arg-type]
 
     resumed = tmp_path / "resumed"
-    monkeypatch.setattr(Run, "epoch", dies)
+    monkeypatch.setattr(TrainingRun, "epoch", dies)
     with pytest.raises(Killed):
-        reproduce(STUDY, request(resumed, arms=arms), ABSOLUTE, say=quiet)
+        reproduce(STUDY, request(resumed, arms=arms), ABSOLUTE, log=quiet)
     assert (resumed / "runs" / "rdl-cifar10-seed0" / "checkpoint.pt").exists()
     monkeypatch.undo()
-    reproduce(STUDY, request(resumed, arms=arms), ABSOLUTE, say=quiet)
+    reproduce(STUDY, request(resumed, arms=arms), ABSOLUTE, log=quiet)
     again = pd.read_csv(resumed / "results.csv").set_index("row")
     pd.testing.assert_frame_equal(again.drop(columns="seconds"), results.drop(columns="seconds"))
     weights = [

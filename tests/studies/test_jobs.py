@@ -48,7 +48,7 @@ def quiet(line: str) -> None:
 @pytest.fixture
 def one_by_one(tmp_path: Path) -> Path:
     torch.set_num_threads(1)
-    reproduce(digits_study(), small(tmp_path / "one"), RECIPE, say=quiet)
+    reproduce(digits_study(), small(tmp_path / "one"), RECIPE, log=quiet)
     return tmp_path / "one"
 
 
@@ -66,7 +66,7 @@ def test_several_processes_make_what_one_makes(
 
 def test_a_study_of_several_processes_is_that_of_one(one_by_one: Path, tmp_path: Path) -> None:
     said: list[str] = []
-    reproduce(digits_study(), small(tmp_path / "three", jobs=3), RECIPE, say=said.append)
+    reproduce(digits_study(), small(tmp_path / "three", jobs=3), RECIPE, log=said.append)
     assert made(tmp_path / "three") == made(one_by_one)
     assert [line for line in said if line.startswith("[")][-1].startswith("[6/6] ")
     assert not multiprocessing.active_children()
@@ -74,9 +74,9 @@ def test_a_study_of_several_processes_is_that_of_one(one_by_one: Path, tmp_path:
 
 def test_where_all_is_made_no_process_is_started(one_by_one: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(multiprocessing, "get_context", lambda method: pytest.fail("a process was to be started"))
-    reproduce(digits_study(), small(one_by_one, jobs=3), RECIPE, say=quiet)
+    reproduce(digits_study(), small(one_by_one, jobs=3), RECIPE, log=quiet)
     with pytest.raises(pytest.fail.Exception, match="to be started"):
-        reproduce(digits_study(), small(one_by_one, jobs=2, arms=("plain", "kd")), RECIPE, say=quiet)
+        reproduce(digits_study(), small(one_by_one, jobs=2, arms=("plain", "kd")), RECIPE, log=quiet)
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
@@ -178,7 +178,7 @@ def test_every_study_reaches_another_process(make: object) -> None:
 
 def test_jobs_below_one_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"^--jobs must be at least 1, got 0$"):
-        reproduce(digits_study(), small(tmp_path, jobs=0), RECIPE, say=quiet)
+        reproduce(digits_study(), small(tmp_path, jobs=0), RECIPE, log=quiet)
 
 
 def test_on_windows_there_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,7 +210,7 @@ def test_the_processes_end_with_a_command_that_is_killed() -> None:
         "    time.sleep(300)\n"
     )
     command = subprocess.Popen(
-        [sys.executable, "-c", script], cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", script], cwd=Path(__file__).parent, stdout=subprocess.PIPE, text=True
     )
     assert command.stdout is not None
     beside_it = int(command.stdout.readline())

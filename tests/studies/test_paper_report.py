@@ -853,7 +853,7 @@ class TestFaults:
         monkeypatch.setattr(lab, "train", kill)
         request = Request(tmp_path / "out", arms=("plain",), limit_train=100, tries=1, device="cpu")
         study = digits_study()
-        report = reproduce(study, request, override(study.recipe, ["epochs=1"]), say=lambda line: None)
+        report = reproduce(study, request, override(study.recipe, ["epochs=1"]), log=lambda line: None)
         distances = xr.load_dataarray(tmp_path / "out" / "mds.nc", engine="h5netcdf")
         assert distances["layer"].values.tolist() == ["pixels", "pool1", "pool2", "labels"]
         page = read(report)

@@ -36,7 +36,7 @@ from brainrdl.studies.paper import score as score_module
 from brainrdl.studies.paper.arms import Arm, Context, initialised, paper_arms, train
 from brainrdl.studies.paper.digits import digits_study
 from brainrdl.studies.paper.mnist import mnist_study
-from brainrdl.studies.paper.recipe import Recipe, override, recipe_from, spelled
+from brainrdl.studies.paper.recipe import Recipe, format_overrides, override, recipe_from
 from brainrdl.studies.paper.reproduce import replay, reproduce
 from brainrdl.studies.paper.study import Request, Row, labelled_subset, plan
 from brainrdl.studies.reports.paper_files import read_study
@@ -63,7 +63,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A miniature study of all arms and two seeds."""
     torch.set_num_threads(1)
     out = tmp_path_factory.mktemp("digits") / "out"
-    reproduce(digits_study(), request(out, seeds=2), RECIPE, say=quiet)
+    reproduce(digits_study(), request(out, seeds=2), RECIPE, log=quiet)
     return out
 
 
@@ -156,11 +156,11 @@ def test_unscored_runs_leave_the_test_set_closed_until_a_call_that_scores(tmp_pa
     arms = ("plain", "rdl")
     closed = request(tmp_path / "out", arms=arms, unscored=True)
     said: list[str] = []
-    assert reproduce(dataclasses.replace(study, load=load), closed, RECIPE, say=said.append) is None
+    assert reproduce(dataclasses.replace(study, load=load), closed, RECIPE, log=said.append) is None
     assert said[-1] == "all runs are done; the test set stays closed until a call without --unscored"
     assert {path.name for path in closed.out.iterdir()} == {".lock", "study.json", "calls.json", "runs", "tries"}
     made = {path: path.stat().st_mtime_ns for path in closed.out.glob("runs/*/model.safetensors")}
-    report = reproduce(study, dataclasses.replace(closed, unscored=False), RECIPE, say=quiet)
+    report = reproduce(study, dataclasses.replace(closed, unscored=False), RECIPE, log=quiet)
     assert report == closed.out / "report.html"
     assert {path: path.stat().st_mtime_ns for path in made} == made
     # the very runs of a study that was scored at once
@@ -172,14 +172,14 @@ def test_unscored_runs_leave_the_test_set_closed_until_a_call_that_scores(tmp_pa
 def test_a_second_call_trains_nothing_and_changes_nothing(finished: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in finished.glob("runs/*/*")}
     results = (finished / "results.csv").read_text()
-    reproduce(digits_study(), request(finished, seeds=2), RECIPE, say=quiet)
+    reproduce(digits_study(), request(finished, seeds=2), RECIPE, log=quiet)
     assert {path: path.stat().st_mtime_ns for path in finished.glob("runs/*/*")} == before
     assert (finished / "results.csv").read_text() == results
 
 
 def test_another_configuration_is_refused_in_the_same_folder(finished: Path) -> None:
     with pytest.raises(ValueError) as error:
-        reproduce(digits_study(), request(finished, seeds=2), dataclasses.replace(RECIPE, epochs=4), say=quiet)
+        reproduce(digits_study(), request(finished, seeds=2), dataclasses.replace(RECIPE, epochs=4), log=quiet)
     assert str(error.value) == (
         f"{finished} holds a study with another configuration: recipe.epochs is 3 there and 4 here. Ask for the same "
         "to go on with it, or name a new folder with --out"
@@ -189,7 +189,7 @@ def test_another_configuration_is_refused_in_the_same_folder(finished: Path) -> 
 def test_replay_gives_the_row_bitwise(finished: Path, tmp_path: Path) -> None:
     said: list[str] = []
     same = replay(
-        digits_study(), finished / "results.json", "rdl-clean-seed1", request(tmp_path / "again"), say=said.append
+        digits_study(), finished / "results.json", "rdl-clean-seed1", request(tmp_path / "again"), log=said.append
     )
     assert same
     assert said[-1] == "bitwise the same weights"
@@ -197,7 +197,7 @@ def test_replay_gives_the_row_bitwise(finished: Path, tmp_path: Path) -> None:
 
 def test_a_replay_starts_from_nothing_and_writes_nowhere_else(finished: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError) as error:
-        replay(digits_study(), finished / "results.json", "plain-seed0", request(finished), say=quiet)
+        replay(digits_study(), finished / "results.json", "plain-seed0", request(finished), log=quiet)
     assert str(error.value) == (
         f"{finished} is not empty; a row is repeated from scratch, so name a new folder with --out"
     )
@@ -206,7 +206,7 @@ def test_a_replay_starts_from_nothing_and_writes_nowhere_else(finished: Path, tm
     source = tmp_path / "results.json"
     source.write_text(json.dumps(recorded))
     with pytest.raises(ValueError) as error:
-        replay(digits_study(), source, "plain-seed0", request(tmp_path / "again"), say=quiet)
+        replay(digits_study(), source, "plain-seed0", request(tmp_path / "again"), log=quiet)
     assert str(error.value) == f"{source} names a choice '../evil', which is no name of an arm"
     assert not (tmp_path / "again" / "evil").exists()
 
@@ -224,7 +224,7 @@ def test_a_replay_starts_from_nothing_and_writes_nowhere_else(finished: Path, tm
 def test_replay_notices_another_result(finished: Path, tmp_path: Path, changed: dict[str, object], said: str) -> None:
     source, lines = tmp_path / "results.json", []
     rewrite(finished / "results.json", source, lambda file: file["rows"][0].update(changed))
-    assert not replay(digits_study(), source, "plain-seed0", request(tmp_path / "again"), say=lines.append)
+    assert not replay(digits_study(), source, "plain-seed0", request(tmp_path / "again"), log=lines.append)
     assert lines[-1] == said.replace("{source}", str(source))
 
 
@@ -246,11 +246,11 @@ def test_a_study_from_before_warm_up_and_clipping_goes_on_and_is_repeated(finish
     old = shutil.copytree(finished, tmp_path / "old")
     rewrite(old / "study.json", old / "study.json", before)
     rewrite(old / "results.json", old / "results.json", before)
-    assert replay(digits_study(), old / "results.json", "plain-seed0", request(tmp_path / "again"), say=quiet)
-    reproduce(digits_study(), request(old, seeds=2), RECIPE, say=quiet)
+    assert replay(digits_study(), old / "results.json", "plain-seed0", request(tmp_path / "again"), log=quiet)
+    reproduce(digits_study(), request(old, seeds=2), RECIPE, log=quiet)
     pd.testing.assert_frame_equal(comparable(old), comparable(finished))
     with pytest.raises(ValueError) as error:
-        reproduce(digits_study(), request(old, seeds=2), dataclasses.replace(RECIPE, clip=1.0), say=quiet)
+        reproduce(digits_study(), request(old, seeds=2), dataclasses.replace(RECIPE, clip=1.0), log=quiet)
     assert str(error.value) == (
         f"{old} holds a study with another configuration: recipe.clip is None there and 1.0 here. Ask for the same to "
         "go on with it, or name a new folder with --out"
@@ -261,12 +261,12 @@ def test_a_clipped_and_warmed_run_is_another_and_comes_out_again(tmp_path: Path)
     recipe = dataclasses.replace(RECIPE, warmup=1, clip=0.5)
     for name, one in (("off", RECIPE), ("on", recipe)):
         asked = request(tmp_path / name, seeds=1, arms=("plain",))
-        reproduce(digits_study(), asked, one, say=quiet)
+        reproduce(digits_study(), asked, one, log=quiet)
     off, on = (json.loads((tmp_path / name / "results.json").read_text())["rows"][0] for name in ("off", "on"))
     assert off["weights"] != on["weights"]
     rates = pd.read_csv(tmp_path / "on" / "histories.csv")["lr"]
     np.testing.assert_allclose(rates, RECIPE.learning_rate * np.array([1 / 2, 2 / 3, 1 / 3]))
-    assert replay(digits_study(), tmp_path / "on/results.json", "plain-seed0", request(tmp_path / "again"), say=quiet)
+    assert replay(digits_study(), tmp_path / "on/results.json", "plain-seed0", request(tmp_path / "again"), log=quiet)
 
 
 @pytest.mark.parametrize(
@@ -303,7 +303,7 @@ def test_a_file_that_cannot_be_replayed_is_refused(
     source, out = tmp_path / "results.json", tmp_path / "again"
     rewrite(finished / "results.json", source, change)
     with pytest.raises(ValueError) as error:
-        replay(digits_study(), source, "plain-seed0", request(out), say=quiet)
+        replay(digits_study(), source, "plain-seed0", request(out), log=quiet)
     assert str(error.value) == message.replace("{source}", str(source))
     assert not out.exists()
 
@@ -353,7 +353,7 @@ def test_the_test_set_is_opened_after_all_training(tmp_path: Path) -> None:
         return dataclasses.replace(splits, test=test)
 
     watched = dataclasses.replace(study, load=load)  # type: ignore[arg-type]
-    reproduce(watched, request(tmp_path / "out", arms=("plain", "rdl")), RECIPE, say=order.append)
+    reproduce(watched, request(tmp_path / "out", arms=("plain", "rdl")), RECIPE, log=order.append)
     trained = [i for i, line in enumerate(order) if "validation error" in line]
     assert len(trained) == 3
     assert max(trained) < order.index("test")
@@ -361,7 +361,7 @@ def test_the_test_set_is_opened_after_all_training(tmp_path: Path) -> None:
 
 def test_choices_are_made_on_validation_and_the_best_is_taken(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    reproduce(digits_study(), request(out, tries=2, alphas=(0.1, 0.03), arms=("plain", "rdl")), RECIPE, say=quiet)
+    reproduce(digits_study(), request(out, tries=2, alphas=(0.1, 0.03), arms=("plain", "rdl")), RECIPE, log=quiet)
     tries = pd.read_csv(out / "tries.csv")
     assert set(tries["arm"]) == {"plain", "teacher", "rdl"}
     for _, group in tries.groupby("arm"):
@@ -378,7 +378,7 @@ def test_choices_are_made_on_validation_and_the_best_is_taken(tmp_path: Path) ->
 def test_label_runs_use_no_hidden_label(tmp_path: Path) -> None:
     out = tmp_path / "out"
     asked = request(out, labels=(20, 40), teachers=("clean", "labels"), arms=("plain", "teacher", "rdl", "kd"))
-    reproduce(digits_study(), asked, dataclasses.replace(RECIPE, updates=6), say=quiet)
+    reproduce(digits_study(), asked, dataclasses.replace(RECIPE, updates=6), log=quiet)
     results = pd.read_csv(out / "results.csv").set_index("row")
     assert list(results.index) == [
         "teacher-clean-seed0",
@@ -400,7 +400,7 @@ def test_label_runs_use_no_hidden_label(tmp_path: Path) -> None:
 
 def test_shorter_trials_with_few_labels_take_their_share_of_the_updates(tmp_path: Path) -> None:
     asked = request(tmp_path / "out", labels=(20,), arms=("plain",), tries=2, unscored=True)
-    reproduce(digits_study(), asked, dataclasses.replace(RECIPE, updates=9, choice_epochs=1), say=quiet)
+    reproduce(digits_study(), asked, dataclasses.replace(RECIPE, updates=9, choice_epochs=1), log=quiet)
     updates = {
         path.parent.relative_to(asked.out).as_posix(): json.loads(path.read_text())["updates"]
         for path in asked.out.rglob("run.json")
@@ -424,7 +424,7 @@ def test_every_method_gets_the_same_number_of_updates_with_few_labels(
     # 10 updates in 3 epochs: 4 in each, hints' first stage among them
     assert len(steps) == 12
     asked = request(tmp_path / "out", labels=(20,), arms=(name,), unscored=True)
-    reproduce(digits_study(), asked, recipe, say=quiet)
+    reproduce(digits_study(), asked, recipe, log=quiet)
     (record,) = (path for path in asked.out.glob("runs/*labels20*/run.json"))
     assert json.loads(record.read_text())["updates"] == 12
 
@@ -438,7 +438,7 @@ def test_calls_with_other_numbers_of_labels_share_a_folder(
     for labels in ((20,), (30,), ()):
         asked = request(out, labels=labels, arms=("plain",), tries=2)
         said: list[str] = []
-        reproduce(digits_study(), asked, dataclasses.replace(RECIPE, epochs=1, updates=2), say=said.append)
+        reproduce(digits_study(), asked, dataclasses.replace(RECIPE, epochs=1, updates=2), log=said.append)
         assert said[-1].startswith("all runs are done")
     names = ["plain-seed0", "plain-labels20-seed0", "plain-labels30-seed0"]
     assert list(pd.read_csv(out / "results.csv")["row"]) == names
@@ -455,9 +455,9 @@ def test_calls_with_other_numbers_of_labels_share_a_folder(
 
 def test_no_teacher_is_trained_to_measure_an_untaught_run(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    reproduce(digits_study(), request(out, arms=("plain",), seeds=2), RECIPE, say=quiet)
+    reproduce(digits_study(), request(out, arms=("plain",), seeds=2), RECIPE, log=quiet)
     said: list[str] = []
-    reproduce(digits_study(), request(out, arms=("rdl",)), RECIPE, say=said.append)
+    reproduce(digits_study(), request(out, arms=("rdl",)), RECIPE, log=said.append)
     assert said[-1].startswith("all runs are done")
     geometry = pd.read_csv(out / "geometry.csv")
     assert list(geometry["row"].drop_duplicates()) == ["plain-seed0", "rdl-clean-seed0"]
@@ -540,7 +540,7 @@ def test_paired_arms_share_initialisation_and_data_order(context: Context) -> No
 def test_a_run_that_dies_is_recorded_and_the_study_goes_on(tmp_path: Path) -> None:
     out = tmp_path / "out"
     recipe = dataclasses.replace(RECIPE, relative=False)
-    reproduce(digits_study(), request(out, arms=("plain", "rdl"), alphas=(1e30,)), recipe, say=quiet)
+    reproduce(digits_study(), request(out, arms=("plain", "rdl"), alphas=(1e30,)), recipe, log=quiet)
     results = pd.read_csv(out / "results.csv").set_index("row")
     assert np.isnan(results.loc["rdl-clean-seed0", "test_error"])
     assert results.loc["plain-seed0", "test_error"] >= 0
@@ -551,7 +551,7 @@ def test_a_run_that_dies_is_recorded_and_the_study_goes_on(tmp_path: Path) -> No
 def test_one_teacher_serves_all_seeds(tmp_path: Path) -> None:
     out = tmp_path / "out"
     asked = request(out, arms=("teacher", "rdl"), seeds=2, one_teacher=True)
-    reproduce(digits_study(), asked, RECIPE, say=quiet)
+    reproduce(digits_study(), asked, RECIPE, log=quiet)
     results = pd.read_csv(out / "results.csv")
     assert results["row"].tolist() == ["teacher-clean-seed0", "rdl-clean-seed0", "rdl-clean-seed1"]
     assert results["teacher_seed"].tolist() == [0, 0, 0]
@@ -570,7 +570,7 @@ def test_a_run_whose_weights_end_up_not_finite_has_died(tmp_path: Path, monkeypa
 
     monkeypatch.setattr(lab_module, "train", trained)
     out = tmp_path / "out"
-    reproduce(digits_study(), request(out, arms=("plain", "deep_supervision")), RECIPE, say=quiet)
+    reproduce(digits_study(), request(out, arms=("plain", "deep_supervision")), RECIPE, log=quiet)
     results = pd.read_csv(out / "results.csv").set_index("row")
     assert results["test_error"].isna().to_dict() == {"plain-seed0": False, "deep_supervision-seed0": True}
     record = json.loads((out / "runs" / "deep_supervision-seed0" / "run.json").read_text())
@@ -580,22 +580,22 @@ def test_a_run_whose_weights_end_up_not_finite_has_died(tmp_path: Path, monkeypa
 def test_a_run_made_again_is_scored_again(tmp_path: Path) -> None:
     out = tmp_path / "out"
     asked = request(out, arms=("plain",))
-    reproduce(digits_study(), asked, RECIPE, say=quiet)
+    reproduce(digits_study(), asked, RECIPE, log=quiet)
     before = comparable(out)
     folder = out / "runs" / "plain-seed0"
     np.savez_compressed(folder / "test.npz", correct=np.zeros(500, dtype=bool))
     (folder / "run.json").unlink()
-    reproduce(digits_study(), asked, RECIPE, say=quiet)
+    reproduce(digits_study(), asked, RECIPE, log=quiet)
     pd.testing.assert_frame_equal(comparable(out), before)
 
 
 def test_a_choice_that_is_gone_is_made_again_from_its_tries(tmp_path: Path) -> None:
     out, said = tmp_path / "out", []
     asked = request(out, arms=("plain",), tries=2, alphas=())
-    reproduce(digits_study(), asked, RECIPE, say=quiet)
+    reproduce(digits_study(), asked, RECIPE, log=quiet)
     before = (out / "tries.csv").read_text()
     (out / "tries" / "plain" / "choice.json").unlink()
-    reproduce(digits_study(), asked, RECIPE, say=said.append)
+    reproduce(digits_study(), asked, RECIPE, log=said.append)
     assert (out / "tries.csv").read_text() == before
     assert not [line for line in said if "epochs" in line]
 
@@ -603,7 +603,7 @@ def test_a_choice_that_is_gone_is_made_again_from_its_tries(tmp_path: Path) -> N
 def test_a_try_of_another_setting_is_not_taken_for_one_that_is_asked_for(tmp_path: Path) -> None:
     out = tmp_path / "out"
     asked = request(out, arms=("plain",), tries=2, alphas=(), unscored=True)
-    reproduce(digits_study(), asked, RECIPE, say=quiet)
+    reproduce(digits_study(), asked, RECIPE, log=quiet)
     (out / "tries" / "plain" / "choice.json").unlink()
     path = out / "tries" / "plain" / "1" / "run.json"
     record = json.loads(path.read_text(encoding="utf-8"))
@@ -611,9 +611,9 @@ def test_a_try_of_another_setting_is_not_taken_for_one_that_is_asked_for(tmp_pat
     path.write_text(json.dumps({**record, "setting": {"weight_decay": 0.25}}), encoding="utf-8")
     expected = f"{path.parent} holds a run with weight_decay 0.25, where {now} is asked for now"
     with pytest.raises(ValueError, match=re.escape(expected)):
-        reproduce(digits_study(), asked, RECIPE, say=quiet)
+        reproduce(digits_study(), asked, RECIPE, log=quiet)
     shutil.rmtree(path.parent)
-    reproduce(digits_study(), asked, RECIPE, say=quiet)
+    reproduce(digits_study(), asked, RECIPE, log=quiet)
     assert json.loads(path.read_text(encoding="utf-8"))["setting"] == record["setting"]
 
 
@@ -623,9 +623,9 @@ def test_every_call_is_in_the_manifest(tmp_path: Path, monkeypatch: pytest.Monke
         if command == "second":  # as if it were stopped before it is scored
             monkeypatch.setattr("brainrdl.studies.paper.reproduce.write_results", stopped)
             with pytest.raises(KeyboardInterrupt):
-                reproduce(digits_study(), request(out, arms=arms), RECIPE, command="stopped", say=quiet)
+                reproduce(digits_study(), request(out, arms=arms), RECIPE, command="stopped", log=quiet)
             monkeypatch.undo()
-        reproduce(digits_study(), request(out, arms=arms), RECIPE, command=command, say=quiet)
+        reproduce(digits_study(), request(out, arms=arms), RECIPE, command=command, log=quiet)
     manifest = json.loads((out / "manifest.json").read_text())
     calls = list(manifest["calls"].values())
     assert [(call["command"], call["device"], call["threads"]) for call in calls] == [
@@ -709,7 +709,7 @@ def test_what_would_fail_late_fails_before_anything_is_written(
     tmp_path: Path, changes: dict[str, object], settings: list[str], message: str
 ) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        reproduce(digits_study(), request(tmp_path, **changes), override(RECIPE, settings), say=quiet)
+        reproduce(digits_study(), request(tmp_path, **changes), override(RECIPE, settings), log=quiet)
     assert not list(tmp_path.iterdir())
 
 
@@ -768,7 +768,7 @@ def test_a_damaged_file_is_named(finished: Path, tmp_path: Path, file: str, cont
     path = out / file
     path.write_text(content)
     with pytest.raises(ValueError) as error:
-        reproduce(digits_study(), request(out, seeds=2), RECIPE, say=quiet)
+        reproduce(digits_study(), request(out, seeds=2), RECIPE, log=quiet)
     assert str(error.value) == message.replace("{path}", str(path)).replace("{folder}", str(path.parent))
 
 
@@ -802,7 +802,7 @@ def test_a_history_cut_off_in_its_last_line_is_noticed(finished: Path, tmp_path:
     path.write_text(path.read_text()[:-8])
     assert len(pd.read_csv(path)) == 3
     with pytest.raises(ValueError) as error:
-        reproduce(digits_study(), request(out, seeds=2), RECIPE, say=quiet)
+        reproduce(digits_study(), request(out, seeds=2), RECIPE, log=quiet)
     assert str(error.value) == (
         f"{path} is not the history that the run was finished with; remove {path.parent} to make the run again"
     )
@@ -813,7 +813,7 @@ def test_runs_without_their_configuration_are_refused(finished: Path, tmp_path: 
     shutil.copytree(finished, out)
     (out / "study.json").unlink()
     with pytest.raises(ValueError) as error:
-        reproduce(digits_study(), request(out, seeds=2), RECIPE, say=quiet)
+        reproduce(digits_study(), request(out, seeds=2), RECIPE, log=quiet)
     assert str(error.value) == (
         f"{out} holds runs, but study.json, which says how they were made, is gone; restore it, or name a new folder "
         "with --out"
@@ -837,7 +837,7 @@ def test_other_weights_than_were_trained_are_noticed(finished: Path, tmp_path: P
     folder = out / "runs" / "plain-seed0"
     shutil.copy(out / "runs" / "plain-seed1" / "model.safetensors", folder)
     with pytest.raises(ValueError) as error:
-        reproduce(digits_study(), request(out, seeds=2), RECIPE, say=quiet)
+        reproduce(digits_study(), request(out, seeds=2), RECIPE, log=quiet)
     assert str(error.value) == (
         f"{folder / 'model.safetensors'} holds other weights than the run was finished with; remove {folder} to make "
         "the run again"
@@ -846,9 +846,9 @@ def test_other_weights_than_were_trained_are_noticed(finished: Path, tmp_path: P
 
 def test_runs_added_after_the_test_set_was_opened_are_named(tmp_path: Path) -> None:
     out = tmp_path / "out"
-    reproduce(digits_study(), request(out, arms=("plain",)), RECIPE, say=quiet)
+    reproduce(digits_study(), request(out, arms=("plain",)), RECIPE, log=quiet)
     assert json.loads((out / "manifest.json").read_text())["notes"] == []
-    reproduce(digits_study(), request(out, arms=("plain", "deep_supervision")), RECIPE, say=quiet)
+    reproduce(digits_study(), request(out, arms=("plain", "deep_supervision")), RECIPE, log=quiet)
     assert json.loads((out / "manifest.json").read_text())["notes"] == [
         "Runs added by a later call, after the test set had first been scored: deep_supervision-seed0."
     ]
@@ -899,7 +899,7 @@ def test_impossible_numbers_of_labels_are_refused(n: int) -> None:
 
 def test_a_recipe_is_spelled_as_it_is_set() -> None:
     changed = Recipe(choice_epochs=3, layers=("fc",), relative=False, n_pairs=None, learning_rate=0.123)
-    assert override(Recipe(), spelled(changed)) == changed
+    assert override(Recipe(), format_overrides(changed)) == changed
 
 
 def test_recipe_fields_are_set_by_their_type() -> None:
@@ -994,7 +994,7 @@ def test_the_recipes_fields_are_in_the_help(capsys: pytest.CaptureFixture[str]) 
     with pytest.raises(SystemExit):
         cli.main(["reproduce", "digits", "--help"])
     told = capsys.readouterr().out.split()
-    assert set(spelled(digits_study().recipe)) <= set(told)
+    assert set(format_overrides(digits_study().recipe)) <= set(told)
 
 
 def test_the_version_is_the_packages(capsys: pytest.CaptureFixture[str]) -> None:
@@ -1049,7 +1049,7 @@ def test_a_full_disk_is_reported_in_a_line(
 def test_a_foreign_folder_is_not_written_into(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(ValueError) as error:
-        reproduce(digits_study(), request(tmp_path, arms=("plain",)), RECIPE, say=quiet)
+        reproduce(digits_study(), request(tmp_path, arms=("plain",)), RECIPE, log=quiet)
     assert str(error.value) == f"{tmp_path} is not empty and holds no study; name a new folder with --out"
 
 
@@ -1059,5 +1059,5 @@ def test_a_file_in_the_place_of_the_folder_is_named(tmp_path: Path, below: str) 
     file.write_text("mine")
     expected = f"{file} is a file, and a study needs a folder; name one with --out"
     with pytest.raises(ValueError, match=re.escape(expected)):
-        reproduce(digits_study(), request(file / below, arms=("plain",)), RECIPE, say=quiet)
+        reproduce(digits_study(), request(file / below, arms=("plain",)), RECIPE, log=quiet)
     assert file.read_text() == "mine"

@@ -11,7 +11,7 @@ from brainrdl.studies.paper.published import ARMS, PAPER, published_error
 from brainrdl.studies.reports.differences import difference, mcnemar_table
 from brainrdl.studies.reports.methods import arm_name, distinct_networks, families, in_order, method_name
 from brainrdl.studies.reports.paper_files import check_results
-from brainrdl.studies.reports.paper_tables import error_table, geometry_table, labels_table, spell_setting, tries_table
+from brainrdl.studies.reports.paper_tables import error_table, format_setting, geometry_table, labels_table, tries_table
 
 # The paper's Tables 2 and 5 as printed, row by row: p, and an arrow to the better method.
 PRINTED = {
@@ -427,11 +427,11 @@ class TestTriesTable:
     @pytest.mark.parametrize("text", ["[1]", "2", '"text"', "{"])
     def test_settings_are_objects(self, text):
         with pytest.raises(ValueError, match="object") as caught:
-            spell_setting(text)
+            format_setting(text)
         assert str(caught.value) == f'a setting is a JSON object, such as {{"alpha0": 2.0}}, got {text!r}'
 
     def test_settings_are_spelled_out(self):
-        assert spell_setting('{"learning_rate": 0.1, "weight_decay": 0.0005, "norm": "own"}') == (
+        assert format_setting('{"learning_rate": 0.1, "weight_decay": 0.0005, "norm": "own"}') == (
             "learning rate 0.1, weight decay 0.0005, norm own"
         )
 

@@ -6,7 +6,7 @@ from torch import nn
 
 import brainrdl as rdl
 from brainrdl.training import run as _run
-from brainrdl.training.finite import Health, Value
+from brainrdl.training.finite import FiniteGuard, Value
 from small_network import assert_same, data, loader, network, raises, weights
 
 
@@ -95,7 +95,7 @@ def one_update(gradients, every=1):
     parameters = {name: nn.Parameter(torch.zeros_like(g)) for name, g in gradients.items()}
     for name, parameter in parameters.items():
         parameter.grad = gradients[name]
-    health = Health(torch.optim.SGD(list(parameters.values()), lr=1e-30), parameters, every=every)
+    health = FiniteGuard(torch.optim.SGD(list(parameters.values()), lr=1e-30), parameters, every=every)
     health.step([Value("task_loss", torch.tensor(1.0), 1.0)], "here")
     health.check()
     return parameters
@@ -110,7 +110,7 @@ def test_finite_gradients_pass_however_large_or_empty(every):
 
 def test_a_sparse_gradient():
     table = nn.Embedding(5, 2, sparse=True)
-    health = Health(torch.optim.SGD(table.parameters(), lr=1.0), dict(table.named_parameters()), every=1)
+    health = FiniteGuard(torch.optim.SGD(table.parameters(), lr=1.0), dict(table.named_parameters()), every=1)
     table(torch.tensor([1, 1])).sum().backward()
     before = table.weight.detach().clone()
     health.step([Value("task_loss", torch.tensor(1.0), 1.0)], "here")
@@ -124,7 +124,7 @@ def test_a_sparse_gradient():
 def test_where_a_scaler_looks_at_the_gradients():
     parameters = {"w": nn.Parameter(torch.zeros(1))}
     parameters["w"].grad = torch.tensor([torch.inf])
-    health = Health(torch.optim.SGD(parameters.values(), lr=0.0), parameters, every=1, gradients=False)
+    health = FiniteGuard(torch.optim.SGD(parameters.values(), lr=0.0), parameters, every=1, gradients=False)
     health.step([Value("task_loss", torch.tensor(1.0), 1.0)], "here")
 
 

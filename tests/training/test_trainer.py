@@ -281,7 +281,7 @@ def test_rdl_gets_the_pairs_of_the_update(monkeypatch):
         used.append(pairs)
         return rdl.rdl_loss(*args, pairs=pairs, **options)
 
-    monkeypatch.setattr("brainrdl.terms.base.rdl_loss", spy)
+    monkeypatch.setattr("brainrdl.terms.rdl.rdl_loss", spy)
     watch = Watch(["one"], n_pairs=4)
     term = rdl.RDLTerm(network_teacher(), {"one": "one", "two": "two"}, n_pairs=4)
     rdl.Trainer(network(), [term, watch]).fit(loader(), epochs=1)
@@ -556,7 +556,11 @@ def test_a_run_that_was_killed_ends_as_one_that_was_not(tmp_path, scenario):
         "t.run(sys.argv[1], sys.argv[2], t.kill)"
     )
     command = [sys.executable, "-c", code, scenario, str(path), str(torch.get_num_threads())]
-    killed = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True, timeout=120)
+    here = Path(__file__).parent
+    places = os.pathsep.join([str(here), str(here.parent), os.environ.get("PYTHONPATH", "")])
+    killed = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": places}, capture_output=True, text=True, timeout=120
+    )
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert len(torch.load(path, weights_only=True)["history"]) == 2
     expected, history, _ = run(scenario)

@@ -143,7 +143,7 @@ def _head(workshop: Workshop, arm: str, fitted: str, split: Split, target: xr.Da
             name,
             lambda: found.tries.assign(fitted_study=fitted, scheme=split.scheme, split=split.name, arm=arm, seed=seed),
         )
-        workshop.say(f"{name}: {found.layer}, {found.setting}")
+        workshop.log(f"{name}: {found.layer}, {found.setting}")
         rdm = np.asarray(found.rdm(features, ids))
         # a head leaves the network, and so what it answers to the task, as it is
         error = workshop.task_error(seed)
@@ -174,7 +174,7 @@ def _student(workshop: Workshop, arm: str, fitted: str, split: Split, plan: tupl
             ) from error
         last = found.snapshots[-1]
         told = "fitted" if np.isnan(last.task_error) else f"task error {last.task_error:.2f} %"
-        workshop.say(f"{name}: {told}")
+        workshop.log(f"{name}: {told}")
         outcome = Outcome(
             arm,
             seed,

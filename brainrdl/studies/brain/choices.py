@@ -119,7 +119,7 @@ def _tries(workshop: Workshop, fitted: str, split: Split) -> pd.DataFrame:
         )
     alpha, updates = mean.index[int(mean.argmax())]
     chosen = (table["alpha0"] == alpha) & (table["updates"] == updates)
-    workshop.say(
+    workshop.log(
         f"{workshop.place(fitted, split)}: {layer}, α = {alpha:g}, {updates} updates "
         f"({mean.max():.3f} on the held-out stimuli of the inner folds)"
     )

@@ -53,7 +53,7 @@ class Workshop:
         Device and precision.
     folder : Path
         The study's; networks, fits and choices are kept below it.
-    say : callable
+    log : callable
         Told what is going on, a line at a time.
     """
 
@@ -61,14 +61,14 @@ class Workshop:
     inputs: Inputs
     fabric: Fabric
     folder: Path
-    say: Callable[[str], None] = print
+    log: Callable[[str], None] = print
     _networks: dict[int, nn.Module] = field(default_factory=dict)
 
     def task_network(self, seed: int) -> nn.Module:
         """A copy of the network that the students of a seed begin as."""
         if seed not in self._networks:
             self._networks[seed] = task_network(
-                self.configuration, self.inputs.task, seed, self._network_folder, self.fabric, say=self.say
+                self.configuration, self.inputs.task, seed, self._network_folder, self.fabric, log=self.log
             )
         return deepcopy(self._networks[seed])
 

@@ -67,7 +67,7 @@ def fit(
     data_dir: str | Path | None = None,
     machine: Machine | None = None,
     command: str = "",
-    say: Callable[[str], None] = print,
+    log: Callable[[str], None] = print,
 ) -> Path:
     """Run a study, or go on with it, and write its report.
 
@@ -86,7 +86,7 @@ def fit(
         Device, precision, threads.
     command : str
         The command line, for the manifest.
-    say : callable
+    log : callable
         Told what is going on, a line at a time.
 
     Returns
@@ -129,9 +129,9 @@ def fit(
     check_unchanged(out, configuration, read)
     with claimed(out, frozen(configuration, fabric, read)):
         with noted(out, call) as note:
-            workshop = Workshop(configuration, inputs, fabric, out, say)
+            workshop = Workshop(configuration, inputs, fabric, out, log)
             found = _all_outcomes(workshop, arms, splits, note)
-            say("all fits are done: scoring them on held-out stimuli")
+            log("all fits are done: scoring them on held-out stimuli")
             scored = [
                 score_scheme(folds, configuration, inputs, fitted=fitted, scored=name)
                 for (fitted, _), folds in found.items()
@@ -143,7 +143,7 @@ def fit(
         return write_report(out)
 
 
-def say_plan(configuration: Configuration, data_dir: str | Path | None = None) -> str:
+def describe_plan(configuration: Configuration, data_dir: str | Path | None = None) -> str:
     """Read a study's data and say what it would run, without running it.
 
     Parameters
@@ -212,7 +212,7 @@ def _all_outcomes(
     for fitted, scheme in order:
         found[(fitted, scheme)] = {}
         for number, split in enumerate(splits[scheme], 1):
-            workshop.say(f"[{number}/{len(splits[scheme])}] fitted to {fitted}, {scheme}, {split.name} held out")
+            workshop.log(f"[{number}/{len(splits[scheme])}] fitted to {fitted}, {scheme}, {split.name} held out")
             found[(fitted, scheme)][split] = list(outcomes(workshop, arms, fitted, split, cheap=scheme == "random"))
             note()
     return found

@@ -43,7 +43,7 @@ def task_network(
     folder: Path,
     fabric: Fabric,
     *,
-    say: Callable[[str], None] = print,
+    log: Callable[[str], None] = print,
 ) -> nn.Module:
     """Train a network on the task, go on with it, or read it where it is done.
 
@@ -61,7 +61,7 @@ def task_network(
         Where ``task-seed<n>.safetensors`` is kept.
     fabric : Fabric
         Device and precision.
-    say : callable
+    log : callable
         Told what is going on.
 
     Returns
@@ -89,7 +89,7 @@ def task_network(
         return load_model(path, lambda: make_student(configuration, seed, attempt)).eval()
     for attempt in range(_ATTEMPTS):
         name = f"task network, seed {seed}" + (f", attempt {attempt + 1}" if attempt else "")
-        say(f"{name}: {task.epochs} epochs of {len(images.training)} images of {task.data}")
+        log(f"{name}: {task.epochs} epochs of {len(images.training)} images of {task.data}")
         key = ("task",) if attempt == 0 else ("task", attempt)
         student = make_student(configuration, seed, attempt)
         checkpoint = folder / f"task-seed{seed}-attempt{attempt}.pt"
@@ -105,13 +105,13 @@ def task_network(
             seed=derive_seed(seed, *key),
         )
         error, seconds = float(history["validation_error"].iloc[-1]), float(history["seconds"].sum())
-        say(f"{name}: validation error {error:.2f} % ({seconds:.0f} s)")
+        log(f"{name}: validation error {error:.2f} % ({seconds:.0f} s)")
         if error < _CHANCE * 100 * (1 - 1 / len(images.training.classes)):
             record = {"identity": identity, "seed": seed, "attempt": attempt, "validation_error": error}
             save_model(student, path, record)
             for leftover in folder.glob(f"task-seed{seed}-attempt*.pt"):
                 leftover.unlink()
-            return task_network(configuration, images, seed, folder, fabric, say=say)  # read back
+            return task_network(configuration, images, seed, folder, fabric, log=log)  # read back
     raise FloatingPointError(
         f"the task network of seed {seed} ended at chance {_ATTEMPTS} times; lower task.learning_rate, or train longer"
     )

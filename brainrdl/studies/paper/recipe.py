@@ -202,7 +202,7 @@ def recipe_from(fields: Mapping[str, Any]) -> Recipe:
         raise ValueError(f"the recipe holds a value of another type: {error}") from error
 
 
-def spelled(recipe: Recipe) -> list[str]:
+def format_overrides(recipe: Recipe) -> list[str]:
     """Spell all fields of a recipe as `override` takes them.
 
     Examples
@@ -211,10 +211,10 @@ def spelled(recipe: Recipe) -> list[str]:
     >>> spelled(Recipe())[:3]
     ['epochs=20', 'teacher_epochs=20', 'choice_epochs=none']
     """
-    return [f"{field.name}={_spell(getattr(recipe, field.name))}" for field in dataclasses.fields(recipe)]
+    return [f"{field.name}={_format_value(getattr(recipe, field.name))}" for field in dataclasses.fields(recipe)]
 
 
-def _spell(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if isinstance(value, tuple):
         return ",".join(value)
     return str(value).lower() if value is None or isinstance(value, bool) else str(value)

@@ -41,7 +41,7 @@ _PACKAGES = (
 
 
 def reproduce(
-    study: Study, request: Request, recipe: Recipe, *, command: str = "", say: Callable[[str], None] = print
+    study: Study, request: Request, recipe: Recipe, *, command: str = "", log: Callable[[str], None] = print
 ) -> Path | None:
     """Run a study, or go on with it, and write its report.
 
@@ -58,7 +58,7 @@ def reproduce(
         Its recipe, with what the user changed.
     command : str
         The command line, for the manifest, which lists every call.
-    say : callable
+    log : callable
         Told what is going on, a line at a time.
 
     Returns
@@ -87,23 +87,23 @@ def reproduce(
     }
     with claimed(request.out, frozen(study, recipe, request, splits, fabric)):
         with noted(request.out, call) as note:
-            lab = Lab(study, recipe, _on(splits, fabric.device, request.test_limit), request, fabric, say=say)
+            lab = Lab(study, recipe, _on(splits, fabric.device, request.test_limit), request, fabric, log=log)
             finished: list[Row] = []
 
             def done(row: Row) -> None:
                 finished.append(row)
-                say(f"[{len(finished)}/{len(rows)}] {row.name}")
+                log(f"[{len(finished)}/{len(rows)}] {row.name}")
                 note()
 
             left = [row for row in rows if not (request.out / "runs" / row.name / "run.json").exists()]
             in_a_job = dataclasses.replace(request, threads=threads)
             with beside(request.jobs - 1 if left else 0, partial(_lab, study, recipe, in_a_job), rows):
-                make_all(lab, rows, done=done, say=say)
+                make_all(lab, rows, done=done, log=log)
             if request.unscored:
-                say("all runs are done; the test set stays closed until a call without --unscored")
+                log("all runs are done; the test set stays closed until a call without --unscored")
                 return None
             rows = _all_rows(study, request, rows)
-            say("all runs are done: scoring them on the test set")
+            log("all runs are done: scoring them on the test set")
             write_results(lab, rows)
             write_geometry(lab, rows)
             write_rdms(lab, rows)
@@ -113,7 +113,7 @@ def reproduce(
         return write_report(request.out)
 
 
-def replay(study: Study, source: Path, row_name: str, request: Request, *, say: Callable[[str], None] = print) -> bool:
+def replay(study: Study, source: Path, row_name: str, request: Request, *, log: Callable[[str], None] = print) -> bool:
     """Repeat one row of a ``results.json`` from scratch and compare.
 
     Parameters
@@ -126,7 +126,7 @@ def replay(study: Study, source: Path, row_name: str, request: Request, *, say: 
         The row's name.
     request : Request
         Where the data is and where to work; the rest comes from the file.
-    say : callable
+    log : callable
         Told what is going on, a line at a time.
 
     Returns
@@ -156,17 +156,17 @@ def replay(study: Study, source: Path, row_name: str, request: Request, *, say: 
     with claimed(request.out, frozen(study, recorded.recipe, request, splits, fabric)):
         for name, entries in recorded.choices.items():
             write_json(entries, request.out / "tries" / name / "choice.json")
-        lab = Lab(study, recorded.recipe, _on(splits, fabric.device, request.test_limit), request, fabric, say=say)
+        lab = Lab(study, recorded.recipe, _on(splits, fabric.device, request.test_limit), request, fabric, log=log)
         run = lab.run(recorded.row)
         now = float(write_results(lab, [recorded.row]).iloc[0]["test_error"])
-    say(f"{row_name}: test error {recorded.test_error:.2f} % recorded, {now:.2f} % now")
+    log(f"{row_name}: test error {recorded.test_error:.2f} % recorded, {now:.2f} % now")
     if run.record["weights"] == recorded.weights:
         same = abs(now - recorded.test_error) < 1e-9
-        say("bitwise the same weights" + ("" if same else f", but another test error; {source} has been changed"))
+        log("bitwise the same weights" + ("" if same else f", but another test error; {source} has been changed"))
         return same
     error = binomial_standard_error(recorded.test_error, len(splits.test()))
     near = abs(now - recorded.test_error) <= 3 * error
-    say(
+    log(
         f"other weights (recorded on {recorded.made_on}); test errors "
         + ("agree" if near else "differ by more than")
         + (f" within 3 binomial standard errors ({3 * error:.2f} points)" if near else f" {3 * error:.2f} points")
@@ -179,7 +179,7 @@ def _lab(study: Study, recipe: Recipe, request: Request) -> Lab:
     _use_threads(study, request)
     fabric = _fabric(study, request)
     splits = _on(study.load(request), fabric.device, request.test_limit)
-    return Lab(study, recipe, splits, request, fabric, say=partial(print, flush=True))
+    return Lab(study, recipe, splits, request, fabric, log=partial(print, flush=True))
 
 
 def _use_threads(study: Study, request: Request) -> int:

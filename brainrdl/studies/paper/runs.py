@@ -33,7 +33,7 @@ _RECORD = ("arm", "seed", "labels", "teacher", "setting", "epochs", "seconds", "
 
 
 @dataclass(frozen=True)
-class Run:
+class FinishedTraining:
     """A finished run: its network (None if it died or was a try), its history and the record of what was run."""
 
     model: nn.Module | None
@@ -64,7 +64,7 @@ class Lab:
         What was asked for.
     fabric : Fabric
         Device and precision.
-    say : callable
+    log : callable
         Told what is going on, a line at a time.
     """
 
@@ -76,7 +76,7 @@ class Lab:
         request: Request,
         fabric: Fabric,
         *,
-        say: Callable[[str], None] = print,
+        log: Callable[[str], None] = print,
     ) -> None:
         self.study = study
         self.recipe = recipe
@@ -84,7 +84,7 @@ class Lab:
         self.request = request
         self.fabric = fabric
         self._networks = study.networks(splits)
-        self._say = say
+        self._say = log
         self._teacher_images: dict[tuple[str, int | None], Partition] = {}
 
     def make(self, arm: str) -> nn.Sequential:
@@ -92,7 +92,7 @@ class Lab:
         # channels last, measured on a CPU: a step of Table 1's network took 38 ms instead of 54
         return self._networks[self.study.arm(arm).network]().to(memory_format=torch.channels_last)
 
-    def run(self, row: Row) -> Run:
+    def run(self, row: Row) -> FinishedTraining:
         """Make one run, or read it where it is done.
 
         Raises
@@ -111,7 +111,7 @@ class Lab:
 
         return self._make(row, arm, context, setting, self.request.out / "runs" / row.name)
 
-    def teacher(self, kind: str, seed: int, labels: int | None = None) -> Run:
+    def teacher(self, kind: str, seed: int, labels: int | None = None) -> FinishedTraining:
         """Train a teacher, or read it where it is done.
 
         Raises
@@ -210,7 +210,7 @@ class Lab:
 
     def _trials(
         self, row: Row, arm: Arm, context: Callable[[], Context], settings: list[Setting], folder: Path
-    ) -> list[Run]:
+    ) -> list[FinishedTraining]:
         """Try each setting; those that other processes are trying hold none of the others up."""
         if len(settings) == 1:  # there is nothing to choose
             return []
@@ -278,7 +278,7 @@ class Lab:
 
     def _make(
         self, row: Row, arm: Arm, context: Callable[[], Context], setting: Setting, folder: Path, *, keep: bool = True
-    ) -> Run:
+    ) -> FinishedTraining:
         """Read a run where it is done; otherwise make it, or go on with it. Without `keep` its network is let go."""
         make = (lambda: self.make(arm.name)) if keep else None
         run = read_run(folder, make)
@@ -288,8 +288,9 @@ class Lab:
                 run = read_run(folder, make) or self._train(row, arm, context(), setting, folder, make)
         if run.record["setting"] != dict(setting):
             raise ValueError(
-                f"{folder} holds a run with {_told(run.record['setting'])}, where {_told(setting)} is asked for now: "
-                "made by another version, with other settings to try? Remove it to make it again, or name another --out"
+                f"{folder} holds a run with {_format_setting(run.record['setting'])}, where "
+                f"{_format_setting(setting)} is asked for now: made by another version, with other settings to try? "
+                "Remove it to make it again, or name another --out"
             )
         return run
 
@@ -301,9 +302,9 @@ class Lab:
         setting: Setting,
         folder: Path,
         make: Callable[[], nn.Module] | None,
-    ) -> Run:
+    ) -> FinishedTraining:
         (folder / "test.npz").unlink(missing_ok=True)  # answers of an earlier run of the same name
-        self._say(f"{folder.relative_to(self.request.out)}: {here.recipe.epochs} epochs, {_told(setting)}")
+        self._say(f"{folder.relative_to(self.request.out)}: {here.recipe.epochs} epochs, {_format_setting(setting)}")
         died = ""
         try:
             model, history = train(arm, here, setting, folder)
@@ -350,7 +351,7 @@ class Lab:
         return run
 
 
-def read_run(folder: Path, make: Callable[[], nn.Module] | None) -> Run | None:
+def read_run(folder: Path, make: Callable[[], nn.Module] | None) -> FinishedTraining | None:
     """Read a finished run, without its network if nothing makes one; None where there is no run.
 
     Raises
@@ -362,7 +363,7 @@ def read_run(folder: Path, make: Callable[[], nn.Module] | None) -> Run | None:
         return None
     record = read_json(folder / "run.json", dict, _RECORD)
     if record["died"]:
-        return Run(None, pd.DataFrame(), record)
+        return FinishedTraining(None, pd.DataFrame(), record)
     try:
         model = None if make is None else load_model(folder / "model.safetensors", make)
         history = (folder / "history.csv").read_bytes()
@@ -380,7 +381,7 @@ def read_run(folder: Path, make: Callable[[], nn.Module] | None) -> Run | None:
             f"{folder / 'history.csv'} is not the history that the run was finished with; remove {folder} to make the "
             "run again"
         )
-    return Run(model, pd.read_csv(BytesIO(history)), record)
+    return FinishedTraining(model, pd.read_csv(BytesIO(history)), record)
 
 
 def _digest(model: nn.Module) -> str:
@@ -409,5 +410,5 @@ def _outcome(history: pd.DataFrame) -> str:
     return f"{name.replace('task', 'training')} error {history[f'{name}_error'].iloc[-1]:.2f} %"
 
 
-def _told(setting: Setting) -> str:
+def _format_setting(setting: Setting) -> str:
     return ", ".join(f"{knob} {value:g}" for knob, value in setting.items()) or "default settings"

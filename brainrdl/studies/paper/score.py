@@ -18,7 +18,7 @@ from brainrdl.features import capture
 from brainrdl.files import atomic_path, read_json, write_json
 from brainrdl.rdms.distances import rdm
 from brainrdl.rdms.labelled import label_rdms
-from brainrdl.studies.paper.runs import Lab, Run
+from brainrdl.studies.paper.runs import FinishedTraining, Lab
 from brainrdl.studies.paper.study import Row
 from brainrdl.studies.reports.paper_files import RESULTS
 from brainrdl.training.randomness import derive_seed
@@ -230,7 +230,7 @@ def _write_labelled(
         labelled.to_netcdf(temporary, engine="h5netcdf")
 
 
-def _line(lab: Lab, row: Row, run: Run) -> dict[str, Any]:
+def _line(lab: Lab, row: Row, run: FinishedTraining) -> dict[str, Any]:
     record = run.record
     validation = None
     trained_on_it = lab.splits.students.final is not None
@@ -265,7 +265,7 @@ def _note_scoring(lab: Lab, rows: list[Row]) -> None:
         write_json([*before, new], path)
 
 
-def _history(row: Row, run: Run) -> pd.DataFrame:
+def _history(row: Row, run: FinishedTraining) -> pd.DataFrame:
     identity = {"row": row.name, "arm": row.arm, "teacher": row.teacher, "labels": row.labels, "seed": row.seed}
     history = run.history.copy()
     for place, (column, value) in enumerate(identity.items()):

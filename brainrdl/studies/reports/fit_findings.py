@@ -92,12 +92,12 @@ def interval_unit(rows: pd.DataFrame) -> str:
     'Brackets are 95 % intervals over stimuli, drawn with replacement within each'
     """
     return (
-        f"Brackets are 95 % intervals over {spell_drawn(rows)}. Seeds are averaged inside, so that the intervals are "
+        f"Brackets are 95 % intervals over {format_drawn(rows)}. Seeds are averaged inside, so that the intervals are "
         "conditional on the fitted networks."
     )
 
 
-def spell_drawn(rows: pd.DataFrame) -> str:
+def format_drawn(rows: pd.DataFrame) -> str:
     """Say what was drawn with replacement for the intervals of a setting.
 
     Parameters

@@ -174,7 +174,7 @@ def in_order(arms: Iterable[str]) -> list[str]:
     return sorted(dict.fromkeys(arms), key=lambda arm: known.index(arm) if arm in _ARMS else own)
 
 
-def spell_setting(setting: Setting, *, with_scheme: bool = True) -> str:
+def format_setting(setting: Setting, *, with_scheme: bool = True) -> str:
     """What a page calls a setting.
 
     Parameters

@@ -12,8 +12,8 @@ from brainrdl.studies.reports.fit_figures import (
     trade_off_figure,
 )
 from brainrdl.studies.reports.fit_files import FitFiles, at
-from brainrdl.studies.reports.fit_findings import interval_unit, spell_drawn
-from brainrdl.studies.reports.fit_names import Setting, arm_name, sort_arms, spell_setting
+from brainrdl.studies.reports.fit_findings import format_drawn, interval_unit
+from brainrdl.studies.reports.fit_names import Setting, arm_name, format_setting, sort_arms
 from brainrdl.studies.reports.fit_tables import (
     arm_table,
     choice_tables,
@@ -100,7 +100,7 @@ def sections(study: FitFiles) -> list[Section]:
 def _contrasts(study: FitFiles) -> Iterator[Table]:
     yield contrast_table(
         at(study.contrasts, study.primary),
-        capital(spell_setting(study.primary)),
+        capital(format_setting(study.primary)),
         f"{interval_unit(at(study.summary, study.primary))} p is two-sided; Holm's correction is for the number of "
         "contrasts of a score.",
     )
@@ -149,18 +149,18 @@ def _scores(study: FitFiles) -> Iterator[Table | Picture]:
     here = at(study.summary, study.primary)
     inside = study.primary._replace(scored_study=study.primary.fitted_study)
     other = at(study.summary, inside) if inside != study.primary else here.iloc[:0]
-    also = f"; and scored in the fitted study, with intervals over {spell_drawn(other)}" if len(other) else ""
+    also = f"; and scored in the fitted study, with intervals over {format_drawn(other)}" if len(other) else ""
     yield Picture(
         "scores",
         score_figure(study),
         "Dot plot of three scores of each arm; the numbers are those of the tables.",
-        f"Scores on held-out stimuli, {spell_setting(study.primary)}{also}. {interval_unit(here)} Bands: noise "
+        f"Scores on held-out stimuli, {format_setting(study.primary)}{also}. {interval_unit(here)} Bands: noise "
         "ceilings, lower to upper bound, of the same pairs and subjects and after the same removal. A dash: the arm is "
         "made of what is removed.",
     )
     yield score_table(
         sort_arms(here),
-        f"All scores, {spell_setting(study.primary)}",
+        f"All scores, {format_setting(study.primary)}",
         f"{interval_unit(here)} A dash: the arm is made of what is removed. Task errors are means over seeds and "
         "splits.",
     )
@@ -199,7 +199,7 @@ def _secondary(study: FitFiles) -> Iterator[Table]:
 def _setting_tables(study: FitFiles, setting: Setting) -> Iterator[Table]:
     """The differences, and, folded, the scores."""
     here, contrasts = at(study.summary, setting), at(study.contrasts, setting)
-    told = capital(spell_setting(setting))
+    told = capital(format_setting(setting))
     if len(contrasts):
         yield contrast_table(contrasts, told, interval_unit(here))
     subjects = count(int(here["n_subjects"].max()), "subject")

@@ -108,7 +108,7 @@ def choice_tables(study: FitFiles) -> Iterator[Table]:
     """
     if study.choices is None or study.choices.empty:
         return
-    tries = study.choices.assign(told=[_told(line) for line in _records(study.choices)])
+    tries = study.choices.assign(told=[_format_cell(line) for line in _records(study.choices)])
     by = ["fitted_study", "scheme", "split", "arm", "layer", "told"]
     # inner splits averaged: a choice is one of settings, not of splits
     means = tries.groupby(by, sort=False).agg(
@@ -230,7 +230,7 @@ def _choice_table(part: pd.DataFrame, caption: str, note: str, *, folded: bool) 
     )
 
 
-def _told(line: dict[str, Any]) -> str:
+def _format_cell(line: dict[str, Any]) -> str:
     """What was tried, in one line."""
     lengths = ("updates",) if line["arm"] == "frrsa" else ("updates", "steps")  # in closed form, without steps
     parts = [f"{as_text(line[key])} {key}" for key in lengths if _is(line[key])]

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from brainrdl.studies.reports.paper_figures import FIXED_LAYERS, spell_model
+from brainrdl.studies.reports.paper_figures import FIXED_LAYERS, format_model
 from brainrdl.studies.reports.paper_files import StudyFiles
 from brainrdl.studies.reports.words import number
 
@@ -37,7 +37,7 @@ def faults(study: StudyFiles, networks: pd.DataFrame) -> list[str]:
     collapsed = constant_layers(study.rdms, study.mds)
     if collapsed:
         told.append(
-            f"Collapsed, all images being equally far apart in a layer: {spell_layers(collapsed)}. A constant RDM "
+            f"Collapsed, all images being equally far apart in a layer: {format_layers(collapsed)}. A constant RDM "
             "correlates with nothing, so the maps leave it out."
         )
     return told
@@ -114,7 +114,7 @@ def constant_layers(rdms: xr.DataArray | None, distances: xr.DataArray | None) -
     ]
 
 
-def spell_layers(layers: Sequence[tuple[str, str]]) -> str:
+def format_layers(layers: Sequence[tuple[str, str]]) -> str:
     """Name layers by network.
 
     Parameters
@@ -134,7 +134,7 @@ def spell_layers(layers: Sequence[tuple[str, str]]) -> str:
     """
     of_model: dict[str, list[str]] = {}
     for model, layer in layers:
-        of_model.setdefault(spell_model(model), []).append(layer)
+        of_model.setdefault(format_model(model), []).append(layer)
     return ", ".join(f"{model} ({', '.join(names)})" for model, names in of_model.items())
 
 

@@ -111,7 +111,7 @@ class Shown:
         return [str(name) for name in self.methods(frame)["name"]]
 
 
-def spell_model(model: str) -> str:
+def format_model(model: str) -> str:
     """What a report calls a network.
 
     Parameters

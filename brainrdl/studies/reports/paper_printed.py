@@ -332,7 +332,10 @@ def manifest(study: StudyFiles) -> Iterator[Table]:
         yield Table(
             "Calls of the command",
             ("", *("time" if _is_time(column) else column.replace("_", " ") for column in columns)),
-            tuple(((str(k + 1),), *((_told(call.get(c), c),) for c in columns)) for k, call in enumerate(study.calls)),
+            tuple(
+                ((str(k + 1),), *((_format_cell(call.get(c), c),) for c in columns))
+                for k, call in enumerate(study.calls)
+            ),
         )
     apart = ("notes", "classes", "title", "calls")
     told = [(field, value) for field, value in flat(study.manifest) if field.split(".")[0] not in apart]
@@ -373,7 +376,7 @@ def _chosen_cell(line: Mapping[str, Any]) -> tuple[str, ...]:
     return (*told, f"{count(int(line['tried_epochs']), 'epoch')} each")
 
 
-def _told(value: Any, column: str) -> str:
+def _format_cell(value: Any, column: str) -> str:
     """A field of a call; durations in the unit that suits them."""
     if value is None:
         return ""

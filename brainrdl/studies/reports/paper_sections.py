@@ -13,7 +13,7 @@ from brainrdl.studies.reports import paper_printed as printed
 from brainrdl.studies.reports import paper_tables as tables
 from brainrdl.studies.reports.differences import mcnemar_table
 from brainrdl.studies.reports.methods import families, kinds_of, teacher_name, with_labels
-from brainrdl.studies.reports.paper_faults import constant_layers, spell_layers
+from brainrdl.studies.reports.paper_faults import constant_layers, format_layers
 from brainrdl.studies.reports.paper_figures import (
     Shown,
     curve_figure,
@@ -252,7 +252,7 @@ def _maps(study: StudyFiles, shown: list[tuple[str, Shown]]) -> Iterator[Picture
                 drawn[0],
                 "Each network's layers as a path of points from the pixels to the labels.",
                 f"{_described(name, methods, None)}; stress-1 {drawn[1]:.3f}."
-                + (f" Left out, their RDMs being constant: {spell_layers(left_out)}." if left_out else ""),
+                + (f" Left out, their RDMs being constant: {format_layers(left_out)}." if left_out else ""),
             )
 
 

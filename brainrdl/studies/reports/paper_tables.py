@@ -248,14 +248,14 @@ def tries_table(tries: pd.DataFrame) -> pd.DataFrame:
         np.where(candidates == 1, UNTRIED, "failed"),
     )
     names = [method_name(str(a), str(t)) for a, t in zip(ordered["arm"], ordered["teacher"], strict=True)]
-    settings = [spell_setting(str(setting)) for setting in ordered["setting"]]
+    settings = [format_setting(str(setting)) for setting in ordered["setting"]]
     columns = ["labels", "try", "setting", "validation_error", "validation_loss", "chosen", "seconds"]
     table = ordered[columns].assign(setting=settings, note=notes)
     table.insert(0, "method", names)
     return table.reset_index(drop=True)
 
 
-def spell_setting(setting: str) -> str:
+def format_setting(setting: str) -> str:
     """Read an arm's setting out.
 
     Parameters
@@ -284,11 +284,11 @@ def spell_setting(setting: str) -> str:
         knobs = None
     if not isinstance(knobs, dict):
         raise ValueError(f'a setting is a JSON object, such as {{"alpha0": 2.0}}, got {setting!r}')
-    spelled = [
+    format_overrides = [
         f"{_knob(name)} {value:g}" if isinstance(value, float | int) else f"{_knob(name)} {value}"
         for name, value in knobs.items()
     ]
-    return ", ".join(spelled) or "as in the recipe"
+    return ", ".join(format_overrides) or "as in the recipe"
 
 
 def _knob(name: str) -> str:

@@ -1,55 +1,10 @@
-"""What an RDM was made of, in words that a file can hold."""
+"""How far an RDM may reflect the order of its stimuli in time."""
 
-import hashlib
-import json
-from collections.abc import Iterable, Sequence
-from importlib.metadata import version
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import xarray as xr
-
-from brainrdl.fmri.images import Image, image_name
-
-_BLOCK = 1 << 20
-
-
-def checksums(files: Iterable[Image], root: str | Path | None = None) -> dict[str, str]:
-    """SHA-256 of each file, by its name below `root` (its bare name elsewhere); ``in memory`` for what is no file.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> path = Path(tempfile.mkdtemp(), "a.txt")
-    >>> _ = path.write_text("a")
-    >>> checksums([path], path.parent)['a.txt'][:8]
-    'ca978112'
-    """
-    found = {}
-    for file in files:
-        if isinstance(file, str | Path):
-            digest = hashlib.sha256()
-            with Path(file).open("rb") as stream:
-                while block := stream.read(_BLOCK):
-                    digest.update(block)
-            path = Path(file)
-            inside = root is not None and path.resolve().is_relative_to(Path(root).resolve())
-            name = path.resolve().relative_to(Path(root).resolve()) if root is not None and inside else path.name
-            found[str(name)] = digest.hexdigest()
-        else:
-            found[image_name(file)] = "in memory"
-    return found
-
-
-def versions() -> dict[str, str]:
-    """Versions of the packages that computed."""
-    return {name: version(name) for name in ("brainrdl", "nilearn", "nibabel", "numpy", "scipy", "torch")}
-
-
-def to_json(facts: Any) -> str:
-    """Spell facts as JSON; NaN becomes null, which JSON has."""
-    return json.dumps(_plain(facts), ensure_ascii=False)
 
 
 def time_order(fit: xr.Dataset, rdm: xr.DataArray, sequences: Sequence[Sequence[str]]) -> dict[str, Any]:
@@ -96,15 +51,3 @@ def time_order(fit: xr.Dataset, rdm: xr.DataArray, sequences: Sequence[Sequence[
             "not remove them"
         )
     return facts
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {str(key): _plain(part) for key, part in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(part) for part in value]
-    if isinstance(value, Path):
-        return str(value)
-    if isinstance(value, np.generic):
-        value = value.item()
-    return None if isinstance(value, float) and not np.isfinite(value) else value

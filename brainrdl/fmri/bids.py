@@ -191,7 +191,7 @@ def _run(root: Path, folder: Path, image: Path) -> Run:
     of_run = {key: value for key, value in of_image.items() if key not in _DERIVED}
     events = _inherited([root], of_run, "_events.tsv")
     if not events:
-        raise FileNotFoundError(f"{image} has no events: expected {_spelled(of_run)}_events.tsv in {root}")
+        raise FileNotFoundError(f"{image} has no events: expected {_format(of_run)}_events.tsv in {root}")
     beside = sorted(path for path in image.parent.glob("*_timeseries.tsv") if entities(path).get("desc") == "confounds")
     confounds = [path for path in beside if {k: v for k, v in entities(path).items() if k != "desc"} == of_run]
     masks = [
@@ -224,7 +224,7 @@ def _repetition_time(image: Path, roots: Iterable[Path], *names: dict[str, str])
                 stated.setdefault(path, float(value))
     if not stated:
         raise ValueError(
-            f"no sidecar of {image} states a RepetitionTime; expected one in {_spelled(names[-1])}_bold.json"
+            f"no sidecar of {image} states a RepetitionTime; expected one in {_format(names[-1])}_bold.json"
         )
     first, *others = stated
     for other in others:
@@ -250,5 +250,5 @@ def _inherited(roots: Iterable[Path], of_file: dict[str, str], ending: str) -> l
     return sorted(dict.fromkeys(found), key=lambda path: -len(entities(path)))
 
 
-def _spelled(of_file: dict[str, str]) -> str:
+def _format(of_file: dict[str, str]) -> str:
     return "_".join(f"{key}-{value}" for key, value in of_file.items())
