@@ -17,8 +17,8 @@ from tempfile import TemporaryDirectory
 import matplotlib as mpl
 import pytest
 
-from brainrdl.experiments.report import write_report as write_study_report
-from brainrdl.fitting.report import write_report as write_fit_report
+from brainrdl.studies.reports.fit import write_report as write_fit_report
+from brainrdl.studies.reports.paper import write_report as write_study_report
 from real_data import data_dir
 
 ROOT = Path(__file__).parent.parent

@@ -32,8 +32,8 @@ Entry = dict[str, Any]
 def surface() -> dict[str, Entry]:
     """What a user sees: each name's signature, and each command's options."""
     return {
-        "brainrdl": {"__all__": list(brainrdl.__all__), **_names(brainrdl)},
-        "brainrdl.fmri": {"__all__": list(brainrdl.fmri.__all__), **_names(brainrdl.fmri)},
+        "brainrdl": {"__all__": sorted(brainrdl.__all__), **_names(brainrdl)},
+        "brainrdl.fmri": {"__all__": sorted(brainrdl.fmri.__all__), **_names(brainrdl.fmri)},
         "commands": dict(_commands(())),
     }
 
