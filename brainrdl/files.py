@@ -91,9 +91,9 @@ def check_place(path: Path, *, folder: bool = False) -> None:
         raise ValueError(f"{path} lies below {above}, which is a file; expected a folder")
 
 
-def versions() -> dict[str, str]:
-    """Versions of the packages that computed."""
-    return {name: version(name) for name in ("brainrdl", "nilearn", "nibabel", "numpy", "scipy", "torch")}
+def versions(packages: Iterable[str]) -> dict[str, str]:
+    """Versions of installed packages, in the order given."""
+    return {package: version(package) for package in packages}
 
 
 def to_json(facts: Any) -> str:

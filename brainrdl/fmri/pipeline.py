@@ -384,7 +384,7 @@ def _unit_provenance(unit: Unit, designs: Sequence[RunDesign], fit: xr.Dataset, 
             }
             for run, design, dof in zip(unit.runs, designs, fit["dof"].values, strict=True)
         ],
-        "versions": versions(),
+        "versions": versions(("brainrdl", "nilearn", "nibabel", "numpy", "scipy", "torch")),
     }
 
 
