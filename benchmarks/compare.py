@@ -27,7 +27,9 @@ def main() -> None:
     parser.add_argument("--stimuli", type=int, default=1000)
     parser.add_argument("--models", type=int, default=100)
     parser.add_argument("--subjects", type=int, default=20)
-    parser.add_argument("--methods", nargs="+", default=METHODS, choices=ALL_METHODS[:-1])
+    parser.add_argument(
+        "--methods", nargs="+", default=METHODS, choices=[method for method in ALL_METHODS if method != "mse"]
+    )
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     n = options.stimuli

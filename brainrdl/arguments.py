@@ -1,17 +1,18 @@
-"""What callers give, checked and named alike everywhere."""
+"""Checks and words shared by every function that takes an argument from a caller.
+
+It imports neither torch nor pandas, so that a mistyped command fails at once.
+"""
 
 import operator
 from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 from typing import Any, SupportsIndex
 
-from torch import Tensor
-
 
 def whole_number(value: SupportsIndex, name: str, *, at_least: int = 0) -> int:
     """Return a whole number of Python's, NumPy's or torch's as an int; TypeError or ValueError for anything else."""
     try:
-        if isinstance(value, bool):
+        if isinstance(value, bool):  # which is an int, but never meant as one
             raise TypeError
         number = operator.index(value)
     except TypeError:
@@ -21,54 +22,21 @@ def whole_number(value: SupportsIndex, name: str, *, at_least: int = 0) -> int:
     return number
 
 
+def check_tensor(value: Any, what: str) -> None:
+    """Raise a TypeError that says how to make a tensor, unless `value` is one."""
+    from torch import Tensor
+
+    if not isinstance(value, Tensor):
+        raise TypeError(f"{what} must be a torch Tensor, got a {type(value).__name__}; torch.as_tensor makes one")
+
+
 def name_some(values: Collection[Any], limit: int = 5) -> str:
-    """Write out the first few values for a message.
-
-    Parameters
-    ----------
-    values : collection
-        What to name.
-    limit : int
-        How many at most.
-
-    Returns
-    -------
-    str
-
-    Examples
-    --------
-    >>> name_some(["a", "b", "c"], limit=2)
-    "'a', 'b' and 1 more"
-    """
+    """Write out the first `limit` values for a message: ``'a', 'b' and 1 more``."""
     shown = ", ".join(repr(value) for value, _ in zip(values, range(limit), strict=False))
     return shown if len(values) <= limit else f"{shown} and {len(values) - limit} more"
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """Write the end of a message that suggests the known names most like an unknown one.
-
-    Parameters
-    ----------
-    name : str
-        The unknown name.
-    known : iterable of str
-        The known ones.
-
-    Returns
-    -------
-    str
-        Empty if none is alike.
-
-    Examples
-    --------
-    >>> did_you_mean("hose", ["face", "house"])
-    "; did you mean 'house'?"
-    """
+    """Write the end of a message with the known names most like an unknown one, empty if none is alike."""
     near = get_close_matches(name, list(known), n=3, cutoff=0.5)
     return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
-
-
-def check_tensor(value: Any, what: str) -> None:
-    """Raise a TypeError that says how to make a tensor, unless `value` is one."""
-    if not isinstance(value, Tensor):
-        raise TypeError(f"{what} must be a torch Tensor, got a {type(value).__name__}; torch.as_tensor makes one")

@@ -1,14 +1,54 @@
 """Files written whole or not at all, and read with the file's name in every complaint."""
 
+import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from pandas import DataFrame  # not at run time: commands that write no table start without it
+
+
+@contextmanager
+def atomic_path(path: str | Path) -> Iterator[Path]:
+    """Yield a temporary path beside `path` that replaces it only once it is complete on disk.
+
+    Whoever reads `path` finds the old file or the new one, never a part of it, also after a kill or a power cut. An
+    OSError that names no file, such as a full disk's, is made to name `path`.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # beside it, as a file can be renamed within one file system only; with the process's number, as two may write
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+        # the new name is on disk only once the folder is
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            error.filename = str(path)
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_table(table: "DataFrame", path: str | Path, *, index: bool = False) -> None:
+    """Write a table as CSV atomically, with the same line ends on every system."""
+    with atomic_path(path) as temporary:
+        table.to_csv(temporary, index=index, lineterminator="\n")
 
 
 def write_json(value: Any, path: Path) -> None:
@@ -26,12 +66,7 @@ def read_json(
 ) -> Any:
     """Read a JSON file that holds a `kind`, with `fields` if that is a dict.
 
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If it is damaged, with the `remedy`, or holds something else.
+    FileNotFoundError if there is no such file; ValueError if it is damaged, with the `remedy`, or another file.
     """
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
@@ -52,52 +87,13 @@ def check_json(value: Any, kind: type, fields: Iterable[str], place: str) -> Any
     return value
 
 
-@contextmanager
-def atomic_path(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path` that replaces it only once it is complete on disk.
-
-    Whoever reads `path` finds the old file or the new one, never a part of it, also after a kill or a power cut. An
-    OSError that names no file, such as a full disk's, is made to name `path`.
-    """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
-    except OSError as error:
-        if error.errno is not None and error.filename is None:
-            error.filename = str(path)
-        raise
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def check_place(path: Path, *, folder: bool = False) -> None:
-    """Raise a ValueError where no file (or folder) can be at `path`, as far as can be told without writing."""
-    if folder and path.exists() and not path.is_dir():
-        raise ValueError(f"{path} is a file; expected a folder, or a new name for one")
-    if not folder and path.is_dir():
-        raise ValueError(f"{path} is a folder; expected the path of a file in it")
-    above = next((parent for parent in path.parents if parent.exists()), None)
-    if above is not None and not above.is_dir():
-        raise ValueError(f"{path} lies below {above}, which is a file; expected a folder")
-
-
 def versions(packages: Iterable[str]) -> dict[str, str]:
     """Versions of installed packages, in the order given."""
     return {package: version(package) for package in packages}
 
 
 def to_json(facts: Any) -> str:
-    """Spell facts as JSON; NaN becomes null, which JSON has."""
+    """Write facts as a line of JSON; NaN becomes null, which JSON has."""
     return json.dumps(_plain(facts), ensure_ascii=False)
 
 
@@ -111,3 +107,33 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         value = value.item()
     return None if isinstance(value, float) and not np.isfinite(value) else value
+
+
+def check_place(path: Path, *, folder: bool = False) -> None:
+    """Raise a ValueError where no file (or folder) can be at `path`, as far as can be known without writing."""
+    if folder and path.exists() and not path.is_dir():
+        raise ValueError(f"{path} is a file; expected a folder, or a new name for one")
+    if not folder and path.is_dir():
+        raise ValueError(f"{path} is a folder; expected the path of a file in it")
+    above = next((parent for parent in path.parents if parent.exists()), None)
+    if above is not None and not above.is_dir():
+        raise ValueError(f"{path} lies below {above}, which is a file; expected a folder")
+
+
+def sha256(*parts: bytes) -> str:
+    """Hash bytes, one part behind the other; hexadecimal."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def file_sha256(path: str | Path) -> str:
+    """Hash a file's content, read piece by piece; hexadecimal."""
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Versions of the packages that computed."""
+    return {name: version(name) for name in ("brainrdl", "nilearn", "nibabel", "numpy", "scipy", "torch")}

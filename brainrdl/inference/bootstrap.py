@@ -7,7 +7,8 @@ import numpy as np
 import torch
 
 from brainrdl.arguments import whole_number
-from brainrdl.inference.ceiling import ceiling_of, normalized
+from brainrdl.inference.ceiling import ceiling_of
+from brainrdl.rdms.combine import scale_for, to_scale
 from brainrdl.rdms.condensed import stimuli_of
 from brainrdl.rdms.similarities import Options, similarities
 
@@ -305,7 +306,9 @@ class _Direct:
             # a stimulus with itself: no pair, which is written as unmeasured so that the whitening knows the stimuli
             models, subjects = (np.where((a != b) & enough, rdms[:, place[a, b]], np.nan) for rdms in self._both())
             scores = similarities(torch.from_numpy(models), torch.from_numpy(subjects), Options(self.method))
-            scaled = normalized(subjects, self.method) if enough else subjects
+            # an RDM's pairs side by side: their sums are then rounded as those of `noise_ceiling`
+            in_rows = np.ascontiguousarray(subjects)
+            scaled = to_scale(in_rows, scale_for(self.method))[0] if enough else subjects
             yield _DirectSample(scores.numpy(), subjects, scaled, self.method)
 
     def _both(self) -> tuple[np.ndarray, np.ndarray]:

@@ -7,10 +7,9 @@ import torch
 import xarray as xr
 
 from brainrdl.arguments import name_some
-from brainrdl.rdms.combine import average_rdms
+from brainrdl.rdms.combine import average_rdms, scale_for, to_scale
 from brainrdl.rdms.condensed import condensed
 from brainrdl.rdms.layout import check_rdms
-from brainrdl.rdms.ranks import midranks
 from brainrdl.rdms.similarities import Options, check_method, similarities
 
 
@@ -81,7 +80,7 @@ def noise_ceiling(
     if subjects.sizes["rdm"] < 2:
         raise ValueError(f"there is a single {over}; a noise ceiling needs at least two, to compare them")
     values = condensed(subjects.values)
-    return ceiling_of(values, normalized(values, method) if normalize else values, method)
+    return ceiling_of(values, to_scale(values, scale_for(method) if normalize else None)[0], method)
 
 
 def subject_rdms(rdms: xr.DataArray, *, over: str = "subject") -> xr.DataArray:
@@ -140,25 +139,6 @@ def subject_rdms(rdms: xr.DataArray, *, over: str = "subject") -> xr.DataArray:
     return rdms
 
 
-def normalized(rdms: np.ndarray, method: str) -> np.ndarray:
-    """Condensed RDMs (rdms, pairs) brought to the scale on which they are averaged for a comparison."""
-    if method == "mse":
-        return rdms
-    out = np.full_like(rdms, np.nan)
-    for row, rdm in zip(out, rdms, strict=True):
-        measured = ~np.isnan(rdm)
-        values = rdm[measured]
-        if method.startswith("cosine"):
-            row[measured] = _over(values, np.sqrt(np.mean(values**2)))
-        elif method.startswith("corr"):
-            row[measured] = _over(values - values.mean(), values.std())
-        else:
-            # the ranks of m of P pairs, stretched to those expected among P
-            ranks = midranks(torch.from_numpy(values)[None])[0].numpy()
-            row[measured] = ranks * (len(rdm) + 1) / (len(values) + 1)
-    return out
-
-
 def ceiling_of(rdms: np.ndarray, scaled: np.ndarray, method: str, counts: np.ndarray | None = None) -> NoiseCeiling:
     """The noise ceiling of condensed RDMs (subjects, pairs), averaged as `scaled`, each subject counted `counts` times.
 
@@ -181,7 +161,3 @@ def ceiling_of(rdms: np.ndarray, scaled: np.ndarray, method: str, counts: np.nda
             found += counts[subject] * similarities(means, torch.from_numpy(rdms[[subject]]), options)[:, 0].numpy()
     lower, upper = found / counts.sum()
     return NoiseCeiling(float(lower), float(upper))
-
-
-def _over(values: np.ndarray, size: float) -> np.ndarray:
-    return values / size if size > 0 else values

@@ -8,13 +8,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
+import torch
 import xarray as xr
-from scipy.stats import rankdata
 
 from brainrdl.arguments import did_you_mean, name_some
 from brainrdl.rdms.condensed import condensed, laid_out
 from brainrdl.rdms.labelled import select_stimuli
 from brainrdl.rdms.layout import DIMS, Normalization, check_rdms
+from brainrdl.rdms.ranks import midranks
 
 
 def concat_rdms(rdms: Iterable[xr.DataArray]) -> xr.DataArray:
@@ -162,39 +163,75 @@ class _Condensed(NamedTuple):
 
 
 def _mean(rdms: Sequence[_Condensed], normalize: Normalization | None, name: str) -> _Condensed:
-    scaled = [_normalized(rdm, normalize) for rdm in rdms]
-    values = np.stack([rdm.values for rdm in scaled])
-    measured = ~np.isnan(values)
-    count = measured.sum(axis=0)
-    count = np.where(count > 0, count, np.nan)
-    mean = np.where(measured, values, 0).sum(axis=0) / count
-    errors = [rdm.errors for rdm in scaled if rdm.errors is not None]
+    for rdm in rdms:
+        _check_has_scale(rdm, normalize)
+    values, sizes = to_scale(np.stack([rdm.values for rdm in rdms]), normalize)
+    mean = mean_of_measured(values)
+    errors = [rdm.errors for rdm in rdms if rdm.errors is not None]
     if not errors:
         return _Condensed(name, mean, None)
+    measured = ~np.isnan(values)
+    count = measured.sum(axis=0)
     # a measured pair without a standard error (NaN) leaves the mean without one
-    return _Condensed(name, mean, np.sqrt(np.where(measured, np.stack(errors) ** 2, 0).sum(axis=0)) / count)
+    squares = np.where(measured, (np.stack(errors) / sizes[:, None]) ** 2, 0)
+    return _Condensed(name, mean, np.sqrt(squares.sum(axis=0)) / np.where(count > 0, count, np.nan))
 
 
-def _normalized(rdm: _Condensed, normalize: Normalization | None) -> _Condensed:
-    if normalize is None:
-        return rdm
-    measured = ~np.isnan(rdm.values)
-    values = rdm.values[measured]
-    if normalize == "rank":
-        ranks = np.full(rdm.values.shape, np.nan)
+def _check_has_scale(rdm: _Condensed, normalize: Normalization | None) -> None:
+    values = rdm.values[~np.isnan(rdm.values)]
+    # what rounding leaves of a constant is not variation
+    if normalize == "zscore" and np.ptp(values) <= 1e-12 * np.abs(values).max():
+        raise ValueError(f"{rdm.name} is constant, so it cannot be z-scored; leave it out")
+    if normalize == "unit" and not np.square(values).any():
+        raise ValueError(f"{rdm.name} is zero for every pair, so it has no unit norm; leave it out")
+
+
+def scale_for(method: str) -> Normalization | None:
+    """The scale on which RDMs are averaged for a comparison, None for ``mse``, which compares units."""
+    if method == "mse":
+        return None
+    if method.startswith("cosine"):
+        return "unit"
+    return "zscore" if method.startswith("corr") else "rank"
+
+
+def to_scale(rdms: np.ndarray, scale: Normalization | None) -> tuple[np.ndarray, np.ndarray]:
+    """Bring condensed RDMs (rdms, pairs) to one scale, each over its measured pairs; NaN is an unmeasured one.
+
+    Also returns the sizes (rdms,) that distances were divided by: 1 for ranks and for an RDM without variation (for
+    ``unit``: without length), which is left undivided.
+    """
+    if scale is None:
+        return rdms, np.ones(len(rdms))
+    if not np.isnan(rdms).any():
+        return _complete_to_scale(rdms, scale, rdms.shape[1])
+    scaled, sizes = np.full(rdms.shape, np.nan), np.ones(len(rdms))
+    for row, rdm in enumerate(rdms):
+        measured = ~np.isnan(rdm)
+        if measured.any():
+            values, sizes[row : row + 1] = _complete_to_scale(rdm[measured][None], scale, rdms.shape[1])
+            scaled[row, measured] = values[0]
+    return scaled, sizes
+
+
+def _complete_to_scale(rdms: np.ndarray, scale: Normalization, n_pairs: int) -> tuple[np.ndarray, np.ndarray]:
+    if scale == "rank":
+        ranks = midranks(torch.from_numpy(rdms)).numpy()
         # ranks of m out of P pairs, stretched to the expected ranks among P; factor 1 for a complete RDM
-        ranks[measured] = rankdata(values) * (measured.size + 1) / (values.size + 1)
-        return rdm._replace(values=ranks)
-    if normalize == "zscore":
-        # what rounding leaves of a constant is not variation
-        if np.ptp(values) <= 1e-12 * np.abs(values).max():
-            raise ValueError(f"{rdm.name} is constant, so it cannot be z-scored; leave it out")
-        shift, scale = values.mean(), values.std()
-    else:
-        shift, scale = 0.0, np.sqrt(np.mean(values**2))
-        if scale == 0:
-            raise ValueError(f"{rdm.name} is zero for every pair, so it has no unit norm; leave it out")
-    return rdm._replace(values=(rdm.values - shift) / scale, errors=None if rdm.errors is None else rdm.errors / scale)
+        return ranks * (n_pairs + 1) / (rdms.shape[1] + 1), np.ones(len(rdms))
+    if scale == "zscore":
+        rdms = rdms - rdms.mean(axis=1, keepdims=True)
+    sizes = np.sqrt(np.mean(rdms**2, axis=1))
+    sizes = np.where(sizes > 0, sizes, 1.0)
+    return rdms / sizes[:, None], sizes
+
+
+def mean_of_measured(rdms: np.ndarray) -> np.ndarray:
+    """The mean of condensed RDMs (rdms, pairs), each pair's over those that measured it; NaN where none did."""
+    measured = ~np.isnan(rdms)
+    count = measured.sum(axis=0)
+    mean: np.ndarray = np.where(measured, rdms, 0.0).sum(axis=0) / np.where(count > 0, count, np.nan)
+    return mean
 
 
 def _groups(rdms: xr.DataArray, over: str) -> tuple[dict[tuple[str, ...], dict[str, list[int]]], list[str]]:

@@ -12,7 +12,8 @@ from brainrdl.arguments import name_some
 from brainrdl.ids import check_ids, find_ids
 from brainrdl.rdms.condensed import condensed
 from brainrdl.rdms.layout import check_rdms
-from brainrdl.rdms.similarities import PARTIAL, WHITENED, Comparison, Options, check_method
+from brainrdl.rdms.similarities import PARTIAL, Comparison, Options, check_method
+from brainrdl.rdms.whitening import WHITENED
 
 Join = Literal["exact", "intersect"]
 

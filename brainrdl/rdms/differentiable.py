@@ -6,13 +6,10 @@ import torch
 from torch import Tensor
 
 from brainrdl.rdms.condensed import stimuli_of
-from brainrdl.rdms.whitening import whitened_pairs
+from brainrdl.rdms.whitening import WHITENED, whitened_pairs
 
 COMPARISONS = ("mse", "corr", "cosine", "corr_cov", "cosine_cov", "soft-spearman")
 """The comparisons that can be trained with."""
-
-WHITENED = ("corr_cov", "cosine_cov")
-"""Those that whiten by the covariance of distances which share a stimulus."""
 
 TEMPERATURE = 0.1
 """How soft the ranks of ``soft-spearman`` are, in standard deviations of the distances."""

@@ -4,7 +4,7 @@ Every comparison but Kendall's and the mean squared error is an inner product of
 computed once, and all comparisons are one matrix product.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, final
 
 import numpy as np
@@ -14,13 +14,20 @@ from torch import Tensor
 from brainrdl.arguments import did_you_mean
 from brainrdl.rdms.condensed import stimuli_of
 from brainrdl.rdms.ranks import Ranking, concordance, midranks, ranking
-from brainrdl.rdms.whitening import stimulus_sums, whitened
+from brainrdl.rdms.whitening import WHITENED, stimulus_sums, whitened
 
-METHODS = ("cosine", "corr", "cosine_cov", "corr_cov", "spearman", "rho-a", "tau-a", "tau-b", "mse")
-"""The comparisons, by rsatoolbox's names; ``mse`` is returned negated."""
-
-WHITENED = ("cosine_cov", "corr_cov")
-"""Those that whiten by the covariance of distances which share a stimulus."""
+METHODS: Mapping[str, str] = {
+    "cosine": "cosine",
+    "corr": "Pearson r",
+    "cosine_cov": "whitened cosine",
+    "corr_cov": "whitened Pearson r",
+    "spearman": "Spearman's ρ",
+    "rho-a": "Spearman's ρ-a",
+    "tau-a": "Kendall's τ-a",
+    "tau-b": "Kendall's τ-b",
+    "mse": "− mean squared difference",
+}
+"""The comparisons: rsatoolbox's name → what figures and pages call it; ``mse`` is returned negated."""
 
 PARTIAL = ("cosine", "corr", "cosine_cov", "corr_cov", "spearman")
 """Those that are cosines of feature vectors, from which controls can be projected out."""

@@ -18,6 +18,9 @@ from torch import Tensor
 
 from brainrdl.rdms.condensed import to_square, upper_triangle
 
+WHITENED = ("cosine_cov", "corr_cov")
+"""The comparisons that whiten, by the covariance of distances which share a stimulus."""
+
 
 def whitened(rdms: Tensor, n: int, *, covariance: Tensor | None = None, measured: Tensor | None = None) -> Tensor:
     """Turn condensed RDMs into vectors whose inner products are ``dᵀ V⁻¹ d'``.

@@ -11,8 +11,8 @@ import xarray as xr
 from torch import Tensor
 
 from brainrdl.identity import DIGEST
-from brainrdl.rdms.combine import average_rdms
-from brainrdl.rdms.layout import Normalization, check_rdms
+from brainrdl.rdms.combine import average_rdms, scale_for
+from brainrdl.rdms.layout import check_rdms
 from brainrdl.teachers.base import RDMTeacher, rows_by_id
 
 
@@ -165,7 +165,7 @@ def _by_subject(rdms: xr.DataArray, subjects: str, compare: str) -> xr.DataArray
             "subjects='draw' needs a roi coordinate along rdm, under which the subjects' RDMs share a name: "
             "rdms.assign_coords(roi=('rdm', [...]))"
         )
-    normalize: Normalization = "zscore" if compare == "corr" else "unit"
+    normalize = scale_for(compare)
     if subjects == "mean":
         return average_rdms(rdms, over="subject", normalize=normalize)
     if subjects != "draw":

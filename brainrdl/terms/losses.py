@@ -5,8 +5,9 @@ from torch import Tensor, nn
 
 from brainrdl.arguments import check_tensor
 from brainrdl.rdms.condensed import condensed_index, sample_pairs
-from brainrdl.rdms.differentiable import WHITENED, check_compare, dissimilarity
+from brainrdl.rdms.differentiable import check_compare, dissimilarity
 from brainrdl.rdms.distances import check_metric, training_rdm
+from brainrdl.rdms.whitening import WHITENED
 
 GRADIENTS = ("auto", "per-stimulus", "mean")
 

@@ -6,7 +6,7 @@ import pytest
 import xarray as xr
 from scipy.stats import rankdata
 
-from brainrdl.rdms.combine import average_rdms, concat_rdms
+from brainrdl.rdms.combine import average_rdms, concat_rdms, mean_of_measured, scale_for, to_scale
 from brainrdl.rdms.labelled import condense, label_rdms, select_stimuli
 from brainrdl.rdms.layout import check_rdms
 from labelled_rdms import IDS, one, several
@@ -314,3 +314,42 @@ def test_standard_errors_of_unmeasured_pairs_do_not_count():
 def test_what_cannot_be_averaged(rdms, options, message):
     with raises(ValueError, message):
         average_rdms(rdms, **options)
+
+
+# scales
+
+
+@pytest.mark.parametrize("method", ["corr", "corr_cov", "cosine", "cosine_cov", "spearman", "tau-a", "mse"])
+@pytest.mark.parametrize("holes", [0, 7])
+def test_each_rdm_is_brought_to_the_scale_of_the_comparison_over_its_measured_pairs(method, holes):
+    rng = np.random.default_rng(0)
+    rdms = rng.random((3, 21)).round(1)
+    rdms[1, rng.permutation(21)[:holes]] = np.nan
+    scaled, sizes = to_scale(rdms, scale_for(method))
+    for before, after, size in zip(rdms, scaled, sizes, strict=True):
+        measured = ~np.isnan(before)
+        values = before[measured]
+        if method.startswith("corr"):
+            expected = (values - values.mean()) / values.std()
+        elif method.startswith("cosine"):
+            expected = values / np.sqrt(np.mean(values**2))
+        else:
+            expected = values if method == "mse" else rankdata(values) * 22 / (len(values) + 1)
+        np.testing.assert_allclose(after[measured], expected, rtol=1e-13)
+        if method.startswith("co"):
+            np.testing.assert_allclose(np.ptp(after[measured]) * size, np.ptp(values), rtol=1e-12)
+        else:
+            assert size == 1
+        assert np.isnan(after[~measured]).all()
+
+
+def test_an_rdm_without_variation_is_left_undivided():
+    scaled, sizes = to_scale(np.array([[2.0, 2, 2], [0, 1, 2]]), "zscore")
+    np.testing.assert_array_equal(scaled[0], 0)
+    np.testing.assert_allclose(sizes, [1, np.sqrt(2 / 3)])
+    np.testing.assert_array_equal(to_scale(np.zeros((1, 3)), "unit")[0], 0)
+
+
+def test_a_pairs_mean_is_over_the_rdms_that_measured_it():
+    rdms = np.array([[1.0, np.nan, np.nan], [3.0, 5.0, np.nan]])
+    np.testing.assert_array_equal(mean_of_measured(rdms), [2, 5, np.nan])

@@ -11,7 +11,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 import brainrdl as rdl
-from brainrdl.rdms.differentiable import COMPARISONS, WHITENED
+from brainrdl.rdms.differentiable import COMPARISONS
 from brainrdl.rdms.distances import METRICS, training_rdm
 
 N, K = 7, 5

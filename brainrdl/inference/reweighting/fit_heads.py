@@ -14,10 +14,11 @@ from torch import Tensor, nn
 
 from brainrdl.arguments import check_tensor, did_you_mean, name_some, whole_number
 from brainrdl.ids import check_ids, find_ids
-from brainrdl.inference.ceiling import normalized, subject_rdms
+from brainrdl.inference.ceiling import subject_rdms
 from brainrdl.inference.held_out import Predicted
 from brainrdl.inference.reweighting.head_paths import Candidate, Problem, frrsa_path, gains_path, readout_path
 from brainrdl.inference.splits import Split
+from brainrdl.rdms.combine import mean_of_measured, scale_for, to_scale
 from brainrdl.rdms.condensed import condensed
 from brainrdl.rdms.differentiable import check_compare
 from brainrdl.rdms.distances import check_metric, rdm
@@ -329,11 +330,7 @@ def _only(kind: str, settings: HeadSettings, setting: dict[str, Any], steps: int
 def _mean_target(subjects: xr.DataArray, ids: Sequence[str], compare: str) -> Tensor:
     """The subjects' mean RDM of some stimuli, on the scale of the comparison; nothing of other stimuli enters."""
     values = condensed(select_stimuli(subjects, ids).values)
-    scaled = normalized(values, compare)
-    measured = ~np.isnan(scaled)
-    total = measured.sum(axis=0)
-    mean = np.where(measured, scaled, 0.0).sum(axis=0) / np.where(total > 0, total, np.nan)
-    return torch.from_numpy(mean)
+    return torch.from_numpy(mean_of_measured(to_scale(values, scale_for(compare))[0]))
 
 
 def _score(distances: Tensor, subjects: Tensor, compare: str) -> float:

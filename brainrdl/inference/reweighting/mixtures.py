@@ -12,6 +12,7 @@ from scipy.optimize import nnls
 
 from brainrdl.arguments import name_some, whole_number
 from brainrdl.ids import read_labels
+from brainrdl.rdms.combine import mean_of_measured, to_scale
 from brainrdl.rdms.compare import Join, Joined, join_rdms
 from brainrdl.rdms.similarities import Options, check_method, features, similarities
 
@@ -183,17 +184,9 @@ def _fit(models: np.ndarray, target: np.ndarray, method: str) -> np.ndarray:
 
 
 def _pooled(rdms: np.ndarray, method: str) -> np.ndarray:
-    """The mean of the targets, each brought to one scale, over the RDMs that measured a pair."""
-    measured = ~np.isnan(rdms)
-    count = measured.sum(axis=1, keepdims=True)
-    filled = np.where(measured, rdms, 0.0)
-    if not method.startswith("cosine"):
-        filled = np.where(measured, filled - filled.sum(axis=1, keepdims=True) / count, 0.0)
-    size = np.sqrt(np.square(filled).sum(axis=1, keepdims=True) / count)
-    filled = filled / np.where(size > 0, size, 1.0)
-    total = measured.sum(axis=0)
-    pooled: np.ndarray = filled.sum(axis=0) / np.where(total > 0, total, np.nan)
-    return pooled
+    """The mean of the targets, each brought to the scale of the comparison, over the RDMs that measured a pair."""
+    # ranks of a mixture are not a mixture of ranks: what is ranked to be scored is averaged as for a correlation
+    return mean_of_measured(to_scale(rdms, "unit" if method.startswith("cosine") else "zscore")[0])
 
 
 def _folds(folds: int | Mapping[str, Hashable], ids: tuple[str, ...], seed: int) -> dict[str, Hashable]:

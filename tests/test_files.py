@@ -1,0 +1,25 @@
+from hashlib import sha256 as hashlib_sha256
+
+import pandas as pd
+import pytest
+
+from brainrdl.files import file_sha256, sha256, write_table
+
+
+def test_a_table_is_written_whole(tmp_path):
+    path = tmp_path / "new" / "table.csv"
+    write_table(pd.DataFrame({"a": [1, 2], "b": [0.5, None]}, index=[7, 8]), path)
+    assert path.read_bytes() == b"a,b\n1,0.5\n2,\n"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_table_is_written_with_its_index_where_asked(tmp_path):
+    write_table(pd.DataFrame({"a": [1]}, index=pd.Index(["x"], name="id")), tmp_path / "t.csv", index=True)
+    assert (tmp_path / "t.csv").read_bytes() == b"id,a\nx,1\n"
+
+
+@pytest.mark.parametrize("content", [b"", b"abc", bytes(range(256)) * 9000])
+def test_bytes_and_the_file_that_holds_them_have_one_digest(content, tmp_path):
+    (tmp_path / "file").write_bytes(content)
+    assert sha256(content) == sha256(content[:5], content[5:]) == hashlib_sha256(content).hexdigest()
+    assert file_sha256(tmp_path / "file") == sha256(content)
