@@ -1,8 +1,7 @@
-"""CIFAR-10 and CIFAR-100, from the published files in torchvision's layout, or from lossless sheets of them."""
+"""CIFAR-10 and CIFAR-100, from the published files in torchvision's layout."""
 
 import hashlib
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,7 +11,6 @@ import torch
 from platformdirs import user_cache_dir
 
 from brainrdl.data._pickled import read_pickled
-from brainrdl.data._sheets import restore_from_sheets
 from brainrdl.data.images import LabelledImages, interleaved_order
 
 _N_TRAIN, _N_VALIDATION = 40_000, 10_000
@@ -25,7 +23,6 @@ class _Set:
 
     name: str
     folder: str
-    sheets: str
     train: dict[str, str]
     test: dict[str, str]
     meta: dict[str, str]
@@ -40,17 +37,11 @@ class _Set:
     def prefix(self) -> str:
         return self.name.lower().replace("-", "")
 
-    @property
-    def images_by_file(self) -> dict[str, int]:
-        counts = {name: 50_000 // len(self.train) for name in self.train} | dict.fromkeys(self.test, 10_000)
-        return counts | dict.fromkeys(self.meta, 0)
-
 
 _SETS = {
     10: _Set(
         name="CIFAR-10",
         folder="cifar-10-batches-py",
-        sheets="cifar-10",
         train={
             "data_batch_1": "c99cafc152244af753f735de768cd75f",
             "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
@@ -66,7 +57,6 @@ _SETS = {
     100: _Set(
         name="CIFAR-100",
         folder="cifar-100-python",
-        sheets="cifar-100",
         train={"train": "16019d7e3df5f24257cddd939b257f8d"},
         test={"test": "f0ef6b0ae62326f3e7ffdfab6717acfc"},
         meta={"meta": "7973b15100ade9c7d40fb424638fde48"},
@@ -83,17 +73,16 @@ def load_cifar(
 
     The files are looked for in ``cifar-10-batches-py/`` or ``cifar-100-python/`` (torchvision's layout), first in the
     data folder, then in the cache: the folder that the environment variable BRAINRDL_CACHE names, the platform's cache
-    folder otherwise. Where only their lossless sheets are there (``cifar-10/`` or ``cifar-100/`` in the data folder),
-    the files are put together in the cache, in seconds. The data folder itself is only read.
+    folder otherwise. The data folder itself is only read.
 
     Parameters
     ----------
     n_classes : {10, 100}
-        Which of the two.
+        Number of classes of the set: CIFAR-10 or CIFAR-100.
     data_dir : path, optional
         The data folder; the environment variable BRAINRDL_DATA where it is not given.
     download : bool
-        Fetch the files through torchvision, into the cache, where they are nowhere.
+        Permission to fetch the files through torchvision, into the cache, where neither folder holds them.
 
     Returns
     -------
@@ -216,59 +205,40 @@ def _set(n_classes: int) -> _Set:
 
 
 def _folder(which: _Set, data_dir: str | os.PathLike[str] | None, download: bool) -> Path:
-    """Find the folder of the set's files; make it where there are sheets, or downloading is allowed."""
+    """Find the folder of the set's files; make it in the cache where downloading is allowed."""
     named = data_dir if data_dir is not None else os.environ.get("BRAINRDL_DATA")
-    root = Path(named) if named else None
     cache = Path(os.environ.get("BRAINRDL_CACHE") or user_cache_dir("brainrdl"))
-    candidates = [place / which.folder for place in (root, cache) if place is not None]
+    candidates = [Path(place) / which.folder for place in (named, cache) if place]
     for folder in candidates:
         if folder.is_dir():
             return folder
-    if root is not None and (sheets := root / which.sheets).is_dir():
-        return _install(which, cache, lambda place: _restore(which, sheets, place))
     if download:
-        return _install(which, cache, lambda place: _download(which, place))
-    looked = [*candidates, *([] if root is None else [root / which.sheets])]
+        return _download(which, cache)
     raise FileNotFoundError(
-        f"{which.name} is in none of {', '.join(map(str, looked))}; give the folder that holds "
-        f"{which.folder} by data_dir (on the command line --data-dir) or the environment variable BRAINRDL_DATA, or "
-        "fetch it with download=True (on the command line --download)"
+        f"{which.name} is in none of {', '.join(map(str, candidates))}: expected its published files "
+        f"{', '.join(which.files)}, as torchvision lays them out; name the folder that holds {which.folder} by "
+        "data_dir= or the environment variable BRAINRDL_DATA, or fetch the files with download=True"
     )
 
 
-def _install(which: _Set, cache: Path, fill: Callable[[Path], None]) -> Path:
-    """Make the set's folder under another name and rename it once it is complete.
+def _download(which: _Set, cache: Path) -> Path:
+    """Fetch the set's folder under another name and rename it once it is complete.
 
-    Whoever looks for it finds a complete folder or none, and of two processes that make it at once one is the first.
+    Whoever looks for it finds a complete folder or none, and of two processes that fetch it at once one is the first.
     """
+    from torchvision import datasets  # slow to import, and needed here only
+
     target = cache / which.folder
     cache.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(prefix=f".{which.folder}.", dir=cache) as temporary:
-        fill(Path(temporary))
+        {"CIFAR-10": datasets.CIFAR10, "CIFAR-100": datasets.CIFAR100}[which.name](temporary, download=True)
         try:
             os.rename(Path(temporary, which.folder), target)
         except OSError:
+            # a folder that holds files is not replaced: another process was first, and its files are as good
             if not target.is_dir():
                 raise
     return target
-
-
-def _restore(which: _Set, sheets: Path, place: Path) -> None:
-    folder = place / which.folder
-    folder.mkdir()
-    restore_from_sheets(sheets, which.images_by_file, folder)
-    for name, expected in which.files.items():
-        if (got := _md5(folder / name)) != expected:
-            raise ValueError(
-                f"{sheets}: {which.name}'s file {name!r} put together from these sheets has the MD5 {got}, expected "
-                f"{expected}; one of them is damaged, fetch them again"
-            )
-
-
-def _download(which: _Set, place: Path) -> None:
-    from torchvision import datasets  # slow to import, and needed here only
-
-    {"CIFAR-10": datasets.CIFAR10, "CIFAR-100": datasets.CIFAR100}[which.name](place, download=True)
 
 
 def _existing(which: _Set, path: Path) -> Path:
@@ -278,10 +248,7 @@ def _existing(which: _Set, path: Path) -> Path:
 
 
 def _renewal(folder: Path) -> str:
-    return (
-        f"replace it, or remove the folder {folder}, which is made again from its sheets or with download=True (on the "
-        "command line --download)"
-    )
+    return f"replace it by torchvision's, or remove the folder {folder} and fetch the files anew with download=True"
 
 
 def _md5(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Make CIFAR-10's files from their lossless sheets, or fetch them, and verify them."""
+"""Verify CIFAR-10's files in a folder, or fetch them."""
 
 import argparse
 import os
@@ -8,19 +8,18 @@ from brainrdl.data import cifar_checksums, load_cifar
 
 
 def main() -> None:
-    """Load (and thereby make and verify) the files; print their checksums and the class counts."""
+    """Load (and thereby verify) the files; print their checksums and the class counts."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
         "--data-dir",
         type=Path,
-        help="the folder that holds cifar-10-batches-py/ or the sheets cifar-10/ (default: the environment variable "
-        "BRAINRDL_DATA)",
+        help="the folder that holds cifar-10-batches-py/ (default: the environment variable BRAINRDL_DATA)",
     )
     parser.add_argument(
         "--out",
         type=Path,
-        help="the folder to make cifar-10-batches-py/ in (default: the environment variable BRAINRDL_CACHE, then the "
-        "platform's cache folder)",
+        help="the folder to fetch cifar-10-batches-py/ into (default: the environment variable BRAINRDL_CACHE, then "
+        "the platform's cache folder)",
     )
     parser.add_argument("--download", action="store_true", help="fetch missing files through torchvision")
     arguments = parser.parse_args()

@@ -1,15 +1,12 @@
-"""CIFAR-10 and CIFAR-100: the right files, restored byte for byte, verified, and nested training sets."""
+"""CIFAR-10 and CIFAR-100: the right files, verified, and nested training sets."""
 
 import hashlib
-import lzma
 import os
 import pickle
 import re
 import runpy
 import shutil
-import subprocess
 import sys
-import time
 import warnings
 from pathlib import Path
 
@@ -17,12 +14,9 @@ import numpy as np
 import pytest
 import torch
 import torchvision
-from PIL import Image
 
 from brainrdl.data import LabelledImages, checksum, cifar, cifar_checksums, load_cifar, split_cifar
 from brainrdl.data._pickled import read_pickled
-from brainrdl.data._sheets import restore_from_sheets
-from real_data import data_dir
 
 MD5 = {
     "cifar-10-batches-py/data_batch_1": "c99cafc152244af753f735de768cd75f",
@@ -99,12 +93,11 @@ class TestLoading:
             assert (part.classes[0], part.classes[-1], part.top) == (first, last, 255)
 
     @pytest.mark.parametrize("n_classes", [10, 100])
-    def test_the_restored_files_are_the_published_ones_byte_for_byte(self, n_classes, data_cache, request):
+    def test_the_checksums_are_those_of_the_files(self, n_classes, data_cache, request):
         request.getfixturevalue(f"cifar{n_classes}")
-        restored = {name: hashlib.md5((data_cache / name).read_bytes()).hexdigest() for name in _files(n_classes)}
-        assert restored == {name: MD5[name] for name in _files(n_classes)}
-        assert cifar_checksums(n_classes, data_dir()) == restored
-        assert not list(data_cache.glob(".*"))
+        read = {name: hashlib.md5((data_cache / name).read_bytes()).hexdigest() for name in _files(n_classes)}
+        assert read == {name: MD5[name] for name in _files(n_classes)}
+        assert cifar_checksums(n_classes, data_cache) == read
 
     @pytest.mark.parametrize("n_classes", [10, 100])
     def test_torchvision_reads_the_same_images(self, n_classes, data_cache, request):
@@ -154,11 +147,10 @@ class TestLoading:
         monkeypatch.delenv("BRAINRDL_DATA", raising=False)
         looked = [tmp_path / "cifar-100-python"] if given else []
         looked += [empty_cache / "cifar-100-python"]
-        looked += [tmp_path / "cifar-100"] if given else []
         message = (
-            f"CIFAR-100 is in none of {', '.join(map(str, looked))}; give the folder that holds cifar-100-python by "
-            "data_dir (on the command line --data-dir) or the environment variable BRAINRDL_DATA, or fetch it with "
-            "download=True (on the command line --download)"
+            f"CIFAR-100 is in none of {', '.join(map(str, looked))}: expected its published files train, test, meta, "
+            "as torchvision lays them out; name the folder that holds cifar-100-python by data_dir= or the "
+            "environment variable BRAINRDL_DATA, or fetch the files with download=True"
         )
         for function in (load_cifar, cifar_checksums):
             with pytest.raises(FileNotFoundError, match=_exactly(message)):
@@ -179,8 +171,8 @@ class TestDamage:
         got = cifar_checksums(100, tmp_path)[name]
         message = (
             f"{tmp_path / name}: its MD5 is {got}, expected {MD5[name]}; it is damaged or another data set's file of "
-            f"the same name: replace it, or remove the folder {folder}, which is made again from its sheets or with "
-            "download=True (on the command line --download)"
+            f"the same name: replace it by torchvision's, or remove the folder {folder} and fetch the files anew with "
+            "download=True"
         )
         with pytest.raises(ValueError, match=_exactly(message)):
             load_cifar(100, tmp_path)
@@ -189,148 +181,46 @@ class TestDamage:
         folder = _linked(data_cache / FOLDERS[100], tmp_path / FOLDERS[100])
         (folder / "meta").unlink()
         message = (
-            f"{folder / 'meta'}, one of CIFAR-100's files, is missing: replace it, or remove the folder {folder}, "
-            "which is made again from its sheets or with download=True (on the command line --download)"
+            f"{folder / 'meta'}, one of CIFAR-100's files, is missing: replace it by torchvision's, or remove the "
+            f"folder {folder} and fetch the files anew with download=True"
         )
         for function in (load_cifar, cifar_checksums):
             with pytest.raises(FileNotFoundError, match=_exactly(message)):
                 function(100, tmp_path)
-
-    def test_a_flipped_bit_in_a_sheet_leaves_nothing_behind(self, tmp_path, empty_cache):
-        sheets = _linked(data_dir("cifar-100") / "cifar-100", tmp_path / "cifar-100")
-        _flip_a_bit(sheets / "images-36.webp")
-        # a picture may still be decoded, to other pixels, or not: the sheet, or the file it belongs to, is named
-        known = f"{sheets}: CIFAR-100's file 'test' put together from these sheets has the MD5 "
-        with pytest.raises(
-            ValueError, match=f"^({re.escape(known)}|{re.escape(str(sheets / 'images-36.webp'))}: this sheet of images)"
-        ):
-            load_cifar(100, tmp_path)
-        assert not list(empty_cache.iterdir())
-
-    def test_a_flipped_bit_beside_the_sheets(self, tmp_path, empty_cache):
-        sheets = _linked(data_dir("cifar-100") / "cifar-100", tmp_path / "cifar-100")
-        _flip_a_bit(sheets / "train.rest.xz")
-        message = (
-            rf"^{re.escape(str(sheets / 'train.rest.xz'))}: its compression is cut off or damaged \(.+\); fetch it"
-        )
-        with pytest.raises(ValueError, match=message):
-            load_cifar(100, tmp_path)
-        assert not list(empty_cache.iterdir())
-
-
-class TestAtOnce:
-    def test_two_processes_restore_at_once(self, empty_cache):
-        """Each makes a copy of its own; both read the right files, and one copy is left."""
-        code = f"from brainrdl.data import cifar_checksums; print(cifar_checksums(100, {str(data_dir('cifar-100'))!r}))"
-        with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as other:
-            while not list(empty_cache.glob(".*")):
-                assert other.poll() is None
-                time.sleep(0.01)
-            here = cifar_checksums(100, data_dir())
-            there, _ = other.communicate(timeout=120)
-        assert here == {name: MD5[name] for name in _files(100)}
-        assert there == f"{here}\n"
-        assert [path.name for path in empty_cache.iterdir()] == [FOLDERS[100]]
-
-    def test_the_second_to_finish_takes_what_the_first_has_made(self, empty_cache, cifar100, data_cache, monkeypatch):
-        def restore(sheets: Path, files: dict[str, int], target: Path) -> None:
-            shutil.copytree(data_cache / FOLDERS[100], target, dirs_exist_ok=True)
-            _linked(data_cache / FOLDERS[100], empty_cache / FOLDERS[100])  # another process's
-
-        monkeypatch.setattr(cifar, "restore_from_sheets", restore)
-        assert checksum(load_cifar(100, data_dir())[1]) == checksum(cifar100[1])
-        assert [path.name for path in empty_cache.iterdir()] == [FOLDERS[100]]
-        assert (empty_cache / FOLDERS[100] / "train").is_symlink()
-
-    def test_another_failure_to_rename_is_not_hidden(self, empty_cache, monkeypatch):
-        monkeypatch.setattr(cifar, "_restore", lambda which, sheets, place: None)
-        with pytest.raises(FileNotFoundError, match=FOLDERS[100]):
-            load_cifar(100, data_dir("cifar-100"))
 
 
 class TestDownload:
     def test_fetches_through_torchvision_into_the_cache(self, cifar100, data_cache, tmp_path, empty_cache, monkeypatch):
         def fetch(root: Path, *, download: bool) -> None:
             assert download
-            _linked(data_cache / FOLDERS[100], root / FOLDERS[100])
-            (root / "cifar-100-python.tar.gz").touch()
+            _linked(data_cache / FOLDERS[100], Path(root, FOLDERS[100]))
+            Path(root, "cifar-100-python.tar.gz").touch()
 
         monkeypatch.setattr(torchvision.datasets, "CIFAR100", fetch)
         assert checksum(load_cifar(100, tmp_path, download=True)[1]) == checksum(cifar100[1])
         assert [path.name for path in empty_cache.iterdir()] == [FOLDERS[100]]
 
-    def test_fetches_nothing_that_is_there(self, cifar100, monkeypatch):
+    def test_fetches_nothing_that_is_there(self, cifar100, data_cache, monkeypatch):
         monkeypatch.setattr(torchvision.datasets, "CIFAR100", None)
-        assert len(load_cifar(100, data_dir(), download=True)[0]) == 50_000
+        assert len(load_cifar(100, data_cache, download=True)[0]) == 50_000
 
+    def test_the_second_to_finish_takes_what_the_first_has_made(
+        self, cifar100, data_cache, tmp_path, empty_cache, monkeypatch
+    ):
+        def fetch(root: Path, *, download: bool) -> None:
+            shutil.copytree(data_cache / FOLDERS[100], Path(root, FOLDERS[100]))
+            _linked(data_cache / FOLDERS[100], empty_cache / FOLDERS[100])  # another process's
 
-def _sheets(folder: Path, counts: tuple[int, ...]) -> np.ndarray:
-    """Write sheets of so many images each, and a rest for two files that share them; their rows."""
-    folder.mkdir()
-    rows = np.random.default_rng(0).integers(256, size=(sum(counts), 3072), dtype=np.uint8)
-    start = 0
-    for number, count in enumerate(counts):
-        tiles = rows[start : start + count].reshape(-1, 40, 3, 32, 32).transpose(0, 3, 1, 4, 2)
-        picture = Image.fromarray(np.ascontiguousarray(tiles).reshape(-1, 1280, 3))
-        picture.save(folder / f"images-{number:02d}.webp", lossless=True)
-        start += count
-    for name in ("a", "b"):
-        rest = (6).to_bytes(8, "little") + f"head {name}tail {name}".encode()
-        (folder / f"{name}.rest.xz").write_bytes(lzma.compress(rest))
-    (folder / "meta").write_bytes(b"names")
-    return rows
+        monkeypatch.setattr(torchvision.datasets, "CIFAR100", fetch)
+        assert checksum(load_cifar(100, tmp_path, download=True)[1]) == checksum(cifar100[1])
+        assert [path.name for path in empty_cache.iterdir()] == [FOLDERS[100]]
+        assert (empty_cache / FOLDERS[100] / "train").is_symlink()
 
-
-class TestSheets:
-    def test_files_may_end_within_a_sheet(self, tmp_path):
-        rows = _sheets(tmp_path / "sheets", (80, 40))
-        restore_from_sheets(tmp_path / "sheets", {"a": 50, "b": 70, "meta": 0}, tmp_path)
-        assert (tmp_path / "a").read_bytes() == b"head a" + rows[:50].tobytes() + b"tail a"
-        assert (tmp_path / "b").read_bytes() == b"head b" + rows[50:].tobytes() + b"tail b"
-        assert (tmp_path / "meta").read_bytes() == b"names"
-
-    def _spoil(self, how: str, sheets: Path) -> str:
-        if how == "missing sheet":
-            (sheets / "images-01.webp").unlink()
-            return f"{sheets}: the sheets end 40 images before an original file does; one is missing, fetch them again"
-        if how == "one too many":
-            shutil.copy(sheets / "images-00.webp", sheets / "images-02.webp")
-            return f"{sheets}: the sheets hold more than the 120 images of the original files"
-        if how == "no picture":
-            (sheets / "images-01.webp").write_bytes(b"RIFF")
-            path = sheets / "images-01.webp"
-            return f"{path}: this sheet of images is damaged (cannot identify image file {str(path)!r}); fetch it again"
-        if how == "cut off":
-            path = sheets / "images-01.webp"
-            path.write_bytes(path.read_bytes()[:-1_000])
-            return f"{path}: this sheet of images is damaged (CAUSE); fetch it again"
-        if how == "another size":
-            Image.new("RGB", (1279, 32)).save(sheets / "images-01.webp", lossless=True)
-            return (
-                f"{sheets / 'images-01.webp'}: this sheet has 1279 × 32 pixels, expected rows of 40 images of 32 × 32; "
-                "fetch it again"
-            )
-        (sheets / "b.rest.xz").write_bytes(lzma.compress((100).to_bytes(8, "little") + b"head"))
-        return f"{sheets / 'b.rest.xz'}: it holds 12 bytes, fewer than the 108 announced; fetch it again"
-
-    @pytest.mark.parametrize(
-        "how", ["missing sheet", "one too many", "no picture", "cut off", "another size", "short rest"]
-    )
-    def test_what_does_not_fit_is_named(self, tmp_path, how):
-        _sheets(tmp_path / "sheets", (80, 40))
-        message = self._spoil(how, tmp_path / "sheets")
-        with pytest.raises(ValueError, match=_exactly(message).replace("CAUSE", ".+")):  # Pillow's own words
-            restore_from_sheets(tmp_path / "sheets", {"a": 50, "b": 70, "meta": 0}, tmp_path)
-
-    @pytest.mark.parametrize("name", ["a.rest.xz", "meta"])
-    def test_a_missing_file_is_named(self, tmp_path, name):
-        _sheets(tmp_path / "sheets", (80, 40))
-        (tmp_path / "sheets" / name).unlink()
-        message = (
-            f"{tmp_path / 'sheets' / name} is missing, and the data set is not to be put together without it; fetch it"
-        )
-        with pytest.raises(FileNotFoundError, match=_exactly(message)):
-            restore_from_sheets(tmp_path / "sheets", {"a": 50, "b": 70, "meta": 0}, tmp_path)
+    def test_another_failure_to_rename_is_not_hidden(self, tmp_path, empty_cache, monkeypatch):
+        monkeypatch.setattr(torchvision.datasets, "CIFAR100", lambda root, download: None)
+        with pytest.raises(FileNotFoundError, match=FOLDERS[100]):
+            load_cifar(100, tmp_path, download=True)
+        assert not list(empty_cache.iterdir())
 
 
 class _Evil:
@@ -412,10 +302,10 @@ class TestSplit:
 
 class TestPrepare:
     @pytest.mark.parametrize("n_classes", [10, 100])
-    def test_makes_and_verifies_the_files(self, n_classes, data_cache, monkeypatch, capsys, request):
+    def test_verifies_the_files(self, n_classes, data_cache, monkeypatch, capsys, request):
         request.getfixturevalue(f"cifar{n_classes}")
         prepare = DATASETS / f"cifar{n_classes}" / "prepare.py"
-        monkeypatch.setattr(sys, "argv", [str(prepare), "--data-dir", str(data_dir()), "--out", str(data_cache)])
+        monkeypatch.setattr(sys, "argv", [str(prepare), "--data-dir", str(data_cache)])
         runpy.run_path(str(prepare), run_name="__main__")
         each = 50_000 // n_classes
         assert capsys.readouterr().out.splitlines() == [
@@ -429,6 +319,6 @@ class TestPrepare:
         prepare = DATASETS / f"cifar{n_classes}" / "prepare.py"
         monkeypatch.setenv("BRAINRDL_CACHE", "")
         monkeypatch.setattr(sys, "argv", [str(prepare), "--data-dir", str(tmp_path), "--out", str(tmp_path / "out")])
-        expected = rf"^CIFAR-{n_classes} is in none of .*{re.escape(str(tmp_path / 'out'))}.* --download\)$"
+        expected = rf"^CIFAR-{n_classes} is in none of .*{re.escape(str(tmp_path / 'out'))}.* with download=True$"
         with pytest.raises(SystemExit, match=expected):
             runpy.run_path(str(prepare), run_name="__main__")
