@@ -5,8 +5,6 @@ from collections.abc import Collection, Iterable
 from difflib import get_close_matches
 from typing import Any, SupportsIndex
 
-from torch import Tensor
-
 
 def whole_number(value: SupportsIndex, name: str, *, at_least: int = 0) -> int:
     """Return a whole number of Python's, NumPy's or torch's as an int; TypeError or ValueError for anything else."""
@@ -70,5 +68,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 def check_tensor(value: Any, what: str) -> None:
     """Raise a TypeError that says how to make a tensor, unless `value` is one."""
+    from torch import Tensor  # here: a command that mistypes a name, or joins ids, waits for no torch
+
     if not isinstance(value, Tensor):
         raise TypeError(f"{what} must be a torch Tensor, got a {type(value).__name__}; torch.as_tensor makes one")
