@@ -4,6 +4,8 @@ from importlib import import_module
 
 import lazy_loader
 
+__version__ = "0.1.0.dev0"  # pyproject.toml reads it here: asking the installed package takes longer than the import
+
 _PACKAGES = (
     "data",
     "exchange",
@@ -24,10 +26,6 @@ _exported, _, __all__ = lazy_loader.attach_stub(__name__, __file__)
 
 
 def __getattr__(name: str) -> object:
-    if name == "__version__":
-        from importlib.metadata import version
-
-        return version("brainrdl")
     if name in _PACKAGES:
         return import_module(f"brainrdl.{name}")
     if name in __all__:
@@ -36,4 +34,4 @@ def __getattr__(name: str) -> object:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__, *_PACKAGES, "__version__"})
+    return sorted({*globals(), *__all__, *_PACKAGES})

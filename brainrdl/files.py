@@ -132,8 +132,3 @@ def file_sha256(path: str | Path) -> str:
     """Hash a file's content, read piece by piece; hexadecimal."""
     with Path(path).open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def versions() -> dict[str, str]:
-    """Versions of the packages that computed."""
-    return {name: version(name) for name in ("brainrdl", "nilearn", "nibabel", "numpy", "scipy", "torch")}

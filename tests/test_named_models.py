@@ -10,7 +10,7 @@ from torch import nn
 from torchvision.models import resnet18
 
 import brainrdl as rdl
-from brainrdl.cli.rdms import list_named_layers, network_rdms
+from brainrdl.cli._network import list_named_layers, network_rdms
 from brainrdl.features import layer_shapes
 from brainrdl.named_models import load_named_model
 

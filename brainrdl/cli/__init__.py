@@ -2,17 +2,35 @@
 
 import argparse
 import os
+import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import NoReturn
 
 import brainrdl
-from brainrdl.cli import card, compare, exchange, fit, plot, rdms, reproduce
+
+# a command's module has its name, and is imported only when the command is chosen: --help and a typo answer at once
+_COMMANDS = {
+    "reproduce": "run one of the reference studies",
+    "fit": "fit students to measured RDMs, and score them on held-out stimuli beside their controls",
+    "card": "a network's layers against measured RDMs, beside controls and cheap heads: a table and its figure",
+    "rdms": "compute RDMs of a network's layers, or of brain regions",
+    "compare": "score model RDMs against measured ones, with noise ceilings, intervals and corrected tests",
+    "convert": "write a file of RDMs in the format that the new file's suffix names; a file that exists is left alone",
+    "info": "tell what is in a file of RDMs, and what it lacks",
+    "plot": "draw a file of RDMs",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``brainrdl``; the exit status."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    options = _parser().parse_args(arguments)
+    if not arguments or arguments[0] not in _COMMANDS:
+        _answer_without_command(arguments)
+    parser = argparse.ArgumentParser(prog=f"brainrdl {arguments[0]}", allow_abbrev=False)
+    import_module(f"brainrdl.cli.{arguments[0]}").add_options(parser)
+    options = parser.parse_args(arguments[1:])
     try:
         status = int(options.run(options, arguments))
         sys.stdout.flush()  # here, where a reader that has gone away is no fault
@@ -22,27 +40,64 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt:
         print(
-            "\nbrainrdl: stopped" + ("; the same command goes on from here" if _goes_on(options) else ""),
+            "\nbrainrdl: stopped" + ("; the same command resumes from here" if _is_resumable(options) else ""),
             file=sys.stderr,
         )
         return 130
     except (ValueError, OSError, FloatingPointError) as error:  # what a user can mend; anything else is our fault
-        print("brainrdl:", " ".join(line.strip() for line in str(error).splitlines()), file=sys.stderr)
+        message = " ".join(line.strip() for line in str(error).splitlines())
+        print("brainrdl:", name_options(message, _flags(parser)), file=sys.stderr)
         return 2
 
 
-def _goes_on(options: argparse.Namespace) -> bool:
-    """Whether a command leaves what it goes on from, and was not asked for something else."""
+def name_options(message: str, flags: Mapping[str, str]) -> str:
+    """Write a library's message, which speaks of arguments, as one that speaks of a command's options.
+
+    An argument in `flags` is replaced by its option where the message begins with it, and wherever ``=`` follows it:
+    ``threads must be …`` becomes ``--threads must be …``, ``give metric=`` ``give --metric``, ``over='stimuli'``
+    ``--over stimuli`` and ``download=True`` ``--download``.
+    """
+    known = "|".join(map(re.escape, sorted(flags, key=len, reverse=True)))
+
+    def as_option(found: re.Match[str]) -> str:
+        flag = flags[found["name"]]
+        return f"{flag} {found['value']}" if found["value"] else flag
+
+    # not within a word, a path or an option; a value that is no word (``stimuli=[...]``) stays Python's
+    value = r"(?:True\b|'(?P<value>[\w./-]+)'|(?=[\s,;:.)]|$))"
+    message = re.sub(rf"(?<![\w./-])(?P<name>{known})={value}", as_option, message)
+    return re.sub(rf"^(?P<name>{known})(?P<value>)(?= )", as_option, message)
+
+
+def _flags(parser: argparse.ArgumentParser) -> dict[str, str]:
+    """The options of a command and of the commands below it, by the argument that each becomes."""
+    flags = {action.dest: action.option_strings[-1] for action in parser._actions if action.option_strings}
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for below in action.choices.values():
+                flags |= _flags(below)
+    return flags
+
+
+def _is_resumable(options: argparse.Namespace) -> bool:
+    """Whether a command leaves what it resumes from, and was not asked for something else."""
     otherwise = any(getattr(options, name, None) for name in ("replay", "init", "check", "dry_run"))
-    return getattr(options, "goes_on", False) and not otherwise
+    return getattr(options, "resumable", False) and not otherwise
 
 
-def _parser() -> argparse.ArgumentParser:
+def _answer_without_command(arguments: Sequence[str]) -> NoReturn:
+    """End with the help, the version, or a message: what `arguments` begin with is no command."""
     parser = argparse.ArgumentParser(
         prog="brainrdl", description="Fit neural networks to brains, and to each other, by representational geometry."
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {brainrdl.__version__}")
     commands = parser.add_subparsers(dest="command", required=True)
-    for command in (reproduce, fit, card, rdms, compare, exchange, plot):
-        command.add(commands)
-    return parser
+    for name, text in _COMMANDS.items():
+        commands.add_parser(name, help=text)
+    if arguments and not arguments[0].startswith("-"):
+        from brainrdl.arguments import did_you_mean
+
+        near = did_you_mean(arguments[0], _COMMANDS)
+        parser.error(f"there is no command {arguments[0]!r}; known are {', '.join(_COMMANDS)}{near}")
+    parser.parse_args([argument for argument in arguments if argument != "--"])
+    parser.error("the command comes first, as in brainrdl info FILE")  # behind --, or an option that begins no command

@@ -6,12 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from brainrdl.cli._parsing import names
-from brainrdl.files import check_place
 from brainrdl.inference.reweighting.fit_heads import KINDS
 from brainrdl.rdms.distances import METRICS
-from brainrdl.studies.card import CardOptions, make_card
-from brainrdl.studies.card_inputs import CardRequest, read_inputs
-from brainrdl.studies.reports.card import write_card
+from brainrdl.studies.card import CardOptions
 
 _ABOUT = (
     "Score each layer of a network, the control RDMs and two cheap heads against measured RDMs, on stimuli that nothing"
@@ -20,10 +17,9 @@ _ABOUT = (
 )
 
 
-def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command."""
-    text = "a network's layers against measured RDMs, beside controls and cheap heads: a table and its figure"
-    parser = commands.add_parser("card", help=text, description=_ABOUT, allow_abbrev=False)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.description = _ABOUT
     parser.set_defaults(run=_run)
     add = parser.add_argument
     add("model", metavar="MODEL", help="torchvision:NAME, or package.module:factory for your own")
@@ -51,17 +47,23 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     add("--metric", choices=METRICS, default="correlation", help="between a layer's patterns (default: correlation)")
     add("--device", default="cpu", help="where the network runs (default: cpu)")
     add("--seed", type=int, default=0, metavar="S", help="of folds and bootstrap (default: 0)")
-    add("--resamples", type=int, default=1000, metavar="N", help="of the bootstrap (default: 1000)")
+    add("--resamples", dest="n_resamples", type=int, default=1000, metavar="N", help="of the bootstrap (default: 1000)")
     add("-o", "--out", type=Path, required=True, metavar="DIR", help="scores.csv, card.png, card.html … go here")
 
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    # imported here: networks, images and figures, of which --help needs nothing
+    from brainrdl.files import check_place
+    from brainrdl.studies.card import make_card
+    from brainrdl.studies.card_inputs import CardRequest, read_inputs
+    from brainrdl.studies.reports.card import write_card
+
     check_place(options.out, folder=True)
     how = CardOptions(
         method=options.method,
         metric=options.metric,
         heads=options.heads,
-        n_resamples=options.resamples,
+        n_resamples=options.n_resamples,
         seed=options.seed,
     )
     request = CardRequest(

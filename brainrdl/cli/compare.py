@@ -3,16 +3,13 @@
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-
-import xarray as xr
+from typing import TYPE_CHECKING
 
 from brainrdl.cli._parsing import add_what_a_file_lacks, names, read_ids
-from brainrdl.exchange import describe, read_rdms
-from brainrdl.files import check_place
-from brainrdl.inference.model_comparison import compare_models
-from brainrdl.rdms.labelled import select_stimuli
 from brainrdl.rdms.similarities import METHODS
-from brainrdl.studies.reports.comparison import comparison_text, write_comparison
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 _ABOUT = (
     "Score model RDMs against measured ones, with noise ceilings, intervals and corrected tests. What a file does not "
@@ -26,10 +23,9 @@ _COLUMNS = (
 )
 
 
-def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command."""
-    text = "score model RDMs against measured ones, with noise ceilings, intervals and corrected tests"
-    parser = commands.add_parser("compare", help=text, description=_ABOUT, epilog=_COLUMNS, allow_abbrev=False)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.description, parser.epilog = _ABOUT, _COLUMNS
     parser.set_defaults(run=_run)
     parser.add_argument("models", nargs="+", type=Path, metavar="A", help="files of model RDMs")
     parser.add_argument(
@@ -49,7 +45,9 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
         metavar="X,Y",
         help="two models to test against each other; all pairs if none is named",
     )
-    parser.add_argument("--resamples", type=int, default=1000, metavar="N", help="of the bootstrap (default: 1000)")
+    parser.add_argument(
+        "--resamples", dest="n_resamples", type=int, default=1000, metavar="N", help="of the bootstrap (default: 1000)"
+    )
     parser.add_argument("--seed", type=int, default=0, metavar="S")
     parser.add_argument(
         "--shared",
@@ -67,6 +65,11 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
 
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    # imported here: the bootstrap and its figure, of which --help needs nothing
+    from brainrdl.files import check_place
+    from brainrdl.inference.model_comparison import compare_models
+    from brainrdl.studies.reports.comparison import comparison_text, write_comparison
+
     contrasts = options.contrast
     if contrasts is not None and (odd := [pair for pair in contrasts if len(pair) != 2]):
         raise ValueError(f"--contrast takes two models as X,Y, got {','.join(odd[0])!r}")
@@ -82,7 +85,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         options.method,
         over=options.over,
         contrasts=contrasts,
-        n_resamples=options.resamples,
+        n_resamples=options.n_resamples,
         seed=options.seed,
     )
     print(comparison_text(result))
@@ -92,8 +95,10 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     return 0
 
 
-def _shared(models: list[xr.DataArray], data: xr.DataArray) -> tuple[list[xr.DataArray], xr.DataArray]:
+def _shared(models: list["xr.DataArray"], data: "xr.DataArray") -> tuple[list["xr.DataArray"], "xr.DataArray"]:
     """The stimuli that all hold, in the order of the data; how many are left out is printed."""
+    from brainrdl.rdms import select_stimuli
+
     held = [set(part["stimulus"].values.tolist()) for part in (*models, data)]
     ids = [stimulus for stimulus in data["stimulus"].values.tolist() if stimulus in set.intersection(*held)]
     if len(ids) < 3:
@@ -102,8 +107,10 @@ def _shared(models: list[xr.DataArray], data: xr.DataArray) -> tuple[list[xr.Dat
     return [select_stimuli(part, ids) for part in models], select_stimuli(data, ids)
 
 
-def _read(path: Path, options: argparse.Namespace, *, names: list[str] | str | None = None) -> xr.DataArray:
+def _read(path: Path, options: argparse.Namespace, *, names: list[str] | str | None = None) -> "xr.DataArray":
     """Read a file, giving it only what it lacks: of several files, some may say what others do not."""
+    from brainrdl.exchange import describe, read_rdms
+
     found = describe(path, metric=options.metric, order=options.order)
     return read_rdms(
         path,

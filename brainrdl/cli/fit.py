@@ -7,16 +7,15 @@ from pathlib import Path
 
 _ABOUT = (
     "Fit students to measured RDMs as a file says, beside the task, and score them and their controls on stimuli (and "
-    "studies) that no fit has seen. A study that was broken off goes on by the same command. --init writes a file to "
-    "begin with. In Python: brainrdl.studies.fit."
+    "studies) that no fit has seen. A study that was broken off is resumed by the same command. --init writes a file "
+    "to begin with. In Python: brainrdl.studies.fit."
 )
 
 
-def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command."""
-    text = "fit students to measured RDMs, and score them on held-out stimuli beside their controls"
-    parser = commands.add_parser("fit", help=text, description=_ABOUT, allow_abbrev=False)
-    parser.set_defaults(run=_run, goes_on=True)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.description = _ABOUT
+    parser.set_defaults(run=_run, resumable=True)
     parser.add_argument("configuration", type=Path, metavar="CONFIG.yaml", help="the study")
     parser.add_argument("--init", action="store_true", help="write a commented example to CONFIG.yaml, and stop")
     parser.add_argument("--check", action="store_true", help="read the file and the data, say what would run, and stop")
@@ -33,7 +32,7 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
 
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
-    # imported here: trainer, reports and figures, which no other command needs
+    # imported here: trainer, reports and figures, of which --help needs nothing
     from brainrdl.studies import Machine, describe_plan, fit, read_configuration, write_example
 
     if options.init:

@@ -5,15 +5,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from brainrdl.cli._parsing import add_what_a_file_lacks, read_ids
-from brainrdl.exchange import read_rdms
-from brainrdl.plots import save_plot
-from brainrdl.stimuli import StimulusSet
 
 
-def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command."""
-    text = "draw a file of RDMs"
-    parser = commands.add_parser("plot", help=text, description=text, allow_abbrev=False)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.description = "draw a file of RDMs"
     parser.set_defaults(run=_run)
     parser.add_argument("source", type=Path, metavar="A")
     parser.add_argument(
@@ -34,6 +30,11 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
 
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    # imported here: figures and images, of which --help needs nothing
+    from brainrdl.exchange import read_rdms
+    from brainrdl.plots import save_plot
+    from brainrdl.stimuli import StimulusSet
+
     rdms = read_rdms(
         options.source,
         stimuli=read_ids(options.stimuli),

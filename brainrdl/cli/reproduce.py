@@ -12,7 +12,6 @@ from brainrdl.studies.paper.cifar100 import cifar100_study
 from brainrdl.studies.paper.digits import digits_study
 from brainrdl.studies.paper.mnist import mnist_study
 from brainrdl.studies.paper.recipe import format_overrides, override
-from brainrdl.studies.paper.reproduce import replay, reproduce
 from brainrdl.studies.paper.study import Request, Study
 from brainrdl.training.machine import PRECISIONS
 
@@ -22,9 +21,8 @@ _DECIDED_BY_THE_FILE = (
 )
 
 
-def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the command."""
-    parser = commands.add_parser("reproduce", help="run one of the reference studies")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
     studies = parser.add_subparsers(dest="which", required=True)
     for make, text in (
         (digits_study, "scikit-learn's digits: minutes, no download"),
@@ -32,12 +30,15 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
         (cifar100_study, "the paper's CIFAR study: a teacher of CIFAR-10, students of CIFAR-100"),
     ):
         study = make()
-        one = studies.add_parser(study.name, help=text, description=text, allow_abbrev=False)
-        one.set_defaults(run=_run, study=make, labels=(), teacher=(), train_size=None, goes_on=True)
-        _add_options(one, study)
+        chosen = studies.add_parser(study.name, help=text, description=text, allow_abbrev=False)
+        chosen.set_defaults(run=_run, study=make, labels=(), teacher=(), train_size=None, resumable=True)
+        _add_options(chosen, study)
 
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    # imported here: trainer, reports and figures, of which --help needs nothing
+    from brainrdl.studies.paper.reproduce import replay, reproduce
+
     study: Study = options.study()
     if options.replay is not None:
         source, row = _replayed(options)
@@ -54,7 +55,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
 
 def _add_options(parser: argparse.ArgumentParser, study: Study) -> None:
     add = parser.add_argument
-    add("--out", type=Path, metavar="DIR", help="needed: where everything is left; a study found there is gone on with")
+    add("--out", type=Path, metavar="DIR", help="needed: where everything is left; a study found there is resumed")
     add("--data-dir", type=Path, metavar="DIR", help="folder with the data (default: $BRAINRDL_DATA)")
     add("--download", action="store_true", help="fetch missing data files")
     add("--seeds", type=int, metavar="N", help="seeds 0 … N−1 (default: 3)")

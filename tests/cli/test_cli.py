@@ -294,7 +294,7 @@ def test_what_a_user_can_mend_is_told_in_one_line(
         "module of its own, or name a layer behind it"
     )
     assert failed(capsys, *network, "--model", "test_cli:tiny", "--layers", "0", "--device", "gpu") == (
-        "brainrdl: device is 'gpu', which torch does not know; expected cpu, cuda, cuda:1, …"
+        "brainrdl: --device is 'gpu', which torch does not know; expected cpu, cuda, cuda:1, …"
     )
     assert failed(capsys, *network, "--model", "os:getcwd", "--layers", "0") == (
         "brainrdl: os:getcwd returned a str; expected a torch module, or a module and its transform"

@@ -1010,7 +1010,7 @@ def test_a_fault_of_ours_shows_where_it_is(tmp_path: Path, monkeypatch: pytest.M
     def faulty(*arguments: object, **options: object) -> None:
         raise RuntimeError("shapes differ")
 
-    monkeypatch.setattr(cli.reproduce, "reproduce", faulty)
+    monkeypatch.setattr("brainrdl.studies.paper.reproduce.reproduce", faulty)
     with pytest.raises(RuntimeError, match=r"^shapes differ$"):
         cli.main(["reproduce", "digits", "--out", str(tmp_path / "out")])
 
@@ -1018,9 +1018,9 @@ def test_a_fault_of_ours_shows_where_it_is(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["reproduce", "digits", "--out", "out"], "stopped; the same command goes on from here"),
+        (["reproduce", "digits", "--out", "out"], "stopped; the same command resumes from here"),
         (["reproduce", "digits", "--replay", "results.json:row"], "stopped"),
-        (["fit", "study.yaml"], "stopped; the same command goes on from here"),
+        (["fit", "study.yaml"], "stopped; the same command resumes from here"),
         (["fit", "study.yaml", "--check"], "stopped"),
         (["info", "rdms.nc"], "stopped"),
     ],
@@ -1028,9 +1028,9 @@ def test_a_fault_of_ours_shows_where_it_is(tmp_path: Path, monkeypatch: pytest.M
 def test_who_interrupts_is_told_whether_it_goes_on(
     arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(cli.reproduce, "_run", stopped)
-    monkeypatch.setattr(cli.exchange, "_info", stopped)
-    monkeypatch.setattr(cli.fit, "_run", stopped)
+    monkeypatch.setattr("brainrdl.cli.reproduce._run", stopped)
+    monkeypatch.setattr("brainrdl.cli.info._run", stopped)
+    monkeypatch.setattr("brainrdl.cli.fit._run", stopped)
     assert cli.main(arguments) == 130
     assert capsys.readouterr().err == f"\nbrainrdl: {said}\n"
 
@@ -1041,7 +1041,7 @@ def test_a_full_disk_is_reported_in_a_line(
     def full(*arguments: object, **options: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "out/results.csv")
 
-    monkeypatch.setattr(cli.reproduce, "reproduce", full)
+    monkeypatch.setattr("brainrdl.studies.paper.reproduce.reproduce", full)
     assert cli.main(["reproduce", "digits", "--out", str(tmp_path / "out")]) == 2
     assert capsys.readouterr().err == "brainrdl: [Errno 28] No space left on device: 'out/results.csv'\n"
 

@@ -1,4 +1,4 @@
-"""``brainrdl convert`` and ``brainrdl info``: files of RDMs, from one format to another and in words."""
+"""``brainrdl convert``: a file of RDMs, from one format to another."""
 
 import argparse
 from collections.abc import Sequence
@@ -8,11 +8,12 @@ from brainrdl.cli._parsing import add_what_a_file_lacks, read_ids
 from brainrdl.exchange import describe_as_text, read_rdms, write_rdms
 
 
-def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the commands."""
-    text = "write a file of RDMs in the format that the new file's suffix names; a file that exists is left alone"
-    parser = commands.add_parser("convert", help=text, description=text, allow_abbrev=False)
-    parser.set_defaults(run=_convert)
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.description = (
+        "write a file of RDMs in the format that the new file's suffix names; a file that exists is left alone"
+    )
+    parser.set_defaults(run=_run)
     parser.add_argument("source", type=Path, metavar="A")
     parser.add_argument("target", type=Path, metavar="B", help="a new file: .nc, .h5 (rsatoolbox), .npz, .mat, …")
     parser.add_argument(
@@ -23,14 +24,8 @@ def add(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None
     parser.add_argument("--force", action="store_true", help="replace B where it exists, once the new file is complete")
     add_what_a_file_lacks(parser)
 
-    text = "tell what is in a file of RDMs, and what it lacks"
-    parser = commands.add_parser("info", help=text, description=text, allow_abbrev=False)
-    parser.set_defaults(run=_info)
-    parser.add_argument("source", type=Path, metavar="A")
-    parser.add_argument("--metric", help="of the distances, where the file holds patterns")
 
-
-def _convert(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     if options.target.exists() and not options.force:
         raise ValueError(f"{options.target} exists; name another file, or replace it with --force")
     rdms = read_rdms(
@@ -49,9 +44,4 @@ def _convert(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         )
     write_rdms(rdms, options.target)
     print(describe_as_text(options.target))
-    return 0
-
-
-def _info(options: argparse.Namespace, arguments: Sequence[str]) -> int:
-    print(describe_as_text(options.source, metric=options.metric))
     return 0

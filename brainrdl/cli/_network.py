@@ -1,0 +1,96 @@
+"""A named network's layers: their shapes, and their RDMs over a folder of images."""
+
+import json
+import os
+from collections.abc import Iterable
+
+import xarray as xr
+from PIL import Image
+
+from brainrdl.features import layer_shapes
+from brainrdl.named_models import load_named_model
+from brainrdl.rdms.layers import MAX_MEMORY, layer_rdms
+from brainrdl.stimuli import StimulusSet
+
+
+def list_named_layers(
+    name: str, stimuli: str | os.PathLike[str] | None = None, weights: str | os.PathLike[str] | None = None
+) -> str:
+    """Write out a named network's layers and their shapes: what ``brainrdl rdms network --list-layers`` prints.
+
+    Parameters
+    ----------
+    name, weights
+        As in `load_named_model`.
+    stimuli : path, optional
+        Folder of images, the first of which is shown to the network; needed where the network has no transform that
+        makes an image of its size.
+
+    Returns
+    -------
+    str
+        A line per layer: its name and shape.
+
+    Raises
+    ------
+    ValueError
+        If there is neither folder nor transform, or as in `load_named_model`.
+    """
+    named = load_named_model(name, weights)
+    if stimuli is not None:
+        image = StimulusSet.from_folder(stimuli, named.transform)[0][0]
+    elif named.transform is not None:
+        image = named.transform(Image.new("RGB", (256, 256)))
+    else:
+        raise ValueError(f"{name} does not say how large its images are; name a folder of stimuli, to show it one")
+    shapes = layer_shapes(named.model, image[None])
+    wide = max(map(len, shapes), default=0)
+    lines = []
+    for layer, shape in shapes.items():
+        size = "cannot be asked for" if shape is None else " × ".join(map(str, shape)) or "1"
+        lines.append(f"{layer:{wide}}  {size}")
+    return "\n".join(lines)
+
+
+def network_rdms(
+    name: str,
+    stimuli: str | os.PathLike[str],
+    layers: Iterable[str],
+    metric: str = "mse",
+    *,
+    weights: str | os.PathLike[str] | None = None,
+    device: str | None = None,
+    max_memory: int = MAX_MEMORY,
+) -> xr.DataArray:
+    """Compute a named network's RDMs over a folder of images: what ``brainrdl rdms network`` does.
+
+    Parameters
+    ----------
+    name, weights
+        As in `load_named_model`.
+    stimuli : path
+        Folder of images, see `StimulusSet.from_folder`.
+    layers, metric, device, max_memory
+        As in `layer_rdms`.
+
+    Returns
+    -------
+    DataArray (rdm, stimulus, stimulus_)
+        As `layer_rdms`, with `name` as coordinate ``model``; name, weights and preprocessing are in the provenance.
+
+    Raises
+    ------
+    Exception
+        As `load_named_model`, `StimulusSet.from_folder` and `layer_rdms`.
+    """
+    named = load_named_model(name, weights)
+    images = StimulusSet.from_folder(stimuli, named.transform)
+    rdms = layer_rdms(named.model, images, layers, metric, device=device, max_memory=max_memory)
+    preprocessing = "floats in [0, 1]" if named.transform is None else " ".join(repr(named.transform).split())
+    provenance = {
+        **json.loads(rdms.attrs["provenance"]),
+        "name": name,
+        "weights": named.weights,
+        "preprocessing": preprocessing,
+    }
+    return rdms.assign_coords(model=("rdm", [name] * rdms.sizes["rdm"])).assign_attrs(provenance=json.dumps(provenance))

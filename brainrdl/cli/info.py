@@ -1,0 +1,20 @@
+"""``brainrdl info``: a file of RDMs in words."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options."""
+    parser.description = "tell what is in a file of RDMs, and what it lacks"
+    parser.set_defaults(run=_run)
+    parser.add_argument("source", type=Path, metavar="A")
+    parser.add_argument("--metric", help="of the distances, where the file holds patterns")
+
+
+def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    from brainrdl.exchange import describe_as_text  # and with it xarray and torch, of which --help needs nothing
+
+    print(describe_as_text(options.source, metric=options.metric))
+    return 0

@@ -1,0 +1,129 @@
+"""What a command loads before it does anything, each in a process of its own."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import brainrdl as rdl
+from brainrdl.cli import main, name_options
+
+ARRAYS = ("torch", "pandas", "xarray", "numpy")
+HEAVY = ("lightning_fabric", "lightning", "matplotlib", "sklearn", "jinja2", "nilearn", "nibabel", "torchvision")
+
+_CODE = """
+import sys
+try:
+    if sys.argv[1:] == ["import"]:
+        import brainrdl
+    else:
+        from brainrdl.cli import main
+        status = main(sys.argv[1:])
+except SystemExit as ended:
+    status = ended.code
+print("\\n" + " ".join(sys.modules))
+"""
+
+
+def loaded(*arguments: str) -> tuple[set[str], str, str]:
+    """The modules that a command has loaded when it is done, what it printed, and its complaints."""
+    done = subprocess.run([sys.executable, "-c", _CODE, *arguments], check=True, capture_output=True, text=True)
+    printed, _, modules = done.stdout.rstrip("\n").rpartition("\n")
+    return set(modules.split()), printed, done.stderr
+
+
+@pytest.fixture(scope="module")
+def file(tmp_path_factory: pytest.TempPathFactory) -> str:
+    path = tmp_path_factory.mktemp("rdms") / "it.nc"
+    rdl.write_rdms(rdl.label_rdms([[0.2, 1.3, 1.1]], ["face", "body", "house"], ["IT"], "correlation"), path)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "absent"),
+    [
+        (("import",), (*ARRAYS, *HEAVY)),
+        (("--help",), (*ARRAYS, *HEAVY)),
+        (("--version",), (*ARRAYS, *HEAVY)),
+        (("fti",), (*ARRAYS, *HEAVY)),
+        (("info", "--help"), (*ARRAYS, *HEAVY)),
+        (("fit", "--help"), (*ARRAYS, *HEAVY)),
+        (("info", "FILE"), HEAVY),
+        (("convert", "FILE", "COPY"), HEAVY),
+        (("convert", "--help"), HEAVY),
+        (("compare", "--help"), HEAVY),
+        (("plot", "--help"), HEAVY),
+        (("rdms", "fmri", "--help"), HEAVY),
+        (("card", "--help"), HEAVY),
+        (("reproduce", "digits", "--help"), ("sklearn", "jinja2", "nilearn", "nibabel")),
+    ],
+    ids=" ".join,
+)
+def test_a_command_loads_what_it_needs(
+    arguments: tuple[str, ...], absent: tuple[str, ...], file: str, tmp_path: Path
+) -> None:
+    places = {"FILE": file, "COPY": str(tmp_path / "copy.h5")}
+    modules, printed, complaints = loaded(*(places.get(argument, argument) for argument in arguments))
+    assert not modules & set(absent)
+    assert "brainrdl" in modules
+    assert "Traceback" not in complaints
+    assert printed or arguments[0] in ("import", "fti")
+
+
+def test_a_mistyped_command_is_answered_with_the_nearest() -> None:
+    _, printed, complaints = loaded("fti")
+    assert not printed
+    assert complaints.splitlines()[-1] == (
+        "brainrdl: error: there is no command 'fti'; known are reproduce, fit, card, rdms, compare, convert, info, "
+        "plot; did you mean 'fit'?"
+    )
+
+
+def test_what_comes_before_the_command_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, message in (
+        ([], "the following arguments are required: command"),
+        (["--quiet", "info", "a.nc"], "unrecognized arguments: --quiet a.nc"),
+        (["--", "info"], "the command comes first, as in brainrdl info FILE"),
+    ):
+        with pytest.raises(SystemExit) as ended:
+            main(arguments)
+        assert ended.value.code == 2
+        assert capsys.readouterr().err.splitlines()[-1] == f"brainrdl: error: {message}"
+
+
+@pytest.mark.parametrize(
+    ("message", "shown"),
+    [
+        ("threads must be at least 1, got 0", "--threads must be at least 1, got 0"),
+        ("limit_train must lie between 10 and 20", "--limit-train must lie between 10 and 20"),
+        ("give metric=, one of mse, corr", "give --metric, one of mse, corr"),
+        ("labels= needs the 'labels' teacher", "--labels needs the 'labels' teacher"),
+        (
+            "name a folder (data_dir=), or fetch it with download=True",
+            "name a folder (--data-dir), or fetch it with --download",
+        ),
+        ("take over='stimuli', which speaks of others", "take --over stimuli, which speaks of others"),
+        ("name another folder with out=", "name another folder with --out"),
+        # not an option's name, or not where one is meant
+        ("give names=", "give names="),
+        ("thread 3 stopped", "thread 3 stopped"),
+        ("threads", "threads"),
+        ("of the labels, two are missing", "of the labels, two are missing"),
+        (
+            "/data/metric=mse/a.nc: sub-01_metric=mse.nc is cut off",
+            "/data/metric=mse/a.nc: sub-01_metric=mse.nc is cut off",
+        ),
+        ("give labels=[...]", "give labels=[...]"),
+        ("change batch_size=…", "change batch_size=…"),
+    ],
+)
+def test_a_librarys_arguments_are_a_commands_options(message: str, shown: str) -> None:
+    arguments = ("threads", "limit_train", "metric", "labels", "data_dir", "download", "over", "out")
+    flags = {argument: f"--{argument.replace('_', '-')}" for argument in arguments}
+    assert name_options(message, flags) == shown
+
+
+def test_a_commands_message_names_its_options(file: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", file, file, "--resamples", "1"]) == 2
+    assert capsys.readouterr().err == "brainrdl: --resamples must be at least 2, but is 1\n"
