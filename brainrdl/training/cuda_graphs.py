@@ -1,4 +1,4 @@
-"""One update, recorded on a GPU and replayed for other batches (CUDA graphs).
+"""One update, recorded on a GPU and repeated for other batches (CUDA graphs).
 
 A small network's update is hundreds of kernels of a few microseconds each, and launching them one by one takes many
 times as long as running them. Recorded, they are launched together. What an update reads from the host (the learning
@@ -6,100 +6,106 @@ rate, α) is fixed in the recording, so that every epoch makes its own.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from contextlib import contextmanager, suppress
+from typing import Any, final
 
 import torch
 from torch import Tensor
 
 from brainrdl.rdms.condensed import sample_pairs
 from brainrdl.training.finite import Value
+from brainrdl.training.randomness import RandomStates
 
 Pairs = dict[tuple[int, int], Tensor]
-"""(stimuli, number of pairs) → the pairs drawn of them."""
+"""(stimuli, number of pairs) → the pairs (P, 2) drawn of them."""
 
-Recorder = Callable[[Callable[[], None]], Callable[[], None]]
+Record = Callable[[Callable[[], None]], Callable[[], None]]
 """Called with a function, it gives one that does on the device what that did."""
 
-Update = Callable[[Tensor, Tensor, Pairs], tuple[list[Value], Tensor]]
-"""(images, labels, pairs) → values, flags: forward, backward and the optimiser's step, all on the device."""
+DeviceUpdate = Callable[[Tensor, Tensor, Pairs], tuple[list[Value], Tensor]]
+"""(images, labels, pairs) → parts of the loss, flags: forward, backward and the optimiser's step, all on the device."""
 
 
+@final
 class RecordedUpdate:
-    """An update that is recorded for the first batch it is given, and replayed for every batch.
+    """An update that is recorded for the first batch it is given, and repeated for every batch.
 
     Parameters
     ----------
     update : callable
-        What is recorded; it runs once, and what it does to tensors happens at every replay.
+        The update; it runs once, and what it does to tensors happens at every repetition.
     images, labels : Tensor
         A batch, for shapes.
     pairs : dict of Tensor
         Pairs as such an update draws them.
-    recorder : callable
+    record : callable
         Makes the recording.
+    states : RandomStates
+        Sources of the pair draws and of the forward pass.
+
+    Raises
+    ------
+    RuntimeError
+        If the update draws random numbers on the host.
     """
 
     def __init__(
         self,
-        update: Update,
+        update: DeviceUpdate,
         images: Tensor,
         labels: Tensor,
         pairs: Pairs,
         *,
-        recorder: Recorder,
+        record: Record,
+        states: RandomStates,
     ) -> None:
+        # memory of its own: a recording reads and writes the addresses it was made with
         self._images, self._labels = images.clone(), labels.clone()
         self._pairs = {key: drawn.clone() for key, drawn in pairs.items()}
-        self._values: list[Value] = []
+        self._states = states
+        self._parts: list[Value] = []
         self._packed = torch.empty(0)
 
         def recorded() -> None:
-            values, flags = update(self._images, self._labels, self._pairs)
-            self._values = [Value(v.column, v.value.detach(), v.alpha) for v in values]
-            self._packed = torch.cat((torch.stack([v.value.double() for v in self._values]), flags.double()))
+            parts, flags = update(self._images, self._labels, self._pairs)
+            self._parts = [Value(part.column, part.value.detach(), part.alpha) for part in parts]
+            # in one tensor, so that what an update gives is copied once
+            self._packed = torch.cat((torch.stack([part.value.double() for part in self._parts]), flags.double()))
 
-        self._replay = recorder(recorded)
+        with states.only("task forward"):
+            before = self._host_generators()
+            self._repeat = record(recorded)
+            if any(not torch.equal(a, b) for a, b in zip(before, self._host_generators(), strict=True)):
+                raise RuntimeError(
+                    "an update draws random numbers on the host, which a recorded one would not do again: a term, a "
+                    "layer or preprocess that calls a generator of its own; train with cuda_graphs=False"
+                )
 
     def fits(self, images: Tensor, labels: Tensor) -> bool:
-        """Whether a batch is of the recorded shapes."""
+        """Whether a batch is of the recorded shapes and types."""
         return all(
-            given.shape == own.shape and given.dtype == own.dtype
-            for given, own in ((images, self._images), (labels, self._labels))
+            given.shape == kept.shape and given.dtype == kept.dtype
+            for given, kept in ((images, self._images), (labels, self._labels))
         )
 
-    def __call__(
-        self, images: Tensor, labels: Tensor, generator: torch.Generator, drawing: AbstractContextManager[None]
-    ) -> tuple[list[Value], Tensor]:
-        """Make the update of another batch.
-
-        Parameters
-        ----------
-        images, labels : Tensor
-            The batch.
-        generator : torch.Generator
-            Source of the pair draws.
-        drawing : context manager
-            Around what draws from torch's global generators.
-
-        Returns
-        -------
-        values : list of Value
-            The parts of its loss.
-        flags : Tensor
-            Whether each value and each gradient is finite, as numbers.
-        """
+    def __call__(self, images: Tensor, labels: Tensor) -> tuple[list[Value], Tensor]:
+        """Make the update of another batch: the parts of its loss, and flags of those that are finite, as numbers."""
         self._images.copy_(images, non_blocking=True)
         self._labels.copy_(labels, non_blocking=True)
+        # as `Batch.pairs` draws them: one permutation per number of stimuli, of which each subset is the beginning
         for n in {n for n, _ in self._pairs}:
-            drawn = sample_pairs(n, n * (n - 1) // 2, generator)
-            for key, own in self._pairs.items():
-                if key[0] == n:
-                    own.copy_(drawn[: len(own)], non_blocking=True)
-        with drawing:
-            self._replay()
-        packed = self._packed.clone()  # the next replay writes over it
-        values = [Value(v.column, packed[place], v.alpha) for place, v in enumerate(self._values)]
-        return values, packed[len(values) :]
+            drawn = sample_pairs(n, n * (n - 1) // 2, self._states.pairs)
+            for (stimuli, _), kept in self._pairs.items():
+                if stimuli == n:
+                    kept.copy_(drawn[: len(kept)], non_blocking=True)
+        with self._states.only("task forward"):
+            self._repeat()
+        packed = self._packed.clone()  # the next repetition writes over it
+        parts = [Value(part.column, packed[place], part.alpha) for place, part in enumerate(self._parts)]
+        return parts, packed[len(parts) :]
+
+    def _host_generators(self) -> tuple[Tensor, Tensor]:
+        return torch.get_rng_state(), self._states.pairs.get_state()
 
 
 @contextmanager
@@ -120,22 +126,28 @@ def beside_default_stream(device: torch.device) -> Iterator[None]:
             yield
     finally:
         before.wait_stream(stream)
-        # the memory that was free for this stream alone
+        # memory that is free for this stream alone, and would stay so
         torch.cuda.empty_cache()
 
 
-def recorder_on(device: torch.device) -> Recorder | None:
-    """What records on a device: CUDA graphs on a GPU, nothing elsewhere."""
+def counts_on_host(optimizer: Any, device: torch.device) -> bool:
+    """Whether an optimiser's state holds numbers that a recorded update would not count on."""
+    state = [value for of_parameter in optimizer.state.values() for value in of_parameter.values()]
+    return any(
+        value.device.type != device.type if isinstance(value, Tensor) else isinstance(value, int | float)
+        for value in state
+    )
+
+
+def recording_on(device: torch.device) -> Record | None:
+    """Function that records on a device: CUDA graphs on a GPU, None elsewhere."""
     return cuda_graphs() if device.type == "cuda" else None
 
 
-def cuda_graphs() -> Recorder:
-    """A recorder of CUDA graphs on the current stream, all of them in one memory pool.
+def cuda_graphs() -> Record:
+    """Make a function that records CUDA graphs on the current stream, all of them in one memory pool.
 
-    Raises
-    ------
-    RuntimeError
-        When it records: if the function does what cannot be recorded, such as waiting for the device.
+    It raises a RuntimeError for what cannot be recorded, such as waiting for the device.
     """
     pool = torch.cuda.graph_pool_handle()
     # the pool lives as long as one of its graphs: the last one stays until there is another
@@ -143,10 +155,12 @@ def cuda_graphs() -> Recorder:
 
     def record(function: Callable[[], None]) -> Callable[[], None]:
         graph = torch.cuda.CUDAGraph()
+        # relaxed: other threads (a loader's that pins memory) may call CUDA meanwhile
         graph.capture_begin(pool=pool, capture_error_mode="relaxed")
         try:
             function()
         except Exception as error:
+            # the stream must leave its recording state, which fails once more behind an error
             with suppress(RuntimeError):
                 graph.capture_end()
             if isinstance(error, torch.OutOfMemoryError):

@@ -1,4 +1,4 @@
-"""One fit: its streams, optimiser, random states and what a checkpoint holds."""
+"""The state of one fit: its streams, optimiser, random states, history, and what a checkpoint holds of them."""
 
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from brainrdl.features import Recorder, kept_modes, run_model
+from brainrdl.features import Recorder, kept_modes
 from brainrdl.identity import describe, describe_scheduler, layers_of, settings
 from brainrdl.stimuli import StimulusSet
 from brainrdl.teachers.base import RDMTeacher
@@ -21,9 +21,10 @@ from brainrdl.teachers.network import NetworkTeacher
 from brainrdl.terms.alpha import alpha_of
 from brainrdl.terms.base import Batch, Term
 from brainrdl.training.checkpoint import load_checkpoint, save_checkpoint
-from brainrdl.training.checks import check_last_batch, check_optimizer, check_value, scalar_loss
-from brainrdl.training.cuda_graphs import Pairs, RecordedUpdate, beside_default_stream, recorder_on
+from brainrdl.training.checks import check_last_batch, check_optimizer
+from brainrdl.training.cuda_graphs import Pairs, RecordedUpdate, beside_default_stream, counts_on_host, recording_on
 from brainrdl.training.finite import FiniteGuard, Value, updates_between_reads
+from brainrdl.training.machine import precision_of
 from brainrdl.training.randomness import RandomStates
 from brainrdl.training.streams import (
     Norm,
@@ -35,18 +36,18 @@ from brainrdl.training.streams import (
     stimulus_mode,
     task_batch,
 )
+from brainrdl.training.update import Objective, TaskLoss, show, teachers_of
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer | tuple[torch.optim.Optimizer, LRScheduler]]
-TaskLoss = Callable[[Any, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
-class Task:
-    """What is trained: the student, the terms and how."""
+class Setup:
+    """The student, the terms and the way they are trained, as given to the trainer."""
 
     student: nn.Module
     terms: tuple[Term, ...]
-    loss: TaskLoss | None
+    task_loss: TaskLoss | None
     make_optimizer: MakeOptimizer
     fabric: Fabric
     cuda_graphs: bool = False
@@ -54,14 +55,17 @@ class Task:
 
 @final
 class EpochMeans:
-    """Sums on the device, in place so that a recorded update adds to them too, and counts on the host."""
+    """Means over an epoch's updates: sums on the device, counts on the host.
+
+    The sums are added to in place, so that a recorded update adds to them too.
+    """
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
 
     def add(self, values: Mapping[str, Tensor]) -> None:
-        """Add an update's values, by column."""
+        """Add an update's values (), by column."""
         for column, value in values.items():
             if column in self._sums:
                 self._sums[column] += value
@@ -71,6 +75,7 @@ class EpochMeans:
 
     def count(self, columns: Iterable[str]) -> None:
         """Count an update in which these columns were added to."""
+        # not in `add`: a recorded update adds whenever it is repeated, and runs no Python code
         for column in columns:
             self._counts[column] = self._counts.get(column, 0) + 1
 
@@ -84,20 +89,24 @@ class EpochMeans:
         return {column: value.item() / self._counts[column] for column, value in self._sums.items()}
 
 
+@final
 class TrainingRun:
-    """The state of one fit: streams, optimiser, random states, configuration."""
+    """The state of one fit, epoch by epoch; what an update computes is in `update`.
+
+    `prepare` comes first, then `restore`, then epochs.
+    """
 
     def __init__(
         self,
-        what: Task,
+        setup: Setup,
         task_loader: Iterable[Any] | None,
         stimuli: StimulusSet | StimulusStream | Iterable[Any] | None,
         epochs: int,
         seed: int,
     ) -> None:
-        self.what = what
-        self.names = _unique([term.name for term in what.terms])
-        self.fabric = what.fabric
+        self.setup = setup
+        self.terms = dict(zip(_unique([term.name for term in setup.terms]), setup.terms, strict=True))
+        self.fabric = setup.fabric
         self.device = self.fabric.device
         self.epochs = epochs
         self.seed = seed
@@ -111,33 +120,35 @@ class TrainingRun:
         self.stimuli = None if stream is None else Passes(stream, self.states, "stimulus order")
         self.steps = steps_alone(stream) if task_loader is None else length(task_loader, "the task loader")
         self.asked: dict[str, dict[RDMTeacher, tuple[str, ...]]] = {"task": {}, "stimuli": {}}
-        what.student.to(self.device)
-        self.teachers = list(dict.fromkeys(t for term in what.terms for t in term.teachers()))
+        # before the optimiser is made: its state lies where the parameters lie
+        setup.student.to(self.device)
+        self.teachers = teachers_of(setup.terms)
         for teacher in self.teachers:
             teacher.to(self.device)
-        layers = dict.fromkeys(layer for term in what.terms for layer in term.layers)
-        self.recorder = Recorder(what.student, layers, flatten=False)
-        self.before: tuple[list[torch.Size], Pairs] = [], {}  # shapes and pairs of the last task batch
-        self.record = recorder_on(self.device) if self._can_be_recorded() else None
+        layers = dict.fromkeys(layer for term in setup.terms for layer in term.layers)
+        # on the bare student: it then records in `_set_up`, and from within Fabric's wrapper in every update
+        self.recorder = Recorder(setup.student, layers, flatten=False)
+        self.record = recording_on(self.device) if self._can_be_recorded() else None
         self.configuration: dict[str, Any] = {}
 
-    def stream(self) -> AbstractContextManager[None]:
-        """Where the device's work is queued."""
+    def device_queue(self) -> AbstractContextManager[None]:
+        """Context in which the device's work is queued."""
         return nullcontext() if self.record is None else beside_default_stream(self.device)
 
     def prepare(self) -> None:
-        """Build the heads, then the optimiser, then describe the run."""
-        student = self.what.student
+        """Build the heads, then the optimiser, then the objective; describe the run."""
+        student = self.setup.student
         with self.states.use("heads"):
-            for term in self.what.terms:
+            # a second fit starts with fresh heads, as the first did
+            for term in self.setup.terms:
                 term.heads.clear()
-            for stream in dict.fromkeys(term.stream for term in self.what.terms):
+            for stream in dict.fromkeys(term.stream for term in self.setup.terms):
                 self._set_up(stream)
         if self.task is not None:
-            check_last_batch(student, self.task.loader, self.what.terms, self.fabric.to_device)
+            check_last_batch(student, self.task.loader, self.setup.terms, self.fabric.to_device)
         heads = [
             (f"{name}/{key}", parameter)
-            for term, name in zip(self.what.terms, self.names, strict=True)
+            for name, term in self.terms.items()
             for key, parameter in term.heads.to(self.device).named_parameters()
         ]
         self.parameters = {
@@ -145,23 +156,28 @@ class TrainingRun:
         }
         if not self.parameters:
             raise ValueError("no parameter of the student or of a head requires a gradient: there is nothing to train")
-        made = self.what.make_optimizer(list(self.parameters.values()))
+        made = self.setup.make_optimizer(list(self.parameters.values()))
         optimizer, self.scheduler = check_optimizer(made, self.parameters)
+        # described before Fabric wraps the optimiser, so that its name and groups are the user's
         self.configuration = self._describe(optimizer)
-        self.model, self.optimizer = self.fabric.setup(student, optimizer)
+        model, self.optimizer = self.fabric.setup(student, optimizer)
+        self.objective = Objective(
+            model, self.recorder, self.setup.task_loss, self.terms, self.fabric, self.states, self.epochs
+        )
 
     def restore(self, checkpoint: str | Path | None) -> list[dict[str, float]]:
-        """Go on from a checkpoint where there is one; the rows of the history so far."""
+        """Resume from a checkpoint where there is one; the rows of the history so far."""
         if checkpoint is None or not Path(checkpoint).exists():
             return []
         state = load_checkpoint(checkpoint, self.configuration)
-        self.what.student.load_state_dict(state["student"])
-        for term, heads in zip(self.what.terms, state["heads"], strict=True):
+        self.setup.student.load_state_dict(state["student"])
+        for term, heads in zip(self.setup.terms, state["heads"], strict=True):
             term.heads.load_state_dict(heads)
         self.optimizer.load_state_dict(state["optimizer"])
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
         self.states.load_state_dict(state["random"])
+        # the task's passes need no state: an epoch is one pass, seeded by its number
         if self.stimuli is not None:
             self.stimuli.load_state_dict(state["stimuli"])
         rows: list[dict[str, float]] = state["history"]
@@ -172,8 +188,8 @@ class TrainingRun:
         save_checkpoint(
             {
                 "configuration": self.configuration,
-                "student": self.what.student.state_dict(),
-                "heads": [term.heads.state_dict() for term in self.what.terms],
+                "student": self.setup.student.state_dict(),
+                "heads": [term.heads.state_dict() for term in self.setup.terms],
                 "optimizer": self.optimizer.state_dict(),
                 "scheduler": None if self.scheduler is None else self.scheduler.state_dict(),
                 "random": self.states.state_dict(),
@@ -184,209 +200,142 @@ class TrainingRun:
         )
 
     def epoch(self, epoch: int, log_every: int, bar: Any) -> dict[str, float]:
-        """Run one epoch; its row of the history."""
-        figures = EpochMeans()
-        alphas: dict[str, float] = {}
-        health = FiniteGuard(
+        """Run one epoch, update by update; its row of the history."""
+        means, alphas, so_far = EpochMeans(), dict[str, float](), dict[str, float]()
+        guard = FiniteGuard(
             self.optimizer,
             self.parameters,
             every=updates_between_reads(self.device, log_every),
             # a gradient scaler (16-mixed) expects infinite gradients, and leaves such updates out
             gradients=getattr(self.fabric._precision, "scaler", None) is None,
         )
+        # read before the scheduler steps: the row says what the epoch was trained with
         lr = float(self.optimizer.param_groups[0]["lr"])
-        replay: RecordedUpdate | None = None
-        means: dict[str, float] = {}
-        for step, batch in self._updates(epoch):
+        recorded: RecordedUpdate | None = None
+        shapes: list[torch.Size] = []
+        pairs: Pairs = {}
+        for step, task, stimuli in self._updates(epoch):
             place = f"epoch {epoch}, update {step} (both counted from 0)"
-            seen = None if self.record is None else self._on_device(batch)
-            if replay is None and step and seen is not None:
-                replay = self._recorded(epoch, seen, health, figures)
-            if replay is not None and seen is not None and replay.fits(*seen):
-                values, flags = replay(*seen, self.states.pairs, self.states.only("task forward"))
-                figures.count(figures.columns)
-                health.note(values, flags, place)
+            given = self._recordable(task)
+            # behind an update of the same shapes: by then the optimiser has its state, and the pairs are known
+            if recorded is None and given is not None and shapes == [part.shape for part in given]:
+                recorded = self._recorded(epoch, given, pairs, guard, means)
+            if recorded is not None and given is not None and recorded.fits(*given):
+                parts, flags = recorded(*given)
+                means.count(means.columns)
+                guard.note(parts, flags, place)
             else:
-                values, extra = self._forward(epoch, step, batch)
-                self._apply(values)
-                health.step(values, place)
-                columns = {v.column: v.value.detach() for v in values} | extra
-                figures.add(columns)
-                figures.count(columns)
-            alphas |= {v.column: v.alpha for v in values if v.column != "task_loss"}
+                mode = stimulus_mode(self.setup.student, self.norm, self.dropout)
+                losses = self.objective.losses(epoch, task, stimuli, mode)
+                self.objective.backward(losses, self.optimizer)
+                parts, columns = losses.parts, losses.columns()
+                guard.step(parts, place)
+                means.add(columns)
+                means.count(columns)
+                if task is not None and given is not None:
+                    shapes, pairs = [part.shape for part in given], task.drawn()
+            alphas |= {part.column: part.alpha for part in parts if part.column != "task_loss"}
             bar.update()
             if (step + 1) % log_every == 0 or step + 1 == self.steps:
-                means = figures.means()
-                bar.set_postfix_str(f"epoch {epoch + 1}/{self.epochs} " + _summary(means, alphas), refresh=False)
+                so_far = means.means()
+                bar.set_postfix_str(f"epoch {epoch + 1}/{self.epochs} " + _summary(so_far, alphas), refresh=False)
                 if self.fabric.loggers:
-                    self.fabric.log_dict(means, step=epoch * self.steps + step + 1)
-        health.check()
+                    self.fabric.log_dict(so_far, step=epoch * self.steps + step + 1)
+        guard.check()
         if self.scheduler is not None:
             self.scheduler.step()
-        task = {column: means.pop(column) for column in ("task_loss", "task_error") if column in means}
-        return {"epoch": epoch, **task, **means, **self._alpha_columns(alphas), "lr": lr}
+        first = {column: so_far.pop(column) for column in ("task_loss", "task_error") if column in so_far}
+        return {"epoch": epoch, **first, **so_far, **self._alpha_columns(alphas), "lr": lr}
 
-    def _can_be_recorded(self) -> bool:
-        """Whether an update does the same each time: on the task alone, taught by networks that draw nothing."""
-        return (
-            self.what.cuda_graphs
-            and self.task is not None
-            and self.stimuli is None
-            and all(type(teacher) is NetworkTeacher for teacher in self.teachers)
-        )
-
-    def _recorded(
-        self, epoch: int, seen: tuple[Tensor, Tensor], health: FiniteGuard, figures: EpochMeans
-    ) -> RecordedUpdate | None:
-        """The epoch's update as a recording.
-
-        None after an update of other shapes, whose pairs were others, and for an optimiser that counts on the host.
-        """
-        shapes, pairs = self.before
-        if self.record is None or shapes != [part.shape for part in seen] or self._counts_on_host():
-            return None
-
-        def update(images: Tensor, labels: Tensor, pairs: Pairs) -> tuple[list[Value], Tensor]:
-            values, extra = self._forward(epoch, 0, (images, labels), pairs)
-            self._apply(values)
-            flags = health.flags(values)
-            health.apply(flags)
-            figures.add({v.column: v.value.detach() for v in values} | extra)
-            return values, flags
-
-        with self.states.only("task forward"):
-            drawn = self._drawn_on_host()
-            replay = RecordedUpdate(update, *seen, pairs, recorder=self.record)
-            if any(not torch.equal(a, b) for a, b in zip(drawn, self._drawn_on_host(), strict=True)):
-                raise RuntimeError(
-                    "an update draws random numbers on the host, which a recorded one would not do again: a term, a "
-                    "layer or preprocess that calls a generator of its own; train with cuda_graphs=False"
-                )
-        return replay
-
-    def _counts_on_host(self) -> bool:
-        """Whether the optimiser's state holds numbers that a recorded update would not count on."""
-        state = [value for state in self.optimizer.state.values() for value in state.values()]
-        return any(
-            value.device.type != self.device.type if isinstance(value, Tensor) else isinstance(value, int | float)
-            for value in state
-        )
-
-    def _drawn_on_host(self) -> tuple[Tensor, Tensor]:
-        return torch.get_rng_state(), self.states.pairs.get_state()
-
-    def _on_device(self, batch: Any) -> tuple[Tensor, Tensor] | None:
-        """Images and labels of a task batch without ids."""
-        images, labels, ids = task_batch(batch)
-        if ids is not None:
-            return None
-        moved: tuple[Tensor, Tensor] = self.fabric.to_device((images, labels))
-        return moved
-
-    def _updates(self, epoch: int) -> Iterator[tuple[int, Any]]:
-        """Number the epoch's task batches (None where there is no task), as many as the loader's length says."""
+    def _updates(self, epoch: int) -> Iterator[tuple[int, Batch | None, Batch | None]]:
+        """Number the epoch's updates and read their batches: of the task, as many as its loader says, and stimuli."""
         if self.task is None:
-            yield from ((step, None) for step in range(self.steps))
+            for step in range(self.steps):
+                yield step, None, self._next_stimuli(epoch, step)
             return
         given = 0
-        for batch in self.task.one_pass(epoch):
+        for raw in self.task.one_pass(epoch):
             given += 1
             if given > self.steps:
                 break
-            yield given - 1, batch
+            yield given - 1, self._batch("task", raw), self._next_stimuli(epoch, given - 1)
         if given != self.steps:
             raise ValueError(
                 f"the task loader has a length of {self.steps}, but a pass over it gave "
                 f"{'more' if given > self.steps else given} batches; repeat(loader, steps) gives it as many as it says"
             )
 
-    def _forward(
-        self, epoch: int, step: int, batch: Any, pairs: Pairs | None = None
-    ) -> tuple[list[Value], dict[str, Tensor]]:
-        """All parts of the loss of one update, and the share of wrong answers on the task batch in percent.
+    def _next_stimuli(self, epoch: int, step: int) -> Batch | None:
+        """The next stimuli where they are due."""
+        # counted over all epochs, so that every=n keeps its rhythm where n does not divide an epoch
+        if self.stimuli is None or (epoch * self.steps + step) % self.every != 0:
+            return None
+        return self._batch("stimuli", self.stimuli.next())
 
-        The pairs of the task batch are drawn, unless they are given.
-        """
-        for teacher in self.teachers:
-            teacher.draw(self.states.pairs)
-        values: list[Value] = []
-        extra: dict[str, Tensor] = {}
-        if self.task is not None:
-            images, labels, ids = task_batch(batch)
+    def _batch(self, stream: str, raw: Any) -> Batch:
+        """Take apart what a stream's loader gave, and move it to the device."""
+        labels: Tensor | None = None
+        ids: tuple[str, ...] | None
+        if stream == "task":
+            images, labels, ids = task_batch(raw)
             images, labels = self.fabric.to_device((images, labels))
-            with self.states.use("task forward"), self.fabric.autocast():
-                seen = self._see("task", images, labels, ids, pairs)
-                if self.what.loss is not None:
-                    values.append(Value("task_loss", scalar_loss(self.what.loss, seen[0].output, labels), 1.0))
-            values += self._terms("task", *seen, epoch)
-            self.before = [images.shape, labels.shape], seen[0].drawn()
-            if is_classification(seen[0].output, labels):
-                extra["task_error"] = 100 * (seen[0].output.detach().argmax(dim=1) != labels).float().mean()
-        if self.stimuli is not None and (epoch * self.steps + step) % self.every == 0:
-            images, ids = stimulus_batch(self.stimuli.next())
+        else:
+            images, ids = stimulus_batch(raw)
             images = self.fabric.to_device(images)
-            mode = stimulus_mode(self.what.student, self.norm, self.dropout)
-            with self.states.use("stimulus forward"), self.fabric.autocast(), mode:
-                seen = self._see("stimuli", images, None, ids)
-            values += self._terms("stimuli", *seen, epoch)
-        return values, extra
+        return Batch(images, labels, ids, generator=self.states.pairs, asked=self.asked[stream])
 
-    def _see(
-        self,
-        stream: str,
-        images: Tensor,
-        labels: Tensor | None,
-        ids: tuple[str, ...] | None,
-        pairs: Pairs | None = None,
-    ) -> tuple[Batch, dict[str, Tensor]]:
-        output = run_model(self.model, images, "the student")
-        batch = Batch(images, labels, ids, output, self.states.pairs, self.asked[stream], dict(pairs or {}))
-        return batch, self.recorder.features() if self.recorder.layers else {}
+    def _can_be_recorded(self) -> bool:
+        """Whether an update does the same each time: on the task alone, taught by networks that draw nothing."""
+        return (
+            self.setup.cuda_graphs
+            and self.task is not None
+            and self.stimuli is None
+            # exactly this class: one derived from it may draw, or look up ids, in Python
+            and all(type(teacher) is NetworkTeacher for teacher in self.teachers)
+        )
 
-    def _terms(self, stream: str, batch: Batch, features: dict[str, Tensor], epoch: int) -> list[Value]:
-        values = []
-        # what a term draws (a dropout in its head) must not shift the forward passes
-        with self.states.use("heads"), self.fabric.autocast():
-            for term, name in zip(self.what.terms, self.names, strict=True):
-                if term.stream == stream:
-                    for layer, value in term(features, batch, self.states.pairs).items():
-                        alpha = alpha_of(term.alpha, layer, epoch, self.epochs)
-                        values.append(check_value(Value(f"{name}/{layer}", value, alpha), layer))
-        return values
+    def _recordable(self, task: Batch | None) -> tuple[Tensor, Tensor] | None:
+        """Images and labels of a task batch whose update may be recorded; ids are read by Python code."""
+        if self.record is None or task is None or task.labels is None or task.ids is not None:
+            return None
+        return task.images, task.labels
 
-    def _apply(self, values: list[Value]) -> None:
-        """Eq. 5: the gradient of task loss + Σ α · term."""
-        total = torch.stack([(value.alpha * value.value).double() for value in values]).sum()
-        self.optimizer.zero_grad()
-        self.fabric.backward(total)
+    def _recorded(
+        self, epoch: int, given: tuple[Tensor, Tensor], pairs: Pairs, guard: FiniteGuard, means: EpochMeans
+    ) -> RecordedUpdate | None:
+        """Record the epoch's update; None for an optimiser that counts on the host."""
+        if self.record is None or counts_on_host(self.optimizer, self.device):
+            return None
+
+        def update(images: Tensor, labels: Tensor, pairs: Pairs) -> tuple[list[Value], Tensor]:
+            batch = Batch(images, labels, generator=self.states.pairs, asked=self.asked["task"], _pairs=dict(pairs))
+            losses = self.objective.losses(epoch, batch, None, nullcontext())
+            self.objective.backward(losses, self.optimizer)
+            flags = guard.flags(losses.parts)
+            guard.apply(flags)
+            means.add(losses.columns())
+            return losses.parts, flags
+
+        return RecordedUpdate(update, *given, pairs, record=self.record, states=self.states)
 
     def _set_up(self, stream: str) -> None:
         """Let the terms of a stream see its first batch. Nothing is learned from it: eval mode, no gradient."""
-        student = self.what.student
+        student = self.setup.student
         passes = self.task if stream == "task" else self.stimuli
         assert passes is not None  # noqa: S101 - check_request refused terms without their stream
         raw = next(passes.one_pass(0), None)
         if raw is None:
             raise ValueError(f"the {'task loader' if stream == 'task' else 'loader of the stimuli'} gave no batch")
-        labels: Tensor | None = None
-        ids: tuple[str, ...] | None
-        if stream == "task":
-            images, labels, ids = task_batch(raw)
-            labels = self.fabric.to_device(labels)
-        else:
-            images, ids = stimulus_batch(raw)
-        images = self.fabric.to_device(images)
         with kept_modes(student), torch.no_grad():
-            output = run_model(student.eval(), images, "the student")
-            batch = Batch(images, labels, ids, output, self.states.pairs, self.asked[stream])
-            features = self.recorder.features() if self.recorder.layers else {}
-        for term in self.what.terms:
+            batch, features = show(self._batch(stream, raw), student.eval(), self.recorder)
+        for term in self.setup.terms:
             if term.stream == stream:
                 term.setup(features, batch, self.states.pairs)
 
     def _alpha_columns(self, alphas: dict[str, float]) -> dict[str, float]:
+        """Name α's columns: ``alpha/layer``, with the term's name where several terms are on that layer."""
         # declared layers too, so that a term that this epoch left out does not change another's column
-        declared = [layer for term in self.what.terms for layer in term.layers or ("output",)]
+        declared = [layer for term in self.setup.terms for layer in term.layers or ("output",)]
         layers = [column.split("/", 1)[1] for column in alphas]
         return {
             f"alpha/{layer}" if max(layers.count(layer), declared.count(layer)) == 1 else f"alpha/{column}": alpha
@@ -404,13 +353,13 @@ class TrainingRun:
                     for epoch in range(self.epochs)
                 ]
             }
-            for term, name in zip(self.what.terms, self.names, strict=True)
+            for name, term in self.terms.items()
         ]
         configuration = {
-            "student": {name: list(value.shape) for name, value in self.what.student.state_dict().items()},
-            "layers": layers_of(self.what.student),
-            "trained": [n for n, p in self.what.student.named_parameters() if p.requires_grad],
-            "task_loss": describe(self.what.loss),
+            "student": {name: list(value.shape) for name, value in self.setup.student.state_dict().items()},
+            "layers": layers_of(self.setup.student),
+            "trained": [n for n, p in self.setup.student.named_parameters() if p.requires_grad],
+            "task_loss": describe(self.setup.task_loss),
             "optimizer": {"name": type(optimizer).__name__, "groups": [settings(g) for g in optimizer.param_groups]},
             "scheduler": None if self.scheduler is None else describe_scheduler(self.scheduler, self.epochs),
             "epochs": self.epochs,
@@ -420,25 +369,23 @@ class TrainingRun:
             "stimuli_norm": None if self.stimuli is None else self.norm,
             "stimuli_dropout": None if self.stimuli is None else self.dropout,
             "seed": self.seed,
-            "precision": str(self.fabric._precision.precision),
+            "precision": precision_of(self.fabric),
             "terms": terms,
             "teachers": [teacher.describe() for teacher in self.teachers],
         }
+        # by way of JSON: tuples become lists here, as they are where the checkpoint is read back
         plain: dict[str, Any] = json.loads(json.dumps(configuration))
         return plain
 
 
-def is_classification(output: Any, labels: Tensor) -> bool:
-    return isinstance(output, Tensor) and output.ndim == 2 and labels.ndim == 1 and not labels.is_floating_point()
-
-
 def _unique(names: Sequence[str]) -> list[str]:
-    """The second of two equal names becomes name_2, and so on."""
+    """Make names unique: the second of two equal ones becomes name_2, and so on."""
     return [
         name if names[:i].count(name) == 0 else f"{name}_{names[:i].count(name) + 1}" for i, name in enumerate(names)
     ]
 
 
 def _summary(means: dict[str, float], alphas: dict[str, float]) -> str:
+    """Losses and α in short, for the progress bar."""
     losses = [f"{column} {value:.3g}" for column, value in means.items()]
     return " ".join([*losses, *(f"α({column}) {alpha:.2g}" for column, alpha in alphas.items())])

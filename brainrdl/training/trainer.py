@@ -23,8 +23,9 @@ from brainrdl.training.checks import (
     scalar_loss,
     validation_figures,
 )
-from brainrdl.training.run import MakeOptimizer, Task, TaskLoss, TrainingRun, is_classification
+from brainrdl.training.run import MakeOptimizer, Setup, TrainingRun
 from brainrdl.training.streams import StimulusStream, task_batch
+from brainrdl.training.update import TaskLoss, is_classification
 
 
 class Trainer:
@@ -47,7 +48,7 @@ class Trainer:
     fabric : lightning_fabric.Fabric, optional
         Device, precision, loggers; the best single device in full precision if absent.
     cuda_graphs : bool
-        Whether an epoch's update is recorded on a GPU and replayed for all further batches of the same shape, which
+        Whether an epoch's update is recorded on a GPU and repeated for all further batches of the same shape, which
         can save a small network most of its time. For students, teachers, terms, optimisers and losses that do the same
         at every update and never wait for the device, as those of this package do: what Python code decides or counts
         is decided once an epoch. Updates that also see a stimulus stream, batches with ids, teachers that are no
@@ -163,9 +164,9 @@ class Trainer:
         check_request(task_loader, stimuli, self.terms, self._task_loss, epochs, log_every)
         if validation is not None and not callable(validation):
             check_validation(validation)
-        what = Task(self.student, self.terms, self._task_loss, self._make_optimizer, self._fabric, self._cuda_graphs)
-        run = TrainingRun(what, task_loader, stimuli, epochs, seed)
-        with run.recorder, kept_modes(self.student), run.stream():
+        setup = Setup(self.student, self.terms, self._task_loss, self._make_optimizer, self._fabric, self._cuda_graphs)
+        run = TrainingRun(setup, task_loader, stimuli, epochs, seed)
+        with run.recorder, kept_modes(self.student), run.device_queue():
             run.prepare()
             rows = run.restore(checkpoint)
             if checkpoint is not None and len(rows) < epochs:

@@ -7,27 +7,27 @@ import brainrdl as rdl
 import tape
 from brainrdl.training import run as _run
 from brainrdl.training.cuda_graphs import beside_default_stream
-from brainrdl.training.cuda_graphs import cuda_graphs as recorder
+from brainrdl.training.cuda_graphs import cuda_graphs as new_record
 from small_network import assert_same, loader, network, network_teacher, stimuli, weights
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
 
 @pytest.fixture
-def replays(monkeypatch):
-    """Record on the CPU as on a GPU, and read flags now and then as there; the recordings and their replays."""
+def repeats(monkeypatch):
+    """Record on the CPU as on a GPU, and read flags now and then as there; a recording each time it is repeated."""
     made = []
 
     def record(function):
         play = tape.record(function)
 
-        def replay():
+        def repeat():
             made.append(play)
             play()
 
-        return replay
+        return repeat
 
-    monkeypatch.setattr(_run, "recorder_on", lambda device: record)
+    monkeypatch.setattr(_run, "recording_on", lambda device: record)
     monkeypatch.setattr(_run, "updates_between_reads", lambda device, log_every: log_every)
     return made
 
@@ -56,18 +56,18 @@ def fitted(*, cuda_graphs, fabric=CPU, terms=terms, n=26, **options):
     return weights(student), history.drop(columns="seconds")
 
 
-def test_a_replayed_training_is_the_training(replays):
+def test_a_repeated_training_is_the_training(repeats):
     plain, history = fitted(cuda_graphs=False)
-    assert not replays
-    replayed, replayed_history = fitted(cuda_graphs=True)
-    # 26 images: an epoch's first update and its last, of two images, are none of the replayed ones
-    assert len(replays) == 3 * 3
-    assert len(set(replays)) == 3
-    assert_same(plain, replayed)
-    assert history.equals(replayed_history)
+    assert not repeats
+    repeated, repeated_history = fitted(cuda_graphs=True)
+    # 26 images: an epoch's first update and its last, of two images, are none of the repeated ones
+    assert len(repeats) == 3 * 3
+    assert len(set(repeats)) == 3
+    assert_same(plain, repeated)
+    assert history.equals(repeated_history)
 
 
-def test_a_replayed_training_goes_on_from_its_checkpoint(replays, tmp_path):
+def test_a_repeated_training_resumes_from_its_checkpoint(repeats, tmp_path):
     class StoppedError(Exception):
         pass
 
@@ -94,7 +94,7 @@ class Spoils(rdl.Term):
 
 
 @pytest.mark.parametrize("at", [1, 2, 3, 5])
-def test_an_update_that_is_not_finite_is_named_and_not_applied_when_replayed(replays, at):
+def test_an_update_that_is_not_finite_is_named_and_not_applied_when_repeated(repeats, at):
     images, labels = torch.randn(42, 4, generator=torch.Generator().manual_seed(0)), torch.arange(42) % 3
     images[6 * at, 0] = 100.0
     batches = [(images[k : k + 6], labels[k : k + 6]) for k in range(0, 42, 6)]
@@ -109,21 +109,21 @@ def test_an_update_that_is_not_finite_is_named_and_not_applied_when_replayed(rep
     assert said[0].startswith(f"spoils/one is nan in epoch 0, update {at} (both counted from 0): task_loss = ")
     assert said[0] == said[1]
     assert_same(*left)
-    assert replays
+    assert repeats
 
 
 @pytest.mark.parametrize("what", ["ids", "stimuli"])
-def test_what_cannot_be_replayed_runs_as_ever(replays, what):
+def test_what_cannot_be_recorded_runs_as_ever(repeats, what):
     if what == "ids":
         batches = [(x, y, tuple(map(str, range(len(x))))) for x, y in loader(shuffle=False)]
         rdl.Trainer(network(), terms(), fabric=CPU, cuda_graphs=True).fit(batches, epochs=1)
     else:
         term = rdl.RDLTerm(network_teacher(), {"one": "one"}, stream="stimuli")
         rdl.Trainer(network(), [term], fabric=CPU, cuda_graphs=True).fit(loader(), stimuli=stimuli(), epochs=1)
-    assert not replays
+    assert not repeats
 
 
-def test_an_optimiser_that_counts_on_the_host_runs_as_ever(replays):
+def test_an_optimiser_that_counts_on_the_host_runs_as_ever(repeats):
     def adagrad(parameters):
         optimizer = torch.optim.SGD(parameters, lr=0.05, momentum=0.9)
         optimizer.register_step_post_hook(
@@ -132,20 +132,20 @@ def test_an_optimiser_that_counts_on_the_host_runs_as_ever(replays):
         return optimizer
 
     rdl.Trainer(network(), optimizer=adagrad, fabric=CPU, cuda_graphs=True).fit(loader(), epochs=1)
-    assert not replays
+    assert not repeats
 
 
-def test_a_teacher_of_ones_own_runs_as_ever(replays):
+def test_a_teacher_of_ones_own_runs_as_ever(repeats):
     class Drawing(rdl.NetworkTeacher):
         def draw(self, generator):
             torch.rand((), generator=generator)
 
     teacher = Drawing(network(7, dropout=0.0), ["one"])
     rdl.Trainer(network(), [rdl.RDLTerm(teacher, {"one": "one"})], fabric=CPU, cuda_graphs=True).fit(loader(), epochs=1)
-    assert not replays
+    assert not repeats
 
 
-def test_batches_of_changing_sizes_are_replayed_only_behind_their_like(replays):
+def test_batches_of_changing_sizes_are_repeated_only_behind_their_like(repeats):
     sizes = (6, 5, 5, 6, 5, 6, 6, 5)
     images, labels = torch.randn(sum(sizes), 4), torch.arange(sum(sizes)) % 3
     batches = list(zip(images.split(sizes), labels.split(sizes), strict=True))
@@ -155,10 +155,10 @@ def test_batches_of_changing_sizes_are_replayed_only_behind_their_like(replays):
         rdl.Trainer(student, terms(), optimizer=sgd, fabric=CPU, cuda_graphs=cuda_graphs).fit(batches, epochs=2)
         left.append(weights(student))
     assert_same(*left)
-    assert len(replays) == 2 * 3  # the second batch of 5 in a row, and what is of its size behind it
+    assert len(repeats) == 2 * 3  # the second batch of 5 in a row, and what is of its size behind it
 
 
-def test_a_term_that_draws_on_the_host_is_refused(replays):
+def test_a_term_that_draws_on_the_host_is_refused(repeats):
     class Draws(rdl.Term):
         def __call__(self, features, batch, generator):
             return {"one": features["one"].square().mean() * torch.rand((), generator=generator)}
@@ -172,11 +172,11 @@ def test_a_term_that_draws_on_the_host_is_refused(replays):
 def test_a_graph_does_what_the_updates_do():
     fabric = _run.Fabric(accelerator="cuda", devices=1)
     plain, history = fitted(cuda_graphs=False, fabric=fabric)
-    replayed, replayed_history = fitted(cuda_graphs=True, fabric=fabric)
+    repeated, repeated_history = fitted(cuda_graphs=True, fabric=fabric)
     for name, value in plain.items():
-        torch.testing.assert_close(replayed[name], value, rtol=1e-5, atol=1e-6)
-    assert list(history.columns) == list(replayed_history.columns)
-    assert (history - replayed_history).abs().to_numpy().max() < 1e-4
+        torch.testing.assert_close(repeated[name], value, rtol=1e-5, atol=1e-6)
+    assert list(history.columns) == list(repeated_history.columns)
+    assert (history - repeated_history).abs().to_numpy().max() < 1e-4
 
 
 @needs_gpu
@@ -193,7 +193,7 @@ def test_what_cannot_be_recorded_is_said():
 
 @needs_gpu
 def test_recordings_share_a_pool():
-    record, total = recorder(), torch.zeros((), device="cuda")
+    record, total = new_record(), torch.zeros((), device="cuda")
     with beside_default_stream(torch.device("cuda")):
         for size in (1, 2, 3):
             record(lambda size=size: total.add_(torch.ones(size, device="cuda").sum()))()

@@ -1,0 +1,131 @@
+"""One update: the student's forward passes, the terms, and Eq. 5, E = E_task + Σ_m α_m E_m."""
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from brainrdl.features import Recorder, run_model
+from brainrdl.teachers.base import RDMTeacher
+from brainrdl.terms.alpha import alpha_of
+from brainrdl.terms.base import Batch, Term
+from brainrdl.training.checks import check_value, scalar_loss
+from brainrdl.training.finite import Value
+from brainrdl.training.randomness import RandomStates
+
+TaskLoss = Callable[[Any, Tensor], Tensor]
+
+
+@dataclass(frozen=True)
+class Losses:
+    """The parts of Eq. 5 in one update, each with its α, and values that are watched beside them, by column."""
+
+    parts: list[Value]
+    watched: dict[str, Tensor]
+
+    def columns(self) -> dict[str, Tensor]:
+        """Column of the history → value (), without gradient."""
+        return {part.column: part.value.detach() for part in self.parts} | self.watched
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The right side of Eq. 5. During a fit nothing in it changes but weights and random states.
+
+    Attributes
+    ----------
+    student : nn.Module
+        The student as Fabric wraps it.
+    recorder : Recorder
+        Keeps the features of the student's layers that terms name.
+    task_loss : callable or None
+        (output, labels) → E_task.
+    terms : dict of Term
+        Name in the history → term; each gives E_m for its layers m.
+    fabric : Fabric
+        Device and precision.
+    states : RandomStates
+        A source of randomness per purpose.
+    epochs : int
+        Number of epochs, over which α_m falls.
+    """
+
+    student: nn.Module
+    recorder: Recorder
+    task_loss: TaskLoss | None
+    terms: Mapping[str, Term]
+    fabric: Fabric
+    states: RandomStates
+    epochs: int
+
+    def losses(
+        self, epoch: int, task: Batch | None, stimuli: Batch | None, stimulus_mode: AbstractContextManager[None]
+    ) -> Losses:
+        """Show the student the batches that there are, and compute every part of Eq. 5 on them.
+
+        The stimuli are shown in a mode of the student (`streams.stimulus_mode`).
+        """
+        # before any pair is drawn: a teacher that draws its RDM keeps it for both streams and all terms
+        for teacher in teachers_of(self.terms.values()):
+            teacher.draw(self.states.pairs)
+        parts: list[Value] = []
+        watched: dict[str, Tensor] = {}
+        if task is not None:
+            with self.states.use("task forward"), self.fabric.autocast():
+                seen, features = show(task, self.student, self.recorder)
+                assert seen.labels is not None  # noqa: S101 - a task batch has them
+                if self.task_loss is not None:
+                    e_task = scalar_loss(self.task_loss, seen.output, seen.labels)
+                    parts.append(Value("task_loss", e_task, alpha=1.0))
+            parts += self._terms("task", seen, features, epoch)
+            if is_classification(seen.output, seen.labels):
+                wrong = seen.output.detach().argmax(dim=1) != seen.labels
+                watched["task_error"] = 100 * wrong.float().mean()
+        if stimuli is not None:
+            # a forward pass of its own: in one batch with the task's images, BatchNorm would mix the two
+            with self.states.use("stimulus forward"), self.fabric.autocast(), stimulus_mode:
+                seen, features = show(stimuli, self.student, self.recorder)
+            parts += self._terms("stimuli", seen, features, epoch)
+        return Losses(parts, watched)
+
+    def _terms(self, stream: str, batch: Batch, features: dict[str, Tensor], epoch: int) -> list[Value]:
+        """α_m and E_m of every layer m of the terms on a stream."""
+        parts = []
+        # what a term draws (a dropout in its head) must not shift the forward passes
+        with self.states.use("heads"), self.fabric.autocast():
+            for name, term in self.terms.items():
+                if term.stream == stream:
+                    for layer, e_m in term(features, batch, self.states.pairs).items():
+                        alpha_m = alpha_of(term.alpha, layer, epoch, self.epochs)
+                        parts.append(check_value(Value(f"{name}/{layer}", e_m, alpha_m), layer))
+        return parts
+
+    def backward(self, losses: Losses, optimizer: Any) -> None:
+        """Replace the parameters' gradients by those of Eq. 5; the optimiser has not stepped yet."""
+        # Eq. 5: E = E_task + Σ_m α_m E_m, α = 1 for the task. In float64: the parts may be of different types
+        total = torch.stack([(part.alpha * part.value).double() for part in losses.parts]).sum()
+        optimizer.zero_grad()
+        self.fabric.backward(total)
+
+
+def show(batch: Batch, student: nn.Module, recorder: Recorder) -> tuple[Batch, dict[str, Tensor]]:
+    """Run the student on a batch: the batch with its output, and layer → features (n, ...)."""
+    output = run_model(student, batch.images, "the student")
+    # without layers the student may be compiled, and then no hook of the recorder fires
+    features = recorder.features() if recorder.layers else {}
+    # answers of its own: a teacher's features are let go with this batch, before the backward pass
+    return replace(batch, output=output, _answers={}), features
+
+
+def teachers_of(terms: Iterable[Term]) -> list[RDMTeacher]:
+    """All teachers of some terms, each once."""
+    return list(dict.fromkeys(teacher for term in terms for teacher in term.teachers()))
+
+
+def is_classification(output: Any, labels: Tensor) -> bool:
+    """Whether a batch can have an error rate: scores (n, classes) against whole numbers (n,)."""
+    return isinstance(output, Tensor) and output.ndim == 2 and labels.ndim == 1 and not labels.is_floating_point()
