@@ -31,30 +31,14 @@ def save_checkpoint(state: Mapping[str, Any], path: str | Path) -> None:
 
 
 def load_checkpoint(path: str | Path, configuration: Mapping[str, Any]) -> dict[str, Any]:
-    """Read a run's state and check that it is whole and belongs to this run.
+    """Read a run's state, tensors on the CPU, and check that it is whole and of this configuration.
 
-    Parameters
-    ----------
-    path : path
-        Where `save_checkpoint` put it. No code in the file is executed.
-    configuration : dict
-        The asking run's configuration; the state holds its own under ``"configuration"``.
-
-    Returns
-    -------
-    dict
-        The state, its tensors on the CPU.
-
-    Raises
-    ------
-    ValueError
-        If the file is no checkpoint, is damaged (its SHA-256), or its configuration differs; the differences are
-        named.
-    IsADirectoryError
-        If the path is a folder.
+    No code in the file is executed. ValueError if it is not a checkpoint, is damaged (its SHA-256) or holds another
+    ``"configuration"``, whose differences are named; IsADirectoryError for a folder.
     """
     if Path(path).is_dir():
         raise IsADirectoryError(f"{path} is a folder; name a file in it for the checkpoint")
+    # the seal before the content: torch reads a damaged tensor without complaint
     sealed, whole = _read_seal(path)
     if sealed and not whole:
         raise _damaged(path)
@@ -71,6 +55,7 @@ def load_checkpoint(path: str | Path, configuration: Mapping[str, Any]) -> dict[
         ) from error
     if not isinstance(state, dict) or "configuration" not in state:
         raise ValueError(f"{path} is not a checkpoint of this trainer; name another path, or remove it to start over")
+    # last: a foreign file without a seal has had its own message above
     if not sealed:
         raise _damaged(path)
     differing = differences(state["configuration"], configuration)
@@ -78,7 +63,7 @@ def load_checkpoint(path: str | Path, configuration: Mapping[str, Any]) -> dict[
         raise ValueError(
             f"{path} belongs to a run with another configuration: {'; '.join(differing[:5])}"
             f"{f' and {len(differing) - 5} more' if len(differing) > 5 else ''}. "
-            "Restore the setting to go on with it, or name another path to start over"
+            "Restore the setting to resume it, or name another path to start over"
         )
     return state
 
@@ -103,7 +88,7 @@ def _seal(path: Path) -> None:
 
 
 def _read_seal(path: str | Path) -> tuple[bool, bool]:
-    """Whether a file ends with a seal, and whether the seal fits."""
+    """Read the end of a file: is there a seal, and does it fit the rest?"""
     size = os.path.getsize(path) - 2 - _COMMENT
     if size < 0:
         return False, False
@@ -114,7 +99,7 @@ def _read_seal(path: str | Path) -> tuple[bool, bool]:
 
 
 def _sha256_of(file: BinaryIO, size: int) -> str:
-    """Of the file's first `size` bytes, which are read."""
+    """SHA-256 of the file's first `size` bytes, which are read."""
     hashed = sha256()
     while size > 0 and (part := file.read(min(size, 2**20))):
         hashed.update(part)
@@ -123,7 +108,7 @@ def _sha256_of(file: BinaryIO, size: int) -> str:
 
 
 def _plain(value: Any) -> Any:
-    """NumPy's numbers as Python's: a schedule computes them, and a file without code cannot hold them."""
+    """Turn NumPy's numbers into Python's: schedules compute them, and a file without code cannot hold them."""
     if isinstance(value, np.generic):
         return value.item()
     if type(value) is dict:
@@ -137,11 +122,11 @@ def save_model(model: nn.Module, path: str | Path, manifest: Mapping[str, Any] |
     Parameters
     ----------
     model : nn.Module
-        The model.
+        Model to save.
     path : path
-        The file, written atomically.
+        File to write, atomically.
     manifest : dict, optional
-        JSON-able: what the model is, how it was made.
+        Facts to keep with it, JSON-able: the model's architecture, how it was trained.
 
     Raises
     ------
@@ -174,14 +159,14 @@ def load_model(path: str | Path, factory: Callable[[], nn.Module]) -> nn.Module:
     Parameters
     ----------
     path : path
-        Where `save_model` put it.
+        File that `save_model` wrote.
     factory : callable
-        Makes a model of the same architecture.
+        Function without arguments that makes a model of the same architecture.
 
     Returns
     -------
     nn.Module
-        The model with the saved values, in eval mode.
+        Model with the saved values, in eval mode.
 
     Raises
     ------
@@ -194,7 +179,11 @@ def load_model(path: str | Path, factory: Callable[[], nn.Module]) -> nn.Module:
 
     Examples
     --------
-    See `save_model`.
+    >>> import tempfile, torch, brainrdl as rdl
+    >>> path = tempfile.mkdtemp() + "/model.safetensors"
+    >>> rdl.save_model(torch.nn.Linear(2, 1), path)
+    >>> rdl.load_model(path, lambda: torch.nn.Linear(2, 1)).training
+    False
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"no model at {path}; save_model writes one")
@@ -203,6 +192,7 @@ def load_model(path: str | Path, factory: Callable[[], nn.Module]) -> nn.Module:
             f"factory is a {type(factory).__name__}; expected a function that makes a module of the saved "
             "architecture, such as lambda: mnist_cnn()"
         )
+    # before the file is read: a wrong factory is the likelier mistake, and reading may take long
     model = factory()
     if not isinstance(model, nn.Module):
         raise TypeError(f"factory returned a {type(model).__name__}; expected a module of the saved architecture")
@@ -221,10 +211,10 @@ def _digest_of(text: str) -> str:
 
 
 def _check_digests(path: str | Path) -> None:
-    """Compare the file with the digests it was written with, where it has some."""
+    """Compare the file with the digests it was written with, where it has some; ValueError if one differs."""
     with safe_open(str(path), framework="pt") as file:
         metadata = file.metadata() or {}
-        if "digests" not in metadata:
+        if "digests" not in metadata:  # another tool's, or older than the digests
             return
         written = json.loads(metadata["digests"])
         found = {name: digest([(name, file.get_tensor(name))]) for name in file.keys()}  # noqa: SIM118 - not a dict
@@ -238,7 +228,32 @@ def _check_digests(path: str | Path) -> None:
 
 
 def read_manifest(path: str | Path) -> dict[str, Any]:
-    """Read the manifest that `save_model` put into a model's file."""
+    """Read the manifest that `save_model` put into a model's file.
+
+    Parameters
+    ----------
+    path : path
+        File that `save_model` wrote.
+
+    Returns
+    -------
+    dict
+        Manifest; empty where the file has none.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+
+    Examples
+    --------
+    >>> import tempfile, torch
+    >>> from brainrdl.training import read_manifest, save_model
+    >>> path = tempfile.mkdtemp() + "/model.safetensors"
+    >>> save_model(torch.nn.Linear(2, 1), path, {"task": "none"})
+    >>> read_manifest(path)
+    {'task': 'none'}
+    """
     with safe_open(str(path), framework="pt") as file:
         manifest: dict[str, Any] = json.loads((file.metadata() or {}).get("manifest", "{}"))
     return manifest

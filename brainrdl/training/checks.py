@@ -1,4 +1,4 @@
-"""What is checked before the first update: a mistake should cost seconds, not the first epoch."""
+"""Checks before the first update: a mistake should cost seconds, not the first epoch."""
 
 import inspect
 import os
@@ -37,19 +37,19 @@ def check_request(
     task_loader: Any, stimuli: Any, terms: Sequence[Term], task_loss: Any, epochs: int, log_every: int
 ) -> None:
     """Refuse streams and terms that do not fit together."""
-    on = {stream: [term.name for term in terms if term.stream == stream] for stream in ("task", "stimuli")}
+    terms_of = {stream: [term.name for term in terms if term.stream == stream] for stream in ("task", "stimuli")}
     if epochs < 1 or log_every < 1:
         raise ValueError(f"epochs and log_every must be at least 1, got {epochs} and {log_every}")
     if task_loader is None and stimuli is None:
         raise ValueError("there is nothing to train on: give a task loader, stimuli, or both")
-    if task_loader is None and on["task"]:
+    if task_loader is None and terms_of["task"]:
         raise ValueError(
-            f"{', '.join(on['task'])} is computed on the task stream, and there is no task loader; "
+            f"{', '.join(terms_of['task'])} is computed on the task stream, and there is no task loader; "
             "give one, or the term stream='stimuli'"
         )
-    if stimuli is None and on["stimuli"]:
-        raise ValueError(f"{', '.join(on['stimuli'])} is computed on the stimulus stream: give fit(…, stimuli=…)")
-    if stimuli is not None and not on["stimuli"]:
+    if stimuli is None and terms_of["stimuli"]:
+        raise ValueError(f"{', '.join(terms_of['stimuli'])} is computed on the stimulus stream: give fit(…, stimuli=…)")
+    if stimuli is not None and not terms_of["stimuli"]:
         raise ValueError("stimuli are given, but no term has stream='stimuli'")
     if task_loader is None and isinstance(stimuli, StimulusStream) and stimuli.every > 1:
         raise ValueError(
@@ -61,7 +61,7 @@ def check_request(
             f"steps={stimuli.steps} of the stimuli is the length of an epoch without a task, and the task loader has "
             "one of its own; leave steps out"
         )
-    if task_loader is not None and task_loss is None and not on["task"]:
+    if task_loader is not None and task_loss is None and not terms_of["task"]:
         raise ValueError("task_loss=None and no term on the task stream: the task loader would serve nothing")
     refuse_one_pass(task_loader, "the task loader")
     refuse_one_pass(stimuli, "the loader of the stimuli")
@@ -76,31 +76,33 @@ def check_validation(loader: Iterable[Any]) -> None:
         raise type(error)(f"validation: {error}") from error
 
 
-def validation_figures(found: Any) -> dict[str, float]:
-    """What a validation function returned, as numbers: a tensor would keep its graph as long as the history."""
-    if not isinstance(found, Mapping):
+def validation_scores(returned: Any) -> dict[str, float]:
+    """Check what a validation function returned, and make it numbers by name."""
+    if not isinstance(returned, Mapping):
         raise TypeError(
-            f"the validation function returned a {type(found).__name__}; expected numbers by name, such as "
+            f"the validation function returned a {type(returned).__name__}; expected numbers by name, such as "
             "{'score': 0.5}, or {} for none"
         )
-    figures = {}
-    for name, value in found.items():
+    scores = {}
+    for name, value in returned.items():
         if not isinstance(name, str):
-            raise TypeError(f"the validation function returned a figure called {name!r}; expected a string")
+            raise TypeError(f"the validation function returned a score called {name!r}; expected a string")
         try:
-            if isinstance(value, str):
+            if isinstance(value, str):  # of which float() would take some
                 raise TypeError("it is a string")
-            figures[name] = float(value)
+            # as a number: a tensor would keep its graph as long as the history
+            scores[name] = float(value)
         except (TypeError, ValueError, RuntimeError) as error:
             raise TypeError(
-                f"the validation function returned {value!r} as {name!r}, which is no number: {error}"
+                f"the validation function returned {value!r} as {name!r}, which is not a number: {error}"
             ) from error
-    return figures
+    return scores
 
 
 def check_writable(checkpoint: str | Path) -> None:
-    """Write and remove a file where the checkpoint will be."""
+    """Write and remove a file where the checkpoint will be; OSError with a remedy where that fails."""
     folder = Path(checkpoint).parent
+    # tried out: permissions, read-only mounts and quotas are the system's to judge
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with TemporaryFile(dir=folder):
@@ -116,13 +118,14 @@ def check_last_batch(
     student: nn.Module, task_loader: Any, terms: Sequence[Term], to_device: Callable[..., Any]
 ) -> None:
     """Refuse a last batch of one image, where it can be known and the student or a term cannot take it."""
-    if last_batch_size(task_loader) != 1:
+    if last_batch_size(task_loader) != 1:  # unknown (None) included: the epoch's last update will tell
         return
     advice = "choose another batch size, or leave the incomplete last batch out (drop_last=True)"
     if any(isinstance(term, RDLTerm) and term.stream == "task" for term in terms):
         raise ValueError(f"the task loader's last batch holds 1 image, which has no distances; {advice}")
     if not any(isinstance(module, _BatchNorm) for module in student.modules()):
         return
+    # tried out, not guessed from the layers: behind a convolution BatchNorm has a spread within one image
     images = to_device(task_batch(first_batch(task_loader, "the task loader"))[0])
     with torch.no_grad(), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         try:  # a copy: its running statistics are not the student's
@@ -145,12 +148,14 @@ def check_optimizer(made: Any, trained: Mapping[str, nn.Parameter]) -> tuple[tor
             "ReduceLROnPlateau needs a metric at every step, and the trainer steps a scheduler by epochs alone; use "
             "another scheduler, such as CosineAnnealingLR"
         )
+    # LBFGS is the one of torch's that needs one
     closure = inspect.signature(optimizer.step).parameters.get("closure")
     if closure is not None and closure.default is inspect.Parameter.empty:
         raise ValueError(
             f"{type(optimizer).__name__} evaluates the loss several times a step (closure), and the trainer does so "
             "once; use another optimiser, such as SGD or Adam"
         )
+    # by identity: equality of tensors is elementwise
     given = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
     missing = [name for name, parameter in trained.items() if id(parameter) not in given]
     if missing:
@@ -163,20 +168,12 @@ def check_optimizer(made: Any, trained: Mapping[str, nn.Parameter]) -> tuple[tor
 
 
 def scalar_loss(loss: Callable[[Any, Tensor], Tensor], output: Any, labels: Tensor) -> Tensor:
-    """The task loss of a batch, a single number.
-
-    Raises
-    ------
-    TypeError
-        If it is not a tensor.
-    ValueError
-        If it is not a single number, or cannot be computed on these labels.
-    """
+    """Compute the task loss of a batch (); TypeError or ValueError unless it is a tensor of a single number."""
     name = getattr(loss, "__name__", type(loss).__name__)
     try:
         value = loss(output, labels)
     except (IndexError, TypeError, ValueError, RuntimeError) as error:
-        if isinstance(error, torch.OutOfMemoryError):
+        if isinstance(error, torch.OutOfMemoryError):  # a RuntimeError too, and no fault of the labels
             raise
         answered = f"{tuple(output.shape)} values" if isinstance(output, Tensor) else f"a {type(output).__name__}"
         raise ValueError(
@@ -193,11 +190,12 @@ def scalar_loss(loss: Callable[[Any, Tensor], Tensor], output: Any, labels: Tens
             f"the task loss {name} returned shape {tuple(value.shape)}; expected a single number, the mean over the "
             "batch (reduction='mean')"
         )
+    # a loss that keeps its dimensions gives (1,)
     return value.reshape(()) if value.ndim else value
 
 
 def check_value(part: Value, layer: str) -> Value:
-    """Hand on what a term returned for a layer; refuse it unless it can train something."""
+    """Return a term's value for a layer; TypeError or ValueError unless it can train something."""
     if not isinstance(part.value, Tensor):
         raise TypeError(
             f"{part.column} is a {type(part.value).__name__}; a term returns a Tensor of a single number for each "
@@ -205,6 +203,7 @@ def check_value(part: Value, layer: str) -> Value:
         )
     if part.value.ndim:
         raise ValueError(f"{part.column} has shape {tuple(part.value.shape)}; a term returns a single number a layer")
+    # α = 0 is for watching: such a term may well have no gradient
     if part.alpha > 0 and not part.value.requires_grad:
         raise ValueError(
             f"{part.column} has no gradient, so that it trains nothing: no parameter before {layer!r} requires one, "

@@ -82,7 +82,7 @@ class RecordedUpdate:
                 )
 
     def fits(self, images: Tensor, labels: Tensor) -> bool:
-        """Whether a batch is of the recorded shapes and types."""
+        """Compare a batch with the recorded shapes and types."""
         return all(
             given.shape == kept.shape and given.dtype == kept.dtype
             for given, kept in ((images, self._images), (labels, self._labels))
@@ -131,7 +131,7 @@ def beside_default_stream(device: torch.device) -> Iterator[None]:
 
 
 def counts_on_host(optimizer: Any, device: torch.device) -> bool:
-    """Whether an optimiser's state holds numbers that a recorded update would not count on."""
+    """Look for numbers in an optimiser's state that a recorded update would not count on."""
     state = [value for of_parameter in optimizer.state.values() for value in of_parameter.values()]
     return any(
         value.device.type != device.type if isinstance(value, Tensor) else isinstance(value, int | float)

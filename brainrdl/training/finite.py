@@ -22,6 +22,8 @@ class Value:
 
 @dataclass(frozen=True)
 class _Update:
+    """An update whose flags have not been read."""
+
     values: Sequence[Value]
     trained: tuple[str, ...]
     finite: Tensor  # one flag per value, then one per trained parameter
@@ -30,20 +32,20 @@ class _Update:
 
 @final
 class FiniteGuard:
-    """Steps the optimiser only where every loss and every gradient is finite, and says which was not.
+    """Step the optimiser only where every loss and every gradient is finite, and name the one that was not.
 
-    On the CPU it is asked before each step. On an accelerator the host would have to wait for the answer; there the
-    update is left out (by a fused optimiser) or undone on the device where a flag says so, and the flag is read every
+    On the CPU the flags are read before each step. On an accelerator the host would have to wait for them; there the
+    update is left out (by a fused optimiser) or undone on the device where a flag says so, and flags are read every
     so many updates.
 
     Parameters
     ----------
     optimizer : Optimizer
-        What is stepped.
+        Optimiser to step.
     parameters : dict of Parameter
-        Name → what is trained.
+        Name → trained parameter.
     every : int
-        Updates between two read-outs; 1 asks before each step.
+        Number of updates between two read-outs; 1 reads before each step.
     gradients : bool
         Whether to look at the gradients: not where a gradient scaler does, and skips such updates itself.
     """
@@ -66,14 +68,12 @@ class FiniteGuard:
         self._good: Tensor | None = None
 
     def step(self, values: Sequence[Value], place: str) -> None:
-        """Apply the update of the gradients at hand, or do not.
+        """Apply the update of the gradients at hand if it is finite.
 
-        Raises
-        ------
-        FloatingPointError
-            If a value or a gradient was not finite, here or since the last read-out; names it and the place.
+        FloatingPointError, with its name and place, for a value or gradient that was not, now or since the last read.
         """
         finite = self.flags(values)
+        # applied before it is known to be finite, since `apply` does nothing otherwise; on the CPU known first
         if self._every > 1:
             self.apply(finite)
         self.note([Value(v.column, v.value.detach(), v.alpha) for v in values], finite, place)
@@ -81,32 +81,35 @@ class FiniteGuard:
             self._optimizer.step()
 
     def flags(self, values: Sequence[Value]) -> Tensor:
-        """Say of each value, then of each gradient at hand, whether it is finite."""
+        """Flag each value, then each gradient at hand, as finite or not (values + gradients,)."""
         finite = torch.stack([torch.isfinite(v.value.detach()) for v in values])
         if self._gradients and (gradients := [p.grad for p in self._trained().values() if p.grad is not None]):
             finite = torch.cat((finite, _finite(gradients)))
         return finite
 
     def note(self, values: Sequence[Value], finite: Tensor, place: str) -> None:
-        """Remember an update's flags, and read those remembered where it is time; raises as `step` does."""
+        """Remember an update's flags, and read those remembered where it is time; errors as of `step`."""
         self._seen.append(_Update(values, tuple(self._trained()), finite, place))
         if len(self._seen) >= self._every:
             self.check()
 
     def apply(self, finite: Tensor) -> None:
         """Apply the update on the device, unless something in it or before it was not finite."""
+        # once not finite, never good again: until the host reads, later updates must not build on this one; in place,
+        # so that a recorded update reads it too
         if self._good is None:
             self._good = finite.all()
         else:
             self._good &= finite.all()
         if self._leaves_out:
-            # what a gradient scaler would tell it: the update is left out where this is 1
+            # the attribute by which torch's gradient scaler makes it leave an update out where this is 1
             self._inner.found_inf = (~self._good).float()
             try:
                 self._optimizer.step()
             finally:
                 del self._inner.found_inf
         else:
+            # parameters alone: momenta may be spoilt, and training stops at the next read
             before = [parameter.detach().clone() for parameter in self._parameters.values()]
             self._optimizer.step()
             with torch.no_grad():
@@ -114,6 +117,7 @@ class FiniteGuard:
                     parameter.copy_(torch.where(self._good, parameter, old))
 
     def _trained(self) -> dict[str, nn.Parameter]:
+        """Name → parameter that this update reaches."""
         return {name: p for name, p in self._parameters.items() if p.grad is not None and p.numel()}
 
     def check(self) -> None:
@@ -137,13 +141,15 @@ class FiniteGuard:
 
 
 def updates_between_reads(device: torch.device, log_every: int) -> int:
-    """How often the flags are read: on the CPU they are at hand, elsewhere reading them makes the host wait."""
+    """Number of updates between two reads of the flags."""
+    # on the CPU they are at hand, elsewhere reading them makes the host wait
     return 1 if device.type == "cpu" else log_every
 
 
 def _finite(gradients: list[Tensor]) -> Tensor:
-    """Flag of each gradient (P,): are all its values finite?"""
+    """Flag gradients whose values are all finite (P,)."""
     dense = [g.detach()._values() if g.is_sparse else g.detach() for g in gradients]
+    # the largest absolute value is finite if all are, and one call finds it for all gradients
     if any(g.device.type != "cpu" for g in dense):
         return torch.isfinite(torch.stack([n.float() for n in torch._foreach_norm(dense, inf)]))
     # on the CPU the root of the sum of squares is much faster; where it is infinite, the squares may have overflowed

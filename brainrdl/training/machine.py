@@ -21,7 +21,7 @@ _CPU_INSTRUCTIONS = ("avx512_bf16", "amx_bf16")
 
 @dataclass(frozen=True)
 class Machine:
-    """What a study asks of the machine.
+    """A study's demands on the machine.
 
     Attributes
     ----------
@@ -98,10 +98,11 @@ def choose_precision(device: torch.device, asked: str = "auto") -> Precision:
     Examples
     --------
     >>> import torch
-    >>> from brainrdl.training.machine import choose_precision
+    >>> from brainrdl.training import choose_precision
     >>> choose_precision(torch.device("cpu"), "32-true")
     '32-true'
     """
+    # a literal each time, for the type's sake
     if asked == "32-true":
         return "32-true"
     if asked == "bf16-mixed":
@@ -109,7 +110,7 @@ def choose_precision(device: torch.device, asked: str = "auto") -> Precision:
     if asked != "auto":
         raise ValueError(f"unknown precision {asked!r}; known are: {', '.join(PRECISIONS)}")
     if device.type == "cuda":
-        with torch.cuda.device(device):
+        with torch.cuda.device(device):  # torch asks the current one
             native = torch.cuda.is_bf16_supported(including_emulation=False)
     else:
         native = device.type == "cpu" and _cpu_multiplies_bf16()

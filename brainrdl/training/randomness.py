@@ -21,16 +21,23 @@ def derive_seed(seed: int, *key: object) -> int:
     Parameters
     ----------
     seed : int
-        The run's seed.
+        Seed of the run.
     *key : object
-        What it is for; told apart by ``str``.
+        Purpose; two are the same if their ``str`` are.
 
     Returns
     -------
     int
-        In 0 … 2⁶³ − 1.
+        Seed of the purpose, 0 … 2⁶³ − 1.
+
+    Examples
+    --------
+    >>> from brainrdl.training import derive_seed
+    >>> derive_seed(0, "heads") == derive_seed(1, "heads")
+    False
     """
     text = "/".join(map(str, (seed, *key)))
+    # not hash(): Python salts it anew in every process
     return int.from_bytes(sha256(text.encode()).digest()[:8], "big") >> 1
 
 
@@ -40,9 +47,9 @@ class RandomStates:
     Parameters
     ----------
     seed : int
-        The run's seed.
+        Seed of the run.
     device : torch.device
-        The device whose generator belongs to the state, beside the CPU's.
+        Device whose generator belongs to the state, beside the CPU's.
     """
 
     def __init__(self, seed: int, device: torch.device) -> None:
@@ -52,10 +59,11 @@ class RandomStates:
         self._held = False
         for purpose in PURPOSES:
             self.reseed(purpose)
+        # a generator, not a state: pairs are drawn by this package's code, which takes one
         self.pairs = torch.Generator().manual_seed(derive_seed(seed, "pairs"))
 
     def reseed(self, purpose: str, *key: object) -> int:
-        """Start a purpose anew from (seed, purpose, key), and return that seed."""
+        """Start a purpose anew from (seed, purpose, key); returns the derived seed."""
         derived = derive_seed(self._seed, purpose, *key)
         before = self._read()
         torch.manual_seed(derived)
@@ -66,7 +74,7 @@ class RandomStates:
     @contextmanager
     def use(self, purpose: str) -> Iterator[None]:
         """Draw from the purpose's own state within; outside, the global state is as it was."""
-        if self._held:
+        if self._held:  # within `only`
             yield
             return
         before = self._read()
@@ -79,7 +87,7 @@ class RandomStates:
 
     @contextmanager
     def only(self, purpose: str) -> Iterator[None]:
-        """Draw from one purpose's state within, whichever are used there: what is recorded cannot swap them."""
+        """Draw from one purpose's state within, whichever are used there: a recorded update cannot swap them."""
         with self.use(purpose):
             self._held = True
             try:
@@ -92,15 +100,18 @@ class RandomStates:
         return {"purposes": dict(self._states), "pairs": self.pairs.get_state()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint."""
+        """Take the states of a checkpoint."""
+        # generators take their states from the CPU, wherever the checkpoint was read to
         self._states = {purpose: [part.cpu() for part in parts] for purpose, parts in state["purposes"].items()}
         self.pairs.set_state(state["pairs"].cpu())
 
     def _read(self) -> list[Tensor]:
+        """States of the global generators: the CPU's, then the GPU's where it trains on one."""
         on_gpu = [torch.cuda.get_rng_state(self._device)] if self._device.type == "cuda" else []
         return [torch.get_rng_state(), *on_gpu]
 
     def _write(self, state: list[Tensor]) -> None:
         torch.set_rng_state(state[0])
+        # a checkpoint of a CPU has no state for the GPU it is resumed on
         if self._device.type == "cuda" and len(state) > 1:
             torch.cuda.set_rng_state(state[1], self._device)

@@ -285,7 +285,7 @@ class TrainingRun:
         return Batch(images, labels, ids, generator=self.states.pairs, asked=self.asked[stream])
 
     def _can_be_recorded(self) -> bool:
-        """Whether an update does the same each time: on the task alone, taught by networks that draw nothing."""
+        """Is an update the same each time: on the task alone, taught by networks that draw nothing?"""
         return (
             self.setup.cuda_graphs
             and self.task is not None
@@ -343,7 +343,7 @@ class TrainingRun:
         }
 
     def _describe(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-        """What must agree for a checkpoint to be this run's; JSON-able."""
+        """Configuration that must agree for a checkpoint to be this run's; JSON-able."""
         terms = [
             {"name": name}
             | term.describe()

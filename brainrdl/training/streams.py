@@ -31,6 +31,7 @@ class Repeated:
     def __iter__(self) -> Iterator[Any]:
         given = 0
         while given < self.steps:
+            # a pass of its own each time, which shuffles anew; itertools.cycle would keep all batches of the first
             before = given
             for batch in self.loader:
                 yield batch
@@ -42,18 +43,19 @@ class Repeated:
 
 
 def repeat(loader: Iterable[Any], steps: int) -> Repeated:
-    """Make a loader whose pass has `steps` batches: cycling where the loader is shorter, cut where it is longer.
+    """Make a loader whose pass has `steps` batches: cycles where the loader is shorter, is cut where it is longer.
 
     Parameters
     ----------
     loader : iterable of batches
-        For example a DataLoader; each new pass over it is shuffled anew if it shuffles.
+        Loader to repeat, such as a DataLoader; each new pass over it is shuffled anew if it shuffles.
     steps : int
         Number of batches, at least 1.
 
     Returns
     -------
-    iterable of batches, with a length
+    iterable of batches
+        Loader with a length.
 
     Raises
     ------
@@ -70,18 +72,18 @@ def repeat(loader: Iterable[Any], steps: int) -> Repeated:
 
 
 class StimulusStream:
-    """How stimuli are shown beside the task: how many per update, how often, and in which mode of the network.
+    """A stream of stimuli beside the task: how many per update, how often, and in which mode of the network.
 
     Parameters
     ----------
     stimuli : StimulusSet
-        Images and ids.
+        Images with ids.
     batch_size : int, optional
-        Stimuli per update, drawn without replacement in shuffled passes; all of them if absent.
+        Number of stimuli per update, drawn without replacement in shuffled passes; all of them if absent.
     every : int
-        The stimulus batch comes with every n-th update.
+        Number of updates per stimulus batch.
     norm : {"shared", "own", "eval"}
-        What BatchNorm (and InstanceNorm with running statistics) does with the stimulus batch. ``shared``: normalises
+        Treatment of the stimulus batch by BatchNorm (and InstanceNorm with running statistics). ``shared``: normalises
         it by its own mean and variance, which enter the running statistics as the task batch's do. ``own``: normalises
         it by its own mean and variance, and the running statistics stay as they are, those of the task images.
         ``eval``: normalises it by the running statistics, as after training, which stay as they are too.
@@ -90,8 +92,8 @@ class StimulusStream:
         mode during the forward pass of the stimuli, however the network spells its dropout (stochastic depth and
         attention dropout included).
     steps : int, optional
-        Updates per epoch of a training without a task; one pass over the stimuli if absent. Passes go on over the ends
-        of epochs.
+        Number of updates per epoch of a training without a task; one pass over the stimuli if absent. A pass that an
+        epoch does not end is continued in the next.
 
     Raises
     ------
@@ -154,6 +156,7 @@ class StimulusStream:
 
     def __iter__(self) -> Iterator[tuple[Tensor, tuple[str, ...]]]:
         if self.batch_size == len(self.stimuli):
+            # in one order, read once: the RDM of all stimuli is the same in any
             if self._whole is None:
                 self._whole = self.stimuli.batch()
             images, ids = self._whole
@@ -167,7 +170,7 @@ class StimulusStream:
 class Passes:
     """Seeded passes over a loader: one per epoch, or cycling, at a position that a checkpoint can hold.
 
-    Every pass is reseeded from (seed, purpose, pass), so that a pass is the same wherever a run goes on.
+    Every pass is reseeded from (seed, purpose, pass), so that a pass is the same wherever a run is resumed.
     """
 
     def __init__(self, loader: Iterable[Any], states: RandomStates, purpose: str) -> None:
@@ -181,11 +184,13 @@ class Passes:
     def one_pass(self, number: int) -> Iterator[Any]:
         """Yield the batches of one pass."""
         seed = self._states.reseed(self._purpose, number)
+        # a loader's own generator (DataLoader(generator=…)) is not among the global ones
         for generator in _generators(self.loader):
             generator.manual_seed(seed)
         with self._states.use(self._purpose):
             batches = iter(self.loader)
         while True:
+            # around each batch, not the whole pass: between two batches the network draws from states of its own
             with self._states.use(self._purpose):
                 try:
                     batch = next(batches)
@@ -197,12 +202,13 @@ class Passes:
         """Yield the next batch, starting a new pass where one ends."""
         if self._batches is None:
             self._batches = self.one_pass(self._pass)
+            # reads again what a resumed run has seen of this pass, so that its draws have happened too
             for _ in range(self._position):
                 next(self._batches)
         try:
             batch = next(self._batches)
         except StopIteration:
-            if self._position == 0:
+            if self._position == 0:  # a new pass would end at once as well, and so on
                 raise ValueError("the loader of the stimuli is empty") from None
             self._pass, self._position, self._batches = self._pass + 1, 0, None
             return self.next()
@@ -210,16 +216,16 @@ class Passes:
         return batch
 
     def state_dict(self) -> dict[str, int]:
-        """The position of a cycling stream."""
+        """Position of a cycling stream."""
         return {"pass": self._pass, "position": self._position}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on at a position; the batches before it are read and let go."""
+        """Continue at a position; the batches before it are read and let go."""
         self._pass, self._position, self._batches = state["pass"], state["position"], None
 
 
 def _generators(loader: Any) -> Iterator[torch.Generator]:
-    """The generators of a loader's own, of its samplers and of what it repeats."""
+    """Find the generators of a loader, of its samplers and of what it repeats."""
     if isinstance(generator := getattr(loader, "generator", None), torch.Generator):
         yield generator
     for part in ("loader", "sampler", "batch_sampler"):
@@ -237,17 +243,11 @@ def refuse_one_pass(loader: Any, what: str) -> None:
 
 
 def first_batch(loader: Iterable[Any], what: str) -> Any:
-    """Read the first batch; neither the global generators nor the loader's own notice.
-
-    Raises
-    ------
-    ValueError
-        If there is none.
-    """
-    own = [(generator, generator.get_state()) for generator in _generators(loader)]
+    """Read the first batch, and leave all generators as they were; ValueError if there is none."""
+    before = [(generator, generator.get_state()) for generator in _generators(loader)]
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
         batch = next(iter(loader), None)
-    for generator, state in own:
+    for generator, state in before:
         generator.set_state(state)
     if batch is None:
         raise ValueError(f"{what} has no batches")
@@ -255,9 +255,9 @@ def first_batch(loader: Iterable[Any], what: str) -> Any:
 
 
 def last_batch_size(loader: Any) -> int | None:
-    """The size of a pass's last batch, None where the loader does not tell."""
+    """Size of a pass's last batch, None where the loader does not tell."""
     if isinstance(loader, Repeated):
-        inner = loader.loader
+        inner = loader.loader  # its own last batch comes only if a pass over it is not cut
         return last_batch_size(inner) if isinstance(inner, Sized) and len(inner) <= loader.steps else None
     size, drop_last = getattr(loader, "batch_size", None), getattr(loader, "drop_last", False)
     data = getattr(loader, "sampler", None) or getattr(loader, "data", None)
@@ -267,13 +267,7 @@ def last_batch_size(loader: Any) -> int | None:
 
 
 def length(loader: Iterable[Any], what: str) -> int:
-    """The number of batches of a loader.
-
-    Raises
-    ------
-    ValueError
-        If it has none, or does not know.
-    """
+    """Count the batches of a loader; ValueError if it has none, or does not know."""
     if not isinstance(loader, Sized):
         raise ValueError(f"{what} has no length; repeat(loader, steps) gives it one")
     if len(loader) == 0:
@@ -282,52 +276,47 @@ def length(loader: Iterable[Any], what: str) -> int:
 
 
 def steps_alone(stimuli: Any) -> int:
-    """The number of updates of an epoch that has no task: as many as the stream says, or a pass.
-
-    Raises
-    ------
-    ValueError
-        As `length`.
-    """
+    """Count the updates of an epoch that has no task: as many as the stream says, or a pass; errors as of `length`."""
     if isinstance(stimuli, StimulusStream) and stimuli.steps is not None:
         return stimuli.steps
     return length(stimuli, "the stimuli")
 
 
 def task_batch(batch: Any) -> tuple[Tensor, Tensor, tuple[str, ...] | None]:
-    """Take a task loader's batch apart: (image, label) or (image, label, id)."""
+    """Take a task loader's batch apart: images (n, ...), labels (n, ...), and ids or None."""
     if not isinstance(batch, Sequence) or len(batch) not in (2, 3):
-        raise ValueError(f"a task loader yields (image, label) or (image, label, id), got {_what(batch)}")
+        raise ValueError(f"a task loader yields (image, label) or (image, label, id), got {_kind(batch)}")
     _need_tensors("task", image=batch[0], label=batch[1])
     return batch[0], batch[1], None if len(batch) == 2 else _ids(batch[2], len(batch[0]))
 
 
 def stimulus_batch(batch: Any) -> tuple[Tensor, tuple[str, ...]]:
-    """Take a stimulus loader's batch apart: (image, id)."""
+    """Take a stimulus loader's batch apart: images (n, ...), ids."""
     if not isinstance(batch, Sequence) or len(batch) != 2:
-        raise ValueError(f"a stimulus loader yields (image, id), got {_what(batch)}")
+        raise ValueError(f"a stimulus loader yields (image, id), got {_kind(batch)}")
     _need_tensors("stimulus", image=batch[0])
     return batch[0], _ids(batch[1], len(batch[0]))
 
 
 def _need_tensors(stream: str, **parts: Any) -> None:
-    for what, value in parts.items():
+    for part, value in parts.items():
         if not isinstance(value, Tensor):
             raise TypeError(
-                f"a {stream} loader yields batches of tensors, and its {what}s are a {type(value).__name__}; "
+                f"a {stream} loader yields batches of tensors, and its {part}s are a {type(value).__name__}; "
                 "torch.as_tensor makes one, and a DataLoader does so for numbers and arrays"
             )
 
 
 def _ids(ids: Any, n: int) -> tuple[str, ...]:
     if isinstance(ids, str) or not isinstance(ids, Sequence) or not all(isinstance(i, str) for i in ids):
-        raise ValueError(f"stimulus ids must be strings, one per image, got {_what(ids)}")
+        raise ValueError(f"stimulus ids must be strings, one per image, got {_kind(ids)}")
     if len(ids) != n:
         raise ValueError(f"a batch has {n} images and {len(ids)} ids")
     return tuple(ids)
 
 
-def _what(value: Any) -> str:
+def _kind(value: Any) -> str:
+    """Name a value's type for a message, and those of its parts."""
     if isinstance(value, Sequence) and not isinstance(value, str):
         return f"a {type(value).__name__} of {len(value)}: " + ", ".join(type(part).__name__ for part in value[:4])
     return f"a {type(value).__name__}"
@@ -335,8 +324,8 @@ def _what(value: Any) -> str:
 
 @contextmanager
 def stimulus_mode(model: nn.Module, norm: Norm, dropout: bool) -> Iterator[None]:
-    """Put a network in training mode into the mode that stimuli are shown in, see `StimulusStream`."""
-    if norm == "shared" and dropout:
+    """Put a network in training mode into the mode of a `StimulusStream` with this `norm` and `dropout`."""
+    if norm == "shared" and dropout:  # training mode itself
         yield
         return
     with kept_modes(model):

@@ -21,7 +21,7 @@ from brainrdl.training.checks import (
     check_validation,
     check_writable,
     scalar_loss,
-    validation_figures,
+    validation_scores,
 )
 from brainrdl.training.run import MakeOptimizer, Setup, TrainingRun
 from brainrdl.training.streams import StimulusStream, task_batch
@@ -36,15 +36,15 @@ class Trainer:
     Parameters
     ----------
     student : nn.Module
-        The network to train, in place.
+        Network to train, in place.
     terms : sequence of Term
-        What is added to the task loss.
+        Terms that are added to the task loss.
     task_loss : callable or None
-        ``task_loss(output, label)`` → scalar mean over the batch; None trains on the terms alone.
+        Function ``task_loss(output, label)`` → scalar mean over the batch; None trains on the terms alone.
     optimizer : callable, optional
-        ``parameters → Optimizer`` or ``→ (Optimizer, LRScheduler)``; called once per fit with the student's and all
-        heads' parameters that require a gradient. The scheduler steps once per epoch. Absent: SGD with learning
-        rate .05 and momentum .9.
+        Function ``parameters → Optimizer`` or ``→ (Optimizer, LRScheduler)``; called once per fit with the student's
+        and all heads' parameters that require a gradient. The scheduler steps once per epoch. Absent: SGD with
+        learning rate .05 and momentum .9.
     fabric : lightning_fabric.Fabric, optional
         Device, precision, loggers; the best single device in full precision if absent.
     cuda_graphs : bool
@@ -90,6 +90,7 @@ class Trainer:
                 "parameters exist only in fit: write lambda parameters: SGD(parameters, lr=…)"
             )
         self.student = student
+        # a copy: a list that grows behind the checks would not be checked
         self.terms = tuple(terms)
         self._task_loss = task_loss
         self._make_optimizer = optimizer or _default_optimizer
@@ -122,28 +123,28 @@ class Trainer:
         epochs : int
             Number of epochs.
         stimuli : StimulusSet, StimulusStream or iterable of (image, id), optional
-            The stimulus stream, for terms with ``stream="stimuli"``. A StimulusSet is shown whole at every update;
+            Stimulus stream, for terms with ``stream="stimuli"``. A StimulusSet is shown whole at every update;
             any other cycles.
         validation : iterable of (image, label), or callable, optional
-            Evaluated after each epoch. A function ``student → {name: number}`` is given the student in eval mode, and
-            its figures become the columns ``validation_<name>``: a score on held-out stimuli, say.
+            Data to evaluate on after each epoch. A function ``student → {name: number}`` is given the student in eval
+            mode, and its scores become the columns ``validation_<name>``: a score on held-out stimuli, say.
         checkpoint : path, optional
-            Written after each epoch, atomically. If it exists, the run goes on from it and ends as it would have
-            without the break: on the CPU bitwise, given the same number of threads, and no loader whose workers
-            persist (``persistent_workers``: they hold random states that no file can). A finished run's checkpoint
-            restores the student and returns the history.
+            File that is written after each epoch, atomically. If it exists, the run is resumed from it and ends as it
+            would have without the break: on the CPU bitwise, given the same number of threads, and no loader whose
+            workers persist (``persistent_workers``: they hold random states that no file can). A finished run's
+            checkpoint restores the student and returns the history.
         seed : int
-            Of data order, forward passes (dropout), heads and pair draws, each from a generator of its own.
+            Seed of data order, forward passes (dropout), heads and pair draws, each from a generator of its own.
         log_every : int
-            Updates between two read-outs of the losses.
+            Number of updates between two read-outs of the losses.
 
         Returns
         -------
         pandas.DataFrame
-            One row per epoch: ``epoch, task_loss, task_error, <term>/<layer>, alpha/<layer>, lr, validation_loss,
-            validation_error, seconds``; losses are means over updates, errors are in percent, ``task_error`` that of
-            the training batches as they were seen. ``history.attrs["configuration"]`` holds what was run, the
-            comparison each term chose among it.
+            History, one row per epoch: ``epoch, task_loss, task_error, <term>/<layer>, alpha/<layer>, lr,
+            validation_loss, validation_error, seconds``; losses are means over updates, errors are in percent,
+            ``task_error`` that of the training batches as they were seen. ``history.attrs["configuration"]`` holds what
+            was run, the comparison each term chose among it.
 
         Raises
         ------
@@ -166,9 +167,11 @@ class Trainer:
             check_validation(validation)
         setup = Setup(self.student, self.terms, self._task_loss, self._make_optimizer, self._fabric, self._cuda_graphs)
         run = TrainingRun(setup, task_loader, stimuli, epochs, seed)
+        # outside the loop: hooks are taken off and modes given back however training ends
         with run.recorder, kept_modes(self.student), run.device_queue():
             run.prepare()
             rows = run.restore(checkpoint)
+            # before the first epoch is spent; a finished run's checkpoint is only read, perhaps from a read-only place
             if checkpoint is not None and len(rows) < epochs:
                 check_writable(checkpoint)
             # initial: a resumed run's bar starts where the run does
@@ -190,6 +193,7 @@ class Trainer:
         return history
 
     def _validated(self, validation: Iterable[Any] | Callable[[nn.Module], Mapping[str, float]]) -> Mapping[str, float]:
+        """Scores of the student as it is, by name."""
         if not callable(validation):
             return self.evaluate(validation)
         device = next(self.student.parameters()).device
@@ -199,7 +203,7 @@ class Trainer:
             torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
             torch.set_grad_enabled(torch.is_grad_enabled()),
         ):
-            return validation_figures(validation(self.student.eval()))
+            return validation_scores(validation(self.student.eval()))
 
     @torch.no_grad()
     def evaluate(self, loader: Iterable[Any]) -> dict[str, float]:
@@ -208,12 +212,12 @@ class Trainer:
         Parameters
         ----------
         loader : iterable of (image, label) or (image, label, id)
-            The data.
+            Data to score on.
 
         Returns
         -------
         dict of float
-            ``loss`` (mean over images of the task loss, where there is one) and, for class labels, ``error`` in
+            Scores: ``loss`` (mean over images of the task loss, where there is one) and, for class labels, ``error`` in
             percent.
 
         Raises
@@ -222,6 +226,7 @@ class Trainer:
             If the loader has no batches.
         """
         device = next(self.student.parameters()).device
+        # sums stay on the device: reading each batch's would make the host wait
         loss = wrong = torch.zeros((), device=device, dtype=torch.float64)
         n, classified = 0, False
         # a loader may draw from the global generators: what it draws must not shift the training
@@ -233,6 +238,7 @@ class Trainer:
                 with self._fabric.autocast():
                     output = run_model(self.student, images, "the student")
                     if self._task_loss is not None:
+                        # back to a sum over images: the last batch may be smaller
                         loss = loss + scalar_loss(self._task_loss, output, labels).double() * len(labels)
                 classified = is_classification(output, labels)
                 if classified:
@@ -245,4 +251,5 @@ class Trainer:
 
 
 def _default_optimizer(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+    """SGD as the docstring of `Trainer` says."""
     return torch.optim.SGD(parameters, lr=0.05, momentum=0.9)

@@ -127,5 +127,5 @@ def teachers_of(terms: Iterable[Term]) -> list[RDMTeacher]:
 
 
 def is_classification(output: Any, labels: Tensor) -> bool:
-    """Whether a batch can have an error rate: scores (n, classes) against whole numbers (n,)."""
+    """Can a batch have an error rate, with scores (n, classes) against whole numbers (n,)?"""
     return isinstance(output, Tensor) and output.ndim == 2 and labels.ndim == 1 and not labels.is_floating_point()

@@ -252,7 +252,7 @@ def test_another_configuration_is_refused_by_its_differences(tmp_path):
     with raises(
         ValueError,
         f"{path} belongs to a run with another configuration: seed is 0 there and 1 here; student.bias is None there "
-        "and [1] here; terms.0.alpha.1 is 0.5 there and 0.25 here. Restore the setting to go on with it, or name "
+        "and [1] here; terms.0.alpha.1 is 0.5 there and 0.25 here. Restore the setting to resume it, or name "
         "another path to start over",
     ):
         load_checkpoint(path, here)

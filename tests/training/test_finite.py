@@ -95,9 +95,9 @@ def one_update(gradients, every=1):
     parameters = {name: nn.Parameter(torch.zeros_like(g)) for name, g in gradients.items()}
     for name, parameter in parameters.items():
         parameter.grad = gradients[name]
-    health = FiniteGuard(torch.optim.SGD(list(parameters.values()), lr=1e-30), parameters, every=every)
-    health.step([Value("task_loss", torch.tensor(1.0), 1.0)], "here")
-    health.check()
+    guard = FiniteGuard(torch.optim.SGD(list(parameters.values()), lr=1e-30), parameters, every=every)
+    guard.step([Value("task_loss", torch.tensor(1.0), 1.0)], "here")
+    guard.check()
     return parameters
 
 
@@ -110,22 +110,22 @@ def test_finite_gradients_pass_however_large_or_empty(every):
 
 def test_a_sparse_gradient():
     table = nn.Embedding(5, 2, sparse=True)
-    health = FiniteGuard(torch.optim.SGD(table.parameters(), lr=1.0), dict(table.named_parameters()), every=1)
+    guard = FiniteGuard(torch.optim.SGD(table.parameters(), lr=1.0), dict(table.named_parameters()), every=1)
     table(torch.tensor([1, 1])).sum().backward()
     before = table.weight.detach().clone()
-    health.step([Value("task_loss", torch.tensor(1.0), 1.0)], "here")
+    guard.step([Value("task_loss", torch.tensor(1.0), 1.0)], "here")
     assert torch.equal(table.weight[1], before[1] - 2)
     table.weight.grad = None
     (table(torch.tensor([3])).sum() * torch.nan).backward()
     with pytest.raises(FloatingPointError, match=r"^the gradient of 'weight' is not finite in there: task_loss = 1\."):
-        health.step([Value("task_loss", torch.tensor(1.0), 1.0)], "there")
+        guard.step([Value("task_loss", torch.tensor(1.0), 1.0)], "there")
 
 
 def test_where_a_scaler_looks_at_the_gradients():
     parameters = {"w": nn.Parameter(torch.zeros(1))}
     parameters["w"].grad = torch.tensor([torch.inf])
-    health = FiniteGuard(torch.optim.SGD(parameters.values(), lr=0.0), parameters, every=1, gradients=False)
-    health.step([Value("task_loss", torch.tensor(1.0), 1.0)], "here")
+    guard = FiniteGuard(torch.optim.SGD(parameters.values(), lr=0.0), parameters, every=1, gradients=False)
+    guard.step([Value("task_loss", torch.tensor(1.0), 1.0)], "here")
 
 
 # α

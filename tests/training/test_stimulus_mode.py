@@ -204,8 +204,8 @@ def test_the_options_belong_to_the_checkpoint(tmp_path):
     ):
         with raises(
             ValueError,
-            f"{tmp_path / 'run'} belongs to a run with another configuration: {difference}. Restore the setting to go "
-            "on with it, or name another path to start over",
+            f"{tmp_path / 'run'} belongs to a run with another configuration: {difference}. Restore the setting to "
+            "resume it, or name another path to start over",
         ):
             run(**other)
     assert_same_history(run(norm="own"), history)

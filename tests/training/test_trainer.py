@@ -719,7 +719,7 @@ def test_a_checkpoint_of_another_configuration_is_refused(tmp_path, change):
     with pytest.raises(ValueError, match=re.escape(difference)) as error:
         other_run(path, **changes)
     assert str(error.value).startswith(f"{path} belongs to a run with another configuration: ")
-    assert str(error.value).endswith(". Restore the setting to go on with it, or name another path to start over")
+    assert str(error.value).endswith(". Restore the setting to resume it, or name another path to start over")
     assert path.read_bytes() == before
     assert_same(weights(changes.get("student", network())), student)
 
@@ -740,7 +740,7 @@ def test_the_settings_of_scheduler_adam_and_stream_are_compared(tmp_path):
         other_run(path, **there)
         with raises(
             ValueError,
-            f"{path} belongs to a run with another configuration: {difference}. Restore the setting to go on with it, "
+            f"{path} belongs to a run with another configuration: {difference}. Restore the setting to resume it, "
             "or name another path to start over",
         ):
             other_run(path, **here)
@@ -1266,9 +1266,9 @@ def test_a_run_on_mnist_that_was_interrupted_ends_as_one_that_was_not(mnist, tmp
         ),
         (
             {"score": "good"},
-            "the validation function returned 'good' as 'score', which is no number: it is a string",
+            "the validation function returned 'good' as 'score', which is not a number: it is a string",
         ),
-        ({3: 0.5}, "the validation function returned a figure called 3; expected a string"),
+        ({3: 0.5}, "the validation function returned a score called 3; expected a string"),
     ],
 )
 def test_a_validation_function_returns_numbers_by_name(found, message):
