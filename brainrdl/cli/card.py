@@ -55,7 +55,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     # imported here: networks, images and figures, of which --help needs nothing
     from brainrdl.files import check_place
     from brainrdl.studies.card import make_card
-    from brainrdl.studies.card_inputs import CardRequest, read_inputs
+    from brainrdl.studies.inputs import CardRequest, read_inputs
     from brainrdl.studies.reports.card import write_card
 
     check_place(options.out, folder=True)

@@ -28,7 +28,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         choices=("auto", "32-true", "bf16-mixed"),
         help="auto is bf16 where the processor computes in it (default: auto)",
     )
-    parser.add_argument("--threads", type=int, metavar="N", help="CPU threads (default: all cores)")
+    parser.add_argument(
+        "--threads", type=int, metavar="N", help="CPU threads of a process (default: all cores, shared by --jobs)"
+    )
+    parser.add_argument(
+        "--jobs", type=int, default=1, metavar="N", help="processes that make fits side by side (default: 1)"
+    )
 
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
@@ -50,6 +55,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         options.out or Path("runs", configuration.name),
         data_dir=options.data_dir,
         machine=Machine(options.device, options.precision, options.threads),
+        jobs=options.jobs,
         command=shlex.join(["brainrdl", *arguments]),
         log=lambda line: print(line, flush=True),
     )

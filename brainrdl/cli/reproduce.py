@@ -37,7 +37,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     # imported here: trainer, reports and figures, of which --help needs nothing
-    from brainrdl.studies.paper.reproduce import replay, reproduce
+    from brainrdl.studies.paper.replay import replay
+    from brainrdl.studies.paper.reproduce import reproduce
 
     study: Study = options.study()
     if options.replay is not None:

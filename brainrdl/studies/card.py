@@ -14,13 +14,13 @@ from brainrdl.arguments import did_you_mean, name_some, whole_number
 from brainrdl.ids import check_ids
 from brainrdl.inference import subject_rdms
 from brainrdl.inference.fold_scores import score_folds
-from brainrdl.inference.held_out import Predicted, held_out_scores
+from brainrdl.inference.held_out import Predicted
 from brainrdl.inference.reweighting.fit_heads import KINDS, fit_head
-from brainrdl.inference.reweighting.mixtures import fit_rdms
 from brainrdl.inference.splits import Split, inner_splits, stratified_splits
 from brainrdl.rdms.distances import check_metric, rdm
-from brainrdl.rdms.labelled import condense, label_rdms, select_stimuli
+from brainrdl.rdms.labelled import condense, select_stimuli
 from brainrdl.rdms.layout import check_rdms
+from brainrdl.studies.scores import fit_mixture, predict, score_splits
 
 MIXTURE = "mixture"
 """The non-negative mixture of the controls, fitted to the training stimuli."""
@@ -186,40 +186,33 @@ def make_card(
     labels = {stimulus: labels[stimulus] for stimulus in known}
     rivals = None if controls is None else _alike(controls, known, "the controls")
     fixed, groups = _as_they_are(features, known, rivals, options)
-    folds, choices = [], []
-    layers: dict[tuple[str, str], str] = {}
+    predicted: dict[Split, list[Predicted]] = {}
+    choices = []
+    layer_of: dict[tuple[str, str], str] = {}
     for split in stratified_splits(labels, options.n_folds, seed=options.seed):
-        fitted = [] if rivals is None or rivals.sizes["rdm"] < 2 else [_mixture(rivals, people, split, options)]
         target = select_stimuli(people, split.training)
+        predicted[split] = [fixed]
+        if rivals is not None and rivals.sizes["rdm"] > 1:
+            _, mixed = fit_mixture(rivals, target, method=options.method)
+            predicted[split].append(predict(mixed[None], known, [MIXTURE], fitted_to=split.training))
         inner = inner_splits(split, labels, options.n_inner, seed=options.seed) if options.heads else []
         for kind in options.heads:
             head = fit_head(kind, features, known, target, inner, compare=options.method, metric=options.metric)
-            predicted = label_rdms(head.rdm(features, known)[None], known, [f"{kind}/0"], head.metric, _coords([kind]))
-            fitted.append(Predicted(predicted, head.fitted_to))
+            rdm_of_head = np.asarray(head.rdm(features, known))[None]
+            predicted[split].append(predict(rdm_of_head, known, [kind], fitted_to=head.fitted_to, metric=head.metric))
             choices.append(head.tries.assign(split=split.name, arm=kind))
-            layers[split.name, kind] = head.layer
-        folds.append(
-            held_out_scores([fixed, *fitted], people, split, categories=labels, controls=rivals, method=options.method)
-        )
+            layer_of[split.name, kind] = head.layer
+    folds, table = score_splits(predicted, people, categories=labels, controls=rivals, method=options.method)
     scored = score_folds(folds, n_resamples=options.n_resamples, seed=options.seed)
     groups |= {MIXTURE: "controls"} | dict.fromkeys(options.heads, "heads")
-    tables = [
-        fold.table.assign(
-            scheme=fold.split.scheme,
-            split=fold.split.name,
-            fold=k,
-            method=fold.method,
-            layer=[_layer_of(arm, fold.split.name, layers) for arm in fold.table["arm"]],
-        )
-        for k, fold in enumerate(folds)
+    table["layer"] = [
+        layer_of.get((split, arm), arm.removeprefix("layer ") if groups[arm] == "layers" else "")
+        for split, arm in zip(table["split"], table["arm"], strict=True)
     ]
     columns = ["arm", "scheme", "split", "fold", "seed", "layer", "score", "method", "value"]
     columns += ["ceiling_lower", "ceiling_upper", "n_pairs"]
     undefined = () if categories is not None else ("within_category",)  # of one category it is the raw one
-    scores, summary = (
-        _listed(table[~table["score"].isin(undefined)], groups)
-        for table in (pd.concat(tables, ignore_index=True)[columns], scored.table)
-    )
+    scores, summary = (_listed(rows[~rows["score"].isin(undefined)], groups) for rows in (table[columns], scored.table))
     tried = pd.concat(choices, ignore_index=True) if choices else pd.DataFrame()
     dropped = {fold.split.name: fold.dropped for fold in folds if fold.dropped}
     return Card(scores, summary, tried, dropped, {arm: groups[arm] for arm in dict.fromkeys(scores["arm"])}, options)
@@ -233,28 +226,12 @@ def _as_they_are(
     groups = dict.fromkeys(names, "layers")
     rows = [rdm(values.detach().cpu().double().flatten(1), options.metric).numpy() for values in features.values()]
     if controls is not None:
-        own = [str(name) for name in controls["rdm"].values]
-        if taken := [name for name in own if name in (*names, *options.heads, MIXTURE)]:
+        rivals = [str(name) for name in controls["rdm"].values]
+        if taken := [name for name in rivals if name in (*names, *options.heads, MIXTURE)]:
             raise ValueError(f"a control is called {taken[0]!r}, as another row of the card is; give it another name")
-        names, rows = names + own, rows + list(condense(controls))
-        groups |= dict.fromkeys(own, "controls")
-    return Predicted(
-        label_rdms(np.array(rows), ids, [f"{name}/0" for name in names], "undeclared", _coords(names)), ()
-    ), groups
-
-
-def _mixture(controls: xr.DataArray, people: xr.DataArray, split: Split, options: CardOptions) -> Predicted:
-    """Σ_k w_k D_k with w ≥ 0, fitted to the training stimuli."""
-    side = dict.fromkeys(split.training, "training") | dict.fromkeys(split.held_out, "held out")
-    # of the two fits, that which holds out what the split holds out
-    weights = fit_rdms(controls, people, side, method=options.method).weights.loc["held out"]
-    mixed = weights[controls["rdm"].values.tolist()].to_numpy(dtype=float) @ condense(controls)
-    ids = controls["stimulus"].values.tolist()
-    return Predicted(label_rdms(mixed[None], ids, [f"{MIXTURE}/0"], "undeclared", _coords([MIXTURE])), split.training)
-
-
-def _coords(arms: Sequence[str]) -> dict[str, Any]:
-    return {"arm": list(arms), "seed": [0] * len(arms)}
+        names, rows = names + rivals, rows + list(condense(controls))
+        groups |= dict.fromkeys(rivals, "controls")
+    return predict(np.array(rows), ids, names), groups
 
 
 def _people(subjects: xr.DataArray, ids: tuple[str, ...]) -> xr.DataArray:
@@ -277,10 +254,6 @@ def _alike(rdms: xr.DataArray, ids: tuple[str, ...], what: str) -> xr.DataArray:
     return select_stimuli(rdms, ids)
 
 
-def _layer_of(arm: str, split: str, layers: Mapping[tuple[str, str], str]) -> str:
-    return layers.get((split, arm), arm.removeprefix("layer ") if arm.startswith("layer ") else "")
-
-
 def _listed(table: pd.DataFrame, groups: Mapping[str, str]) -> pd.DataFrame:
     """Layers first, then controls, then heads."""
     order = ("layers", "controls", "heads")
@@ -289,22 +262,6 @@ def _listed(table: pd.DataFrame, groups: Mapping[str, str]) -> pd.DataFrame:
 
 
 def chosen_setting(line: Mapping[str, Any]) -> str:
-    """What a head chose, in one line.
-
-    Parameters
-    ----------
-    line : mapping
-        A row of `Card.choices`.
-
-    Returns
-    -------
-    str
-
-    Examples
-    --------
-    >>> from brainrdl.studies.card import chosen_setting
-    >>> chosen_setting({"setting": '{"strength": 0.1}', "steps": 20})
-    'strength 0.1, 20 steps'
-    """
-    told = [f"{name} {value}" for name, value in json.loads(line["setting"]).items()]
-    return ", ".join([*told, *([f"{line['steps']} steps"] if line["steps"] else [])])
+    """Format what a head chose, a row of `Card.choices`, as ``strength 0.1, 20 steps``."""
+    parts = [f"{name} {value}" for name, value in json.loads(line["setting"]).items()]
+    return ", ".join([*parts, *([f"{line['steps']} steps"] if line["steps"] else [])])

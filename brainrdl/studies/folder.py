@@ -23,7 +23,7 @@ _CALLS = "calls.json"
 
 @contextmanager
 def claimed(folder: Path, configuration: dict[str, Any]) -> Iterator[None]:
-    """Take a folder for a configuration, or go on in it if it is the same; nobody else gets in meanwhile.
+    """Take a folder for a configuration, or resume in it if it is the same; nobody else gets in meanwhile.
 
     Raises
     ------
@@ -34,24 +34,24 @@ def claimed(folder: Path, configuration: dict[str, Any]) -> Iterator[None]:
     """
     for place in (folder, *folder.parents):
         if place.exists() and not place.is_dir():
-            raise ValueError(f"{place} is a file, and a study needs a folder; name one with --out")
+            raise ValueError(f"{place} is a file, and a study needs a folder; give another out=")
     path = folder / _CONFIGURATION
     # before the lock: nothing is written into a folder that is none of ours
     if not path.exists() and not (folder / _LOCK).exists() and folder.exists() and any(folder.iterdir()):
-        raise ValueError(f"{folder} is not empty and holds no study; name a new folder with --out")
+        raise ValueError(f"{folder} is not empty and holds no study; give another out=")
     with locked(folder):
         if path.exists():
-            there = read_json(path, dict, remedy="restore it, or name a new folder with --out")
+            there = read_json(path, dict, remedy="restore it, or give another out=")
             differing = differences(there, json.loads(json.dumps(configuration)))
             if differing:
                 raise ValueError(
                     f"{folder} holds a study with another configuration: {'; '.join(differing)}. Ask for the same to "
-                    "go on with it, or name a new folder with --out"
+                    "resume it, or give another out="
                 )
         elif any(not other.name.startswith(".") for other in folder.iterdir()):
             raise ValueError(
                 f"{folder} holds runs, but {_CONFIGURATION}, which says how they were made, is gone; restore it, or "
-                "name a new folder with --out"
+                "give another out="
             )
         else:
             write_json(configuration, path)
@@ -84,15 +84,13 @@ def locked(folder: Path, *, required: bool = False) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise HeldError(
-                f"another process works in {folder}; wait until it is done, or name another folder with --out"
-            ) from None
+            raise HeldError(f"another process works in {folder}; wait until it is done, or give another out=") from None
         except OSError as error:
             if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
                 raise
             if required:
                 raise OSError(
-                    error.errno, f"{folder} is on a file system without locks, which --jobs needs; leave it out"
+                    error.errno, f"{folder} is on a file system without locks, which jobs= needs; leave it out"
                 ) from error
             warnings.warn(f"{folder} is on a file system without locks; let no second process work in it", stacklevel=3)
         yield

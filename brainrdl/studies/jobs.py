@@ -1,7 +1,7 @@
-"""Several processes that make the runs of one study side by side: each makes what no other is making.
+"""Several processes that make the results of one study side by side: each makes what no other is making.
 
-There is no list of who does what. Every process walks through all runs; one that another holds the lock of, or that
-needs such a one first (a teacher, a trial), is left for later.
+There is no list of who does what. Every process walks through all tasks; one whose lock another process holds, or that
+needs such a result first (a teacher, a task network, a choice), is left for later.
 """
 
 import multiprocessing
@@ -11,80 +11,79 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Protocol, TypeVar
 
 from brainrdl.studies.folder import HeldError
-from brainrdl.studies.paper.runs import Lab
-from brainrdl.studies.paper.study import Row
 
-_PAUSE = 0.2  # seconds until it is asked again whether a run of another process is done
+_PAUSE = 0.2  # seconds until it is asked again whether a result of another process is done
+
+
+class Task(Protocol):
+    """A result to be made, known by its name."""
+
+    @property
+    def name(self) -> str:
+        """The result's name."""
+
+
+T = TypeVar("T", bound=Task)
+T_contra = TypeVar("T_contra", bound=Task, contravariant=True)
+
+
+class Maker(Protocol[T_contra]):
+    """A study that makes and keeps its results."""
+
+    def run(self, task: T_contra, /) -> object:
+        """Make a result, or read it where it is done; HeldError where another process is making it."""
 
 
 def make_all(
-    lab: Lab,
-    rows: Sequence[Row],
+    runs: Maker[T],
+    tasks: Sequence[T],
     *,
-    done: Callable[[Row], None] | None = None,
+    done: Callable[[T], None] | None = None,
     log: Callable[[str], None] | None = None,
 ) -> None:
-    """Make all runs, or wait for those that other processes are making.
+    """Make all results, or wait for those that other processes are making.
 
-    Parameters
-    ----------
-    lab : Lab
-        Where they are made.
-    rows : sequence of Row
-        The runs.
-    done : callable, optional
-        Told of each run that is done.
-    log : callable, optional
-        Told once if there is nothing left but to wait.
+    `done` is called with each task whose result is there, `log` once if there is nothing left but to wait.
     """
-    left = list(rows)
-    told = False
+    left = list(tasks)
+    waited = False
     while left:
-        held: list[Row] = []
-        for row in left:
+        held: list[T] = []
+        for task in left:
             try:
-                lab.run(row)
+                runs.run(task)
             except HeldError:
-                held.append(row)
+                held.append(task)
             else:
                 if done is not None:
-                    done(row)
+                    done(task)
+        # as long as one more was made, there may be others that nobody holds
         if len(held) == len(left):
-            if log is not None and not told:
+            if log is not None and not waited:
                 log(f"waiting for what other processes are making, {held[0].name} or what it needs first")
-                told = True
+                waited = True
             time.sleep(_PAUSE)
         left = held
 
 
 @contextmanager
-def beside(n: int, make_lab: Callable[[], Lab], rows: Sequence[Row]) -> Iterator[None]:
-    """Let further processes make the runs too, until the block ends.
+def beside(n: int, open_runs: Callable[[], Maker[T]], tasks: Sequence[T]) -> Iterator[None]:
+    """Let `n` further processes make the results too, until the block ends.
 
-    Parameters
-    ----------
-    n : int
-        How many; 0 for none.
-    make_lab : callable
-        Makes the Lab in the new process: whatever it refers to has to be picklable.
-    rows : sequence of Row
-        The runs.
-
-    Raises
-    ------
-    ValueError
-        On Windows, which lacks the locks that keep two processes from making one run.
+    `open_runs` opens the study in the new process, so that whatever it refers to has to be picklable. ValueError on
+    Windows, which lacks the locks that keep two processes from making one result.
     """
     if not n:
         yield
         return
     if sys.platform == "win32":
-        raise ValueError("--jobs needs file locks as Unix has them; leave it out")
+        raise ValueError("jobs needs file locks as Unix has them; leave it out")
     # not forked: a process that has used a GPU cannot be
     context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=_job, args=(make_lab, tuple(rows)), daemon=True) for _ in range(n)]
+    processes = [context.Process(target=_job, args=(open_runs, tuple(tasks)), daemon=True) for _ in range(n)]
     for process in processes:
         process.start()
     try:
@@ -96,9 +95,9 @@ def beside(n: int, make_lab: Callable[[], Lab], rows: Sequence[Row]) -> Iterator
             process.join()
 
 
-def _job(make_lab: Callable[[], Lab], rows: Sequence[Row]) -> None:
+def _job(open_runs: Callable[[], Maker[T]], tasks: Sequence[T]) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    make_all(make_lab(), rows)
+    make_all(open_runs(), tasks)
 
 
 def _end_with_parent() -> None:

@@ -1,4 +1,4 @@
-"""What ``brainrdl rdms fmri`` does: a BIDS data set's RDMs into a file, subject by subject, and a report beside it."""
+"""RDMs of a BIDS data set, subject by subject, into a file with a report beside it: ``brainrdl rdms fmri``."""
 
 import json
 import zlib
@@ -25,6 +25,7 @@ from brainrdl.fmri.pipeline import (
     region_voxels,
     subject_mask,
 )
+from brainrdl.studies.kept import kept
 from brainrdl.studies.reports.fmri import write_report
 
 
@@ -38,34 +39,11 @@ def make_rdms(
     settings: Settings | None = None,
     log: Callable[[str], None] = print,
 ) -> Path:
-    """Write the RDMs of a BIDS data set, and a report.
+    """Write the RDMs of a BIDS data set into a netCDF file, and a report into the ``.html`` file beside it, its path.
 
-    Each subject's part is left in ``<out without suffix>.parts/``, so that the same call goes on where it was
-    interrupted; a part that is damaged, or whose inputs or settings have changed, is made again.
-
-    Parameters
-    ----------
-    bids_dir, task, masks, subjects, settings
-        As in `rdms_from_bids`.
-    out : path
-        netCDF file of labelled RDMs; its report is the ``.html`` file beside it.
-    log : callable
-        Called with a line of progress per subject and run.
-
-    Returns
-    -------
-    Path
-        Of the report.
-
-    Raises
-    ------
-    FileNotFoundError, TypeError, ValueError
-        As `rdms_from_bids`.
-
-    Examples
-    --------
-    >>> make_rdms("haxby_bids", "objectviewing", {"VT": "vt.nii.gz"}, "rdms.nc")  # doctest: +SKIP
-    PosixPath('rdms.html')
+    Each subject's part is left in ``<out without suffix>.parts/``, so that the same call resumes where it was
+    interrupted; a part that is damaged, or whose inputs or settings have changed, is made again. Arguments and errors
+    are those of `rdms_from_bids`; `log` is called with a line of progress per subject and run.
     """
     out, settings = Path(out), settings or Settings()
     if out.suffix != ".nc":
@@ -78,16 +56,7 @@ def make_rdms(
     parts = out.with_suffix(".parts")
     results = {}
     for number, unit in enumerate(units, start=1):
-        fingerprint = _fingerprint(unit, masks, settings)
-        path = parts / unit.label.replace("/", "_")
-        result = _read_part(path, fingerprint, log)
-        if result is None:
-            log(f"[{number}/{len(units)}] {unit.label}: {len(unit.runs)} runs")
-            result = process(unit, masks, settings, log)
-            _write_part(result, path, fingerprint)
-        else:
-            log(f"[{number}/{len(units)}] {unit.label}: done before")
-        results[unit.label] = result
+        results[unit.label] = _part(unit, masks, settings, parts, f"[{number}/{len(units)}] {unit.label}", log)
     rdms = joined([result.rdms for result in results.values()])
     write_rdms(rdms, out)
     report = write_report(rdms, results, out.with_suffix(".html"))
@@ -103,28 +72,9 @@ def describe(
     subjects: Sequence[str] | None = None,
     settings: Settings | None = None,
 ) -> str:
-    """Say what `make_rdms` would work on, after checking masks against images: its dry run.
+    """Describe what `make_rdms` would work on, after checking masks against images: a line per subject, run and region.
 
-    Parameters
-    ----------
-    bids_dir, task, masks, subjects, settings
-        As in `rdms_from_bids`.
-
-    Returns
-    -------
-    str
-        A line per subject, run and region.
-
-    Raises
-    ------
-    FileNotFoundError, TypeError, ValueError
-        As `rdms_from_bids`, as far as names, sidecars and masks show it.
-
-    Examples
-    --------
-    >>> print(describe("haxby_bids", "objectviewing", {"VT": "vt.nii.gz"}))  # doctest: +SKIP
-    sub-1: 12 runs
-    ...
+    Errors are those of `rdms_from_bids`, as far as names, sidecars and masks show them.
     """
     settings = settings or Settings()
     check_masks(masks)
@@ -142,15 +92,44 @@ def describe(
     return "\n".join(lines)
 
 
+def _part(
+    unit: Unit,
+    masks: Mapping[str, Image],
+    settings: Settings,
+    parts: Path,
+    name: str,
+    log: Callable[[str], None],
+) -> UnitResult:
+    """Make a subject's RDMs, or read them where they were made from the same files with the same settings."""
+    fingerprint = _fingerprint(unit, masks, settings)
+    made: list[str] = []
+
+    def make() -> UnitResult:
+        made.append(name)
+        log(f"{name}: {len(unit.runs)} runs")
+        return process(unit, masks, settings, log)
+
+    result = kept(
+        parts / f"{unit.label.replace('/', '_')}.npz",
+        make,
+        write=lambda result, path: _write_part(result, path, fingerprint),
+        read=lambda path: _read_part(path, fingerprint, log),
+    )
+    if not made:
+        log(f"{name}: done before")
+    return result
+
+
 def _fingerprint(unit: Unit, masks: Mapping[str, Image], settings: Settings) -> str:
     files: list[Any] = [subject_mask(mask, unit.subject) for mask in masks.values()]
     for run in unit.runs:
         files += [path for path in (run.image, run.events, run.confounds, run.brain_mask) if path]
-    found = {"settings": asdict(settings), "regions": list(masks), "t_r": [run.t_r for run in unit.runs]}
-    return to_json({**found, "files": checksums(files, unit.runs[0].root)})
+    facts = {"settings": asdict(settings), "regions": list(masks), "t_r": [run.t_r for run in unit.runs]}
+    return to_json({**facts, "files": checksums(files, unit.runs[0].root)})
 
 
 def _write_part(result: UnitResult, path: Path, fingerprint: str) -> None:
+    """Write a part: RDMs into a netCDF file, the rest into the ``.npz`` file beside it, `path`."""
     write_rdms(result.rdms, path.with_suffix(".nc"))
     # written last: a part with these is complete
     arrays: dict[str, Any] = {f"tsnr_{k}": values for k, values in enumerate(result.tsnr.values())}
@@ -158,23 +137,23 @@ def _write_part(result: UnitResult, path: Path, fingerprint: str) -> None:
     arrays["design"] = result.design.to_numpy()
     arrays["regressors"] = np.array(result.design.columns.tolist(), dtype=str)
     arrays["regions"] = json.dumps(list(result.tsnr))
-    with atomic_path(path.with_suffix(".npz")) as temporary, temporary.open("wb") as file:
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays)
 
 
 def _read_part(path: Path, fingerprint: str, log: Callable[[str], None]) -> UnitResult | None:
-    arrays, rdms = path.with_suffix(".npz"), path.with_suffix(".nc")
-    if not (arrays.is_file() and rdms.is_file()):
+    rdms = path.with_suffix(".nc")
+    if not rdms.is_file():
         return None
     try:
-        with arrays.open("rb") as file, np.load(file) as part:
+        with path.open("rb") as file, np.load(file) as part:
             if str(part["fingerprint"]) != fingerprint:
                 return None
             design = pd.DataFrame(part["design"], columns=part["regressors"].tolist())
             regions = json.loads(str(part["regions"]))
             tsnr = {region: part[f"tsnr_{k}"] for k, region in enumerate(regions)}
     except (OSError, EOFError, ValueError, TypeError, KeyError, BadZipFile, zlib.error):
-        log(f"{arrays} is damaged; its part is made again")
+        log(f"{path} is damaged; its part is made again")
         return None
     try:
         return UnitResult(read_rdms(rdms), design, tsnr)

@@ -7,10 +7,9 @@ import torch
 from lightning_fabric import Fabric
 
 from brainrdl.models import mnist_cnn, nin
-from brainrdl.studies.paper import arms
-from brainrdl.studies.paper.arms import Context, initialised
-from brainrdl.studies.paper.biases import biases_left_out
+from brainrdl.studies.paper import training
 from brainrdl.studies.paper.cifar100 import cifar100_study
+from brainrdl.studies.paper.training import Context, biases_left_out, initialised
 
 
 def trained(network, *, updates=3):
@@ -85,12 +84,12 @@ def test_they_are_left_out_on_a_gpu_alone(device, monkeypatch, tmp_path):
     def fit(arm, student, context, setting, folder):
         seen.extend(network.conv1[0].bias is None for network in (student, context.teacher))
 
-    monkeypatch.setattr(arms, "_fit", fit)
+    monkeypatch.setattr(training, "_fit", fit)
     study = cifar100_study()
     fabric = Fabric(accelerator="cpu", devices=1)
     monkeypatch.setattr(type(fabric), "device", property(lambda self: torch.device(device)))
     context = Context(study.recipe, lambda: nin(100), None, None, None, nin(10), study.batches, fabric, 0)
-    student, _ = arms.train(study.arm("rdl"), context, {}, tmp_path)
+    student, _ = training.train(study.arm("rdl"), context, {}, tmp_path)
     assert seen == [device == "cuda"] * 2
     assert student.conv1[0].bias is not None
     assert context.teacher.conv1[0].bias is not None

@@ -17,15 +17,15 @@ from PIL import Image
 import brainrdl as rdl
 from brainrdl.inference.splits import stratified_splits
 from brainrdl.studies.brain.arms import arms_of, outcomes
-from brainrdl.studies.brain.checksums import checksums
+from brainrdl.studies.brain.checks import checksums
 from brainrdl.studies.brain.configuration import checked
 from brainrdl.studies.brain.inputs import load_inputs
 from brainrdl.studies.brain.outcomes import Outcome, load_outcome, save_outcome
-from brainrdl.studies.brain.runs import Workshop
+from brainrdl.studies.brain.runs import FitRuns
 from brainrdl.studies.brain.scores import score_scheme
 from brainrdl.studies.brain.study import Machine, describe_plan, fit
 from brainrdl.studies.brain.task_networks import make_student
-from brainrdl.studies.card_inputs import CardRequest, read_inputs
+from brainrdl.studies.inputs import CardRequest, read_inputs
 from small_study import write_study
 
 HERE = Path(__file__).parents[1]
@@ -296,7 +296,7 @@ def test_a_study_goes_on_with_the_data_it_began_with(study: dict[str, Any], tmp_
     )
     assert str(error.value) == (
         f"{tmp_path}/out holds a study of other data, which have changed since it began: {files}, studies.one "
-        f"({tmp_path}/one.nc). Restore them to go on with it, or name a new folder with --out"
+        f"({tmp_path}/one.nc). Restore them to resume it, or give another out="
     )
 
 
@@ -414,10 +414,10 @@ def test_any_change_of_a_kept_fit_is_noticed(tmp_path: Path) -> None:
 
 def test_names_lead_nowhere(study: dict[str, Any], tmp_path: Path) -> None:
     configuration = checked(study)
-    workshop = Workshop(configuration, load_inputs(configuration), None, tmp_path)  # type: ignore[arg-type]
-    split = stratified_splits(workshop.inputs.categories, 2)[0]
+    runs = FitRuns(configuration, load_inputs(configuration), None, tmp_path)  # type: ignore[arg-type]
+    split = stratified_splits(runs.inputs.categories, 2)[0]
     named = type(split)("s", "../a b", split.training, split.held_out)
-    assert workshop.place("..", named) == "%2E%2E/s/%2E%2E%2Fa-b"
+    assert runs.place("..", named) == "%2E%2E/s/%2E%2E%2Fa-b"
 
 
 # scores
@@ -477,8 +477,8 @@ def test_nothing_of_held_out_pairs_reaches_a_fit_or_a_choice(study: dict[str, An
     told: list[str] = []
     found = []
     for name, read in (("as-it-is", inputs), ("changed", changed)):
-        workshop = Workshop(configuration, read, Fabric(accelerator="cpu", devices=1), tmp_path / name, told.append)
-        found.append(list(outcomes(workshop, arms_of(configuration, read), "one", split)))
+        runs = FitRuns(configuration, read, Fabric(accelerator="cpu", devices=1), tmp_path / name, told.append)
+        found.append(list(outcomes(runs, arms_of(configuration, read), "one", split)))
     assert [(one.arm, one.layer, one.setting) for one in found[0]] == [
         (one.arm, one.layer, one.setting) for one in found[1]
     ]

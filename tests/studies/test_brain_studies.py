@@ -24,12 +24,13 @@ from brainrdl.studies.brain.configuration import checked, configuration_hash, re
 from brainrdl.studies.brain.inputs import load_inputs
 from brainrdl.studies.brain.outcomes import load_outcome
 from brainrdl.studies.brain.students import Plan, fit_student
-from brainrdl.studies.brain.study import Machine, describe_plan, fit
+from brainrdl.studies.brain.study import describe_plan, fit
 from brainrdl.studies.brain.targets import category_target, shuffled_target, training_target
 from brainrdl.studies.brain.task_networks import make_student
 from brainrdl.studies.reports.fit_figures import rdm_figure
 from brainrdl.studies.reports.fit_files import read_fit
 from brainrdl.training.checkpoint import read_manifest
+from brainrdl.training.machine import Machine
 from small_study import ARMS, CATEGORIES, TRAINED, N, write_study
 
 HERE = Path(__file__).parents[1]

@@ -16,7 +16,7 @@ from brainrdl.inference.held_out import Predicted, held_out_scores
 from brainrdl.inference.reweighting.fit_heads import HeadSettings, fit_head
 from brainrdl.inference.splits import inner_splits, stratified_splits
 from brainrdl.studies.card import CardOptions, make_card
-from brainrdl.studies.card_inputs import CardInputs, CardRequest, read_inputs
+from brainrdl.studies.inputs import CardInputs, CardRequest, read_inputs
 from brainrdl.studies.reports.card import write_card
 from card_networks import tiny
 from real_data import data_dir
@@ -306,9 +306,7 @@ class TestCommand:
             ]
         )
         write_rdms(both, folder / "brain.nc")
-        assert self.fault(capsys, folder) == (
-            "brainrdl: brain.nc holds several regions, EVC, IT; name one: roi (on the command line --roi)"
-        )
+        assert self.fault(capsys, folder) == ("brainrdl: brain.nc holds several regions, EVC, IT; name one: --roi")
         assert self.fault(capsys, folder, "--roi", "V4") == "brainrdl: brain.nc has no region 'V4'; it has EVC, IT"
         inputs = read_inputs(
             CardRequest("card_networks:tiny", ("3",), folder / "images", folder / "brain.nc", roi="IT")
@@ -346,7 +344,7 @@ def test_the_92_images_come_with_categories_and_controls():
     assert inputs.features["0"].shape == (92, 6, 87, 87)
     assert inputs.subjects.sizes["rdm"] == 8
     assert len(set(inputs.categories.values())) == 6
-    assert inputs.controls["rdm"].values.tolist() == ["animacy", "FaceBodyManmadeNatobj", "HMAX", "V1", "Silhouette"]
+    assert inputs.controls["rdm"].values.tolist() == ["pixels", "animacy", "four_category", "silhouette", "hmax"]
 
 
 def test_a_single_subject_has_no_ceiling_and_is_told_so(tmp_path):

@@ -15,10 +15,10 @@ from torch import nn
 from brainrdl import cli
 from brainrdl.data import LabelledImages
 from brainrdl.identity import differences
-from brainrdl.studies.paper.arms import Context, initialised, train
 from brainrdl.studies.paper.cifar100 import cifar100_study
 from brainrdl.studies.paper.reproduce import reproduce
 from brainrdl.studies.paper.study import Request, Splits, frozen, plan
+from brainrdl.studies.paper.training import Context, initialised, train
 
 STUDY = cifar100_study()
 ARMS = tuple(arm.name for arm in STUDY.arms if arm.name != "teacher")
@@ -143,7 +143,7 @@ def test_too_few_or_too_many_images_are_refused(splits: Splits, limit: int, size
     with pytest.raises(ValueError) as error:
         STUDY.load(request(Path(), limit_train=limit, train_size=size))
     assert str(error.value) == (
-        f"--limit-train and --limit-teacher must lie between the number of classes (100) and the size of the training "
+        f"limit_train= and limit_teacher= must lie between the number of classes (100) and the size of the training "
         f"set ({largest}), got {limit}"
     )
 
@@ -152,7 +152,7 @@ def test_the_teachers_size_is_checked_before_any_training(splits: Splits) -> Non
     with pytest.raises(ValueError) as error:
         STUDY.load(request(Path(), limit_teacher=9))
     assert str(error.value) == (
-        "--limit-train and --limit-teacher must lie between the number of classes (10) and the size of the training "
+        "limit_train= and limit_teacher= must lie between the number of classes (10) and the size of the training "
         "set (50,000), got 9"
     )
 

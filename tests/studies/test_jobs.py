@@ -19,12 +19,12 @@ import torch
 
 from brainrdl.studies.folder import HeldError, locked
 from brainrdl.studies.jobs import beside, make_all
-from brainrdl.studies.paper import runs as lab_module
+from brainrdl.studies.paper import runs as runs_module
 from brainrdl.studies.paper.cifar100 import cifar100_study
 from brainrdl.studies.paper.digits import digits_study
 from brainrdl.studies.paper.mnist import mnist_study
-from brainrdl.studies.paper.reproduce import _lab, reproduce
-from brainrdl.studies.paper.runs import Lab, read_run
+from brainrdl.studies.paper.reproduce import _open_runs, reproduce
+from brainrdl.studies.paper.runs import StudyRuns, read_run
 from brainrdl.studies.paper.study import Request, Row, plan
 
 RECIPE = dataclasses.replace(digits_study().recipe, epochs=1, teacher_epochs=1, batch_size=10)
@@ -57,7 +57,7 @@ def test_several_processes_make_what_one_makes(
 ) -> None:
     request = small(tmp_path / "two")
     rows = plan(digits_study(), request)
-    with beside(2, partial(_lab, digits_study(), RECIPE, request), rows):  # and nothing is made here
+    with beside(2, partial(_open_runs, digits_study(), RECIPE, request), rows):  # and nothing is made here
         wait_until(lambda: all((request.out / "runs" / row.name / "run.json").exists() for row in rows))
     assert made(request.out) == made(one_by_one)
     begun = [line.split(":")[0] for line in capfd.readouterr().out.splitlines() if " epochs" in line]
@@ -87,13 +87,13 @@ def wait_until(condition: Callable[[], bool]) -> None:
 
 
 def test_a_run_that_another_process_holds_is_left_for_later(tmp_path: Path) -> None:
-    lab = _lab(digits_study(), RECIPE, small(tmp_path, tries=1, arms=("plain",)))
+    runs = _open_runs(digits_study(), RECIPE, small(tmp_path, tries=1, arms=("plain",)))
     held, free = Row("plain", 0), Row("plain", 1)
     order = []
     with locked(tmp_path / "runs" / held.name):
         with pytest.raises(HeldError):
-            lab.run(held)
-        waiting = threading.Thread(target=make_all, args=(lab, [held, free]), kwargs={"done": order.append})
+            runs.run(held)
+        waiting = threading.Thread(target=make_all, args=(runs, [held, free]), kwargs={"done": order.append})
         waiting.start()
         wait_until(lambda: bool(order))
         time.sleep(0.5)
@@ -103,9 +103,9 @@ def test_a_run_that_another_process_holds_is_left_for_later(tmp_path: Path) -> N
 
 
 def test_a_try_that_another_process_holds_keeps_none_of_the_others_up(tmp_path: Path) -> None:
-    lab = _lab(digits_study(), RECIPE, small(tmp_path, arms=("plain",)))
+    runs = _open_runs(digits_study(), RECIPE, small(tmp_path, arms=("plain",)))
     with locked(tmp_path / "tries" / "plain" / "0"), pytest.raises(HeldError):
-        lab.run(Row("plain", 0))
+        runs.run(Row("plain", 0))
     assert (tmp_path / "tries" / "plain" / "1" / "run.json").exists()
     assert not (tmp_path / "tries" / "plain" / "choice.json").exists()
 
@@ -116,7 +116,7 @@ def test_what_another_process_finished_meanwhile_is_not_made_again(
     said: list[str] = []
     request = small(tmp_path, tries=1, arms=("plain",))
     row = Row("plain", 0)
-    Lab.run(_lab(digits_study(), RECIPE, request), row)
+    StudyRuns.run(_open_runs(digits_study(), RECIPE, request), row)
     looks = []
 
     def late(folder: Path, make: object) -> object:
@@ -124,10 +124,10 @@ def test_what_another_process_finished_meanwhile_is_not_made_again(
         looks.append(folder)
         return None if len(looks) == 1 else read_run(folder, make)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(lab_module, "read_run", late)
-    lab = _lab(digits_study(), RECIPE, request)
-    monkeypatch.setattr(lab, "_say", said.append)
-    lab.run(row)
+    monkeypatch.setattr(runs_module, "read_run", late)
+    runs = _open_runs(digits_study(), RECIPE, request)
+    monkeypatch.setattr(runs, "log", said.append)
+    runs.run(row)
     assert len(looks) == 2
     assert not said
 
@@ -137,24 +137,24 @@ def test_without_locks_several_processes_are_refused(tmp_path: Path, monkeypatch
         raise OSError(errno.ENOLCK, "no locks available")
 
     monkeypatch.setattr("fcntl.flock", none)
-    lab = _lab(digits_study(), RECIPE, small(tmp_path, tries=1, arms=("plain",), jobs=2))
-    with pytest.raises(OSError, match=r"is on a file system without locks, which --jobs needs; leave it out$"):
-        lab.run(Row("plain", 0))
+    runs = _open_runs(digits_study(), RECIPE, small(tmp_path, tries=1, arms=("plain",), jobs=2))
+    with pytest.raises(OSError, match=r"is on a file system without locks, which jobs= needs; leave it out$"):
+        runs.run(Row("plain", 0))
 
 
 def test_waiting_is_said_once(tmp_path: Path) -> None:
     said: list[str] = []
-    lab = _lab(digits_study(), RECIPE, small(tmp_path, tries=1, arms=("plain",)))
+    runs = _open_runs(digits_study(), RECIPE, small(tmp_path, tries=1, arms=("plain",)))
     row = Row("plain", 0)
     with locked(tmp_path / "runs" / row.name):
-        waiting = threading.Thread(target=make_all, args=(lab, [row]), kwargs={"say": said.append})
+        waiting = threading.Thread(target=make_all, args=(runs, [row]), kwargs={"log": said.append})
         waiting.start()
         time.sleep(1)
     waiting.join(timeout=60)
     assert said == ["waiting for what other processes are making, plain-seed0 or what it needs first"]
 
 
-def fail() -> Lab:
+def fail() -> StudyRuns:
     raise RuntimeError("this process is lost")
 
 
@@ -165,7 +165,7 @@ def test_a_process_that_is_lost_leaves_its_runs_to_the_others(
     rows = plan(digits_study(), request)
     with beside(1, fail, rows):
         wait_until(lambda: not multiprocessing.active_children())
-        make_all(_lab(digits_study(), RECIPE, request), rows)
+        make_all(_open_runs(digits_study(), RECIPE, request), rows)
     assert (tmp_path / "runs" / "plain-seed1" / "run.json").exists()
     assert "this process is lost" in capfd.readouterr().err
 
@@ -177,14 +177,14 @@ def test_every_study_reaches_another_process(make: object) -> None:
 
 
 def test_jobs_below_one_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"^--jobs must be at least 1, got 0$"):
+    with pytest.raises(ValueError, match=r"^jobs must be at least 1, got 0$"):
         reproduce(digits_study(), small(tmp_path, jobs=0), RECIPE, log=quiet)
 
 
 def test_on_windows_there_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.platform", "win32")
     with (
-        pytest.raises(ValueError, match=r"^--jobs needs file locks as Unix has them; leave it out$"),
+        pytest.raises(ValueError, match=r"^jobs needs file locks as Unix has them; leave it out$"),
         beside(1, fail, []),
     ):
         pass
@@ -196,7 +196,7 @@ def test_one_process_needs_no_locks_of_that_kind(monkeypatch: pytest.MonkeyPatch
         pass
 
 
-def never_ready() -> Lab:
+def never_ready() -> StudyRuns:
     time.sleep(300)
     raise AssertionError("nobody ended this process")
 

@@ -31,14 +31,16 @@ from brainrdl.data.batches import Batches
 from brainrdl.models import mnist_cnn
 from brainrdl.rdms.layout import check_rdms
 from brainrdl.studies.folder import locked
-from brainrdl.studies.paper import runs as lab_module
+from brainrdl.studies.paper import runs as runs_module
 from brainrdl.studies.paper import score as score_module
-from brainrdl.studies.paper.arms import Arm, Context, initialised, paper_arms, train
+from brainrdl.studies.paper.arms import paper_arms
 from brainrdl.studies.paper.digits import digits_study
 from brainrdl.studies.paper.mnist import mnist_study
 from brainrdl.studies.paper.recipe import Recipe, format_overrides, override, recipe_from
-from brainrdl.studies.paper.reproduce import replay, reproduce
+from brainrdl.studies.paper.replay import replay
+from brainrdl.studies.paper.reproduce import reproduce
 from brainrdl.studies.paper.study import Request, Row, labelled_subset, plan
+from brainrdl.studies.paper.training import Arm, Context, initialised, train
 from brainrdl.studies.reports.paper_files import read_study
 from brainrdl.studies.reports.settings import settings_table
 
@@ -157,7 +159,7 @@ def test_unscored_runs_leave_the_test_set_closed_until_a_call_that_scores(tmp_pa
     closed = request(tmp_path / "out", arms=arms, unscored=True)
     said: list[str] = []
     assert reproduce(dataclasses.replace(study, load=load), closed, RECIPE, log=said.append) is None
-    assert said[-1] == "all runs are done; the test set stays closed until a call without --unscored"
+    assert said[-1] == "all runs are done; the test set stays closed until a call that is not unscored"
     assert {path.name for path in closed.out.iterdir()} == {".lock", "study.json", "calls.json", "runs", "tries"}
     made = {path: path.stat().st_mtime_ns for path in closed.out.glob("runs/*/model.safetensors")}
     report = reproduce(study, dataclasses.replace(closed, unscored=False), RECIPE, log=quiet)
@@ -182,7 +184,7 @@ def test_another_configuration_is_refused_in_the_same_folder(finished: Path) -> 
         reproduce(digits_study(), request(finished, seeds=2), dataclasses.replace(RECIPE, epochs=4), log=quiet)
     assert str(error.value) == (
         f"{finished} holds a study with another configuration: recipe.epochs is 3 there and 4 here. Ask for the same "
-        "to go on with it, or name a new folder with --out"
+        "to resume it, or give another out="
     )
 
 
@@ -198,9 +200,7 @@ def test_replay_gives_the_row_bitwise(finished: Path, tmp_path: Path) -> None:
 def test_a_replay_starts_from_nothing_and_writes_nowhere_else(finished: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError) as error:
         replay(digits_study(), finished / "results.json", "plain-seed0", request(finished), log=quiet)
-    assert str(error.value) == (
-        f"{finished} is not empty; a row is repeated from scratch, so name a new folder with --out"
-    )
+    assert str(error.value) == (f"{finished} is not empty; a row is repeated from scratch, so give another out=")
     recorded = json.loads((finished / "results.json").read_text())
     recorded["choices"]["../evil"] = []
     source = tmp_path / "results.json"
@@ -253,7 +253,7 @@ def test_a_study_from_before_warm_up_and_clipping_goes_on_and_is_repeated(finish
         reproduce(digits_study(), request(old, seeds=2), dataclasses.replace(RECIPE, clip=1.0), log=quiet)
     assert str(error.value) == (
         f"{old} holds a study with another configuration: recipe.clip is None there and 1.0 here. Ask for the same to "
-        "go on with it, or name a new folder with --out"
+        "resume it, or give another out="
     )
 
 
@@ -323,9 +323,7 @@ def test_killed_inside_an_epoch_it_resumes_to_the_same_results(tmp_path: Path) -
         time.sleep(0.005)
     with pytest.raises(BlockingIOError) as error, locked(killed):
         pass
-    assert str(error.value) == (
-        f"another process works in {killed}; wait until it is done, or name another folder with --out"
-    )
+    assert str(error.value) == (f"another process works in {killed}; wait until it is done, or give another out=")
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert not (killed / "results.csv").exists()
@@ -433,7 +431,7 @@ def test_every_method_gets_the_same_number_of_updates_with_few_labels(
 def test_calls_with_other_numbers_of_labels_share_a_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: int, chosen_at: set[str]
 ) -> None:
-    monkeypatch.setattr(lab_module, "_LABELS_FOR_CHOICE", at)
+    monkeypatch.setattr(runs_module, "_LABELS_FOR_CHOICE", at)
     out = tmp_path / "out"
     for labels in ((20,), (30,), ()):
         asked = request(out, labels=labels, arms=("plain",), tries=2)
@@ -568,7 +566,7 @@ def test_a_run_whose_weights_end_up_not_finite_has_died(tmp_path: Path, monkeypa
             next(student.parameters()).data[0] = float("nan")
         return student, history
 
-    monkeypatch.setattr(lab_module, "train", trained)
+    monkeypatch.setattr(runs_module, "train", trained)
     out = tmp_path / "out"
     reproduce(digits_study(), request(out, arms=("plain", "deep_supervision")), RECIPE, log=quiet)
     results = pd.read_csv(out / "results.csv").set_index("row")
@@ -644,35 +642,35 @@ def stopped(*arguments: object) -> None:
 @pytest.mark.parametrize(
     ("changes", "settings", "message"),
     [
-        ({"tries": 5}, [], "--tries is 5, but there are 4 settings to try for 'plain'; ask for at most that many"),
+        ({"tries": 5}, [], "tries is 5, but there are 4 settings to try for 'plain'; ask for at most that many"),
         ({}, ["layers=pool1,pol2"], "layers names 'pol2', which the network has not; did you mean 'pool2' or 'pool1'?"),
         ({}, ["hint_layer=retina"], "hint_layer names 'retina', which the network has not; did you mean 'linear'?"),
-        ({"alphas": (float("nan"),)}, [], "--alphas must be finite numbers of at least 0, got nan"),
+        ({"alphas": (float("nan"),)}, [], "alphas must be finite numbers of at least 0, got nan"),
         (
             {"limit_train": 101},
             [],
-            "101 images in batches of 10 leave a last batch of one, without distances; change --limit-train or --set "
-            "batch_size=…",
+            "101 images in batches of 10 leave a last batch of one, without distances; change limit_train= or the "
+            "recipe's batch_size",
         ),
         (
             {"labels": (21,)},
             [],
-            "21 images in batches of 10 leave a last batch of one, without distances; change --labels or --set "
-            "batch_size=…",
+            "21 images in batches of 10 leave a last batch of one, without distances; change labels= or the recipe's "
+            "batch_size",
         ),
         (
             {"limit_train": 200, "labels": (150,)},
             ["batch_size=100"],
-            "--labels 150 of 200 training images leaves 50 without a label, less than a batch of 100; ask for fewer, "
-            "raise --limit-train, or change --set batch_size=…",
+            "labels is 150, and leaves 50 of 200 training images without a label, less than a batch of 100; ask for "
+            "fewer, raise limit_train=, or change the recipe's batch_size",
         ),
         (
             {"limit_train": 1001},
             [],
-            "--limit-train must lie between the number of classes (10) and the number of training images (1000), got "
+            "limit_train must lie between the number of classes (10) and the number of training images (1000), got "
             "1001",
         ),
-        ({"alphas": (-1.0,)}, [], "--alphas must be finite numbers of at least 0, got -1"),
+        ({"alphas": (-1.0,)}, [], "alphas must be finite numbers of at least 0, got -1"),
         (
             {},
             ["hint_layer=fc.0"],
@@ -683,24 +681,24 @@ def stopped(*arguments: object) -> None:
             {},
             ["epochs=1"],
             "stage 1 of hints takes 1 of 1 epochs (hint_share 0.2) and leaves none for stage 2; ask for more epochs, "
-            "lower hint_share, or leave hints out of --arms",
+            "lower hint_share, or leave hints out of arms=",
         ),
         (
             {},
             ["hint_share=0.9"],
             "stage 1 of hints takes 3 of 3 epochs (hint_share 0.9) and leaves none for stage 2; ask for more epochs, "
-            "lower hint_share, or leave hints out of --arms",
+            "lower hint_share, or leave hints out of arms=",
         ),
         (
             {},
             ["epochs=9", "choice_epochs=2", "hint_share=0.8"],
             "stage 1 of hints takes 2 of 2 epochs (hint_share 0.8) and leaves none for stage 2; ask for more epochs, "
-            "lower hint_share, or leave hints out of --arms",
+            "lower hint_share, or leave hints out of arms=",
         ),
         (
             {"labels": (20, 150)},
             [],
-            "--labels must lie between the number of classes (10) and the number of training images less one (149), "
+            "labels must lie between the number of classes (10) and the number of training images less one (149), "
             "got 150",
         ),
     ],
@@ -720,7 +718,7 @@ def test_what_would_fail_late_fails_before_anything_is_written(
             "study.json",
             "{",
             "{path} is damaged (Expecting property name enclosed in double quotes: line 1 column 2 (char 1)); "
-            "restore it, or name a new folder with --out",
+            "restore it, or give another out=",
         ),
         (
             "scored.json",
@@ -815,8 +813,7 @@ def test_runs_without_their_configuration_are_refused(finished: Path, tmp_path: 
     with pytest.raises(ValueError) as error:
         reproduce(digits_study(), request(out, seeds=2), RECIPE, log=quiet)
     assert str(error.value) == (
-        f"{out} holds runs, but study.json, which says how they were made, is gone; restore it, or name a new folder "
-        "with --out"
+        f"{out} holds runs, but study.json, which says how they were made, is gone; restore it, or give another out="
     )
 
 
@@ -826,7 +823,7 @@ def test_two_calls_in_one_folder_are_refused(tmp_path: Path, capsys: pytest.Capt
         arguments = ["reproduce", "digits", "--out", str(out), "--arms", "plain", "--tries", "1"]
         assert cli.main(arguments) == 2
     assert capsys.readouterr().err == (
-        f"brainrdl: another process works in {out}; wait until it is done, or name another folder with --out\n"
+        f"brainrdl: another process works in {out}; wait until it is done, or give another --out\n"
     )
     assert [path.name for path in out.iterdir()] == [".lock"]
 
@@ -875,10 +872,10 @@ def test_rows_are_planned_in_order_and_once() -> None:
         ({"teachers": ("paper",)}, "the digits study has no teacher 'paper'; it has: clean, labels"),
         (
             {"teachers": ("labels",)},
-            "the 'labels' teacher is trained on the labelled images alone: say how many with --labels",
+            "the 'labels' teacher is trained on the labelled images alone: say how many, labels=",
         ),
-        ({"seeds": 0}, "--seeds must be at least 1, got 0"),
-        ({"tries": 0}, "--tries must be at least 1, got 0"),
+        ({"seeds": 0}, "seeds must be at least 1, got 0"),
+        ({"tries": 0}, "tries must be at least 1, got 0"),
     ],
 )
 def test_impossible_requests_are_refused(changes: dict[str, object], message: str) -> None:
@@ -892,8 +889,7 @@ def test_impossible_numbers_of_labels_are_refused(n: int) -> None:
     with pytest.raises(ValueError) as error:
         labelled_subset(training.take(range(200)), n)
     assert str(error.value) == (
-        "--labels must lie between the number of classes (10) and the number of training images less one (199), "
-        f"got {n}"
+        f"labels must lie between the number of classes (10) and the number of training images less one (199), got {n}"
     )
 
 
@@ -918,10 +914,10 @@ def test_recipe_fields_are_set_by_their_type() -> None:
     [
         (
             "tempature=3",
-            "--set takes FIELD=VALUE with a field of the recipe, got 'tempature=3'; "
+            "set takes FIELD=VALUE with a field of the recipe, got 'tempature=3'; "
             "did you mean 'temperature' or 'updates'?",
         ),
-        ("layers", "--set takes FIELD=VALUE, got 'layers' without a value"),
+        ("layers", "set takes FIELD=VALUE, got 'layers' without a value"),
         ("layers=fc,pool1,fc", "layers names 'fc' more than once"),
         ("supervised_layers=fc,fc", "supervised_layers names 'fc' more than once"),
         ("temperature=inf", "temperature must be a finite number above 0, got inf"),
@@ -1050,14 +1046,14 @@ def test_a_foreign_folder_is_not_written_into(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(ValueError) as error:
         reproduce(digits_study(), request(tmp_path, arms=("plain",)), RECIPE, log=quiet)
-    assert str(error.value) == f"{tmp_path} is not empty and holds no study; name a new folder with --out"
+    assert str(error.value) == f"{tmp_path} is not empty and holds no study; give another out="
 
 
 @pytest.mark.parametrize("below", ["", "deeper/down"])
 def test_a_file_in_the_place_of_the_folder_is_named(tmp_path: Path, below: str) -> None:
     file = tmp_path / "notes.txt"
     file.write_text("mine")
-    expected = f"{file} is a file, and a study needs a folder; name one with --out"
+    expected = f"{file} is a file, and a study needs a folder; give another out="
     with pytest.raises(ValueError, match=re.escape(expected)):
         reproduce(digits_study(), request(file / below, arms=("plain",)), RECIPE, log=quiet)
     assert file.read_text() == "mine"

@@ -1,170 +1,224 @@
-"""The rows of a study's tables: what each predicts after a fit to the training stimuli of one split, and no others."""
+"""The arms of a study: what each predicts after a fit to the training stimuli of one split, and no others."""
 
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import xarray as xr
 
-from brainrdl.inference import subject_rdms
 from brainrdl.inference.reweighting.fit_heads import fit_head
-from brainrdl.inference.reweighting.mixtures import mixture_weights
 from brainrdl.inference.splits import Split, inner_splits
-from brainrdl.rdms.labelled import condense, select_stimuli
-from brainrdl.studies.brain.choices import CHOICE_SEED, best_layer, choose_plan
-from brainrdl.studies.brain.configuration import BASELINES, HEADS, STUDENTS, Configuration
-from brainrdl.studies.brain.fitted import save_fitted
+from brainrdl.rdms.labelled import condense
+from brainrdl.studies.brain.choices import CHOICE_SEED, Chosen, best_layer, choose_plan
+from brainrdl.studies.brain.configuration import Configuration
 from brainrdl.studies.brain.inputs import Inputs
 from brainrdl.studies.brain.outcomes import Outcome
-from brainrdl.studies.brain.runs import Workshop
+from brainrdl.studies.brain.runs import FitRuns
 from brainrdl.studies.brain.students import Plan, fit_student
-from brainrdl.studies.brain.targets import student_target, training_target
+from brainrdl.studies.brain.targets import (
+    Target,
+    block_means_target,
+    brain_target,
+    early_visual_target,
+    global_shuffle_target,
+    training_target,
+    within_shuffle_target,
+)
+from brainrdl.studies.brain.task_networks import save_fitted
+from brainrdl.studies.scores import fit_mixture
 
 
-def arms_of(configuration: Configuration, inputs: Inputs) -> tuple[str, ...]:
-    """The arms that a study runs: those it names, or all that its data allow.
+@dataclass(frozen=True, eq=False)
+class Fold:
+    """A split in the study that is fitted: all that an arm of this split may see.
 
-    Raises
-    ------
-    ValueError
-        If it names one that there is not, or whose data are missing, or leaves out one of the primary contrast.
+    With `students`, the split has arms that train networks, and their plan is chosen in it.
     """
-    controls = [] if inputs.controls is None else inputs.controls["rdm"].values.tolist()
-    models = [] if inputs.models is None else inputs.models["rdm"].values.tolist()
-    students = [arm for arm in STUDENTS if arm != "rdl_early_visual" or inputs.early_visual is not None]
-    possible = (*controls, *(["mixture"] if len(controls) > 1 else []), *models, *BASELINES, *HEADS, *students)
-    asked = configuration.arms or possible
-    for arm in asked:
-        if arm not in possible:
-            raise ValueError(f"arms names {arm!r}, which this study cannot run; it can: {', '.join(possible)}")
-    for arm in (configuration.primary.arm, configuration.primary.against):
-        if arm not in asked:
-            raise ValueError(f"arms lacks {arm!r}, which the primary contrast needs; add it")
-    return tuple(arm for arm in possible if arm in asked)
+
+    runs: FitRuns
+    fitted: str
+    split: Split
+    students: bool
+
+    @cached_property
+    def target(self) -> xr.DataArray:
+        """RDMs of the training stimuli."""
+        return training_target(self.runs.inputs.studies[self.fitted], self.split)
+
+    @property
+    def seen(self) -> tuple[str, ...]:
+        """Ids of the training stimuli."""
+        return tuple(self.target["stimulus"].values.tolist())
+
+    @cached_property
+    def plan(self) -> Chosen | None:
+        """Layer, α and number of updates of its students, chosen on the training stimuli."""
+        return choose_plan(self.runs, self.fitted, self.split) if self.students else None
+
+    def file(self, arm: str, seed: int) -> str:
+        """Name of the file of a fit, without its suffix and the folder of its kind."""
+        return f"{self.runs.place(self.fitted, self.split)}/{arm}-seed{seed}"
 
 
-def outcomes(
-    workshop: Workshop, arms: tuple[str, ...], fitted: str, split: Split, *, cheap: bool = False
-) -> Iterator[Outcome]:
-    """What all arms predict after their fits to the training stimuli of a split, arm by arm and seed by seed.
+@dataclass(frozen=True)
+class Arm(ABC):
+    """A row of a study's tables, with the words that a page has for it: label, sentence and the family it belongs to.
 
-    Parameters
-    ----------
-    workshop : Workshop
-    arms : tuple of str
-    fitted : str
-        The study that is fitted.
-    split : Split
-    cheap : bool
-        Whether arms that train a network, or readouts of many weights, are left out.
-
-    Yields
-    ------
-    Outcome
+    An arm is `cheap` if it is fitted in random splits too.
     """
-    inputs = workshop.inputs
-    target = training_target(inputs.studies[fitted], split)
-    for rdms in (inputs.controls, inputs.models):
-        if rdms is not None:
-            for name, values in zip(rdms["rdm"].values.tolist(), condense(rdms), strict=True):
-                if name in arms:
-                    yield Outcome(name, 0, values)
-    if "mixture" in arms:
-        yield from _mixture(workshop, target)
-    students = [arm for arm in STUDENTS if arm in arms and not cheap]
-    plan = choose_plan(workshop, fitted, split) if students else None
-    yield from _baselines(workshop, arms, target, None if plan is None else plan[2])
-    for arm in HEADS:
-        if arm in arms and (not cheap or arm == "frrsa"):
-            for seed in workshop.seeds:
-                yield _head(workshop, arm, fitted, split, target, seed)
-    for arm in students:
-        for seed in workshop.seeds:
-            if plan is not None:
-                yield _student(workshop, arm, fitted, split, (*plan, seed))
+
+    name: str
+    label: str
+    about: str
+    family: str
+    cheap: bool = True
+
+    def possible(self, inputs: Inputs) -> bool:
+        """Tell if the study's data allow it."""
+        return True
+
+    @abstractmethod
+    def outcomes(self, fold: Fold) -> Iterator[Outcome]:
+        """Predict RDMs of all stimuli, seed by seed, from a fit to the fold's training stimuli."""
 
 
-def _mixture(workshop: Workshop, target: xr.DataArray) -> Iterator[Outcome]:
-    """The non-negative mixture of the controls that comes nearest to the target, which holds training stimuli alone."""
-    controls = workshop.inputs.controls
-    if controls is None:
-        return
-    seen = _seen(target)
-    subjects = subject_rdms(target) if "subject" in target.coords else target
-    weights = mixture_weights(select_stimuli(controls, seen), subjects, method=workshop.configuration.method)
-    mixed = weights.to_numpy() @ condense(controls)
-    setting = {str(name): round(float(weight), 6) for name, weight in weights.items()}
-    yield Outcome("mixture", 0, mixed, fitted_to=seen, setting=setting)
+@dataclass(frozen=True)
+class GivenRDM(Arm):
+    """An RDM that is read or computed, to which nothing is fitted: a control, or a further model."""
+
+    def outcomes(self, fold: Fold) -> Iterator[Outcome]:
+        for rdms in (fold.runs.inputs.controls, fold.runs.inputs.models):
+            names = [] if rdms is None else rdms["rdm"].values.tolist()
+            if rdms is not None and self.name in names:
+                yield Outcome(self.name, 0, condense(rdms)[names.index(self.name)])
 
 
-def _baselines(
-    workshop: Workshop, arms: tuple[str, ...], target: xr.DataArray, updates: int | None
-) -> Iterator[Outcome]:
-    """Networks that know nothing of the brain, in the layer that agrees best with the training stimuli's target."""
-    if "untrained" in arms:
-        layer = best_layer(workshop, workshop.untrained(CHOICE_SEED), target)
-        for seed in workshop.seeds:
-            yield Outcome("untrained", seed, workshop.untrained(seed)[layer], fitted_to=_seen(target), layer=layer)
-    if "task_only" in arms:
-        lengths = workshop.configuration.fit.updates
-        # as long on the task as the students of this split; where there are none, the shortest length
-        place = lengths.index(updates) if updates in lengths else 0
-        layer = best_layer(workshop, workshop.task_only(CHOICE_SEED)[0].rdms, target)
-        for seed in workshop.seeds:
-            shot = workshop.task_only(seed)[place]
+@dataclass(frozen=True)
+class Mixture(Arm):
+    """The non-negative mixture of the controls that comes nearest to the target."""
+
+    def possible(self, inputs: Inputs) -> bool:
+        return inputs.controls is not None and inputs.controls.sizes["rdm"] > 1
+
+    def outcomes(self, fold: Fold) -> Iterator[Outcome]:
+        controls = fold.runs.inputs.controls
+        if controls is not None:
+            weights, mixed = fit_mixture(controls, fold.target, method=fold.runs.configuration.method)
+            setting = {str(name): round(float(weight), 6) for name, weight in weights.items()}
+            yield Outcome(self.name, 0, mixed, fitted_to=fold.seen, setting=setting)
+
+
+@dataclass(frozen=True)
+class Untrained(Arm):
+    """Networks with random weights, in the layer that agrees best with the target."""
+
+    def outcomes(self, fold: Fold) -> Iterator[Outcome]:
+        layer = best_layer(fold.runs, fold.runs.untrained(CHOICE_SEED), fold.target)
+        for seed in fold.runs.seeds:
+            # its layer was chosen on the training stimuli, so it counts as fitted to them
+            yield Outcome(self.name, seed, fold.runs.untrained(seed)[layer], fitted_to=fold.seen, layer=layer)
+
+
+@dataclass(frozen=True)
+class TaskOnly(Arm):
+    """Networks trained on the task as long as the fold's students, in the layer that agrees best with the target."""
+
+    def outcomes(self, fold: Fold) -> Iterator[Outcome]:
+        lengths = fold.runs.configuration.fit.updates
+        # where the split has no students, the shortest length
+        place = 0 if fold.plan is None else lengths.index(fold.plan[2])
+        layer = best_layer(fold.runs, fold.runs.task_only(CHOICE_SEED)[0].rdms, fold.target)
+        for seed in fold.runs.seeds:
+            snapshot = fold.runs.task_only(seed)[place]
             yield Outcome(
-                "task_only",
+                self.name,
                 seed,
-                shot.rdms[layer],
-                fitted_to=_seen(target),
+                snapshot.rdms[layer],
+                fitted_to=fold.seen,
                 layer=layer,
                 setting={"updates": lengths[place]},
-                task_error=shot.task_error,
+                task_error=snapshot.task_error,
             )
 
 
-def _head(workshop: Workshop, arm: str, fitted: str, split: Split, target: xr.DataArray, seed: int) -> Outcome:
-    name = f"{workshop.place(fitted, split)}/{arm}-seed{seed}"
+@dataclass(frozen=True)
+class FittedArm(Arm):
+    """An arm whose fits are kept, a file per split and seed."""
 
-    def make() -> Outcome:
-        configuration, inputs = workshop.configuration, workshop.inputs
+    def outcomes(self, fold: Fold) -> Iterator[Outcome]:
+        for seed in fold.runs.seeds:
+            yield self.fit(fold, seed)
+
+    def fit(self, fold: Fold, seed: int) -> Outcome:
+        """Fit to the fold's training stimuli, or read the fit where it is done."""
+        name = fold.file(self.name, seed)
+
+        def check(outcome: Outcome) -> None:
+            if (outcome.arm, outcome.seed) != (self.name, seed) or set(outcome.fitted_to) != set(fold.split.training):
+                raise ValueError(
+                    f"fits/{name}.npz holds another fit: {outcome.arm}, seed {outcome.seed}, of "
+                    f"{len(outcome.fitted_to)} stimuli; expected {self.name}, seed {seed}, of the "
+                    f"{len(fold.split.training)} training stimuli of split {fold.split.name!r}; remove it to have the "
+                    "fit made again"
+                )
+
+        return fold.runs.made(name, lambda: self._fit(fold, seed, name), check)
+
+    @abstractmethod
+    def _fit(self, fold: Fold, seed: int, name: str) -> Outcome: ...
+
+
+@dataclass(frozen=True)
+class Head(FittedArm):
+    """A head of few weights on features of the task network, which stays as it is."""
+
+    def _fit(self, fold: Fold, seed: int, name: str) -> Outcome:
+        runs, split = fold.runs, fold.split
+        configuration, inputs = runs.configuration, runs.inputs
+        features, ids = runs.features(seed), inputs.stimuli.ids
+        # the network's own, since a head leaves what it answers to the task; first, as another process may hold it
+        error = runs.task_error(seed)
         categories = {stimulus: inputs.categories[stimulus] for stimulus in split.training}
         inner = inner_splits(split, categories, configuration.schemes.inner)
-        features, ids = workshop.features(seed), inputs.stimuli.ids
-        found = fit_head(
-            arm,
-            features,
-            ids,
-            target,
-            inner,
-            compare=configuration.method,
-            metric=configuration.fit.metric,
-        )
-        workshop.chosen(
-            name,
-            lambda: found.tries.assign(fitted_study=fitted, scheme=split.scheme, split=split.name, arm=arm, seed=seed),
-        )
-        workshop.log(f"{name}: {found.layer}, {found.setting}")
+        compare, metric = configuration.method, configuration.fit.metric
+        found = fit_head(self.name, features, ids, fold.target, inner, compare=compare, metric=metric)
+        where = {"fitted_study": fold.fitted, "scheme": split.scheme, "split": split.name}
+        runs.chosen(name, lambda: found.tries.assign(**where, arm=self.name, seed=seed))
+        runs.log(f"{name}: {found.layer}, {found.setting}")
         rdm = np.asarray(found.rdm(features, ids))
-        # a head leaves the network, and so what it answers to the task, as it is
-        error = workshop.task_error(seed)
-        return Outcome(arm, seed, rdm, found.fitted_to, found.layer, dict(found.setting), error)
-
-    return _own(workshop.made(name, make), arm, seed, split, name)
+        return Outcome(self.name, seed, rdm, found.fitted_to, found.layer, dict(found.setting), error)
 
 
-def _student(workshop: Workshop, arm: str, fitted: str, split: Split, plan: tuple[str, float, int, int]) -> Outcome:
-    layer, alpha, updates, seed = plan
-    name = f"{workshop.place(fitted, split)}/{arm}-seed{seed}"
+@dataclass(frozen=True)
+class Student(FittedArm):
+    """Networks trained on the task and, at once, toward a target made of the training stimuli's RDMs.
 
-    def make() -> Outcome:
+    `early_visual` targets need RDMs of an early visual region, and with `keep` the fitted networks are kept.
+    """
+
+    target: Target = brain_target
+    cheap: bool = False
+    early_visual: bool = False
+    keep: bool = False
+
+    def possible(self, inputs: Inputs) -> bool:
+        return not self.early_visual or inputs.early_visual is not None
+
+    def _fit(self, fold: Fold, seed: int, name: str) -> Outcome:
+        runs, plan = fold.runs, fold.plan
+        if plan is None:
+            raise ValueError(f"{name} is a student, and the split has none")
+        layer, alpha, updates = plan
         try:
             found = fit_student(
-                workshop.task_network(seed),
-                student_target(arm, workshop.inputs, fitted, split, seed),
+                runs.task_network(seed),
+                self.target(runs.inputs, fold.fitted, fold.split, seed),
                 Plan(layer, alpha, (updates,), seed),
-                configuration=workshop.configuration,
-                inputs=workshop.inputs,
-                fabric=workshop.fabric,
+                configuration=runs.configuration,
+                inputs=runs.inputs,
+                fabric=runs.fabric,
                 on_test=True,
             )
         except FloatingPointError as error:
@@ -173,38 +227,136 @@ def _student(workshop: Workshop, arm: str, fitted: str, split: Split, plan: tupl
                 "smaller fit.learning_rate, and a new folder"
             ) from error
         last = found.snapshots[-1]
-        told = "fitted" if np.isnan(last.task_error) else f"task error {last.task_error:.2f} %"
-        workshop.log(f"{name}: {told}")
-        outcome = Outcome(
-            arm,
-            seed,
-            last.rdms[layer],
-            found.fitted_to,
-            layer,
-            {"alpha0": alpha, "updates": updates},
-            last.task_error,
-            found.history.assign(task_error=np.nan),
-        )
-        if arm == "rdl":  # its controls are for their scores alone
-            path = workshop.folder / "models" / f"{name}.safetensors"
-            save_fitted(found.model, path, outcome, configuration=workshop.configuration, fitted=fitted, split=split)
+        runs.log(f"{name}: {'fitted' if np.isnan(last.task_error) else f'task error {last.task_error:.2f} %'}")
+        setting = {"alpha0": alpha, "updates": updates}
+        history = found.history.assign(task_error=np.nan)
+        outcome = Outcome(self.name, seed, last.rdms[layer], found.fitted_to, layer, setting, last.task_error, history)
+        if self.keep:
+            save_fitted(
+                found.model,
+                runs.folder / "models" / f"{name}.safetensors",
+                outcome,
+                configuration=runs.configuration,
+                fitted=fold.fitted,
+                split=fold.split,
+            )
         return outcome
 
-    return _own(workshop.made(name, make), arm, seed, split, name)
+
+_GIVEN, _NETWORKS, _HEADS, _RDL, _CONTROLS = "as they are", "networks", "heads", "RDL", "RDL's controls"
+
+ARMS: tuple[Arm, ...] = (
+    GivenRDM("pixels", "pixels", "Distances between the images' pixels.", _GIVEN),
+    GivenRDM("animacy", "animacy", "Animate or not: 0 within, 1 between.", _GIVEN),
+    GivenRDM("four_category", "four categories", "Faces, bodies, natural and artificial objects.", _GIVEN),
+    GivenRDM("silhouette", "silhouette", "Distances between the objects' outlines.", _GIVEN),
+    GivenRDM("hmax", "HMAX", "A hand-made model of the ventral stream.", _GIVEN),
+    Mixture(
+        "mixture",
+        "mixture of controls",
+        "The non-negative mixture of the control RDMs, fitted to the training stimuli.",
+        _GIVEN,
+    ),
+    GivenRDM("monkey_it", "monkey IT", "Recordings in monkeys who saw the same images.", _GIVEN),
+    GivenRDM("behaviour", "behaviour", "People's judgements of similarity.", _GIVEN),
+    Untrained("untrained", "untrained", "The network with random weights.", _NETWORKS),
+    TaskOnly("task_only", "task only", "The network trained on the task alone.", _NETWORKS),
+    Head(
+        "frrsa",
+        "FR-RSA",
+        "A non-negative weight for each of the task network's features, fitted to the brain.",
+        _HEADS,
+    ),
+    Head(
+        "gains",
+        "channel gains",
+        "A non-negative gain for each of its channels, fitted to the brain.",
+        _HEADS,
+        cheap=False,
+    ),
+    Head(
+        "low_rank",
+        "low-rank readout",
+        "A linear map of its features of low rank, fitted to the brain.",
+        _HEADS,
+        cheap=False,
+    ),
+    Head("readout", "full readout", "Any linear map of its features, fitted to the brain.", _HEADS, cheap=False),
+    Student("rdl", "RDL", "The network trained on the task and, at once, to have the brain's RDM.", _RDL, keep=True),
+    Student(
+        "rdl_category",
+        "RDL, category target",
+        "RDL with each block of categories of the brain's RDM replaced by its mean over training stimuli.",
+        _CONTROLS,
+        target=block_means_target,
+    ),
+    Student(
+        "rdl_within_shuffle",
+        "RDL, shuffled within categories",
+        "RDL with the brain's RDM of the training stimuli permuted within categories.",
+        _CONTROLS,
+        target=within_shuffle_target,
+    ),
+    Student(
+        "rdl_global_shuffle",
+        "RDL, shuffled",
+        "RDL with the brain's RDM of the training stimuli permuted.",
+        _CONTROLS,
+        target=global_shuffle_target,
+    ),
+    Student(
+        "rdl_early_visual",
+        "RDL, early visual target",
+        "RDL with the RDM of early visual cortex as its target.",
+        _CONTROLS,
+        target=early_visual_target,
+        early_visual=True,
+    ),
+)
+"""The package's own arms, in the order in which pages list them. A study's own control RDMs are further `GivenRDM`."""
 
 
-def _own(outcome: Outcome, arm: str, seed: int, split: Split, name: str) -> Outcome:
-    """Hand on what was kept under a name; ValueError if it is another fit."""
-    if (outcome.arm, outcome.seed) != (arm, seed) or set(outcome.fitted_to) != set(split.training):
-        raise ValueError(
-            f"fits/{name}.npz holds another fit: {outcome.arm}, seed {outcome.seed}, of {len(outcome.fitted_to)} "
-            f"stimuli; expected {arm}, seed {seed}, of the {len(split.training)} training stimuli of split "
-            f"{split.name!r}; remove it to have the fit made again"
-        )
-    return outcome
+def arms_of(configuration: Configuration, inputs: Inputs) -> tuple[Arm, ...]:
+    """List the arms that a study runs: those it names, or all that its data allow.
+
+    Raises
+    ------
+    ValueError
+        If it names one that there is not, or whose data are missing, or leaves out one of the primary contrast.
+    """
+    by_name = {arm.name: arm for arm in ARMS}
+    controls, models = (
+        [by_name.get(name) or _own_control(name) for name in rdms["rdm"].values.tolist()] if rdms is not None else []
+        for rdms in (inputs.controls, inputs.models)
+    )
+    others = [arm for arm in ARMS if not isinstance(arm, GivenRDM) and arm.possible(inputs)]
+    mixtures = [arm for arm in others if isinstance(arm, Mixture)]
+    possible = {
+        arm.name: arm for arm in (*controls, *mixtures, *models, *(arm for arm in others if arm not in mixtures))
+    }
+    asked = configuration.arms or tuple(possible)
+    for name in asked:
+        if name not in possible:
+            raise ValueError(f"arms names {name!r}, which this study cannot run; it can: {', '.join(possible)}")
+    for name in (configuration.primary.arm, configuration.primary.against):
+        if name not in asked:
+            raise ValueError(f"arms lacks {name!r}, which the primary contrast needs; add it")
+    return tuple(arm for name, arm in possible.items() if name in asked)
 
 
-def _seen(target: xr.DataArray) -> tuple[str, ...]:
-    """Their layer was chosen on these stimuli."""
-    ids: list[str] = target["stimulus"].values.tolist()
-    return tuple(ids)
+def _own_control(name: str) -> GivenRDM:
+    return GivenRDM(name, name, "A control RDM that the study's file names.", _GIVEN)
+
+
+def arms_in(arms: Sequence[Arm], scheme: str) -> list[Arm]:
+    """Select the arms that are fitted in the splits of a scheme: in random ones, which are many, the cheap ones."""
+    return [arm for arm in arms if arm.cheap or scheme != "random"]
+
+
+def outcomes(runs: FitRuns, arms: Sequence[Arm], fitted: str, split: Split) -> Iterator[Outcome]:
+    """Predict RDMs with all arms of a split's scheme after fits to its training stimuli, arm by arm, seed by seed."""
+    in_split = arms_in(arms, split.scheme)
+    fold = Fold(runs, fitted, split, any(isinstance(arm, Student) for arm in in_split))
+    _ = fold.plan  # chosen before anything is fitted in the split
+    for arm in in_split:
+        yield from arm.outcomes(fold)

@@ -1,54 +1,50 @@
-"""What is checked before the first update: a mistake should cost seconds, and not show when all fits are done."""
+"""Checks before the first update: a mistake should cost seconds, and not show when all fits are done."""
 
+import json
 import unicodedata
 from collections.abc import Mapping, Sequence
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 import xarray as xr
 from torch import Tensor
 
+from brainrdl.data import LabelledImages
 from brainrdl.features import capture
+from brainrdl.files import read_json
+from brainrdl.identity import DIGEST, describe, digest
 from brainrdl.ids import find_ids
 from brainrdl.inference import subject_rdms
 from brainrdl.inference.splits import Split, inner_splits
 from brainrdl.rdms.labelled import condense
-from brainrdl.studies.brain.configuration import HEADS, STUDENTS, Configuration
-from brainrdl.studies.brain.inputs import Inputs, check_distinct
+from brainrdl.studies.brain.arms import Arm, FittedArm, Mixture, Student, arms_in
+from brainrdl.studies.brain.configuration import Configuration
+from brainrdl.studies.brain.inputs import Inputs
 from brainrdl.studies.brain.runs import file_name
 from brainrdl.studies.brain.students import Plan, brain_term
-from brainrdl.studies.brain.targets import student_target
 from brainrdl.studies.brain.task_networks import make_student
+from brainrdl.studies.inputs import check_distinct
 
-_LONGEST = 100  # bytes of a file's name, which other signs are added to
+_LONGEST = 100  # bytes of a file's name, to which others are added
 _FEWEST = 2  # pairs that can be correlated
 
 
 def check_study(
-    configuration: Configuration, inputs: Inputs, arms: Sequence[str], splits: Mapping[str, Sequence[Split]]
+    configuration: Configuration, inputs: Inputs, arms: Sequence[Arm], splits: Mapping[str, Sequence[Split]]
 ) -> None:
     """Refuse a study that would end in an error once its networks are trained, or fit to what it scores.
 
-    Parameters
-    ----------
-    configuration : Configuration
-    inputs : Inputs
-    arms : sequence of str
-        Those that are run.
-    splits : dict
-        Scheme → its splits.
-
-    Raises
-    ------
-    ValueError
-        If names would share a file; two stimuli are one image; the network has not the layers, parameters or outputs
-        that are asked for, or cannot take the stimuli; there are too few stimuli, or measured pairs, to choose by or
-        to score; a target cannot be made.
+    `splits` are by scheme. ValueError if names would share a file; two stimuli are one image; the network has not the
+    layers, parameters or outputs that are asked for, or cannot take the stimuli; there are too few stimuli, or measured
+    pairs, to choose by or to score; a target cannot be made.
     """
     _check_names(configuration, splits)
     check_distinct(inputs.stimuli, "leave one out, or raise student.image_size if they differ in what that takes away")
     _check_network(configuration, inputs)
-    if "mixture" in arms and inputs.controls is not None:
+    if inputs.controls is not None and any(isinstance(arm, Mixture) for arm in arms):
         for name, values in zip(inputs.controls["rdm"].values.tolist(), condense(inputs.controls), strict=True):
             if np.isnan(values).any():
                 raise ValueError(
@@ -56,8 +52,10 @@ def check_study(
                     "them; complete it, or leave mixture out of arms"
                 )
     for scheme, of_scheme in splits.items():
-        students = [arm for arm in STUDENTS if arm in arms and scheme != "random"]
-        chosen = bool(students) or any(arm in arms for arm in (HEADS if scheme != "random" else ("frrsa",)))
+        in_splits = arms_in(arms, scheme)
+        students = [arm for arm in in_splits if isinstance(arm, Student)]
+        # students and heads are chosen in inner folds
+        chosen = any(isinstance(arm, FittedArm) for arm in in_splits)
         for split in of_scheme:
             inner = _inner(configuration, inputs, split) if chosen else []
             _check_measured(inputs, split, inner, configuration.fit_to)
@@ -73,7 +71,10 @@ def _check_names(configuration: Configuration, splits: Mapping[str, Sequence[Spl
     named = {
         "studies": list(configuration.studies),
         "fit.layers": list(configuration.fit.layers),
-        **{f"the splits of scheme {scheme!r}": [split.name for split in of] for scheme, of in splits.items()},
+        **{
+            f"the splits of scheme {scheme!r}": [split.name for split in of_scheme]
+            for scheme, of_scheme in splits.items()
+        },
     }
     for what, names in named.items():
         taken: dict[str, str] = {}
@@ -104,11 +105,11 @@ def _check_network(configuration: Configuration, inputs: Inputs) -> None:
                 f"{tuple(images.shape[1:])}: {error}"
             ) from error
     if fit.unfrozen:
-        own = [name for name, _ in model.named_parameters()]
-        if idle := [start for start in fit.unfrozen if not any(name.startswith(start) for name in own)]:
+        parameters = [name for name, _ in model.named_parameters()]
+        if idle := [start for start in fit.unfrozen if not any(name.startswith(start) for name in parameters)]:
             raise ValueError(
                 f"fit.unfrozen names {idle[0]!r}, with which no parameter of {student.model} begins; they are "
-                f"{', '.join(own)}"
+                f"{', '.join(parameters)}"
             )
     if task is not None:
         n = len(task.training.classes)
@@ -143,14 +144,14 @@ def _check_measured(inputs: Inputs, split: Split, inner: Sequence[Split], fit_to
             )
         if name not in fit_to:
             continue
-        for one in inner:
-            measured = (~np.isnan(_pairs(people, one.held_out))).sum(axis=1)
+        for fold in inner:
+            measured = (~np.isnan(_pairs(people, fold.held_out))).sum(axis=1)
             if measured.min() < _FEWEST:
                 subject = people["subject"].values[measured.argmin()]
                 raise ValueError(
                     f"studies.{name}: subject {str(subject)!r} has {measured.min()} measured pairs of those that are "
-                    f"chosen by in split {split.name!r} of scheme {split.scheme!r} ({one.name}); choices need at least "
-                    f"{_FEWEST}"
+                    f"chosen by in split {split.name!r} of scheme {split.scheme!r} ({fold.name}); choices need at "
+                    f"least {_FEWEST}"
                 )
 
 
@@ -158,20 +159,20 @@ def _pairs(rdms: xr.DataArray, stimuli: Sequence[str]) -> np.ndarray:
     """Condensed RDMs of some stimuli, of which nothing need be measured."""
     places = find_ids(stimuli, rdms["stimulus"].values.tolist(), "the RDMs")
     i, j = np.triu_indices(len(places), 1)
-    at = np.array(places)
-    found: np.ndarray = rdms.values[:, at[i], at[j]]
+    rows = np.array(places)
+    found: np.ndarray = rdms.values[:, rows[i], rows[j]]
     return found
 
 
-def _check_target(configuration: Configuration, inputs: Inputs, arm: str, fitted: str, split: Split) -> None:
+def _check_target(configuration: Configuration, inputs: Inputs, arm: Student, fitted: str, split: Split) -> None:
     fit = configuration.fit
     for seed in range(configuration.seeds):
-        target = student_target(arm, inputs, fitted, split, seed)
+        target = arm.target(inputs, fitted, split, seed)
         if seed == 0:
             try:
                 brain_term(target, Plan(fit.layers[0], fit.alphas[0], fit.updates, seed), fit)
             except ValueError as error:
-                what = "early_visual" if arm == "rdl_early_visual" else f"studies.{fitted}"
+                what = "early_visual" if arm.early_visual else f"studies.{fitted}"
                 raise ValueError(f"{what} cannot be fitted to: {error}") from error
 
 
@@ -188,3 +189,77 @@ def _check_stream(configuration: Configuration, inputs: Inputs, splits: Sequence
             f"fit.every is {configuration.fit.every}, which leaves updates without stimuli, and there is no task to "
             "fill them; set it to 1"
         )
+
+
+def checksums(configuration: Configuration, inputs: Inputs) -> dict[str, Any]:
+    """Compute the SHA-256 of what is in the files that a study names, whatever their names, forms and order.
+
+    ``stimuli`` (ids and images), ``categories``, ``studies`` by name, ``student`` (layers and values of the network
+    before any training here: its weights, where some are given), and where they are there ``early_visual``,
+    ``controls``, ``models`` and ``task``. What is computed from these data is not in them, since its last digits may
+    differ with the number of threads.
+    """
+    found: dict[str, Any] = {
+        "stimuli": digest(
+            (stimulus, image) for image, stimulus in map(inputs.images.__getitem__, range(len(inputs.images)))
+        ),
+        "categories": _digest(inputs.categories),
+        "studies": {name: _digest_of_rdms(rdms) for name, rdms in inputs.studies.items()},
+        "student": _digest(describe(make_student(configuration, 0))),
+    }
+    for name in ("early_visual", "controls", "models"):
+        if (rdms := getattr(inputs, name)) is not None:
+            read = [place for place, label in enumerate(rdms["rdm"].values.tolist()) if label not in inputs.computed]
+            found[name] = _digest_of_rdms(rdms.isel(rdm=read))
+    if (task := inputs.task) is not None:
+        found["task"] = _digest(*map(_digest_of_images, (task.training, task.validation, task.test)))
+    return found
+
+
+def check_unchanged(folder: Path, configuration: Configuration, read: Mapping[str, Any]) -> None:
+    """Refuse to resume a study whose data are not those that it began with.
+
+    `read` is what `checksums` finds now; the ValueError names what changed. The folder may not be there.
+    """
+    path = folder / "study.json"
+    if not path.exists():
+        return
+    began = read_json(path, dict, remedy="restore it, or give another out=").get("inputs", {})
+    files = {
+        "stimuli": configuration.stimuli,
+        "categories": configuration.categories,
+        "student": configuration.student.weights or configuration.student.model,
+        "task": configuration.task and configuration.task.data,
+        "early_visual": configuration.early_visual and configuration.early_visual.rdms,
+        "controls": configuration.controls,
+    }
+    changed = [
+        f"{name} ({files[name]})" if files.get(name) else name
+        for name, found in read.items()
+        if name != "studies" and name in began and began[name] != found
+    ]
+    for name, study in configuration.studies.items():
+        if name in began.get("studies", {}) and began["studies"][name] != read["studies"][name]:
+            changed.append(f"studies.{name} ({study.rdms})")
+    if changed:
+        raise ValueError(
+            f"{folder} holds a study of other data, which have changed since it began: {', '.join(changed)}. Restore "
+            "them to resume it, or give another out="
+        )
+
+
+def _digest(*parts: Any) -> str:
+    return DIGEST + sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _digest_of_rdms(rdms: xr.DataArray) -> str:
+    """Values and labels along ``rdm``; the stimuli are the study's."""
+    labels: Mapping[str, Any] = {
+        str(name): coord.values.tolist() for name, coord in rdms.coords.items() if coord.dims == ("rdm",)
+    }
+    values = digest([("values", torch.from_numpy(rdms.values.copy()))])
+    return _digest(labels, str(rdms.attrs["metric"]), values)
+
+
+def _digest_of_images(images: LabelledImages) -> str:
+    return digest([("images", images.images), ("labels", images.labels)])

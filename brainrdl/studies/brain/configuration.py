@@ -13,20 +13,11 @@ from brainrdl.arguments import did_you_mean, name_some
 from brainrdl.files import atomic_path
 from brainrdl.rdms.distances import METRICS
 
-HEADS = ("frrsa", "gains", "low_rank", "readout")
-"""Arms that fit little, on features of the task network."""
-
-STUDENTS = ("rdl", "rdl_category", "rdl_within_shuffle", "rdl_global_shuffle", "rdl_early_visual")
-"""Arms that train the network itself, the first toward the brain, the others toward a control of it."""
-
-BASELINES = ("untrained", "task_only")
-"""Arms that know nothing of the brain."""
-
-RDMS = ("mixture", "monkey_it", "behaviour")
-"""Arms that are RDMs themselves, beside every control."""
-
-ARMS = (*RDMS, *BASELINES, *HEADS, *STUDENTS)
-"""All arms but the controls."""
+ARMS = (
+    *("mixture", "monkey_it", "behaviour", "untrained", "task_only", "frrsa", "gains", "low_rank", "readout"),
+    *("rdl", "rdl_category", "rdl_within_shuffle", "rdl_global_shuffle", "rdl_early_visual"),
+)
+"""Names that a study's own controls may not have: those of the arms (`brainrdl.studies.brain.arms`)."""
 
 
 class _Part(BaseModel):
@@ -37,7 +28,7 @@ class _Part(BaseModel):
     def _no_switch_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
         if info.field_name is None or cls.model_fields[info.field_name].annotation is bool:
             return value
-        if any(isinstance(one, bool) for one in (value if isinstance(value, list | tuple) else [value])):
+        if any(isinstance(entry, bool) for entry in (value if isinstance(value, list | tuple) else [value])):
             raise ValueError(
                 f"expected no switch, got {value!r} (YAML reads yes, no, on and off as true and false; a name of that "
                 "kind needs quotes)"
@@ -238,8 +229,8 @@ def read_configuration(path: str | Path) -> Configuration:
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _Once)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        told = " ".join(str(error).replace('in "<unicode string>", ', "in ").split())
-        raise ValueError(f"{path} is no YAML: {told}") from error
+        fault = " ".join(str(error).replace('in "<unicode string>", ', "in ").split())
+        raise ValueError(f"{path} is no YAML: {fault}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}, expected fields like name: and studies:")
     return checked(content, str(path))

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from hashlib import sha256
 
 import numpy as np
 import torch
@@ -11,26 +10,31 @@ import xarray as xr
 from torch import Tensor
 from torchvision.transforms.v2.functional import resize, rgb_to_grayscale
 
-from brainrdl.arguments import name_some
 from brainrdl.data import LabelledImages, load_cifar, load_digits, load_mnist, to_float
 from brainrdl.data.batches import Batches
-from brainrdl.data.objects92 import CATEGORIES, IDS, load_objects92, load_objects92_images
+from brainrdl.data.objects92 import load_objects92
 from brainrdl.data.transforms import flip_half
 from brainrdl.inference import subject_rdms
 from brainrdl.named_models import load_named_model
 from brainrdl.rdms.combine import concat_rdms
-from brainrdl.rdms.distances import rdm
-from brainrdl.rdms.labelled import condense, label_rdms, select_stimuli
+from brainrdl.rdms.labelled import condense, label_rdms
 from brainrdl.stimuli import StimulusSet
 from brainrdl.studies.brain.configuration import Configuration, Measured
-from brainrdl.studies.brain.sources import OBJECTS92, of_region, read_categories, read_measured
+from brainrdl.studies.inputs import (
+    COMPUTED_CONTROLS92,
+    OBJECTS92,
+    as_floats,
+    controls92,
+    in_order,
+    of_region,
+    read_categories,
+    read_images,
+    read_measured,
+    single,
+)
 
 _THUMBNAIL = 32  # pixels
 _FEWEST = 2  # pairs that can be correlated
-
-# what the controls are called in the file of model RDMs; pixels are computed from the images
-_CONTROLS = {"animacy": "animacy", "four_category": "FaceBodyManmadeNatobj", "silhouette": "Silhouette", "hmax": "HMAX"}
-_ORDER = ("pixels", "animacy", "four_category", "silhouette", "hmax")
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,16 +115,17 @@ def load_inputs(configuration: Configuration, data_dir: str | os.PathLike[str] |
         If a file does not have the stimuli of the others, or lacks a region, or as its reader says.
     """
     task = None if configuration.task is None else _task_images(configuration, data_dir)
-    images = _images(configuration.stimuli, data_dir)
+    images = read_images(configuration.stimuli, data_dir, None)
     ids = images.ids
     studies = {name: _of_subjects(name, study, ids, data_dir) for name, study in configuration.studies.items()}
-    controls, models = _controls(configuration, images, data_dir)
+    controls, models = _controls(configuration, ids, data_dir)
+    categories = read_categories(configuration.categories, ids, configuration.stimuli)
+    if categories is None:  # the configuration asks for a table of stimuli that are not the 92
+        raise ValueError("categories is missing: a table (.csv) of stimulus,category, which the splits follow")
     return Inputs(
         images=images,
-        stimuli=_as_seen(images, configuration, task),
-        categories=dict(zip(IDS, CATEGORIES, strict=True))
-        if configuration.categories is None
-        else read_categories(configuration.categories, ids),
+        stimuli=_as_seen(images, configuration, task, data_dir),
+        categories=categories,
         studies=studies,
         early_visual=None
         if configuration.early_visual is None
@@ -129,7 +134,7 @@ def load_inputs(configuration: Configuration, data_dir: str | os.PathLike[str] |
         models=models,
         thumbnails=_thumbnails(images),
         task=task,
-        computed=("pixels",) if configuration.controls == OBJECTS92 else (),
+        computed=COMPUTED_CONTROLS92 if configuration.controls == OBJECTS92 else (),
     )
 
 
@@ -175,14 +180,13 @@ def _normalisation(training: LabelledImages) -> Callable[[Tensor], Tensor]:
     return normalise
 
 
-def _images(stimuli: str, data_dir: str | os.PathLike[str] | None) -> StimulusSet:
-    """The images as they are: uint8 of the 92 objects, PIL images of a folder's as floats."""
-    if stimuli == OBJECTS92:
-        return load_objects92_images(data_dir)
-    return StimulusSet.from_folder(stimuli)
-
-
-def _as_seen(images: StimulusSet, configuration: Configuration, task: TaskImages | None) -> StimulusSet:
+def _as_seen(
+    images: StimulusSet,
+    configuration: Configuration,
+    task: TaskImages | None,
+    data_dir: str | os.PathLike[str] | None,
+) -> StimulusSet:
+    """Bring the images to the size, channels and normalisation in which the network sees them."""
     student = configuration.student
     if student.image_size is None:
         transform = load_named_model(student.model, student.weights).transform
@@ -190,12 +194,7 @@ def _as_seen(images: StimulusSet, configuration: Configuration, task: TaskImages
             raise ValueError(
                 f"{student.model} has no transform of its own; say how large its images are: student.image_size"
             )
-        if configuration.stimuli == OBJECTS92:
-            from torchvision.transforms.functional import to_pil_image
-
-            seen = [transform(to_pil_image(images[place][0])) for place in range(len(images))]
-            return StimulusSet.from_arrays(torch.stack(seen), images.ids)
-        return StimulusSet.from_folder(configuration.stimuli, transform)
+        return read_images(configuration.stimuli, data_dir, transform)
     if task is None and load_named_model(student.model, student.weights).transform is not None:
         # resized alone, images would lack the normalisation that its weights were trained with
         raise ValueError(
@@ -204,7 +203,7 @@ def _as_seen(images: StimulusSet, configuration: Configuration, task: TaskImages
             "network and the transform that you want"
         )
     size = [student.image_size, student.image_size]
-    seen = [resize(_float(images[place][0])[None], size, antialias=True) for place in range(len(images))]
+    seen = [resize(as_floats(images[place][0])[None], size, antialias=True) for place in range(len(images))]
     batch = torch.cat(seen)
     if task is not None:
         if task.training.images.shape[1] == 1:
@@ -220,13 +219,9 @@ def _labelled(pixels: Tensor, top: int) -> LabelledImages:
     return LabelledImages(pixels, torch.zeros(n, dtype=torch.int64), tuple(map(str, range(n))), ("stimulus",), top)
 
 
-def _float(image: Tensor) -> Tensor:
-    return image.float() / 255 if image.dtype == torch.uint8 else image
-
-
 def _thumbnails(images: StimulusSet) -> np.ndarray:
     size = [_THUMBNAIL, _THUMBNAIL]
-    small = [resize(_float(images[place][0])[None], size, antialias=True)[0] for place in range(len(images))]
+    small = [resize(as_floats(images[place][0])[None], size, antialias=True)[0] for place in range(len(images))]
     pixels: np.ndarray = (torch.stack(small).clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
     return pixels
 
@@ -262,71 +257,20 @@ def _by_subject(rdms: xr.DataArray) -> xr.DataArray:
     return rdms.isel(rdm=sorted(range(len(keys)), key=keys.__getitem__)) if "subject" in rdms.coords else rdms
 
 
-def in_order(rdms: xr.DataArray, ids: tuple[str, ...], place: str) -> xr.DataArray:
-    """The RDMs in the order of the stimuli, which they must all have, and no others.
-
-    Raises
-    ------
-    ValueError
-        If the stimuli differ; both sides' are named.
-    """
-    own = rdms["stimulus"].values.tolist()
-    without_row = [stimulus for stimulus in ids if stimulus not in set(own)]
-    without_image = [stimulus for stimulus in own if stimulus not in set(ids)]
-    if without_row or without_image:
-        faults = [f"no row for {name_some(without_row)}"] if without_row else []
-        faults += [f"no image for {name_some(without_image)}"] if without_image else []
-        raise ValueError(
-            f"{place} and the stimuli differ: {'; '.join(faults)}; nothing is left out unasked: take the same stimuli "
-            "in both (brainrdl.select_stimuli)"
-        )
-    return select_stimuli(rdms, ids)
-
-
-def check_distinct(stimuli: StimulusSet, remedy: str) -> None:
-    """Refuse the same image under two ids: what is fitted to one would be scored on the other.
-
-    Raises
-    ------
-    ValueError
-        Names the two, and the remedy.
-    """
-    first: dict[bytes, str] = {}
-    for image, stimulus in map(stimuli.__getitem__, range(len(stimuli))):
-        if (same := first.setdefault(sha256(image.numpy().tobytes()).digest(), stimulus)) != stimulus:
-            raise ValueError(
-                f"stimuli {same!r} and {stimulus!r} are the same image to the network: fitted to one, it would be "
-                f"scored on the other; {remedy}"
-            )
-
-
 def _controls(
-    configuration: Configuration, images: StimulusSet, data_dir: str | os.PathLike[str] | None
+    configuration: Configuration, ids: tuple[str, ...], data_dir: str | os.PathLike[str] | None
 ) -> tuple[xr.DataArray | None, xr.DataArray | None]:
-    """Control RDMs, and further RDMs to be scored."""
-    ids = images.ids
-    if configuration.controls != OBJECTS92:
-        named: dict[str, str] = dict(configuration.controls)  # type: ignore[arg-type] # the validator left a dict
-        found = [_one(in_order(read_measured(path, data_dir), ids, path), name, path) for name, path in named.items()]
+    """Read control RDMs, and further RDMs to be scored."""
+    if isinstance(configuration.controls, dict):
+        found = [
+            single(in_order(read_measured(path, data_dir), ids, path), name, path)
+            for name, path in configuration.controls.items()
+        ]
         return (concat_rdms(found) if found else None), None
-    models = load_objects92("models", data_dir)
-    own = {
-        name: _one(models.isel(rdm=[models["rdm"].values.tolist().index(label)]), name, label)
-        for name, label in _CONTROLS.items()
-    }
-    pixels = rdm(torch.stack([images[place][0] for place in range(len(ids))]).double().flatten(1), "correlation")
-    own["pixels"] = label_rdms(pixels.numpy()[None], ids, ["pixels"], "undeclared")
     primates = load_objects92("primates", data_dir).isel(rdm=[0])
     judged = load_objects92("judgements", data_dir).mean("rdm", keepdims=True)
     further = [
-        _one(primates, "monkey_it", "monkey IT"),
+        single(primates, "monkey_it", "monkey IT"),
         label_rdms(judged.values, ids, ["behaviour"], "undeclared"),
     ]
-    return concat_rdms([own[name] for name in _ORDER]), concat_rdms(further)
-
-
-def _one(rdms: xr.DataArray, name: str, place: str) -> xr.DataArray:
-    """A single RDM under another name, its metric left behind: beside others it is not comparable in units."""
-    if rdms.sizes["rdm"] != 1:
-        raise ValueError(f"{place} holds {rdms.sizes['rdm']} RDMs, expected one: the control {name!r}")
-    return label_rdms(rdms.values, rdms["stimulus"].values.tolist(), [name], "undeclared")
+    return controls92(data_dir), concat_rdms(further)

@@ -1,4 +1,4 @@
-"""From outcomes to tables: every arm on the stimuli that its fit has not seen, in every study."""
+"""Tables of a study's scores: every arm on the stimuli that its fit has not seen, in every study."""
 
 from collections.abc import Mapping, Sequence
 from math import nan
@@ -8,12 +8,13 @@ import numpy as np
 import pandas as pd
 
 from brainrdl.inference.fold_scores import score_folds
-from brainrdl.inference.held_out import Predicted, held_out_scores
+from brainrdl.inference.held_out import Predicted
 from brainrdl.inference.splits import Split
-from brainrdl.rdms.labelled import label_rdms
-from brainrdl.studies.brain.configuration import HEADS, STUDENTS, Configuration
+from brainrdl.studies.brain.arms import ARMS, Head, Student
+from brainrdl.studies.brain.configuration import Configuration
 from brainrdl.studies.brain.inputs import Inputs
 from brainrdl.studies.brain.outcomes import Outcome
+from brainrdl.studies.scores import predict, score_splits
 
 COLUMNS = (
     "arm",
@@ -69,70 +70,49 @@ def score_scheme(
     fitted: str,
     scored: str,
 ) -> Scored:
-    """Score what was fitted in one study on the held-out stimuli of one scheme, in one study.
-
-    Parameters
-    ----------
-    folds : dict
-        Split → outcomes of all arms and seeds.
-    configuration : Configuration
-    inputs : Inputs
-    fitted, scored : str
-        Names of studies.
-
-    Returns
-    -------
-    Scored
-    """
-    subjects = inputs.studies[scored]
-    held_out, rows, dropped, collapsed = [], [], [], []
-    for number, (split, outcomes) in enumerate(folds.items(), 1):
-        found = held_out_scores(
-            _predicted(outcomes, inputs),
-            subjects,
-            split,
-            categories=inputs.categories,
-            controls=inputs.controls,
-            method=configuration.method,
-        )
-        held_out.append(found)
-        if found.dropped:
-            dropped.append({"scheme": split.scheme, "split": split.name, "controls": list(found.dropped)})
-        collapsed += [
-            {
-                "arm": outcome.arm,
-                "seed": outcome.seed,
-                "fitted_study": fitted,
-                "scheme": split.scheme,
-                "split": split.name,
-                "pairs": int(np.isnan(outcome.rdm).sum()),
-            }
-            for outcome in outcomes
-            if outcome.layer and np.isnan(outcome.rdm).any()
-        ]
-        of = {(outcome.arm, outcome.seed): outcome for outcome in outcomes}
-        roi = configuration.studies[scored].roi or ""
-        for row in found.table.to_dict("records"):
-            outcome = of[(str(row["arm"]), int(row["seed"]))]
-            rows.append(
-                {
-                    **row,
-                    "scheme": split.scheme,
-                    "split": split.name,
-                    "fold": number,
-                    "fitted_study": fitted,
-                    "scored_study": scored,
-                    "layer": outcome.layer,
-                    "roi": roi,
-                    "alpha0": outcome.setting.get("alpha0", nan),
-                    "method": configuration.method,
-                    "task_error": outcome.task_error,
-                }
-            )
+    """Score what was fitted in one study (outcomes of all arms and seeds, by split of a scheme), in one study."""
+    held_out, table = score_splits(
+        {split: _predicted(outcomes, inputs) for split, outcomes in folds.items()},
+        inputs.studies[scored],
+        categories=inputs.categories,
+        controls=inputs.controls,
+        method=configuration.method,
+    )
+    dropped = [
+        {"scheme": found.split.scheme, "split": found.split.name, "controls": list(found.dropped)}
+        for found in held_out
+        if found.dropped
+    ]
+    collapsed = [
+        {
+            "arm": outcome.arm,
+            "seed": outcome.seed,
+            "fitted_study": fitted,
+            "scheme": split.scheme,
+            "split": split.name,
+            "pairs": int(np.isnan(outcome.rdm).sum()),
+        }
+        for split, outcomes in folds.items()
+        for outcome in outcomes
+        if outcome.layer and np.isnan(outcome.rdm).any()
+    ]
+    outcome_of = {
+        (split.name, outcome.arm, outcome.seed): outcome for split, outcomes in folds.items() for outcome in outcomes
+    }
+    in_rows = [outcome_of[key] for key in zip(table["split"], table["arm"], table["seed"], strict=True)]
+    table = table.assign(
+        fold=table["fold"] + 1,
+        fitted_study=fitted,
+        scored_study=scored,
+        layer=[outcome.layer for outcome in in_rows],
+        roi=configuration.studies[scored].roi or "",
+        alpha0=[outcome.setting.get("alpha0", nan) for outcome in in_rows],
+        task_error=[outcome.task_error for outcome in in_rows],
+    )
     first = next(iter(folds))
     arms = list(dict.fromkeys(outcome.arm for outcome in folds[first]))
     over_folds = score_folds(held_out, contrasts=contrasts_of(configuration, arms), n_resamples=configuration.resamples)
-    scores = pd.DataFrame(rows)[list(COLUMNS)]
+    scores = table[list(COLUMNS)]
     what = {"scheme": first.scheme, "fitted_study": fitted, "scored_study": scored, "method": configuration.method}
     errors = scores.groupby("arm")["task_error"].mean()
     summary = over_folds.table.assign(**what)
@@ -145,11 +125,12 @@ def score_scheme(
 
 
 def contrasts_of(configuration: Configuration, arms: Sequence[str]) -> list[tuple[str, str]]:
-    """The contrasts that are tested: the primary one, the same arm against its controls, and the heads' gains."""
+    """List the contrasts that are tested: the primary one, the same arm against its controls, and the heads' gains."""
     primary = configuration.primary
+    heads, students = ([arm.name for arm in ARMS if isinstance(arm, kind)] for kind in (Head, Student))
     pairs = [(primary.arm, primary.against)]
-    pairs += [(primary.arm, control) for control in STUDENTS if control != primary.arm]
-    pairs += [(arm, primary.against) for arm in (*HEADS, *STUDENTS)]
+    pairs += [(primary.arm, control) for control in students if control != primary.arm]
+    pairs += [(arm, primary.against) for arm in (*heads, *students)]
     pairs += [(primary.against, "untrained")]
     return [pair for pair in dict.fromkeys(pairs) if set(pair) <= set(arms) and pair[0] != pair[1]]
 
@@ -159,15 +140,12 @@ def _predicted(outcomes: Sequence[Outcome], inputs: Inputs) -> list[Predicted]:
     for outcome in outcomes:
         by_stimuli.setdefault(outcome.fitted_to, []).append(outcome)
     return [
-        Predicted(
-            label_rdms(
-                np.stack([_defined(outcome) for outcome in alike]),
-                inputs.stimuli.ids,
-                [f"{outcome.arm}/{outcome.seed}" for outcome in alike],
-                "undeclared",
-                {"arm": [outcome.arm for outcome in alike], "seed": [outcome.seed for outcome in alike]},
-            ),
-            fitted_to,
+        predict(
+            np.stack([_defined(outcome) for outcome in alike]),
+            inputs.stimuli.ids,
+            [outcome.arm for outcome in alike],
+            seeds=[outcome.seed for outcome in alike],
+            fitted_to=fitted_to,
         )
         for fitted_to, alike in by_stimuli.items()
     ]

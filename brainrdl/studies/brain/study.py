@@ -3,8 +3,8 @@
 import json
 import platform
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -15,24 +15,35 @@ import torch
 from lightning_fabric import Fabric
 
 from brainrdl.exchange import write_rdms
-from brainrdl.files import atomic_path, read_json, write_json
+from brainrdl.files import atomic_path, versions, write_json
 from brainrdl.inference.splits import Split, category_splits, random_splits, stratified_splits
 from brainrdl.rdms.combine import average_rdms
 from brainrdl.rdms.labelled import label_rdms
-from brainrdl.studies.brain.arms import arms_of, outcomes
-from brainrdl.studies.brain.checks import check_study
-from brainrdl.studies.brain.checksums import check_unchanged, checksums
+from brainrdl.studies.brain.arms import Arm, arms_of, outcomes
+from brainrdl.studies.brain.checks import check_study, check_unchanged, checksums
 from brainrdl.studies.brain.configuration import Configuration, configuration_hash
 from brainrdl.studies.brain.inputs import Inputs, load_inputs
 from brainrdl.studies.brain.outcomes import Outcome
-from brainrdl.studies.brain.runs import Workshop
+from brainrdl.studies.brain.runs import FitRuns
 from brainrdl.studies.brain.scores import Scored, score_scheme
+from brainrdl.studies.brain.tasks import FitTask, fit_tasks
 from brainrdl.studies.folder import calls_of, claimed, noted
-from brainrdl.studies.paper.runs import device_name
+from brainrdl.studies.jobs import beside, make_all
 from brainrdl.studies.reports.fit import write_report
-from brainrdl.training.machine import choose_precision
+from brainrdl.studies.tries import tries_table
+from brainrdl.training.machine import (
+    PACKAGES,
+    describe_call,
+    device_name,
+    now,
+    open_fabric,
+    precision_of,
+    use_threads,
+)
+from brainrdl.training.machine import (
+    Machine as Machine,
+)
 
-_PACKAGES = ("brainrdl", "torch", "torchvision", "lightning-fabric", "numpy", "scipy", "xarray", "pandas")
 _NOTES = (
     "Nothing is fitted to, or chosen on, a pair of stimuli of which one is held out, and nothing is scored on a pair "
     "of which one was fitted.",
@@ -41,35 +52,17 @@ _NOTES = (
 )
 
 
-@dataclass(frozen=True)
-class Machine:
-    """Where a study runs.
-
-    Attributes
-    ----------
-    device : str
-        ``auto``, ``cpu`` or ``cuda``.
-    precision : str
-        ``auto``, ``32-true`` or ``bf16-mixed``.
-    threads : int or None
-        CPU threads, torch's default if None.
-    """
-
-    device: str = "auto"
-    precision: str = "auto"
-    threads: int | None = None
-
-
 def fit(
     configuration: Configuration,
     out: str | Path,
     *,
     data_dir: str | Path | None = None,
     machine: Machine | None = None,
+    jobs: int = 1,
     command: str = "",
     log: Callable[[str], None] = print,
 ) -> Path:
-    """Run a study, or go on with it, and write its report.
+    """Run a study, or resume it, and write its report.
 
     Task networks first; then, split by split, choices in inner folds and fits to the training stimuli; everything is
     scored when all fits are done.
@@ -79,20 +72,22 @@ def fit(
     configuration : Configuration
         The study, from `read_configuration`.
     out : path
-        Where everything is left: a new folder, or one in which the same study was broken off.
+        Folder in which everything is left: a new one, or one in which the same study was interrupted.
     data_dir : path, optional
         Folder of the data sets known by name; the environment variable BRAINRDL_DATA where it is not given.
     machine : Machine, optional
         Device, precision, threads.
+    jobs : int
+        Number of processes that make fits side by side; they share the threads where the machine names none.
     command : str
-        The command line, for the manifest.
+        Command line, for the manifest.
     log : callable
-        Told what is going on, a line at a time.
+        Function that is called with a line of progress at a time.
 
     Returns
     -------
     Path
-        The report.
+        Path of the report.
 
     Raises
     ------
@@ -111,36 +106,60 @@ def fit(
     >>> fit(read_configuration("examples/human_it.yaml"), "human_it")  # doctest: +SKIP
     PosixPath('human_it/report.html')
     """
+    if jobs < 1:
+        raise ValueError(f"jobs must be at least 1, got {jobs}")
     machine = machine or Machine()
     out = Path(out).resolve()
-    if machine.threads is not None:
-        torch.set_num_threads(machine.threads)
-    fabric = _fabric(machine)
+    # as many in every process: the last digits of a fit may differ with the number of threads
+    machine = replace(machine, threads=use_threads(machine.threads, processes=jobs))
+    fabric = open_fabric(machine.device, machine.precision)
     inputs = load_inputs(configuration, data_dir)
     arms, splits = arms_of(configuration, inputs), _splits(configuration, inputs)
     check_study(configuration, inputs, arms, splits)
-    call = {
-        "command": command,
-        "started": _now(),
-        "device": device_name(fabric.device),
-        "threads": torch.get_num_threads(),
-    }
     read = checksums(configuration, inputs)
     check_unchanged(out, configuration, read)
     with claimed(out, frozen(configuration, fabric, read)):
-        with noted(out, call) as note:
-            workshop = Workshop(configuration, inputs, fabric, out, log)
-            found = _all_outcomes(workshop, arms, splits, note)
+        with noted(out, describe_call(command, fabric)) as note:
+            runs = FitRuns(configuration, inputs, fabric, out, log, locks=jobs > 1)
+            folds = _folds(configuration, splits)
+            if jobs > 1:
+                open_runs = partial(_open_runs, configuration, out, data_dir, machine)
+                _fit_beside(runs, open_runs, fit_tasks(runs, arms, folds), jobs, note)
+            found = _all_outcomes(runs, arms, folds, note)
             log("all fits are done: scoring them on held-out stimuli")
             scored = [
-                score_scheme(folds, configuration, inputs, fitted=fitted, scored=name)
-                for (fitted, _), folds in found.items()
+                score_scheme(of_splits, configuration, inputs, fitted=fitted, scored=name)
+                for (fitted, _), of_splits in found.items()
                 for name in configuration.studies
             ]
-            _write_tables(workshop, found, scored)
-            _write_rdms(workshop, found)
-        _write_manifest(workshop, scored, read)
+            _write_tables(runs, found, scored)
+            _write_rdms(runs, found)
+        _write_manifest(runs, arms, scored, read)
         return write_report(out)
+
+
+def _open_runs(configuration: Configuration, out: Path, data_dir: str | Path | None, machine: Machine) -> FitRuns:
+    """Open the study in a further process."""
+    use_threads(machine.threads)
+    fabric = open_fabric(machine.device, machine.precision)
+    log = partial(print, flush=True)
+    return FitRuns(configuration, load_inputs(configuration, data_dir), fabric, out, log, locks=True)
+
+
+def _fit_beside(
+    runs: FitRuns, open_runs: Callable[[], FitRuns], tasks: Sequence[FitTask], jobs: int, note: Callable[[], None]
+) -> None:
+    """Make all fits in several processes; whatever is no fit of its own is made, and read, afterwards."""
+    finished: list[FitTask] = []
+
+    def done(task: FitTask) -> None:
+        finished.append(task)
+        runs.log(f"[{len(finished)}/{len(tasks)}] {task.name}")
+        note()
+
+    # where all fits are there, no further process has to read the data
+    with beside(jobs - 1 if any(not task.done(runs) for task in tasks) else 0, open_runs, tasks):
+        make_all(runs, tasks, done=done, log=runs.log)
 
 
 def describe_plan(configuration: Configuration, data_dir: str | Path | None = None) -> str:
@@ -173,7 +192,7 @@ def describe_plan(configuration: Configuration, data_dir: str | Path | None = No
             f"study {name}: {rdms.sizes['rdm']} RDMs, {'fitted and ' * (name in configuration.fit_to)}scored"
             for name, rdms in inputs.studies.items()
         ),
-        f"arms: {', '.join(arms)}",
+        f"arms: {', '.join(arm.name for arm in arms)}",
         f"splits: {', '.join(f'{len(splits)} {scheme}' for scheme, splits in schemes.items())}",
         f"primary contrast: {primary.arm} − {primary.against}, fitted to {primary.fitted}, scored in {primary.scored}, "
         f"{primary.scheme}",
@@ -199,35 +218,41 @@ def _splits(configuration: Configuration, inputs: Inputs) -> dict[str, list[Spli
     return splits
 
 
-def _all_outcomes(
-    workshop: Workshop, arms: tuple[str, ...], splits: Mapping[str, Sequence[Split]], note: Callable[[], None]
-) -> dict[tuple[str, str], dict[Split, list[Outcome]]]:
-    """(fitted study, scheme) → split → outcomes; the primary contrast's first."""
-    configuration = workshop.configuration
+def _folds(
+    configuration: Configuration, splits: Mapping[str, Sequence[Split]]
+) -> dict[tuple[str, str], Sequence[Split]]:
+    """(fitted study, scheme) → splits; the primary contrast's first."""
     primary = configuration.primary
     fitted_first = sorted(configuration.fit_to, key=lambda name: name != primary.fitted)
     order = [(fitted, scheme) for scheme in splits for fitted in fitted_first]
     order.sort(key=lambda both: both != (primary.fitted, primary.scheme))
+    return {(fitted, scheme): splits[scheme] for fitted, scheme in order}
+
+
+def _all_outcomes(
+    runs: FitRuns, arms: Sequence[Arm], folds: Mapping[tuple[str, str], Sequence[Split]], note: Callable[[], None]
+) -> dict[tuple[str, str], dict[Split, list[Outcome]]]:
+    """(fitted study, scheme) → split → outcomes."""
     found: dict[tuple[str, str], dict[Split, list[Outcome]]] = {}
-    for fitted, scheme in order:
+    for (fitted, scheme), splits in folds.items():
         found[(fitted, scheme)] = {}
-        for number, split in enumerate(splits[scheme], 1):
-            workshop.log(f"[{number}/{len(splits[scheme])}] fitted to {fitted}, {scheme}, {split.name} held out")
-            found[(fitted, scheme)][split] = list(outcomes(workshop, arms, fitted, split, cheap=scheme == "random"))
+        for number, split in enumerate(splits, 1):
+            runs.log(f"[{number}/{len(splits)}] fitted to {fitted}, {scheme}, {split.name} held out")
+            found[(fitted, scheme)][split] = list(outcomes(runs, arms, fitted, split))
             note()
     return found
 
 
 def _write_tables(
-    workshop: Workshop, found: Mapping[tuple[str, str], Mapping[Split, Sequence[Outcome]]], scored: Sequence[Scored]
+    runs: FitRuns, found: Mapping[tuple[str, str], Mapping[Split, Sequence[Outcome]]], scored: Sequence[Scored]
 ) -> None:
-    folder = workshop.folder
-    _write_table(pd.concat([one.scores for one in scored]), folder / "scores.csv")
-    _write_table(pd.concat([one.summary for one in scored]), folder / "summary.csv")
-    _write_table(pd.concat([one.contrasts for one in scored]), folder / "contrasts.csv")
-    tries = [pd.DataFrame(read_json(path, list)) for path in sorted((folder / "choices").rglob("*.json"))]
-    if tries:
-        _write_table(pd.concat(tries), folder / "choices.csv")
+    folder = runs.folder
+    _write_table(pd.concat([tables.scores for tables in scored]), folder / "scores.csv")
+    _write_table(pd.concat([tables.summary for tables in scored]), folder / "summary.csv")
+    _write_table(pd.concat([tables.contrasts for tables in scored]), folder / "contrasts.csv")
+    tries = tries_table((folder / "choices").rglob("*.json"))
+    if not tries.empty:
+        _write_table(tries, folder / "choices.csv")
     curves = [
         outcome.history.assign(arm=outcome.arm, fitted_study=fitted, scheme=scheme, split=split.name, seed=outcome.seed)
         for (fitted, scheme), folds in found.items()
@@ -245,9 +270,9 @@ def _write_table(table: pd.DataFrame, path: Path) -> None:
         table.to_csv(temporary, index=False, lineterminator="\n")
 
 
-def _write_rdms(workshop: Workshop, found: Mapping[tuple[str, str], Mapping[Split, Sequence[Outcome]]]) -> None:
+def _write_rdms(runs: FitRuns, found: Mapping[tuple[str, str], Mapping[Split, Sequence[Outcome]]]) -> None:
     """RDMs to be looked at: each brain, and a student before and after its fit."""
-    configuration, inputs = workshop.configuration, workshop.inputs
+    configuration, inputs = runs.configuration, runs.inputs
     ids, primary = inputs.stimuli.ids, configuration.primary
     names, values = [], []
     for name, rdms in inputs.studies.items():
@@ -257,14 +282,14 @@ def _write_rdms(workshop: Workshop, found: Mapping[tuple[str, str], Mapping[Spli
     split, of_split = next(iter(found[(primary.fitted, primary.scheme)].items()))
     shown = {"before": primary.against, "after": primary.arm}
     for what, arm in shown.items():
-        outcome = next(one for one in of_split if one.arm == arm and one.seed == 0)
+        outcome = next(found for found in of_split if found.arm == arm and found.seed == 0)
         names.append(f"{what}: {arm}")
         values.append(_square(outcome.rdm, len(ids)))
     rdms = label_rdms(
         np.stack(values), ids, names, "undeclared", {"what": [name.partition(":")[0] for name in names]}
     ).assign_coords(category=("stimulus", [inputs.categories[stimulus] for stimulus in ids]))
-    write_rdms(rdms.assign_attrs(held_out=json.dumps(split.held_out)), workshop.folder / "rdms.nc")
-    with atomic_path(workshop.folder / "thumbnails.npz") as temporary, temporary.open("wb") as file:
+    write_rdms(rdms.assign_attrs(held_out=json.dumps(split.held_out)), runs.folder / "rdms.nc")
+    with atomic_path(runs.folder / "thumbnails.npz") as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, ids=np.array(ids), images=inputs.thumbnails)
 
 
@@ -274,30 +299,30 @@ def _square(condensed: np.ndarray, n: int) -> np.ndarray:
     return square + square.T
 
 
-def _write_manifest(workshop: Workshop, scored: Sequence[Scored], read: Mapping[str, Any]) -> None:
-    configuration = workshop.configuration
+def _write_manifest(runs: FitRuns, arms: Sequence[Arm], scored: Sequence[Scored], read: Mapping[str, Any]) -> None:
+    configuration = runs.configuration
     primary = configuration.primary
     dropped: list[dict[str, Any]] = []
     collapsed: list[dict[str, Any]] = []
-    for one in scored:
-        dropped += [entry for entry in one.dropped if entry not in dropped]
-        collapsed += [entry for entry in one.collapsed if entry not in collapsed]
+    for tables in scored:
+        dropped += [entry for entry in tables.dropped if entry not in dropped]
+        collapsed += [entry for entry in tables.collapsed if entry not in collapsed]
     write_json(
         {
             "brainrdl": version("brainrdl"),
-            "created": _now(),
-            "command": calls_of(workshop.folder)[-1]["command"],
+            "created": now(),
+            "command": calls_of(runs.folder)[-1]["command"],
             "title": configuration.title,
             "name": configuration.name,
             "configuration": configuration.model_dump(mode="json"),
             "configuration_hash": configuration_hash(configuration),
             "inputs": dict(read),
-            "hardware": device_name(workshop.fabric.device),
+            "hardware": device_name(runs.fabric.device),
             "platform": platform.platform(),
             "threads": torch.get_num_threads(),
-            "precision": str(workshop.fabric._precision.precision),
-            "versions": {package: version(package) for package in _PACKAGES},
-            "calls": calls_of(workshop.folder),
+            "precision": precision_of(runs.fabric),
+            "versions": versions(PACKAGES),
+            "calls": calls_of(runs.folder),
             "notes": list(_NOTES),
             "primary": {
                 "a": primary.arm,
@@ -307,31 +332,20 @@ def _write_manifest(workshop: Workshop, scored: Sequence[Scored], read: Mapping[
                 "scheme": primary.scheme,
                 "method": configuration.method,
             },
+            "arms": {arm.name: {"label": arm.label, "about": arm.about, "family": arm.family} for arm in arms},
             "dropped_controls": dropped,
             "collapsed_patterns": collapsed,
         },
-        workshop.folder / "manifest.json",
+        runs.folder / "manifest.json",
     )
 
 
 def frozen(configuration: Configuration, fabric: Fabric, read: Mapping[str, Any]) -> dict[str, Any]:
-    """What a folder's study is and has read (`checksums`), and must stay."""
+    """Describe what a folder's study is and has read (`checksums`), and must stay."""
     return {
         "configuration": configuration.model_dump(mode="json"),
         "hash": configuration_hash(configuration),
         "device": device_name(fabric.device),
-        "precision": str(fabric._precision.precision),
+        "precision": precision_of(fabric),
         "inputs": dict(read),
     }
-
-
-def _fabric(machine: Machine) -> Fabric:
-    accelerator = {"auto": "auto", "cpu": "cpu", "cuda": "cuda"}.get(machine.device)
-    if accelerator is None:
-        raise ValueError(f"unknown device {machine.device!r}; known are: auto, cpu, cuda")
-    device = Fabric(accelerator=accelerator, devices=1).device
-    return Fabric(accelerator=accelerator, devices=1, precision=choose_precision(device, machine.precision))
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,17 +1,22 @@
-"""The networks that students begin as: trained on the task alone, one per seed."""
+"""A study's networks on disk: those that students begin as, trained on the task alone, and those fitted to a brain."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from lightning_fabric import Fabric
 from safetensors import SafetensorError
 from torch import nn
 
 from brainrdl.files import check_json
+from brainrdl.inference.splits import Split
 from brainrdl.named_models import load_named_model
-from brainrdl.studies.brain.configuration import Configuration
+from brainrdl.studies.brain.configuration import Configuration, Student, Task, configuration_hash
 from brainrdl.studies.brain.inputs import TaskImages
+from brainrdl.studies.brain.outcomes import Outcome
+from brainrdl.studies.kept import kept
 from brainrdl.studies.optimizers import linear_sgd
 from brainrdl.training.checkpoint import load_model, read_manifest, save_model
 from brainrdl.training.randomness import derive_seed
@@ -43,31 +48,13 @@ def task_network(
     folder: Path,
     fabric: Fabric,
     *,
+    lock: AbstractContextManager[object] | None = None,
     log: Callable[[str], None] = print,
 ) -> nn.Module:
-    """Train a network on the task, go on with it, or read it where it is done.
+    """Train a network on the task, resume its training, or read it where it is done; in eval mode.
 
     A network that ends at chance has died, which depends on its initialisation: it is trained anew from another, up to
-    three times. The file says at which attempt it came about.
-
-    Parameters
-    ----------
-    configuration : Configuration
-        The study.
-    images : TaskImages or None
-        Of the task.
-    seed : int
-    folder : path
-        Where ``task-seed<n>.safetensors`` is kept.
-    fabric : Fabric
-        Device and precision.
-    log : callable
-        Told what is going on.
-
-    Returns
-    -------
-    nn.Module
-        In eval mode.
+    three times. The file, ``task-seed<n>.safetensors`` in the folder, says at which attempt it came about.
 
     Raises
     ------
@@ -79,42 +66,136 @@ def task_network(
     task = configuration.task
     if task is None or images is None or configuration.student.weights is not None:
         return make_student(configuration, seed).eval()
-    path = _path(folder, seed)
     identity = {"task": task.model_dump(mode="json"), "student": configuration.student.model_dump(mode="json")}
-    if path.exists():
+
+    def read(path: Path) -> nn.Module:
         record = _record(path)
         if (record.get("identity"), record.get("seed")) != (identity, seed):
             raise ValueError(f"{path} was trained in another way than the configuration says; remove it, or restore it")
         attempt = int(record["attempt"])
         return load_model(path, lambda: make_student(configuration, seed, attempt)).eval()
+
+    def write(trained: tuple[nn.Module, int, float], path: Path) -> None:
+        network, attempt, error = trained
+        save_model(network, path, {"identity": identity, "seed": seed, "attempt": attempt, "validation_error": error})
+        for leftover in folder.glob(f"task-seed{seed}-attempt*.pt"):
+            leftover.unlink()
+
+    return kept(
+        _path(folder, seed),
+        lambda: _train(task, configuration, images, seed, folder, fabric, log),
+        write=write,
+        read=read,
+        lock=lock,
+    )
+
+
+def _train(
+    task: Task,
+    configuration: Configuration,
+    images: TaskImages,
+    seed: int,
+    folder: Path,
+    fabric: Fabric,
+    log: Callable[[str], None],
+) -> tuple[nn.Module, int, float]:
+    """Train the task network of a seed, up to three times; the network, its attempt and its validation error."""
     for attempt in range(_ATTEMPTS):
         name = f"task network, seed {seed}" + (f", attempt {attempt + 1}" if attempt else "")
         log(f"{name}: {task.epochs} epochs of {len(images.training)} images of {task.data}")
+        # the first attempt's key names no attempt: seeds of networks trained before there were further ones stay
         key = ("task",) if attempt == 0 else ("task", attempt)
-        student = make_student(configuration, seed, attempt)
-        checkpoint = folder / f"task-seed{seed}-attempt{attempt}.pt"
+        network = make_student(configuration, seed, attempt)
         history = Trainer(
-            student,
+            network,
             optimizer=linear_sgd(task.epochs, learning_rate=task.learning_rate, weight_decay=task.weight_decay),
             fabric=fabric,
         ).fit(
             images.batches.training(images.training, task.batch_size),
             epochs=task.epochs,
             validation=images.batches.evaluation(images.validation),
-            checkpoint=checkpoint,
+            checkpoint=folder / f"task-seed{seed}-attempt{attempt}.pt",
             seed=derive_seed(seed, *key),
         )
         error, seconds = float(history["validation_error"].iloc[-1]), float(history["seconds"].sum())
         log(f"{name}: validation error {error:.2f} % ({seconds:.0f} s)")
         if error < _CHANCE * 100 * (1 - 1 / len(images.training.classes)):
-            record = {"identity": identity, "seed": seed, "attempt": attempt, "validation_error": error}
-            save_model(student, path, record)
-            for leftover in folder.glob(f"task-seed{seed}-attempt*.pt"):
-                leftover.unlink()
-            return task_network(configuration, images, seed, folder, fabric, log=log)  # read back
+            return network, attempt, error
     raise FloatingPointError(
         f"the task network of seed {seed} ended at chance {_ATTEMPTS} times; lower task.learning_rate, or train longer"
     )
+
+
+def save_fitted(
+    model: nn.Module, path: Path, outcome: Outcome, *, configuration: Configuration, fitted: str, split: Split
+) -> None:
+    """Write a fitted network with its manifest, atomically.
+
+    `outcome` is that of its fit to the study `fitted`, in which it has seen the split's training stimuli.
+    """
+    manifest: dict[str, Any] = {
+        "student": configuration.student.model_dump(mode="json"),
+        "configuration_hash": configuration_hash(configuration),
+        "arm": outcome.arm,
+        "seed": outcome.seed,
+        "layer": outcome.layer,
+        "setting": dict(outcome.setting),
+        "task_error": None if np.isnan(outcome.task_error) else outcome.task_error,
+        "fitted_study": fitted,
+        "scheme": split.scheme,
+        "split": split.name,
+        "fitted_to": list(outcome.fitted_to),
+        "held_out": list(split.held_out),
+    }
+    save_model(model, path, manifest)
+
+
+def load_fitted(path: str | Path) -> nn.Module:
+    """Load a network that ``brainrdl fit`` fitted to a brain.
+
+    Parameters
+    ----------
+    path : path
+        File ``models/<study>/<scheme>/<split>/rdl-seed<n>.safetensors`` in the study's folder.
+
+    Returns
+    -------
+    nn.Module
+        Network on the CPU, in eval mode, made by what the study's file names as ``student.model``.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it is damaged, or no fitted network of a study; if its ``student.model`` is not to be found, or makes another
+        architecture by now.
+
+    Notes
+    -----
+    It wants images as the study showed them: ``load_inputs(configuration).stimuli`` are those, in the size and
+    normalisation of the task's images. `read_manifest` tells the layer that was fitted, the setting that was chosen,
+    and which stimuli were fitted (``fitted_to``) and held out: only pairs of the latter say how well it predicts.
+
+    Examples
+    --------
+    >>> import brainrdl as rdl
+    >>> from brainrdl.studies import load_fitted, load_inputs, read_configuration
+    >>> model = load_fitted("runs/my_study/models/mine/stratified/fold-1/rdl-seed0.safetensors")  # doctest: +SKIP
+    >>> stimuli = load_inputs(read_configuration("my_study.yaml")).stimuli  # doctest: +SKIP
+    >>> rdms = rdl.layer_rdms(model, stimuli, ["pool2"], "correlation")  # doctest: +SKIP
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(
+            f"there is no file {path}; brainrdl fit leaves "
+            "models/<study>/<scheme>/<split>/rdl-seed<n>.safetensors in its folder"
+        )
+    manifest = _manifest(path)
+    if "student" not in manifest or "fitted_to" not in manifest:
+        raise ValueError(f"{path} holds no network that brainrdl fit fitted; load_model opens others")
+    name = Student(**manifest["student"]).model
+    return load_model(path, lambda: load_named_model(name).model)
 
 
 def _record(path: Path) -> dict[str, Any]:
@@ -127,3 +208,10 @@ def _record(path: Path) -> dict[str, Any]:
 
 def _path(folder: Path, seed: int) -> Path:
     return folder / f"task-seed{seed}.safetensors"
+
+
+def _manifest(path: Path) -> dict[str, Any]:
+    try:
+        return read_manifest(path)
+    except (SafetensorError, ValueError) as error:
+        raise ValueError(f"{path} is not a safetensors file, or is damaged: {error}") from error

@@ -1,23 +1,16 @@
 """The arms of a study: which terms a student is trained with, and what is done to it before."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import nullcontext
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pandas as pd
-import torch
-from lightning_fabric import Fabric
 from torch import nn
 
-from brainrdl.data import LabelledImages
-from brainrdl.data.batches import Batches
-from brainrdl.studies.optimizers import OPTIMIZERS, MakeOptimizer, clipped
-from brainrdl.studies.paper.biases import biases_left_out
 from brainrdl.studies.paper.recipe import Recipe
-from brainrdl.teachers.network import NetworkTeacher
+from brainrdl.studies.paper.training import Arm, Context, Setting, make_optimizer
 from brainrdl.terms.alpha import (
     Alpha,
     Schedule,
@@ -37,190 +30,8 @@ from brainrdl.training.randomness import derive_seed
 from brainrdl.training.streams import repeat
 from brainrdl.training.trainer import Trainer
 
-Setting = Mapping[str, float]
-"""The knobs of one arm: ``learning_rate``, ``weight_decay``, ``learning_rate_factor``, ``alpha0``."""
-
-
-@dataclass(frozen=True)
-class Context:
-    """What one training has to work with.
-
-    Attributes
-    ----------
-    recipe : Recipe
-        How to train.
-    model : callable
-        Makes an untrained network.
-    training : LabelledImages
-        Labelled images to train on.
-    validation : LabelledImages or None
-        Images to look at after each epoch; None where all images are trained on.
-    unlabelled : LabelledImages or None
-        Images whose labels nobody may see; with them the teacher's terms run on the stimulus stream.
-    teacher : nn.Module or None
-        The teacher network.
-    batches : Batches
-        How images become batches.
-    fabric : Fabric
-        Device and precision.
-    seed : int
-        Of initialisation, data order, dropout, pairs and heads, each derived from it for itself.
-    """
-
-    recipe: Recipe
-    model: Callable[[], nn.Sequential]
-    training: LabelledImages
-    validation: LabelledImages | None
-    unlabelled: LabelledImages | None
-    teacher: nn.Module | None
-    batches: Batches
-    fabric: Fabric
-    seed: int
-
-    @property
-    def stream(self) -> str:
-        """Where a teacher's terms run."""
-        return "task" if self.unlabelled is None else "stimuli"
-
-    def ask(self, metric: str = "mse", layers: Iterable[str] = ()) -> NetworkTeacher:
-        """The teacher, answering by `layers` in `metric`."""
-        if self.teacher is None:
-            raise ValueError("this arm needs a teacher")
-        return NetworkTeacher(self.teacher, tuple(layers) or self.recipe.layers, metric)
-
-
-Terms = Callable[[Context, Setting], list[Term]]
-Prepare = Callable[[nn.Sequential, Context, Setting, Path], pd.DataFrame | None]
-
-
-@dataclass(frozen=True)
-class Arm:
-    """One row of the paper's tables.
-
-    Attributes
-    ----------
-    name : str
-        As in ``results.csv``.
-    terms : callable
-        (context, setting) → terms beside the task loss.
-    candidates : tuple of dict
-        Settings to choose from on validation, the default first.
-    taught : bool
-        Whether it needs a teacher.
-    prepare : callable or None
-        What is done to the student before the task: (student, context, setting, folder) → history of a stage of
-        its own, whose epochs count, or None.
-    network : str
-        Which of the study's networks is trained.
-    baseline : str or None
-        The arm whose learning rate and weight decay it takes over and with which it is compared: the same network
-        without the arm's terms. None for such an arm itself.
-    """
-
-    name: str
-    terms: Terms
-    candidates: tuple[Setting, ...]
-    taught: bool = True
-    prepare: Prepare | None = None
-    network: str = "student"
-    baseline: str | None = "plain"
-
-
-def train(arm: Arm, context: Context, setting: Setting, folder: Path) -> tuple[nn.Module, pd.DataFrame]:
-    """Train one student, going on where an earlier attempt in `folder` was broken off.
-
-    Parameters
-    ----------
-    arm : Arm
-        What it is trained with.
-    context : Context
-        Data, teacher, recipe, seed.
-    setting : dict
-        The arm's knobs.
-    folder : path
-        For the checkpoints.
-
-    Returns
-    -------
-    student : nn.Module
-        Trained, in eval mode.
-    history : DataFrame
-        One row per epoch of all stages, which share the recipe's epochs.
-    """
-    student = initialised(context.model, context.seed)
-    networks = [network for network in (student, context.teacher) if network is not None]
-    # on the CPU they stay: rows recorded there come out again bitwise
-    with biases_left_out(*networks) if context.fabric.device.type == "cuda" else nullcontext():
-        history = _fit(arm, student, context, setting, folder)
-    return student.eval(), history
-
-
-def _fit(arm: Arm, student: nn.Sequential, context: Context, setting: Setting, folder: Path) -> pd.DataFrame:
-    """All stages of a training; the history of their epochs."""
-    before = None if arm.prepare is None else arm.prepare(student, context, setting, folder)
-    recipe = context.recipe
-    epochs = recipe.epochs - (0 if before is None else len(before))
-    trainer = Trainer(
-        student,
-        arm.terms(context, setting),
-        optimizer=_optimizer(recipe, setting, epochs),
-        fabric=context.fabric,
-        cuda_graphs=True,
-    )
-    loader: Iterable[object] = context.batches.training(context.training, recipe.batch_size)
-    unlabelled = None
-    if context.unlabelled is not None:
-        loader = repeat(loader, recipe.updates_per_epoch)
-        unlabelled = context.batches.unlabelled(context.unlabelled, recipe.batch_size)
-    history = trainer.fit(
-        loader,
-        epochs=epochs,
-        stimuli=unlabelled if any(term.stream == "stimuli" for term in trainer.terms) else None,
-        validation=None if context.validation is None else context.batches.evaluation(context.validation),
-        checkpoint=folder / "checkpoint.pt",
-        seed=derive_seed(context.seed, "training"),
-    )
-    if before is not None:
-        history = pd.concat([before, history.assign(epoch=history["epoch"] + len(before))], ignore_index=True)
-    return history
-
-
-def initialised(model: Callable[[], nn.Sequential], seed: int) -> nn.Sequential:
-    """An untrained network whose weights depend on the seed alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed(seed, "initialisation"))
-        return model()
-
-
-def paper_arms(*rates: Setting) -> tuple[Arm, ...]:
-    """The arms of a study, ``plain`` first: the paper's, ours, and the methods compared with.
-
-    Parameters
-    ----------
-    *rates : dict of float
-        Learning rates and weight decays that ``plain`` and ``teacher`` choose from.
-
-    Returns
-    -------
-    tuple of Arm
-    """
-    return (
-        Arm("plain", _nothing, rates, taught=False, baseline=None),
-        Arm("teacher", _nothing, rates, taught=False, network="teacher", baseline=None),
-        Arm("finetuning", _nothing, _each("learning_rate_factor", 1.0, 0.3, 0.1, 3.0), prepare=_copy_teacher),
-        Arm("deep_supervision", _deep_supervision, _each("alpha0", 1.0, 0.3, 3.0, 0.1), taught=False),
-        Arm("hints", _nothing, _each("alpha0", 1.0, 3.0, 0.3, 10.0), prepare=_hint_stage),
-        Arm("rdl", _rdl, _each("alpha0", 2.0, 1.0, 0.3, 4.0)),
-        Arm("rdl_corr", _rdl_corr, _each("alpha0", 3.0, 1.0, 5.0, 0.3)),
-        Arm("kd", _kd, _each("alpha0", 0.1, 0.3, 0.03, 1.0)),
-        Arm("rkd", partial(_relational, RKD), _each("alpha0", 10.0, 3.0, 30.0, 1.0)),
-        Arm("sp", partial(_relational, SP), _each("alpha0", 300.0, 100.0, 1000.0, 30.0)),
-        Arm("cka", partial(_relational, CKA), _each("alpha0", 1.0, 0.3, 3.0, 10.0)),
-    )
-
-
-def _each(knob: str, *values: float) -> tuple[Setting, ...]:
-    return tuple({knob: value} for value in values)
+TEACHER = "teacher"
+"""Name of the arm that trains the teachers themselves."""
 
 
 def _nothing(context: Context, setting: Setting) -> list[Term]:
@@ -274,11 +85,11 @@ def _copy_teacher(student: nn.Sequential, context: Context, setting: Setting, fo
     """Fine-tuning: the student starts with the teacher's weights; a layer of another size starts with its own."""
     if context.teacher is None:
         raise ValueError("fine-tuning needs a teacher")
-    own = student.state_dict()
+    state = student.state_dict()
     copied = {
         name: value
         for name, value in context.teacher.state_dict().items()
-        if name in own and own[name].shape == value.shape
+        if name in state and state[name].shape == value.shape
     }
     student.load_state_dict(copied, strict=False)
 
@@ -297,7 +108,7 @@ def _hint_stage(student: nn.Sequential, context: Context, setting: Setting, fold
         front,
         [hint],
         task_loss=None,
-        optimizer=_optimizer(recipe, setting, epochs),
+        optimizer=make_optimizer(recipe, setting, epochs),
         fabric=context.fabric,
         cuda_graphs=True,
     )
@@ -310,12 +121,9 @@ def _hint_stage(student: nn.Sequential, context: Context, setting: Setting, fold
 
 
 def front_until(student: nn.Sequential, layer: str) -> nn.Sequential:
-    """A network's children up to one of them: the same modules, so that training them trains the network itself.
+    """Take a network's children up to one of them: the same modules, so that training them trains the network itself.
 
-    Raises
-    ------
-    ValueError
-        If the network has no such child; a layer within a child is none.
+    ValueError if the network has no such child; a layer within a child is none.
     """
     names = list(dict(student.named_children()))
     if layer not in names:
@@ -325,20 +133,150 @@ def front_until(student: nn.Sequential, layer: str) -> nn.Sequential:
 
 
 def hint_epochs(recipe: Recipe, epochs: int) -> int:
-    """How many of a run's epochs stage 1 of hints takes, one at least."""
+    """Count the epochs of a run that stage 1 of hints takes, one at least."""
     return max(1, round(recipe.hint_share * epochs))
+
+
+def _check_hints(recipe: Recipe, network: nn.Sequential) -> None:
+    front_until(network, recipe.hint_layer)
+    for epochs in (recipe.epochs, min(recipe.epochs, recipe.choice_epochs or recipe.epochs)):
+        if (stage := hint_epochs(recipe, epochs)) >= epochs:
+            raise ValueError(
+                f"stage 1 of hints takes {stage} of {epochs} epochs (hint_share {recipe.hint_share:g}) and leaves none "
+                "for stage 2; ask for more epochs, lower hint_share, or leave hints out of arms="
+            )
 
 
 def _schedule(recipe: Recipe, alpha0: Alpha) -> Schedule:
     return {"linear": linear_decay, "constant": constant, "cosine": cosine_decay}[recipe.schedule](alpha0)
 
 
-def _optimizer(recipe: Recipe, setting: Setting, epochs: int) -> MakeOptimizer:
-    make = OPTIMIZERS[recipe.optimizer](
-        epochs,
-        learning_rate=setting.get("learning_rate", recipe.learning_rate) * setting.get("learning_rate_factor", 1.0),
-        momentum=recipe.momentum,
-        weight_decay=setting.get("weight_decay", recipe.weight_decay),
-        warmup=recipe.warmup or 0,
-    )
-    return make if recipe.clip is None else clipped(make, recipe.clip)
+def _each(knob: str, *values: float) -> tuple[Setting, ...]:
+    return tuple({knob: value} for value in values)
+
+
+_PLAIN = Arm(
+    "plain", "plain", "The network trained on the task alone.", "paper", _nothing, (), taught=False, baseline=None
+)
+_FINETUNING = Arm(
+    "finetuning",
+    "fine-tuning",
+    "Starts with the teacher's weights, then trained as plain.",
+    "paper",
+    _nothing,
+    _each("learning_rate_factor", 1.0, 0.3, 0.1, 3.0),
+    prepare=_copy_teacher,
+)
+
+ARMS: tuple[Arm, ...] = (
+    _PLAIN,
+    replace(
+        _PLAIN,
+        name="plain_readout",
+        label="plain with readout",
+        about="The same with RDL's additional linear readout: RDL's paired control.",
+        network="readout",
+    ),
+    # the fine-tuned network without the teacher's weights: what its ten last units cost by themselves
+    replace(
+        _PLAIN,
+        name="plain_narrow",
+        label="plain, ten last units",
+        about="The fine-tuned network trained from nothing: the teacher's few last units and a readout on them. "
+        "Shows what these few units cost, apart from where the weights come from.",
+        network="teacher_readout",
+    ),
+    replace(_PLAIN, name=TEACHER, label="teacher", about="The teacher itself.", network="teacher"),
+    _FINETUNING,
+    replace(
+        _FINETUNING,
+        name="finetuning_replaced",
+        label="fine-tuning, new last layer",
+        about="The same, with a new last layer of one unit per class.",
+    ),
+    Arm(
+        "deep_supervision",
+        "deep supervision",
+        "Linear classifiers on inner layers add to the loss.",
+        "paper",
+        _deep_supervision,
+        _each("alpha0", 1.0, 0.3, 3.0, 0.1),
+        taught=False,
+    ),
+    Arm(
+        "hints",
+        "hints",
+        "First trained to predict an inner layer of the teacher linearly, then on the task.",
+        "paper",
+        _nothing,
+        _each("alpha0", 1.0, 3.0, 0.3, 10.0),
+        prepare=_hint_stage,
+        check=_check_hints,
+    ),
+    Arm(
+        "rdl",
+        "RDL",
+        "Representational distance learning: the mean squared difference of student's and teacher's RDMs adds to "
+        "the loss, layer by layer.",
+        "paper",
+        _rdl,
+        _each("alpha0", 2.0, 1.0, 0.3, 4.0),
+        takes_alphas=True,
+    ),
+    Arm(
+        "rdl_corr",
+        "scale-free RDL",
+        "1 − Pearson r in place of RDL's squared difference, between RDMs of Euclidean distances over all "
+        "pairs, α alike in every layer, unless the recipe says otherwise: it asks for the geometry, not "
+        "for its scale.",
+        "further",
+        _rdl_corr,
+        _each("alpha0", 3.0, 1.0, 5.0, 0.3),
+        takes_alphas=True,
+    ),
+    Arm(
+        "kd",
+        "KD",
+        "Knowledge distillation: the teacher's softened outputs.",
+        "further",
+        _kd,
+        _each("alpha0", 0.1, 0.3, 0.03, 1.0),
+    ),
+    Arm(
+        "rkd",
+        "RKD",
+        "Relational knowledge distillation: distances in units of their mean.",
+        "further",
+        partial(_relational, RKD),
+        _each("alpha0", 10.0, 3.0, 30.0, 1.0),
+    ),
+    Arm(
+        "sp",
+        "SP",
+        "Similarity-preserving distillation: normalised inner products within a batch.",
+        "further",
+        partial(_relational, SP),
+        _each("alpha0", 300.0, 100.0, 1000.0, 30.0),
+    ),
+    Arm(
+        "cka",
+        "CKA",
+        "Centred kernel alignment between student and teacher.",
+        "further",
+        partial(_relational, CKA),
+        _each("alpha0", 1.0, 0.3, 3.0, 10.0),
+    ),
+)
+"""All arms, in the order in which pages list them, with the settings that the paper's MNIST study tries."""
+
+# of the study whose students have other classes than their teacher
+_FOR_OTHER_CLASSES = ("plain_readout", "plain_narrow", "finetuning_replaced")
+
+
+def paper_arms(*rates: Setting) -> tuple[Arm, ...]:
+    """List the arms of a study whose students have the teacher's classes, ``plain`` first.
+
+    `rates` are learning rates and weight decays that ``plain`` and ``teacher`` choose from.
+    """
+    # what has no candidates of its own is compared with nothing, and chooses the learning rate
+    return tuple(replace(arm, candidates=arm.candidates or rates) for arm in ARMS if arm.name not in _FOR_OTHER_CLASSES)

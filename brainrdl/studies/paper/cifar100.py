@@ -10,14 +10,15 @@ from brainrdl.data import LabelledImages, cifar_checksums, flip_half, load_cifar
 from brainrdl.data.batches import Batches
 from brainrdl.data.images import interleaved_order
 from brainrdl.models import nin
-from brainrdl.studies.paper.arms import Arm, Setting, paper_arms
+from brainrdl.studies.paper.arms import ARMS
 from brainrdl.studies.paper.recipe import Recipe
 from brainrdl.studies.paper.study import Partition, Request, Splits, Study
+from brainrdl.studies.paper.training import Arm, Setting
 
 _WITHOUT_VALIDATION = 40_000
 _ORDER_SEED = 0
 # the weight decay is not among them: it bears on how long a network's distances are, and a student with another than
-# its teacher's may be drawn to the teacher's scale first of all
+# its teacher's may be trained toward the teacher's scale first of all
 _RATES: tuple[Setting, ...] = ({}, {"learning_rate": 0.5}, {"learning_rate": 2.0}, {"learning_rate": 0.25})
 _ON_READOUT = ("rdl", "rdl_corr", "rkd", "sp", "cka")
 
@@ -61,40 +62,31 @@ def cifar100_study() -> Study:
 
 
 def _arms() -> tuple[Arm, ...]:
-    """What is drawn to the teacher has a readout on top, and so its control has one too."""
-    shared = {arm.name: arm for arm in paper_arms(*_RATES)}
-    shared |= {name: replace(shared[name], network="readout", baseline="plain_readout") for name in _ON_READOUT}
+    """Give what is trained toward the teacher a readout on top, and so its control too; list all arms."""
+    by_name = {arm.name: replace(arm, candidates=arm.candidates or _RATES) for arm in ARMS}
+    by_name |= {name: replace(by_name[name], network="readout", baseline="plain_readout") for name in _ON_READOUT}
     # under a learning rate of 1 what MNIST bears is too much: with a briefly trained teacher RDL's features grew
     # without bound at .3, and deep supervision's collapsed at 1
     lighter: tuple[Setting, ...] = tuple({"alpha0": alpha0} for alpha0 in (0.1, 0.03, 0.3, 0.01))
-    shared |= {name: replace(shared[name], candidates=lighter) for name in ("rdl", "deep_supervision")}
-    finetuning = replace(
-        shared["finetuning"], candidates=tuple({"learning_rate_factor": f} for f in (1, 0.3, 0.1, 0.03))
-    )
-    return (
-        shared["plain"],
-        replace(shared["plain"], name="plain_readout", network="readout"),
-        # the fine-tuned network without the teacher's weights: what its ten last units cost by themselves
-        replace(shared["plain"], name="plain_narrow", network="teacher_readout"),
-        shared["teacher"],
-        # the paper's: the teacher's ten units stay, and a readout to the student's classes stands on them
-        replace(finetuning, network="teacher_readout"),
-        replace(finetuning, name="finetuning_replaced"),
-        *(shared[name] for name in ("deep_supervision", "hints", "rdl", "rdl_corr", "kd", "rkd", "sp", "cka")),
-    )
+    by_name |= {name: replace(by_name[name], candidates=lighter) for name in ("rdl", "deep_supervision")}
+    factors: tuple[Setting, ...] = tuple({"learning_rate_factor": f} for f in (1, 0.3, 0.1, 0.03))
+    by_name |= {name: replace(by_name[name], candidates=factors) for name in ("finetuning", "finetuning_replaced")}
+    # the paper's: the teacher's ten units stay, and a readout to the student's classes stands on them
+    by_name["finetuning"] = replace(by_name["finetuning"], network="teacher_readout")
+    return tuple(by_name.values())
 
 
 def _load(request: Request) -> Splits:
     train, test = load_cifar(100, request.data_dir, download=request.download)
-    # the teachers' too, now: not after the hours that a missing file or a wrong --limit-teacher would cost
-    own_train, own_test = load_cifar(10, request.data_dir, download=request.download)
-    teachers = _partition(own_train, request.limit_teacher)
+    # the teachers' too, now: not after the hours that a missing file or a wrong limit of theirs would cost
+    of_teachers, test_of_teachers = load_cifar(10, request.data_dir, download=request.download)
+    teachers = _partition(of_teachers, request.limit_teacher)
     return Splits(
         students=_partition(train, request.limit_train, whole=request.train_size != _WITHOUT_VALIDATION),
         test=lambda: test,
         teacher=lambda kind, size, labelled: teachers,
         checksums=cifar_checksums(100, request.data_dir) | cifar_checksums(10, request.data_dir),
-        teacher_test=lambda: own_test,
+        teacher_test=lambda: test_of_teachers,
     )
 
 
@@ -103,7 +95,7 @@ def _partition(train: LabelledImages, limit: int | None, *, whole: bool = True) 
     largest = len(train) if whole else _WITHOUT_VALIDATION
     if limit is not None and not len(train.classes) <= limit <= largest:
         raise ValueError(
-            f"--limit-train and --limit-teacher must lie between the number of classes ({len(train.classes)}) and the "
+            f"limit_train= and limit_teacher= must lie between the number of classes ({len(train.classes)}) and the "
             f"size of the training set ({largest:,}), got {limit}"
         )
     training, validation = split_cifar(train, n_train=min(limit or largest, _WITHOUT_VALIDATION))

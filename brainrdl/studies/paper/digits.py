@@ -7,9 +7,10 @@ from torch import nn
 
 from brainrdl.data import Deformation, InfiMNIST, LabelledImages, checksum, load_digits
 from brainrdl.models import mnist_cnn
-from brainrdl.studies.paper.arms import Setting, paper_arms
+from brainrdl.studies.paper.arms import paper_arms
 from brainrdl.studies.paper.recipe import Recipe
 from brainrdl.studies.paper.study import Partition, Request, Splits, Study, training_size
+from brainrdl.studies.paper.training import Setting
 
 _FIRST = 80_000
 _RATES: tuple[Setting, ...] = (

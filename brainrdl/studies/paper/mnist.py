@@ -7,9 +7,10 @@ from torch import nn
 
 from brainrdl.data import InfiMNIST, LabelledImages, load_mnist, mnist_checksums, split_mnist
 from brainrdl.models import mnist_cnn
-from brainrdl.studies.paper.arms import Setting, paper_arms
+from brainrdl.studies.paper.arms import paper_arms
 from brainrdl.studies.paper.recipe import Recipe
 from brainrdl.studies.paper.study import Partition, Request, Splits, Study, training_size
+from brainrdl.studies.paper.training import Setting
 
 # the paper's "first 10,000 non-MNIST InfiMNIST examples" and "the next 120,000"
 _VALIDATION, _TRAINING = 70_000, 80_000

@@ -175,10 +175,10 @@ def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
     for setting in settings:
         field, separator, text = setting.partition("=")
         if field in hints and not separator:
-            raise ValueError(f"--set takes FIELD=VALUE, got {setting!r} without a value")
+            raise ValueError(f"set takes FIELD=VALUE, got {setting!r} without a value")
         if field not in hints:
             hint = did_you_mean(field, hints) or f"; fields are: {', '.join(hints)}"
-            raise ValueError(f"--set takes FIELD=VALUE with a field of the recipe, got {setting!r}{hint}")
+            raise ValueError(f"set takes FIELD=VALUE with a field of the recipe, got {setting!r}{hint}")
         changes[field] = _parse(field, text, hints[field])
     return dataclasses.replace(recipe, **changes)
 

@@ -1,13 +1,21 @@
-"""One row of a ``results.json``, with all that repeating it needs."""
+"""One row of a ``results.json`` again, from scratch: ``brainrdl reproduce --replay``."""
 
+import dataclasses
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from brainrdl.files import check_json, read_json
+from brainrdl.files import check_json, read_json, write_json
+from brainrdl.identity import differences
+from brainrdl.inference import binomial_standard_error
+from brainrdl.studies.folder import claimed
 from brainrdl.studies.paper.recipe import Recipe, recipe_from
-from brainrdl.studies.paper.study import Row
+from brainrdl.studies.paper.runs import StudyRuns
+from brainrdl.studies.paper.score import write_results
+from brainrdl.studies.paper.study import Request, Row, Study, check, frozen
+from brainrdl.training.machine import open_fabric, use_threads
 
 _ASKED = (
     *("labels", "limit_train", "limit_teacher", "train_size", "test_limit", "one_teacher", "tries", "alphas"),
@@ -50,6 +58,68 @@ class Recorded:
     made_on: str
 
 
+def replay(study: Study, source: Path, row_name: str, request: Request, *, log: Callable[[str], None] = print) -> bool:
+    """Repeat one row of a ``results.json`` from scratch and compare.
+
+    Parameters
+    ----------
+    study : Study
+        The study that the file is of.
+    source : path
+        The ``results.json``.
+    row_name : str
+        The row's name.
+    request : Request
+        Where the data is and where to work; the rest comes from the file.
+    log : callable
+        Told what is going on, a line at a time.
+
+    Returns
+    -------
+    bool
+        Whether the row came out again: bitwise the same weights and the same test error; or, with other weights, a
+        test error within 3 binomial standard errors.
+
+    Raises
+    ------
+    ValueError
+        If the file is damaged, of another study, has no such row, or was made from other data; or if the row's run
+        died.
+    """
+    use_threads(request.threads or study.threads, processes=request.jobs)
+    recorded = read_row(source, row_name, study.name)
+    if request.out.exists() and any(request.out.iterdir()):
+        raise ValueError(f"{request.out} is not empty; a row is repeated from scratch, so give another out=")
+    request = dataclasses.replace(request, out=request.out.resolve(), **recorded.asked)
+    splits = study.load(request)
+    if splits.checksums != recorded.data:
+        raise ValueError(
+            f"{source} was made from other data: {'; '.join(differences(recorded.data, splits.checksums))}"
+        )
+    check(study, recorded.recipe, request, splits, [recorded.row])
+    fabric = open_fabric(request.device, request.precision or study.precision)
+    with claimed(request.out, frozen(study, recorded.recipe, request, splits, fabric)):
+        for name, entries in recorded.choices.items():
+            write_json(entries, request.out / "tries" / name / "choice.json")
+        on_device = splits.on(fabric.device, request.test_limit)
+        runs = StudyRuns(study, recorded.recipe, on_device, request, fabric, log=log)
+        run = runs.run(recorded.row)
+        now = float(write_results(runs, [recorded.row]).iloc[0]["test_error"])
+    log(f"{row_name}: test error {recorded.test_error:.2f} % recorded, {now:.2f} % now")
+    if run.record["weights"] == recorded.weights:
+        same = abs(now - recorded.test_error) < 1e-9
+        log("bitwise the same weights" + ("" if same else f", but another test error; {source} has been changed"))
+        return same
+    error = binomial_standard_error(recorded.test_error, len(splits.test()))
+    near = abs(now - recorded.test_error) <= 3 * error
+    log(
+        f"other weights (recorded on {recorded.made_on}); test errors "
+        + ("agree" if near else "differ by more than")
+        + (f" within 3 binomial standard errors ({3 * error:.2f} points)" if near else f" {3 * error:.2f} points")
+    )
+    return near
+
+
 def read_row(source: Path, name: str, study: str) -> Recorded:
     """Read a row of a study's ``results.json``.
 
@@ -71,7 +141,7 @@ def read_row(source: Path, name: str, study: str) -> Recorded:
         raise ValueError(f"{source} has no row {name!r}; it has: {', '.join(by_name)}")
     line = check_json(by_name[name], dict, _LINE, f"the row {name!r} in {source}")
     if line["died"] or line["test_error"] is None:
-        others = ", ".join(other for other, one in by_name.items() if not one.get("died"))
+        others = ", ".join(other for other, record in by_name.items() if not record.get("died"))
         raise ValueError(
             f"{name} died in training ({line['died']}), so {source} has no test error of it to come out again; repeat "
             f"one of: {others}"

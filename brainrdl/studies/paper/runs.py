@@ -1,12 +1,13 @@
-"""Where runs are made: teachers, validation trials and students, each kept in a folder of its own once it is done.
+"""The runs of a paper's study: teachers, validation trials and students, each kept in a folder of its own once done.
 
-Whatever is found done is not done again; whatever was broken off goes on at its last epoch. So a study that is killed
+A run that is found done is read; one that was interrupted is resumed at its last epoch. So a study that is killed
 anywhere is resumed by the same command.
 """
 
 import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from io import BytesIO
 from math import inf
@@ -19,12 +20,16 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from brainrdl.data import LabelledImages
-from brainrdl.files import atomic_path, check_json, read_json, write_json
+from brainrdl.files import atomic_path, read_json, write_json
 from brainrdl.studies.folder import HeldError, locked
-from brainrdl.studies.paper.arms import Arm, Context, Setting, train
+from brainrdl.studies.kept import kept
+from brainrdl.studies.paper.arms import TEACHER
 from brainrdl.studies.paper.recipe import Recipe
 from brainrdl.studies.paper.study import Partition, Request, Row, Splits, Study, labelled_subset
+from brainrdl.studies.paper.training import Arm, Context, Setting, train
+from brainrdl.studies.tries import Tries, kept_tries, tries_table
 from brainrdl.training.checkpoint import load_model, save_model
+from brainrdl.training.machine import device_name, precision_of
 from brainrdl.training.randomness import derive_seed
 
 _CHOICE_SEED = -1  # trials share no seed with the runs they choose for
@@ -49,23 +54,11 @@ class FinishedTraining:
         return float(last["validation_error"]), float(last["validation_loss"])
 
 
-class Lab:
-    """Makes the runs of one study in one folder.
+class StudyRuns:
+    """A study under way in one folder: it makes teachers, validation trials and students.
 
-    Parameters
-    ----------
-    study : Study
-        The study.
-    recipe : Recipe
-        Its recipe, with what the user changed.
-    splits : Splits
-        Its data, on the device.
-    request : Request
-        What was asked for.
-    fabric : Fabric
-        Device and precision.
-    log : callable
-        Told what is going on, a line at a time.
+    `recipe` is the study's with what the user changed, `splits` are its data on the device of `fabric`, and `log` is
+    called with a line of progress at a time.
     """
 
     def __init__(
@@ -84,7 +77,7 @@ class Lab:
         self.request = request
         self.fabric = fabric
         self._networks = study.networks(splits)
-        self._say = log
+        self.log = log
         self._teacher_images: dict[tuple[str, int | None], Partition] = {}
 
     def make(self, arm: str) -> nn.Sequential:
@@ -100,7 +93,7 @@ class Lab:
         HeldError
             If another process is making it, or something that it needs.
         """
-        if row.arm == "teacher":
+        if row.of_teacher:
             return self.teacher(row.teacher, row.seed, row.labels)
         arm = self.study.arm(row.arm)
         setting = self.choose(arm, row.labels)
@@ -119,21 +112,21 @@ class Lab:
         FloatingPointError
             If its training died.
         """
-        row = Row("teacher", seed, kind, labels if kind == "labels" else None)
-        arm = self.study.arm("teacher")
+        row = Row(TEACHER, seed, kind, labels if kind == "labels" else None)
+        arm = self.study.arm(TEACHER)
         setting = self._choose(arm, kind, row.labels, lambda: self._teacher_context(row, _CHOICE_SEED))
         folder = self.request.out / "runs" / row.name
         run = self._make(row, arm, lambda: self._teacher_context(row, seed, final=True), setting, folder)
         if run.model is None:
             raise FloatingPointError(
-                f"{row.name} died in training ({run.record['died']}), and nothing can be learned from it; lower its "
-                f"learning rate (--set learning_rate=…) in another --out, or remove {folder}"
+                f"{row.name} died in training ({run.record['died']}), and nothing can be learned from it; lower the "
+                f"recipe's learning_rate in another out=, or remove {folder}"
             )
         return run
 
     def has_teacher(self, kind: str, seed: int, labels: int | None = None) -> bool:
         """Whether a teacher is trained, and lived."""
-        row = Row("teacher", seed, kind, labels if kind == "labels" else None)
+        row = Row(TEACHER, seed, kind, labels if kind == "labels" else None)
         path = self.request.out / "runs" / row.name / "run.json"
         return path.exists() and not read_json(path, dict, ("died",))["died"]
 
@@ -143,38 +136,42 @@ class Lab:
 
     def choose(self, arm: Arm, labels: int | None) -> Setting:
         """Choose an arm's setting on validation, beside what was chosen for its baseline."""
-        at = None if labels is None else self._labels_for_choice(labels)
+        n_labels = None if labels is None else self._labels_for_choice(labels)
 
         def context() -> Context:
             teacher = self.teacher(self.study.choice_teacher, 0).model if arm.taught else None
-            return self._context(arm, at, _CHOICE_SEED, teacher)
+            return self._context(arm, n_labels, _CHOICE_SEED, teacher)
 
-        own = self._choose(arm, self.study.choice_teacher if arm.taught else "", at, context)
-        return own if arm.baseline is None else {**self.choose(self.study.arm(arm.baseline), labels), **own}
+        setting = self._choose(arm, self.study.choice_teacher if arm.taught else "", n_labels, context)
+        # an arm and its baseline differ in the arm's terms alone: learning rate and weight decay are the baseline's
+        return setting if arm.baseline is None else {**self.choose(self.study.arm(arm.baseline), labels), **setting}
 
     def tries(self) -> pd.DataFrame:
         """Every setting considered so far in this folder, what it gave on validation, and which were chosen."""
-        rows = [
-            row for path in sorted((self.request.out / "tries").glob("*/choice.json")) for row in read_json(path, list)
-        ]
-        return pd.DataFrame(rows)
+        return tries_table((self.request.out / "tries").glob("*/choice.json"))
 
     def _choose(self, arm: Arm, kind: str, labels: int | None, context: Callable[[], Context]) -> Setting:
-        candidates = self._candidates(arm)
         row = Row(arm.name, _CHOICE_SEED, kind, labels)
         folder = self.request.out / "tries" / row.name.removesuffix(f"-seed{_CHOICE_SEED}")
-        note = folder / "choice.json"
-        if note.exists():
-            entries = [
-                check_json(entry, dict, ("setting", "chosen"), f"an entry of {note}") for entry in read_json(note, list)
-            ]
-            chosen = [entry["setting"] for entry in entries if entry["chosen"]]
-            if len(chosen) != 1:
-                raise ValueError(
-                    f"{note} marks {len(chosen)} settings as chosen, expected 1; remove it to choose again"
-                )
-            return dict(chosen[0])
-        inherited = {} if arm.baseline is None or len(candidates) == 1 else self._baseline_setting(arm.baseline, labels)
+        # without a lock of its own: of two processes that have read all trials, each writes the same
+        tries = kept_tries(
+            folder / "choice.json",
+            lambda: self._try_all(row, arm, context, folder),
+            fields=("setting", "chosen"),
+        )
+        chosen = [entry["setting"] for entry in tries if entry["chosen"]]
+        if len(chosen) != 1:
+            note = folder / "choice.json"
+            raise ValueError(f"{note} marks {len(chosen)} settings as chosen, expected 1; remove it to choose again")
+        return dict(chosen[0])
+
+    def _try_all(self, row: Row, arm: Arm, context: Callable[[], Context], folder: Path) -> Tries:
+        """Try an arm's settings, and mark the one with the lowest validation error (then loss) as chosen."""
+        candidates = arm.candidates_of(self.request.alphas, self.request.tries)
+        # with one candidate there is no trial, and so no need of the baseline's setting
+        inherited = (
+            {} if arm.baseline is None or len(candidates) == 1 else self._baseline_setting(arm.baseline, row.labels)
+        )
 
         def trial() -> Context:
             full = context()
@@ -184,29 +181,26 @@ class Lab:
             return dataclasses.replace(full, recipe=dataclasses.replace(full.recipe, epochs=epochs, updates=updates))
 
         runs = self._trials(row, arm, trial, [{**inherited, **candidate} for candidate in candidates], folder)
-        best = min(range(len(candidates)), key=lambda number: runs[number].validation) if runs else 0
-        entries = [
-            {
-                "arm": arm.name,
-                "labels": labels,
-                "teacher": kind,
-                "try": number,
-                "setting": candidate,
-                "validation_error": runs[number].validation[0] if runs and not runs[number].record["died"] else None,
-                "validation_loss": runs[number].validation[1] if runs and not runs[number].record["died"] else None,
-                "chosen": number == best,
-                "seconds": runs[number].record["seconds"] if runs else 0.0,
-                "died": runs[number].record["died"] if runs else "",
-            }
-            for number, candidate in enumerate(candidates)
-        ]
         if runs and all(run.record["died"] for run in runs):
             raise FloatingPointError(
                 f"all {len(runs)} settings tried for {arm.name!r} died in training, of what {folder} says; lower the "
-                "learning rate or α₀ (--set learning_rate=…, --alphas …) in another --out"
+                "recipe's learning_rate or α₀ (alphas=) in another out="
             )
-        write_json(entries, note)
-        return candidates[best]
+        best = min(range(len(candidates)), key=lambda number: runs[number].validation) if runs else 0
+        tries = []
+        for number, candidate in enumerate(candidates):
+            record = runs[number].record if runs else {"seconds": 0.0, "died": ""}
+            error, loss = runs[number].validation if runs and not record["died"] else (None, None)
+            entry: dict[str, Any] = {
+                "arm": arm.name,
+                "labels": row.labels,
+                "teacher": row.teacher,
+                "try": number,
+                "setting": candidate,
+            }
+            entry |= {"validation_error": error, "validation_loss": loss, "chosen": number == best}
+            tries.append({**entry, "seconds": record["seconds"], "died": record["died"]})
+        return tries
 
     def _trials(
         self, row: Row, arm: Arm, context: Callable[[], Context], settings: list[Setting], folder: Path
@@ -227,11 +221,6 @@ class Lab:
     def _baseline_setting(self, name: str, labels: int | None) -> Setting:
         arm = self.study.arm(name)
         return self._choose(arm, "", labels, lambda: self._context(arm, labels, _CHOICE_SEED, None))
-
-    def _candidates(self, arm: Arm) -> list[Setting]:
-        if arm.name in ("rdl", "rdl_corr") and self.request.alphas:
-            return [{"alpha0": alpha0} for alpha0 in self.request.alphas]
-        return list(arm.candidates[: self.request.tries])
 
     def _labels_for_choice(self, labels: int) -> int:
         """One number of labels for all choices, so that α₀ is fixed once; a study with fewer images: each its own."""
@@ -262,7 +251,7 @@ class Lab:
         recipe = dataclasses.replace(self.recipe, epochs=self.recipe.teacher_epochs)
         # another initialisation and order than the student of the same seed
         seed = derive_seed(seed, "teacher", row.teacher)
-        arm = self.study.arm("teacher")
+        arm = self.study.arm(TEACHER)
         return dataclasses.replace(
             self._context(arm, None, seed, None), recipe=recipe, training=training, validation=validation
         )
@@ -270,85 +259,87 @@ class Lab:
     def _images_of_teacher(self, kind: str, labels: int | None) -> Partition:
         if (kind, labels) not in self._teacher_images:
             # on the CPU wherever training runs: another device's filters round another way, and pixels would differ
-            own = self.splits.students.training.to(torch.device("cpu"))
-            labelled = own if labels is None else labelled_subset(own, labels)[0]
+            students = self.splits.students.training.to(torch.device("cpu"))
+            labelled = students if labels is None else labelled_subset(students, labels)[0]
             size = self.request.limit_teacher or self.study.teacher_size
+            # one kind at a time: 120,000 images of two kinds need not fit into memory
             self._teacher_images = {(kind, labels): self.splits.teacher(kind, size, labelled).to(self.fabric.device)}
         return self._teacher_images[(kind, labels)]
 
     def _make(
         self, row: Row, arm: Arm, context: Callable[[], Context], setting: Setting, folder: Path, *, keep: bool = True
     ) -> FinishedTraining:
-        """Read a run where it is done; otherwise make it, or go on with it. Without `keep` its network is let go."""
+        """Make a run, resume it, or read it where it is done. Without `keep` its network is not kept."""
         make = (lambda: self.make(arm.name)) if keep else None
-        run = read_run(folder, make)
-        if run is None:
-            with locked(folder, required=self.request.jobs > 1):
-                # another process may have made it since
-                run = read_run(folder, make) or self._train(row, arm, context(), setting, folder, make)
-        if run.record["setting"] != dict(setting):
-            raise ValueError(
-                f"{folder} holds a run with {_format_setting(run.record['setting'])}, where "
-                f"{_format_setting(setting)} is asked for now: made by another version, with other settings to try? "
-                "Remove it to make it again, or name another --out"
-            )
-        return run
+
+        def check(run: FinishedTraining) -> None:
+            if run.record["setting"] != dict(setting):
+                raise ValueError(
+                    f"{folder} holds a run with {_format_setting(run.record['setting'])}, where "
+                    f"{_format_setting(setting)} is asked for now: made by another version, with other settings to "
+                    "try? Remove it to make it again, or give another out="
+                )
+
+        return kept(
+            folder,
+            lambda: self._train(row, arm, context(), setting, folder),
+            write=partial(self._write, keep=keep),
+            # looked up at each call: read_run may have been replaced
+            read=lambda folder: read_run(folder, make),
+            check=check,
+            lock=locked(folder, required=self.request.jobs > 1),
+        )
 
     def _train(
-        self,
-        row: Row,
-        arm: Arm,
-        here: Context,
-        setting: Setting,
-        folder: Path,
-        make: Callable[[], nn.Module] | None,
-    ) -> FinishedTraining:
+        self, row: Row, arm: Arm, context: Context, setting: Setting, folder: Path
+    ) -> tuple[nn.Module, pd.DataFrame, dict[str, Any]]:
+        """Train a network; the network, its history and the record of what was run."""
         (folder / "test.npz").unlink(missing_ok=True)  # answers of an earlier run of the same name
-        self._say(f"{folder.relative_to(self.request.out)}: {here.recipe.epochs} epochs, {_format_setting(setting)}")
+        epochs = context.recipe.epochs
+        self.log(f"{folder.relative_to(self.request.out)}: {epochs} epochs, {_format_setting(setting)}")
         died = ""
         try:
-            model, history = train(arm, here, setting, folder)
+            model, history = train(arm, context, setting, folder)
         except FloatingPointError as error:
-            died, model, history = str(error), here.model(), pd.DataFrame()
+            # a run that died is a result too: it is recorded, and not made again
+            died, model, history = str(error), context.model(), pd.DataFrame()
         if not died and not all(bool(torch.isfinite(value).all()) for value in model.state_dict().values()):
             died = "its weights are not finite after the last update"
-        taught = arm.taught and row.teacher
-        steps = len(here.batches.training(here.training, here.recipe.batch_size))
-        updates = here.recipe.epochs * (here.recipe.updates_per_epoch if here.unlabelled is not None else steps)
-        text = history.to_csv(index=False, lineterminator="\n")
+        steps = len(context.batches.training(context.training, context.recipe.batch_size))
+        teacher_seed = row.seed if row.of_teacher else None
         record = {
             "arm": row.arm,
             "seed": row.seed,
             "labels": row.labels,
             "teacher": row.teacher,
-            "teacher_seed": self.teacher_seed(row.seed) if taught else (row.seed if row.arm == "teacher" else None),
+            "teacher_seed": self.teacher_seed(row.seed) if arm.taught and row.teacher else teacher_seed,
             "teacher_size": (self.request.limit_teacher or self.study.teacher_size) if row.teacher else None,
-            "train_size": len(here.training),
+            "train_size": len(context.training),
             "setting": dict(setting),
-            "epochs": here.recipe.epochs,
-            "updates": updates,
+            "epochs": epochs,
+            # with few labels an epoch is a share of the updates
+            "updates": epochs * (context.recipe.updates_per_epoch if context.unlabelled is not None else steps),
             "device": device_name(self.fabric.device),
             "threads": torch.get_num_threads(),
-            "precision": str(self.fabric._precision.precision),
+            "precision": precision_of(self.fabric),
             "seconds": 0.0 if died else float(history["seconds"].sum()),
             "weights": _digest(model),
-            "history": sha256(text.encode()).hexdigest(),
+            "history": sha256(_history_text(history).encode()).hexdigest(),
             "died": died,
         }
-        if make is not None and not died:
+        return model, history, record
+
+    def _write(self, made: tuple[nn.Module, pd.DataFrame, dict[str, Any]], folder: Path, *, keep: bool) -> None:
+        model, history, record = made
+        if keep and not record["died"]:
             save_model(model, folder / "model.safetensors", record)
         with atomic_path(folder / "history.csv") as temporary:
-            temporary.write_text(text, encoding="utf-8", newline="")
+            temporary.write_text(_history_text(history), encoding="utf-8", newline="")
         write_json(record, folder / "run.json")  # last: its presence says that the run is done
         for leftover in ("checkpoint.pt", "hint.pt"):
             (folder / leftover).unlink(missing_ok=True)
-        # read back, not handed on: a run must not depend on whether it was just made or made before
-        run = read_run(folder, make)
-        if run is None:
-            raise FileNotFoundError(f"{folder} vanished while it was written")
-        outcome = f"died: {died}" if died else _outcome(run.history)
-        self._say(f"{folder.relative_to(self.request.out)}: {outcome} ({record['seconds']:.0f} s)")
-        return run
+        outcome = f"died: {record['died']}" if record["died"] else _outcome(history)
+        self.log(f"{folder.relative_to(self.request.out)}: {outcome} ({record['seconds']:.0f} s)")
 
 
 def read_run(folder: Path, make: Callable[[], nn.Module] | None) -> FinishedTraining | None:
@@ -393,9 +384,8 @@ def _digest(model: nn.Module) -> str:
     return digest.hexdigest()
 
 
-def device_name(device: torch.device) -> str:
-    """What the computing device calls itself."""
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+def _history_text(history: pd.DataFrame) -> str:
+    return history.to_csv(index=False, lineterminator="\n")
 
 
 def _parts(partition: Partition, final: bool) -> tuple[LabelledImages, LabelledImages | None]:

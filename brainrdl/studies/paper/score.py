@@ -18,7 +18,7 @@ from brainrdl.features import capture
 from brainrdl.files import atomic_path, read_json, write_json
 from brainrdl.rdms.distances import rdm
 from brainrdl.rdms.labelled import label_rdms
-from brainrdl.studies.paper.runs import FinishedTraining, Lab
+from brainrdl.studies.paper.runs import FinishedTraining, StudyRuns
 from brainrdl.studies.paper.study import Row
 from brainrdl.studies.reports.paper_files import RESULTS
 from brainrdl.training.randomness import derive_seed
@@ -36,7 +36,7 @@ class _Network:
     model: nn.Module
 
 
-def write_results(lab: Lab, rows: list[Row]) -> pd.DataFrame:
+def write_results(runs: StudyRuns, rows: list[Row]) -> pd.DataFrame:
     """Score all runs and write ``results.csv``, ``results.json``, ``correctness.npz`` and ``histories.csv``.
 
     A run's answers to the test set are computed once and kept beside it. Teachers with other classes than the students
@@ -47,19 +47,19 @@ def write_results(lab: Lab, rows: list[Row]) -> pd.DataFrame:
     DataFrame
         What ``results.csv`` holds.
     """
-    folder = lab.request.out
-    tests = {False: lab.splits.test()}
-    if lab.splits.teacher_test is not None:
-        tests[True] = lab.splits.teacher_test()
-    runs = {row: lab.run(row) for row in rows}
-    _note_scoring(lab, rows)
+    folder = runs.request.out
+    tests = {False: runs.splits.test()}
+    if runs.splits.teacher_test is not None:
+        tests[True] = runs.splits.teacher_test()
+    finished = {row: runs.run(row) for row in rows}
+    _note_scoring(runs, rows)
     answers: dict[bool, dict[str, np.ndarray]] = {own: {"ids": np.array(test.ids)} for own, test in tests.items()}
     table, records, histories = [], [], []
-    for row, run in runs.items():
-        line = _line(lab, row, run)
+    for row, run in finished.items():
+        line = _line(runs, row, run)
         if run.model is not None:
-            own = _has_own_data(lab, row)
-            correct = _correct(lab, row, run.model, tests[own])
+            own = _has_own_data(runs, row)
+            correct = _correct(runs, row, run.model, tests[own])
             answers[own][row.name] = correct
             line["test_error"] = 100 * float((~correct).mean())
             histories.append(_history(row, run))
@@ -74,21 +74,23 @@ def write_results(lab: Lab, rows: list[Row]) -> pd.DataFrame:
     with atomic_path(folder / "results.csv") as temporary:
         results.to_csv(temporary, index=False)
     rerun = {
-        "study": lab.study.name,
-        "recipe": asdict(lab.recipe),
+        "study": runs.study.name,
+        "recipe": asdict(runs.recipe),
         # without the folders and the number of processes, which are one machine's
-        "request": {key: value for key, value in asdict(lab.request).items() if key not in ("out", "data_dir", "jobs")},
+        "request": {
+            key: value for key, value in asdict(runs.request).items() if key not in ("out", "data_dir", "jobs")
+        },
         "choices": {
             path.parent.name: read_json(path, list) for path in sorted((folder / "tries").glob("*/choice.json"))
         },
-        "data": lab.splits.checksums,
+        "data": runs.splits.checksums,
         "rows": records,
     }
     write_json(rerun, folder / "results.json")
     if not histories:
         raise FloatingPointError(
-            f"every run died in training ({folder / 'results.json'} says of what); lower the learning rate or α₀ "
-            "(--set learning_rate=…, --alphas …) in another --out"
+            f"every run died in training ({folder / 'results.json'} says of what); lower the recipe's "
+            "learning_rate or α₀ (alphas=) in another out="
         )
     for own, correctness in answers.items():
         name = "correctness-teachers.npz" if own else "correctness.npz"
@@ -97,36 +99,36 @@ def write_results(lab: Lab, rows: list[Row]) -> pd.DataFrame:
     with atomic_path(folder / "histories.csv") as temporary:
         pd.concat(histories, ignore_index=True).to_csv(temporary, index=False)
     with atomic_path(folder / "tries.csv") as temporary:
-        tries = lab.tries()
+        tries = runs.tries()
         tries["setting"] = [json.dumps(setting, sort_keys=True) for setting in tries["setting"]]
         tries["labels"] = tries["labels"].astype("Int64")
         tries.to_csv(temporary, index=False)
     return results
 
 
-def write_geometry(lab: Lab, rows: list[Row]) -> pd.DataFrame:
+def write_geometry(runs: StudyRuns, rows: list[Row]) -> pd.DataFrame:
     """Measure how far each run's geometry is from its teacher's, on held-out images: ``geometry.csv``.
 
     E_aux (Eq. 2) over all pairs of 1,000 images, raw ``mse`` distances, and the correlation of the two RDMs. The
     images are of validation, or of test where networks were trained on those of validation. A run without a teacher is
     measured against each kind of teacher of its seed that has been trained: none is trained for this.
     """
-    held_out = lab.splits.students.validation if lab.splits.students.final is None else lab.splits.test()
-    sample = lab.study.batches.tensor(held_out.take(range(min(_GEOMETRY_IMAGES, len(held_out)))))
-    layers = list(lab.recipe.layers)
+    held_out = runs.splits.students.validation if runs.splits.students.final is None else runs.splits.test()
+    sample = runs.study.batches.tensor(held_out.take(range(min(_GEOMETRY_IMAGES, len(held_out)))))
+    layers = list(runs.recipe.layers)
     kinds = list(dict.fromkeys(row.teacher for row in rows if row.teacher))
     of_teacher: dict[str, dict[str, Tensor]] = {}
     lines = []
     for row in rows:
-        run = lab.run(row)
-        if row.arm == "teacher" or run.model is None:
+        run = runs.run(row)
+        if row.of_teacher or run.model is None:
             continue
         distances = _rdms(run.model, layers, sample, "mse")
-        seed = lab.teacher_seed(row.seed)
+        seed = runs.teacher_seed(row.seed)
         for kind in [row.teacher] if row.teacher else kinds:
-            if not row.teacher and not lab.has_teacher(kind, seed, row.labels):
+            if not row.teacher and not runs.has_teacher(kind, seed, row.labels):
                 continue
-            taught_by = lab.teacher(kind, seed, row.labels)
+            taught_by = runs.teacher(kind, seed, row.labels)
             name = f"{kind}-{taught_by.record['labels']}-{taught_by.record['seed']}"
             if name not in of_teacher and taught_by.model is not None:
                 of_teacher[name] = _rdms(taught_by.model, layers, sample, "mse")
@@ -146,58 +148,58 @@ def write_geometry(lab: Lab, rows: list[Row]) -> pd.DataFrame:
                 )
     geometry = pd.DataFrame(lines, columns=["row", "arm", "labels", "seed", "teacher", "layer", "e_aux", "correlation"])
     geometry["labels"] = geometry["labels"].astype("Int64")
-    with atomic_path(lab.request.out / "geometry.csv") as temporary:
+    with atomic_path(runs.request.out / "geometry.csv") as temporary:
         geometry.to_csv(temporary, index=False)
     return geometry
 
 
-def write_rdms(lab: Lab, rows: list[Row]) -> None:
+def write_rdms(runs: StudyRuns, rows: list[Row]) -> None:
     """Write Figure 3's RDMs: 100 test images, euclidean, every layer of the first seed's networks (rdms.nc)."""
-    shown = _of_each_class(lab.splits.test())
-    sample = lab.study.batches.tensor(shown)
+    shown = _of_each_class(runs.splits.test())
+    sample = runs.study.batches.tensor(shown)
     one_hot = torch.nn.functional.one_hot(shown.labels, len(shown.classes)).double()
     fixed = {
         "pixels": rdm(to_float(shown.images, shown.top), "euclidean"),
         "labels": rdm(one_hot, "euclidean"),
     }
     rdms, models, layers = [], [], []
-    for network in _networks(lab, rows):
-        inside = _rdms(network.model, [*lab.recipe.layers, "softmax"], sample, "euclidean")
+    for network in _networks(runs, rows):
+        inside = _rdms(network.model, [*runs.recipe.layers, "softmax"], sample, "euclidean")
         for layer, distances in {"pixels": fixed["pixels"], **inside, "labels": fixed["labels"]}.items():
             rdms.append(distances.cpu().numpy())
             models.append(network.label)
             layers.append(layer)
-    _write_labelled(lab, "rdms.nc", shown, np.stack(rdms), models, layers)
+    _write_labelled(runs, "rdms.nc", shown, np.stack(rdms), models, layers)
 
 
-def write_teacher_output(lab: Lab, rows: list[Row]) -> None:
+def write_teacher_output(runs: StudyRuns, rows: list[Row]) -> None:
     """Write Figure 1b's RDM: the output of a teacher with other classes for its own test images (output.nc)."""
-    if lab.splits.teacher_test is None:
+    if runs.splits.teacher_test is None:
         return
-    shown = _of_each_class(lab.splits.teacher_test())
+    shown = _of_each_class(runs.splits.teacher_test())
     row = min((row for row in rows if row.teacher), key=lambda row: row.seed, default=None)
-    model = None if row is None else lab.teacher(row.teacher, lab.teacher_seed(row.seed), row.labels).model
+    model = None if row is None else runs.teacher(row.teacher, runs.teacher_seed(row.seed), row.labels).model
     if row is not None and model is not None:
-        output = _rdms(model, ["softmax"], lab.study.batches.tensor(shown), "euclidean")["softmax"].cpu().numpy()
-        _write_labelled(lab, "output.nc", shown, output[None], [f"teacher ({row.teacher})"], ["softmax"])
+        output = _rdms(model, ["softmax"], runs.study.batches.tensor(shown), "euclidean")["softmax"].cpu().numpy()
+        _write_labelled(runs, "output.nc", shown, output[None], [f"teacher ({row.teacher})"], ["softmax"])
 
 
-def write_mds(lab: Lab, rows: list[Row], *, n_samples: int = 20, n_images: int = 100) -> None:
+def write_mds(runs: StudyRuns, rows: list[Row], *, n_samples: int = 20, n_images: int = 100) -> None:
     """Write Figure 4's distances: 1 − Pearson between RDMs, averaged over samples of distinct test images (mds.nc).
 
     A test set of no more than `n_images` is one sample, whole: further ones would be the same images again.
     """
-    test = lab.splits.test()
+    test = runs.splits.test()
     if len(test) <= n_images:
         n_samples, n_images = 1, len(test)
-    networks = _networks(lab, rows)
-    layers = [*lab.recipe.layers, "softmax"]
+    networks = _networks(runs, rows)
+    layers = [*runs.recipe.layers, "softmax"]
     points = [("pixels", "pixels"), *((n.label, layer) for n in networks for layer in layers), ("labels", "labels")]
     generator = torch.Generator().manual_seed(derive_seed(0, "mds samples"))
     total = np.zeros((len(points), len(points)))
     for _ in range(n_samples):
         images = test.take(torch.randperm(len(test), generator=generator)[:n_images])
-        sample = lab.study.batches.tensor(images)
+        sample = runs.study.batches.tensor(images)
         one_hot = torch.nn.functional.one_hot(images.labels, len(images.classes)).double()
         rdms = [rdm(to_float(images.images, images.top), "euclidean")]
         for network in networks:
@@ -215,33 +217,33 @@ def write_mds(lab: Lab, rows: list[Row], *, n_samples: int = 20, n_images: int =
         name="distance",
         attrs={"n_samples": n_samples, "n_images": n_images, "metric": "euclidean", "comparison": "1 - pearson"},
     )
-    with atomic_path(lab.request.out / "mds.nc") as temporary:
+    with atomic_path(runs.request.out / "mds.nc") as temporary:
         distance.to_netcdf(temporary, engine="h5netcdf")
 
 
 def _write_labelled(
-    lab: Lab, file: str, shown: LabelledImages, rdms: np.ndarray, models: list[str], layers: list[str]
+    runs: StudyRuns, file: str, shown: LabelledImages, rdms: np.ndarray, models: list[str], layers: list[str]
 ) -> None:
     names = [f"{model}/{layer}" for model, layer in zip(models, layers, strict=True)]
     labelled = label_rdms(rdms, list(shown.ids), names, "euclidean", {"model": models, "layer": layers})
     classes = [shown.classes[int(label)] for label in shown.labels]
-    labelled.attrs["provenance"] = json.dumps({"classes": classes, "study": lab.study.name, "seed": 0})
-    with atomic_path(lab.request.out / file) as temporary:
+    labelled.attrs["provenance"] = json.dumps({"classes": classes, "study": runs.study.name, "seed": 0})
+    with atomic_path(runs.request.out / file) as temporary:
         labelled.to_netcdf(temporary, engine="h5netcdf")
 
 
-def _line(lab: Lab, row: Row, run: FinishedTraining) -> dict[str, Any]:
+def _line(runs: StudyRuns, row: Row, run: FinishedTraining) -> dict[str, Any]:
     record = run.record
     validation = None
-    trained_on_it = lab.splits.students.final is not None
-    if run.model is not None and not trained_on_it and not _has_own_data(lab, row):
+    trained_on_it = runs.splits.students.final is not None
+    if run.model is not None and not trained_on_it and not _has_own_data(runs, row):
         # a teacher's own validation images may be others: the column means the same in every row
-        loader = lab.study.batches.evaluation(lab.splits.students.validation)
-        validation = Trainer(run.model, fabric=lab.fabric).evaluate(loader)["error"]
+        loader = runs.study.batches.evaluation(runs.splits.students.validation)
+        validation = Trainer(run.model, fabric=runs.fabric).evaluate(loader)["error"]
     shared = ("arm", "seed", "train_size", "labels", "teacher", "teacher_size", "teacher_seed")
     return {
         "row": row.name,
-        "dataset": lab.study.teacher_dataset if _has_own_data(lab, row) else lab.study.name,
+        "dataset": runs.study.teacher_dataset if _has_own_data(runs, row) else runs.study.name,
         **{key: record[key] for key in shared},
         "validation_error": validation,
         "test_error": None,
@@ -250,14 +252,14 @@ def _line(lab: Lab, row: Row, run: FinishedTraining) -> dict[str, Any]:
     }
 
 
-def _has_own_data(lab: Lab, row: Row) -> bool:
+def _has_own_data(runs: StudyRuns, row: Row) -> bool:
     """Whether a run is a teacher with other classes, and so another test set, than the students."""
-    return row.arm == "teacher" and lab.splits.teacher_test is not None
+    return row.of_teacher and runs.splits.teacher_test is not None
 
 
-def _note_scoring(lab: Lab, rows: list[Row]) -> None:
+def _note_scoring(runs: StudyRuns, rows: list[Row]) -> None:
     """Keep which rows were scored by which opening of the test set (``scored.json``)."""
-    path = lab.request.out / "scored.json"
+    path = runs.request.out / "scored.json"
     before = read_json(path, list) if path.exists() else []
     known = {name for names in before for name in names}
     new = [row.name for row in rows if row.name not in known]
@@ -274,12 +276,12 @@ def _history(row: Row, run: FinishedTraining) -> pd.DataFrame:
 
 
 @torch.no_grad()
-def _correct(lab: Lab, row: Row, model: nn.Module, test: LabelledImages) -> np.ndarray:
-    path = lab.request.out / "runs" / row.name / "test.npz"
+def _correct(runs: StudyRuns, row: Row, model: nn.Module, test: LabelledImages) -> np.ndarray:
+    path = runs.request.out / "runs" / row.name / "test.npz"
     if path.exists():
         return _kept(path, len(test))
-    model.to(lab.fabric.device).eval()
-    answers = [model(images).argmax(dim=1) == labels for images, labels in lab.study.batches.evaluation(test)]
+    model.to(runs.fabric.device).eval()
+    answers = [model(images).argmax(dim=1) == labels for images, labels in runs.study.batches.evaluation(test)]
     correct = torch.cat(answers).cpu().numpy()
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, correct=correct)
@@ -312,14 +314,14 @@ def _rdms(model: nn.Module, layers: list[str], images: Tensor, metric: str) -> d
     return {layer: rdm(features[layer], metric) for layer in layers}
 
 
-def _networks(lab: Lab, rows: list[Row]) -> list[_Network]:
+def _networks(runs: StudyRuns, rows: list[Row]) -> list[_Network]:
     """The first seed's networks of all arms, with all labels where there are such runs."""
     first = min(row.seed for row in rows)
-    all_labels = [row for row in rows if row.labels is None and row.arm != "teacher"]
+    all_labels = [row for row in rows if row.labels is None and not row.of_teacher]
     shown = [row for row in rows if row.seed == first and (row.labels is None or not all_labels)]
     networks = []
     for row in shown:
-        model = lab.run(row).model
+        model = runs.run(row).model
         if model is not None:
             labels = "" if row.labels is None else f" {row.labels} labels"
             networks.append(_Network(row.arm + (f" ({row.teacher})" if row.teacher else "") + labels, model))

@@ -1,7 +1,7 @@
-"""What makes a study: its data, its network and its recipe. And what a user asks of it."""
+"""A paper's study (data, networks, recipe, arms), and the request of a user: which runs of it."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,10 @@ from brainrdl.arguments import did_you_mean
 from brainrdl.data import LabelledImages, stratified_split
 from brainrdl.data.batches import Batches
 from brainrdl.features import list_layers
-from brainrdl.studies.paper.arms import Arm, front_until, hint_epochs
+from brainrdl.studies.paper.arms import TEACHER
 from brainrdl.studies.paper.recipe import Recipe
+from brainrdl.studies.paper.training import Arm
+from brainrdl.training.machine import precision_of
 from brainrdl.training.randomness import derive_seed
 
 
@@ -73,6 +75,23 @@ class Splits:
     def classes(self) -> tuple[str, ...]:
         """The students' classes."""
         return self.students.training.classes
+
+    def on(self, device: torch.device, test_limit: int | None) -> "Splits":
+        """Move the images to a device as they are opened, and leave out test images beyond the limit."""
+
+        def opened(test: Callable[[], LabelledImages]) -> Callable[[], LabelledImages]:
+            def images() -> LabelledImages:
+                whole = test()
+                return whole.take(range(min(test_limit or len(whole), len(whole)))).to(device)
+
+            return images
+
+        return replace(
+            self,
+            students=self.students.to(device),
+            test=opened(self.test),
+            teacher_test=None if self.teacher_test is None else opened(self.teacher_test),
+        )
 
 
 @dataclass(frozen=True)
@@ -218,6 +237,11 @@ class Row:
     labels: int | None = None
 
     @property
+    def of_teacher(self) -> bool:
+        """Whether the run trains a teacher."""
+        return self.arm == TEACHER
+
+    @property
     def name(self) -> str:
         """The run's name in every file, such as ``rdl-clean-labels1000-seed0``."""
         labels = "" if self.labels is None else f"labels{self.labels}"
@@ -237,18 +261,18 @@ def plan(study: Study, request: Request) -> list[Row]:
         if kind not in study.kinds:
             raise ValueError(f"the {study.name} study has no teacher {kind!r}; it has: {', '.join(study.kinds)}")
     if "labels" in kinds and not request.labels:
-        raise ValueError("the 'labels' teacher is trained on the labelled images alone: say how many with --labels")
+        raise ValueError("the 'labels' teacher is trained on the labelled images alone: say how many, labels=")
     for name, value in (("seeds", request.seeds), ("tries", request.tries), ("jobs", request.jobs)):
         if value < 1:
-            raise ValueError(f"--{name} must be at least 1, got {value}")
+            raise ValueError(f"{name} must be at least 1, got {value}")
     arms = [study.arm(name) for name in request.arms] or list(study.arms)
     rows = [
         # a teacher that saw all labels is the same whatever the number of its students' labels
-        Row(arm.name, seed, kind, None if arm.name == "teacher" and kind != "labels" else labels)
+        Row(arm.name, seed, kind, None if arm.name == TEACHER and kind != "labels" else labels)
         for labels in request.labels or (None,)
         for arm in arms
-        for kind in (kinds if arm.taught or arm.name == "teacher" else ("",))
-        for seed in range(1 if arm.name == "teacher" and request.one_teacher else request.seeds)
+        for kind in (kinds if arm.taught or arm.name == TEACHER else ("",))
+        for seed in range(1 if arm.name == TEACHER and request.one_teacher else request.seeds)
     ]
     return list(dict.fromkeys(rows))
 
@@ -263,7 +287,7 @@ def check(study: Study, recipe: Recipe, request: Request, splits: Splits, rows: 
         epochs, α₀ that are no weights, more tries than settings.
     """
     networks = study.networks(splits)
-    for network in {study.arm(row.arm).network: None for row in rows} | {"teacher": None}:
+    for network in {study.arm(row.arm).network: None for row in rows} | {study.arm(TEACHER).network: None}:
         names = list_layers(networks[network]())
         for name, layers in (
             ("layers", recipe.layers),
@@ -276,46 +300,41 @@ def check(study: Study, recipe: Recipe, request: Request, splits: Splits, rows: 
                     raise ValueError(f"{name} names {layer!r}, which the network has not{did_you_mean(layer, names)}")
     for alpha0 in request.alphas:
         if not 0 <= alpha0 < inf:
-            raise ValueError(f"--alphas must be finite numbers of at least 0, got {alpha0:g}")
+            raise ValueError(f"alphas must be finite numbers of at least 0, got {alpha0:g}")
     arms = {row.arm for row in rows}
-    if "hints" in arms:
-        front_until(networks["student"](), recipe.hint_layer)
-        for epochs in (recipe.epochs, min(recipe.epochs, recipe.choice_epochs or recipe.epochs)):
-            if (stage := hint_epochs(recipe, epochs)) >= epochs:
-                raise ValueError(
-                    f"stage 1 of hints takes {stage} of {epochs} epochs (hint_share {recipe.hint_share:g}) and leaves "
-                    "none for stage 2; ask for more epochs, lower hint_share, or leave hints out of --arms"
-                )
+    for arm in study.arms:
+        if arm.name in arms and arm.check is not None:
+            arm.check(recipe, networks[arm.network]())
     chosen_first = {baseline for name in arms if (baseline := study.arm(name).baseline)}
-    for arm in (arm for arm in study.arms if arm.name in {"teacher", *arms, *chosen_first}):
-        own = request.alphas if arm.name in ("rdl", "rdl_corr") else ()
-        if not own and request.tries > len(arm.candidates):
+    for arm in (arm for arm in study.arms if arm.name in {TEACHER, *arms, *chosen_first}):
+        given = arm.takes_alphas and request.alphas
+        if not given and request.tries > len(arm.candidates):
             raise ValueError(
-                f"--tries is {request.tries}, but there are {len(arm.candidates)} settings to try for "
+                f"tries is {request.tries}, but there are {len(arm.candidates)} settings to try for "
                 f"{arm.name!r}; ask for at most that many"
             )
     if request.train_size is not None and request.train_size not in study.train_sizes:
         raise ValueError(
-            f"--train-size must be one of {', '.join(map(str, study.train_sizes))}, got {request.train_size}"
+            f"train_size must be one of {', '.join(map(str, study.train_sizes))}, got {request.train_size}"
         )
     n, batch = len(splits.students.training), recipe.batch_size
-    for size, option in ((n, "--limit-train"), *((labelled, "--labels") for labelled in request.labels)):
+    for size, option in ((n, "limit_train"), *((labelled, "labels") for labelled in request.labels)):
         if size % batch == 1 and not study.batches.drop_last:
             raise ValueError(
-                f"{size} images in batches of {batch} leave a last batch of one, without distances; change {option} "
-                "or --set batch_size=…"
+                f"{size} images in batches of {batch} leave a last batch of one, without distances; change {option}= "
+                "or the recipe's batch_size"
             )
     for labelled in request.labels:
         _, rest = labelled_subset(splits.students.training, labelled)
         if len(rest) < batch:
             raise ValueError(
-                f"--labels {labelled} of {n} training images leaves {len(rest)} without a label, less than a batch of "
-                f"{batch}; ask for fewer, raise --limit-train, or change --set batch_size=…"
+                f"labels is {labelled}, and leaves {len(rest)} of {n} training images without a label, less than a "
+                f"batch of {batch}; ask for fewer, raise limit_train=, or change the recipe's batch_size"
             )
 
 
 def training_size(limit: int | None, n_classes: int, n_images: int) -> int:
-    """How many of a study's training images ``--limit-train`` leaves, all if it is not given.
+    """Count the training images of a study that a limit leaves, all without one.
 
     Raises
     ------
@@ -324,7 +343,7 @@ def training_size(limit: int | None, n_classes: int, n_images: int) -> int:
     """
     if limit is not None and not n_classes <= limit <= n_images:
         raise ValueError(
-            f"--limit-train must lie between the number of classes ({n_classes}) and the number of training images "
+            f"limit_train must lie between the number of classes ({n_classes}) and the number of training images "
             f"({n_images}), got {limit}"
         )
     return n_images if limit is None else limit
@@ -342,7 +361,7 @@ def labelled_subset(training: LabelledImages, n: int) -> tuple[LabelledImages, L
     """
     if not len(training.classes) <= n < len(training):
         raise ValueError(
-            f"--labels must lie between the number of classes ({len(training.classes)}) and the number of training "
+            f"labels must lie between the number of classes ({len(training.classes)}) and the number of training "
             f"images less one ({len(training) - 1}), got {n}"
         )
     generator = torch.Generator().manual_seed(derive_seed(0, "labelled images"))
@@ -358,7 +377,7 @@ def frozen(study: Study, recipe: Recipe, request: Request, splits: Splits, fabri
         "train_size": len(splits.students.final or splits.students.training),
         "test_limit": request.test_limit,
         # as the device decided, not "auto": a study gone on with elsewhere must not mix precisions
-        "precision": str(fabric._precision.precision),
+        "precision": precision_of(fabric),
         "teacher_size": request.limit_teacher or study.teacher_size,
         "one_teacher": request.one_teacher,
         "tries": request.tries,
