@@ -13,6 +13,7 @@ from torch import nn
 import brainrdl as rdl
 from brainrdl.rdms.differentiable import COMPARISONS
 from brainrdl.rdms.distances import METRICS, training_rdm
+from brainrdl.rdms.whitening import WHITENED
 
 N, K = 7, 5
 # stimulus 6 is in no pair, the others are in one to four
