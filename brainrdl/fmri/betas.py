@@ -9,8 +9,8 @@ import xarray as xr
 
 from brainrdl.fmri.images import Image, image_name, n_scans_of
 from brainrdl.fmri.masks import grid_of, mask_voxels, read_voxels
-from brainrdl.fmri.patterns import make_patterns
 from brainrdl.fmri.tables import Table, check_filled, read_labels, read_table
+from brainrdl.rdms.patterns import make_patterns
 
 SHARED_NOISE = (
     "estimated over all runs at once (GLMsingle, NSD): noise ceilings, shrinkage or denoising chosen across runs "

@@ -11,7 +11,7 @@ from nilearn.glm.first_level import make_first_level_design_matrix
 from numpy.typing import NDArray
 
 from brainrdl.arguments import did_you_mean, name_some
-from brainrdl.fmri.patterns import Array
+from brainrdl.rdms.patterns import Array
 
 Trials = Literal["condition", "lsa", "lss"]
 HRF_MODELS = (

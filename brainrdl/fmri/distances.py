@@ -21,8 +21,8 @@ import xarray as xr
 
 from brainrdl.arguments import name_some
 from brainrdl.fmri.noise import cholesky
-from brainrdl.fmri.patterns import Array, Precision, RunMeans, factor_of, not_positive, precisions_of, run_means
 from brainrdl.rdms.labelled import label_rdms
+from brainrdl.rdms.patterns import Array, Precision, RunMeans, factor_of, not_positive, precisions_of, run_means
 
 
 def crossnobis(

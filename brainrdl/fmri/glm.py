@@ -13,8 +13,8 @@ from brainrdl.fmri.design import GLM, check_estimable, design_matrix, rank, sepa
 from brainrdl.fmri.images import Image, check_same_space, check_t_r, image_name, n_scans_of
 from brainrdl.fmri.masks import Voxels, grid_of, mask_voxels, read_voxels
 from brainrdl.fmri.noise import Method, noise_precision
-from brainrdl.fmri.patterns import Array
 from brainrdl.fmri.tables import Table, read_confounds, read_events
+from brainrdl.rdms.patterns import Array
 
 
 def fit_patterns(

@@ -10,7 +10,7 @@ import nibabel
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
 
-from brainrdl.fmri.patterns import Array
+from brainrdl.rdms.patterns import Array
 
 Image: TypeAlias = Any
 """A path, a nibabel image, or a nilearn SurfaceImage."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from brainrdl.fmri.images import Image, check_same_space, image_name, is_surface, open_image, read_volumes
-from brainrdl.fmri.patterns import Array
+from brainrdl.rdms.patterns import Array
 
 Voxels = NDArray[np.int64]
 """Positions in the flattened volume (C order), or vertices of the surface, ascending."""

@@ -6,7 +6,7 @@ import numpy as np
 import scipy.linalg
 import xarray as xr
 
-from brainrdl.fmri.patterns import Array, run_means
+from brainrdl.rdms.patterns import Array, run_means
 
 Method = Literal["shrinkage_diag", "shrinkage_eye", "diag", "full"]
 

@@ -20,13 +20,13 @@ from brainrdl.fmri.glm import RunDesign, fit_precision, fit_runs
 from brainrdl.fmri.images import Image, check_t_r, checksums, image_name, n_scans_of
 from brainrdl.fmri.masks import Voxels, mask_voxels
 from brainrdl.fmri.noise import Method, shrunk_covariance
-from brainrdl.fmri.patterns import Array, Precision, run_means
 from brainrdl.fmri.reliability import split_half
 from brainrdl.fmri.tables import read_confounds, read_events
 from brainrdl.fmri.time_order import time_order
 from brainrdl.fmri.uncertainty import standard_errors
 from brainrdl.ids import check_ids
 from brainrdl.rdms.combine import concat_rdms
+from brainrdl.rdms.patterns import Array, Precision, run_means
 
 Metric = Literal["crossnobis", "correlation", "euclidean", "mahalanobis"]
 Noise = Method | None

@@ -11,7 +11,7 @@ from scipy.stats import t as student_t
 
 from brainrdl.fmri.distances import check_two_runs, mean_over_run_pairs, run_pair_distances
 from brainrdl.fmri.noise import inverse
-from brainrdl.fmri.patterns import Array, Precision, RunMeans, precisions_of, run_means
+from brainrdl.rdms.patterns import Array, Precision, RunMeans, precisions_of, run_means
 
 MAX_SPLITS = 500
 RANDOM_SPLITS = 200
@@ -219,13 +219,7 @@ def _of_selected_voxels(means: RunMeans, precision: Array | None, n_voxels: int)
 
     def half_rdm(half: Sequence[int], other: Sequence[int]) -> Array:
         chosen = _most_reliable(means, other, n_voxels)
-        part = RunMeans(
-            means.values[list(half)][:, :, chosen],
-            means.counts[list(half)],
-            means.stimuli,
-            tuple(means.runs[run] for run in half),
-            means.name,
-        )
+        part = means.select(half, chosen)
         own = None if covariance is None else inverse(covariance[np.ix_(chosen, chosen)], "the voxels' covariance")
         return mean_over_run_pairs(run_pair_distances(part, own))
 

@@ -18,10 +18,10 @@ from brainrdl.arguments import name_some
 from brainrdl.fmri.distances import check_two_runs
 from brainrdl.fmri.images import Image, image_name, is_surface, open_image
 from brainrdl.fmri.masks import Voxels, check_grid, mask_voxels
-from brainrdl.fmri.patterns import Array, run_means
 from brainrdl.rdms.condensed import laid_out
 from brainrdl.rdms.labelled import condense, select_stimuli
 from brainrdl.rdms.layout import DIMS, check_rdms
+from brainrdl.rdms.patterns import Array, run_means
 
 SearchlightMetric = Literal["crossnobis", "correlation"]
 _BLOCK_BYTES = 2 << 20  # of gathered patterns, per thread: what a cache holds

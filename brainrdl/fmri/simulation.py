@@ -14,9 +14,9 @@ from scipy.ndimage import gaussian_filter
 
 from brainrdl.files import atomic_path
 from brainrdl.fmri.design import GLM, design_matrix
-from brainrdl.fmri.patterns import Array
 from brainrdl.rdms.labelled import label_rdms
 from brainrdl.rdms.layout import check_rdms
+from brainrdl.rdms.patterns import Array
 
 AFFINE = np.diag([3.0, 3.0, 3.0, 1.0])
 _BASELINE = 1000.0

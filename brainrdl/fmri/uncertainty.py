@@ -16,8 +16,8 @@ import xarray as xr
 from brainrdl.arguments import name_some
 from brainrdl.fmri.distances import check_shared, check_two_runs, mean_over_run_pairs, run_pair_distances
 from brainrdl.fmri.noise import inverse
-from brainrdl.fmri.patterns import Array, Precision, RunMeans, factor_of, precisions_of, run_means
 from brainrdl.rdms.labelled import label_rdms
+from brainrdl.rdms.patterns import Array, Precision, RunMeans, factor_of, precisions_of, run_means
 
 
 def standard_errors(

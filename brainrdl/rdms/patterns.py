@@ -1,87 +1,166 @@
-"""Run-wise patterns: what a GLM leaves of each run, averaged per run and stimulus, and whitened."""
+"""Patterns: what a GLM leaves of each run, and their means per run and stimulus.
+
+Patterns are an `xarray.DataArray` with dimensions ``("observation", "voxel")`` and the coordinates ``stimulus``
+(strings) and ``run`` along ``observation``. The run is the fold of every cross-validation: the noise of one run's
+observations is shared, that of two runs is not.
+"""
 
 from collections.abc import Hashable, Mapping, Sequence
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, final
 
 import numpy as np
 import pandas as pd
 import xarray as xr
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from brainrdl.arguments import name_some
 from brainrdl.ids import check_ids
 
+Array = NDArray[np.float64]
+Precision = Array | Mapping[Any, Array] | None
+"""Inverse noise covariance: of all runs (voxels, voxels), of each run, or None, the identity."""
 
-class CellMeans(NamedTuple):
-    """Mean pattern of each stimulus in each run that has it; a cell is a stimulus in a run.
+
+def make_patterns(
+    values: np.ndarray, stimuli: Any, runs: Any, *, name: str | None = None, voxels: Any = None
+) -> xr.DataArray:
+    """Label an array of patterns.
+
+    Parameters
+    ----------
+    values : ndarray (observations, voxels)
+        One pattern per row, of any unit.
+    stimuli : sequence of str (observations,)
+        The stimulus or condition of each row; a stimulus may have several rows.
+    runs : sequence (observations,)
+        The run of each row, all text or all numbers.
+    name : str, optional
+        Such as the region's; RDMs made of the patterns bear it.
+    voxels : sequence (voxels,), optional
+        Labels of the columns.
+
+    Returns
+    -------
+    DataArray (observation, voxel)
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `run_means`.
+
+    Examples
+    --------
+    >>> make_patterns(np.eye(2), ["face", "house"], [1, 1]).dims
+    ('observation', 'voxel')
+    """
+    values = np.asarray(values)
+    lengths = {"stimuli": len(stimuli), "runs": len(runs)}
+    for field, length in lengths.items():
+        if values.ndim != 2 or length != len(values):
+            raise ValueError(
+                f"values has shape {values.shape} and {field} {length} entries; expected (observations, voxels) and "
+                "one entry per observation"
+            )
+    # before xarray makes an array of them, in which NaN would be the text 'nan', and the runs 1 and '1' one
+    check_labels(list(stimuli), list(runs))
+    coords = {"stimulus": ("observation", list(stimuli)), "run": ("observation", list(runs))}
+    if voxels is not None:
+        coords["voxel"] = ("voxel", list(voxels))
+    patterns = xr.DataArray(values, dims=("observation", "voxel"), coords=coords, name=name)
+    check_patterns(patterns)
+    return patterns
+
+
+@final
+@dataclass(frozen=True)
+class RunMeans:
+    """Mean pattern of each stimulus in each run; a cell is a stimulus in a run that has it.
 
     Attributes
     ----------
     patterns : ndarray (cells, voxels)
-        In order of the runs; float32 or float64.
-    cells : ndarray (stimuli, runs)
+        The cells' means, run by run.
+    cells : ndarray (runs, stimuli)
         The row of `patterns`, −1 where the run lacks the stimulus.
-    counts : ndarray (stimuli, runs)
-        Observations in the mean.
+    counts : ndarray (runs, stimuli)
+        How many observations each mean is of.
     stimuli : tuple of str (stimuli,)
         In order of first occurrence.
     runs : tuple (runs,)
         In order of first occurrence.
+    name : str
+        What the RDM of these patterns is called: the patterns' name, else ``patterns``.
     """
 
     patterns: NDArray[Any]
-    cells: NDArray[np.int32]
-    counts: NDArray[np.int32]
-    stimuli: tuple[str, ...]
-    runs: tuple[Any, ...]
-
-
-class Cells(NamedTuple):
-    """Which stimulus in which run each observation is of: its cell is run · stimuli + stimulus, both by position."""
-
+    cells: NDArray[np.int64]
+    counts: NDArray[np.int64]
     stimuli: tuple[str, ...]
     runs: tuple[Hashable, ...]
-    cell_of: NDArray[np.intp]
+    name: str
+
+    @property
+    def balanced(self) -> bool:
+        """Whether every run has every stimulus."""
+        return bool((self.counts > 0).all())
+
+    @cached_property
+    def values(self) -> NDArray[Any]:
+        """All means (runs, stimuli, voxels); 0 where the run lacks the stimulus."""
+        if self.balanced:
+            return self.patterns.reshape(*self.cells.shape, -1)
+        values = np.zeros((*self.cells.shape, self.patterns.shape[1]), self.patterns.dtype)
+        values[self.cells >= 0] = self.patterns
+        return values
+
+    def select(self, runs: Sequence[int], voxels: NDArray[Any]) -> "RunMeans":
+        """The means of some runs and voxels, by position."""
+        rows = self.cells[list(runs)]
+        held = rows >= 0
+        return replace(
+            self,
+            patterns=self.patterns[rows[held]][:, voxels],
+            cells=np.where(held, np.cumsum(held).reshape(held.shape) - 1, -1),
+            counts=self.counts[list(runs)],
+            runs=tuple(self.runs[run] for run in runs),
+        )
 
 
-def find_cells(patterns: xr.DataArray) -> Cells:
-    """Check patterns (see `check_patterns`), and number their stimuli and runs in order of first occurrence."""
+def run_means(patterns: xr.DataArray, *, dtype: DTypeLike = np.float64, copy: bool = False) -> RunMeans:
+    """Average the observations of each stimulus within each run, in float64; the means are of type `dtype`.
+
+    Patterns that are not to be averaged are not copied either, unless `copy` asks for an array that may be written to.
+    Raises a TypeError or ValueError that says what is wrong with `patterns`, as `check_patterns` does, or that there
+    are fewer than two stimuli.
+    """
     check_patterns(patterns)
     labels, run_of = patterns["stimulus"].values.tolist(), patterns["run"].values.tolist()
     stimuli, runs = check_ids(dict.fromkeys(labels), "coordinate 'stimulus'"), tuple(dict.fromkeys(run_of))
     if len(stimuli) < 2:
         raise ValueError(f"an RDM needs at least 2 stimuli, and the patterns have {name_some(stimuli) or 'none'}")
     number, of_run = ({label: k for k, label in enumerate(known)} for known in (stimuli, runs))
-    index = [of_run[run] * len(stimuli) + number[label] for label, run in zip(labels, run_of, strict=True)]
-    return Cells(stimuli, runs, np.array(index))
-
-
-def cell_means(patterns: xr.DataArray) -> CellMeans:
-    """Average the observations of each cell.
-
-    Raises a TypeError or ValueError that says what is wrong unless `patterns` are a DataArray (observation, voxel) of
-    finite numbers, with coordinates ``stimulus`` and ``run``, each stimulus in two runs at least.
-    """
-    stimuli, runs, index = find_cells(patterns)
-    found, first, count = np.unique(index, return_index=True, return_counts=True)
-    dtype = np.float32 if patterns.dtype in (np.float32, np.float16) else np.float64
-    if (count == 1).all():
+    cell_of = np.array([of_run[run] * len(stimuli) + number[label] for label, run in zip(labels, run_of, strict=True)])
+    found, first, count = np.unique(cell_of, return_index=True, return_counts=True)
+    shape = (len(runs), len(stimuli))
+    cells, counts = np.full(shape, -1), np.zeros(shape, dtype=int)
+    cells.flat[found], counts.flat[found] = np.arange(len(found)), count
+    if (count > 1).any():
+        # one adds as the observations come, the other, which is faster, the first to the sum of the rest: RDMs are
+        # kept that were computed with the former, and checkpoints with the digest of means by the latter
+        if copy:
+            order = np.argsort(cell_of, kind="stable")
+            sums = np.add.reduceat(patterns.values[order], np.cumsum(count) - count, axis=0, dtype=np.float64)
+        else:
+            sums = np.zeros((len(found), patterns.sizes["voxel"]))
+            np.add.at(sums, cells.flat[cell_of], patterns.values.astype(np.float64, copy=False))
+        means = (sums / count[:, None]).astype(dtype, copy=False)
+    elif copy or (np.diff(first) != 1).any():
         means = patterns.values[first].astype(dtype, copy=False)
     else:
-        order = np.argsort(index, kind="stable")
-        starts = np.cumsum(count) - count
-        sums = np.add.reduceat(patterns.values[order], starts, axis=0, dtype=np.float64)
-        means = (sums / count[:, None]).astype(dtype)
-    cells, counts = (np.full((len(runs), len(stimuli)), empty, np.int32) for empty in (-1, 0))
-    cells.flat[found], counts.flat[found] = np.arange(len(found)), count
-    cells, counts = cells.T.copy(), counts.T.copy()
-    once = [stimulus for stimulus, n in zip(stimuli, (counts > 0).sum(axis=1), strict=True) if n < 2]
-    if once:
-        raise ValueError(
-            f"{len(once)} of {len(stimuli)} stimuli are in one run only, so that none of their distances can be "
-            f"cross-validated: {name_some(once)}; leave them out of the patterns"
-        )
-    return CellMeans(means, cells, counts, stimuli, runs)
+        means = patterns.values.astype(dtype, copy=False)
+    return RunMeans(means, cells, counts, stimuli, runs, str(patterns.name or "patterns"))
 
 
 def check_patterns(patterns: object) -> None:
@@ -136,41 +215,54 @@ def check_labels(stimuli: Sequence[Any], runs: Sequence[Any]) -> None:
             raise TypeError(f"the runs are text and numbers, {runs[0]!r} and {run!r}; expected all of one kind")
 
 
-def factor_of(precision: ArrayLike | None, n_voxels: int) -> NDArray[np.float64] | None:
-    """L of Ω = L Lᵀ; raises a ValueError unless Ω is one positive definite (voxels, voxels) matrix."""
-    if precision is None:
-        return None
+def precisions_of(precision: Precision, means: RunMeans) -> Array | list[Array] | None:
+    """Check a precision against the patterns; one per run comes out as a list in the order of the runs."""
+    n_voxels = means.patterns.shape[1]
     if isinstance(precision, Mapping):
-        raise ValueError(
-            "a precision per run is refused: two runs would be whitened by the inverse of their mean covariance, "
-            "another one for every pair of runs, so that no whitened patterns could be kept; give one precision "
-            "pooled over the runs, or a stored crossnobis RDM to MeasuredTeacher"
-        )
-    matrix = np.asarray(precision, dtype=np.float64)
-    if matrix.shape != (n_voxels, n_voxels):
-        raise ValueError(
-            f"precision has shape {matrix.shape}, expected ({n_voxels}, {n_voxels}): one precision for the patterns' "
-            "voxels, pooled over the runs"
-        )
-    if not np.isfinite(matrix).all():
-        raise ValueError("precision holds values that are not finite; drop voxels without variance first")
-    if np.abs(matrix - matrix.T).max() > 1e-8 * np.abs(matrix).max():
-        raise ValueError("precision is not symmetric; expected an inverse covariance")
+        missing = [run for run in means.runs if run not in precision]
+        if missing:
+            raise ValueError(
+                f"no precision is given for run {name_some(missing)}; there is one for {name_some(list(precision))}"
+            )
+        return [check_precision(precision[run], f"the precision of run {run}", n_voxels) for run in means.runs]
+    return None if precision is None else check_precision(precision, "the precision", n_voxels)
+
+
+def factor_of(precision: Array) -> Array:
+    """L of Ω = L Lᵀ, which whitens patterns (n, V) as ``patterns @ L``; ValueError if Ω is not positive definite."""
     try:
-        factor = np.linalg.cholesky(matrix).astype(np.float64, copy=False)
+        factor: Array = np.linalg.cholesky(precision).astype(np.float64, copy=False)
     except np.linalg.LinAlgError:
-        raise ValueError(
-            "precision is not positive definite; expected the inverse of a covariance, shrunk toward its diagonal "
-            "where there are more voxels than degrees of freedom"
-        ) from None
+        raise not_positive("the precision") from None
     return factor
 
 
-def whiten(means: CellMeans, factor: NDArray[np.float64] | None) -> None:
-    """In place and run by run; what all patterns of a run share cancels in every difference, and costs digits."""
-    for cells in means.cells.T:
-        rows = np.sort(cells[cells >= 0])
-        run = slice(int(rows[0]), int(rows[-1]) + 1)  # the rows of a run lie together
-        block = means.patterns[run].astype(np.float64)
-        block -= block.mean(axis=0)
-        means.patterns[run] = block if factor is None else block @ factor
+def not_positive(what: str) -> ValueError:
+    """Make the error of a precision that is none."""
+    return ValueError(
+        f"{what} is not positive definite, so that distances may be negative without noise; expected the inverse of a "
+        "covariance, shrunk toward its diagonal where there are more voxels than degrees of freedom"
+    )
+
+
+def check_precision(precision: Any, what: str, n_voxels: int) -> Array:
+    """A precision as an array (V, V); TypeError or ValueError, by the name `what`, for one that cannot be."""
+    if isinstance(precision, xr.DataArray):
+        raise TypeError(
+            f"{what} is a DataArray, whose voxel labels would be ignored; pass its .values, in the order of the "
+            "patterns' voxels"
+        )
+    matrix = np.asarray(precision, dtype=np.float64)
+    if matrix.shape != (n_voxels, n_voxels):
+        raise ValueError(f"{what} has shape {matrix.shape}, expected ({n_voxels}, {n_voxels}) as the patterns' voxels")
+    # Mx = Mᵀx for a random x in O(voxels²) contiguous steps; whatever is not finite shows in Mx too
+    probe = np.random.default_rng(0).normal(size=n_voxels)
+    product, transposed = matrix @ probe, probe @ matrix
+    if not np.isfinite(product).all():
+        raise ValueError(f"{what} holds values that are not finite; drop voxels without variance first")
+    if np.abs(product - transposed).max() > 1e-8 * np.abs(product).max():
+        raise ValueError(f"{what} is not symmetric; expected an inverse covariance")
+    # a factorisation would take longer than the distances: see also where patterns are multiplied by it
+    if np.diagonal(matrix).min() <= 0 or probe @ product <= 0:
+        raise not_positive(what)
+    return matrix

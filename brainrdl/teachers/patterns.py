@@ -8,7 +8,7 @@ hold both i and j, the crossnobis distance is the mean over ordered pairs of run
 h_ij the number of these run pairs. Every run is a part of its own (r ≠ s), unless runs are split at random.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any, Literal, final
 
@@ -18,10 +18,11 @@ import xarray as xr
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
+from brainrdl.arguments import name_some
 from brainrdl.identity import DIGEST, digest
 from brainrdl.rdms.condensed import upper_triangle
 from brainrdl.rdms.distances import full_precision
-from brainrdl.rdms.patterns import cell_means, factor_of, whiten
+from brainrdl.rdms.patterns import RunMeans, check_precision, factor_of, run_means
 from brainrdl.teachers.base import RDMTeacher, rows_by_id
 
 
@@ -92,19 +93,21 @@ class PatternTeacher(RDMTeacher):
         splits: int | None = None,
     ) -> None:
         super().__init__()
-        means = cell_means(patterns)
+        narrow = isinstance(patterns, xr.DataArray) and patterns.dtype in (np.float32, np.float16)
+        means = run_means(patterns, dtype=np.float32 if narrow else np.float64, copy=True)
+        _check_several_runs(means)
         if weights not in (None, "observations"):
             raise ValueError(f"unknown weights {weights!r}; give None or 'observations'")
         n_runs = len(means.runs)
         if splits is not None and not 2 <= splits <= n_runs:
             raise ValueError(f"splits must lie in 2 … {n_runs} (the number of runs), got {splits}")
-        whiten(means, factor_of(precision, means.patterns.shape[1]))
+        _whiten(means, _factor(precision, means.patterns.shape[1]))
         self._name = str(patterns.name or "patterns")
         self._stimuli = means.stimuli
         self._row = {stimulus: row for row, stimulus in enumerate(means.stimuli)}
         self._runs = means.runs
-        self._cells = means.cells
-        self._counts = means.counts
+        # a row per stimulus, which is what batches ask for
+        self._cells, self._counts = (table.T.astype(np.int32, order="C") for table in (means.cells, means.counts))
         self._weighted = weights is not None
         self._splits = splits
         self._parts = np.arange(n_runs)
@@ -216,6 +219,38 @@ class PatternTeacher(RDMTeacher):
     def _of(self, cells: NDArray[np.int32]) -> Tensor:
         patterns: Tensor = self._patterns[torch.from_numpy(cells).long().to(self._patterns.device)]
         return patterns.double()
+
+
+def _check_several_runs(means: RunMeans) -> None:
+    once = [stimulus for stimulus, n in zip(means.stimuli, (means.counts > 0).sum(axis=0), strict=True) if n < 2]
+    if once:
+        raise ValueError(
+            f"{len(once)} of {len(means.stimuli)} stimuli are in one run only, so that none of their distances can be "
+            f"cross-validated: {name_some(once)}; leave them out of the patterns"
+        )
+
+
+def _factor(precision: ArrayLike | None, n_voxels: int) -> NDArray[np.float64] | None:
+    """L of Ω = L Lᵀ."""
+    if isinstance(precision, Mapping):
+        raise ValueError(
+            "a precision per run is refused: two runs would be whitened by the inverse of their mean covariance, "
+            "another one for every pair of runs, so that no whitened patterns could be kept; give one precision "
+            "pooled over the runs, or a stored crossnobis RDM to MeasuredTeacher"
+        )
+    if precision is None:
+        return None
+    return factor_of(check_precision(np.asarray(precision, dtype=np.float64), "the precision", n_voxels))
+
+
+def _whiten(means: RunMeans, factor: NDArray[np.float64] | None) -> None:
+    """In place and run by run; what all patterns of a run share cancels in every difference, and costs digits."""
+    for cells in means.cells:
+        rows = cells[cells >= 0]
+        run = slice(int(rows[0]), int(rows[-1]) + 1)  # the rows of a run lie together
+        block = means.patterns[run].astype(np.float64)
+        block -= block.mean(axis=0)
+        means.patterns[run] = block if factor is None else block @ factor
 
 
 def _run_pairs(held: NDArray[np.bool_], parts: NDArray[Any]) -> NDArray[np.float64]:

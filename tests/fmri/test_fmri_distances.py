@@ -10,10 +10,10 @@ from rsatoolbox.rdm import calc_rdm
 
 from brainrdl.fmri import crossnobis, distance_covariance, make_patterns, pattern_rdm, standard_errors
 from brainrdl.fmri.distances import run_pair_distances
-from brainrdl.fmri.patterns import run_means
 from brainrdl.fmri.uncertainty import _squared_products
 from brainrdl.rdms.labelled import condense
 from brainrdl.rdms.layout import check_rdms
+from brainrdl.rdms.patterns import run_means
 from fmri_patterns import RUNS, random_patterns, random_precision, slow_crossnobis
 
 
@@ -187,7 +187,7 @@ def test_precisions_that_are_none():
         crossnobis(good(), {1: np.ones((2, 2)), 2: np.eye(2)})
     none = (
         "{} is not positive definite, so that distances may be negative without noise; expected the inverse of a "
-        "covariance"
+        "covariance, shrunk toward its diagonal where there are more voxels than degrees of freedom"
     )
     with raises(ValueError, none.format("the precision of run 1")):
         crossnobis(good(), {1: np.array([[1.0, 2], [2, 1]]), 2: np.eye(2)})

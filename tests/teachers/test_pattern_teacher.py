@@ -423,26 +423,26 @@ def with_nan():
             patterns,
             {"precision": np.eye(4)},
             ValueError,
-            "precision has shape (4, 4), expected (5, 5): one precision for the patterns' voxels, pooled over the runs",
+            "the precision has shape (4, 4), expected (5, 5) as the patterns' voxels",
         ),
         (
             patterns,
             {"precision": np.diag([1, 1, 1, 1, np.inf])},
             ValueError,
-            "precision holds values that are not finite; drop voxels without variance first",
+            "the precision holds values that are not finite; drop voxels without variance first",
         ),
         (
             patterns,
             {"precision": np.triu(np.ones((5, 5)))},
             ValueError,
-            "precision is not symmetric; expected an inverse covariance",
+            "the precision is not symmetric; expected an inverse covariance",
         ),
         (
             patterns,
             {"precision": np.ones((5, 5)) - 2 * np.eye(5)},
             ValueError,
-            "precision is not positive definite; expected the inverse of a covariance, shrunk toward its diagonal "
-            "where there are more voxels than degrees of freedom",
+            "the precision is not positive definite, so that distances may be negative without noise; expected the "
+            "inverse of a covariance, shrunk toward its diagonal where there are more voxels than degrees of freedom",
         ),
         (patterns, {"weights": "runs"}, ValueError, "unknown weights 'runs'; give None or 'observations'"),
         (patterns, {"splits": 5}, ValueError, "splits must lie in 2 … 4 (the number of runs), got 5"),

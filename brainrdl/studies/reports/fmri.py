@@ -14,10 +14,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 
 from brainrdl.files import atomic_path
-from brainrdl.fmri.patterns import Array
 from brainrdl.inference import noise_ceiling
 from brainrdl.plots import plot_rdms, rdm_panel
 from brainrdl.rdms.layout import check_rdms
+from brainrdl.rdms.patterns import Array
 
 _FONT = 8
 _MAX_PANELS, _MAX_NAMES = 12, 20
