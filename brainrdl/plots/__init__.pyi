@@ -1,11 +1,11 @@
 from ._groups import Groups as Groups
+from .curves import error_curves as error_curves
+from .curves import learning_curves as learning_curves
 from .dots import score_dots as score_dots
 from .embedding import classical_mds as classical_mds
 from .embedding import mds as mds
-from .errors import error_curves as error_curves
 from .errors import error_dots as error_dots
 from .errors import label_curve as label_curve
-from .errors import learning_curves as learning_curves
 from .errors import trade_off as trade_off
 from .mds import mds_map as mds_map
 from .mds import plot_mds as plot_mds

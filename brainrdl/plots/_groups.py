@@ -21,7 +21,7 @@ class Stretch(NamedTuple):
 
 
 def stretches_of(groups: Groups | None, n: int, rdms: DataArray | None) -> list[Stretch]:
-    """The groups of n stimuli in their order; `rdms` are looked up for coordinates and ids, where there are any."""
+    """Find the groups of n stimuli, in their order; coordinates and ids are looked up in `rdms`, if there are any."""
     if groups is None:
         return []
     if isinstance(groups, str | Mapping):
@@ -48,6 +48,7 @@ def stretches_of(groups: Groups | None, n: int, rdms: DataArray | None) -> list[
     stretches = [Stretch(names[a], a, b) for a, b in pairwise([*starts, n])]
     seen: set[str] = set()
     for stretch in stretches:
+        # lines that part groups, and names in their middle, suppose that each stands together
         if stretch.name in seen:
             raise ValueError(
                 f"the stimuli of group {stretch.name!r} do not stand together (row {stretch.start} begins "
@@ -75,7 +76,7 @@ def names_height(stretches: list[Stretch], side: float) -> float:
 
 
 def names_turned(stretches: list[Stretch], side: float) -> bool:
-    """Whether group names are too long to stand side by side."""
+    """True if group names are too long to stand side by side."""
     inches = side / stretches[-1].stop if stretches else 0.0
     return any(text_width(s.name, group_font(side)) > 0.95 * inches * (s.stop - s.start) for s in stretches)
 

@@ -1,4 +1,4 @@
-"""Which colour stands for which dissimilarity, and what is written beside the colour bar."""
+"""The colours of dissimilarities, and the ticks of their colour bar."""
 
 from typing import NamedTuple
 
@@ -9,6 +9,7 @@ from matplotlib.colors import Colormap, Normalize
 from numpy.typing import NDArray
 
 from brainrdl.plots._style import FONT
+from brainrdl.plots.numbers import format_tick
 
 _TRUE_ZERO = ("crossnobis", "mse", "sqeuclidean", "euclidean", "mahalanobis")
 """Metrics whose zero means that two patterns do not differ."""
@@ -35,8 +36,8 @@ class Scale(NamedTuple):
 
     @property
     def labels(self) -> list[str]:
-        """What is written at the ticks."""
-        return [_format(tick, max(map(abs, self.ticks))) for tick in self.ticks]
+        """The numbers at the ticks."""
+        return [format_tick(tick, max(map(abs, self.ticks))) for tick in self.ticks]
 
     def draw_ticks(self, bar: Colorbar, *, few: bool = True) -> None:
         """Restrict a colour bar to what there is, and write its ticks: `few`, or as many as there is room for."""
@@ -49,7 +50,7 @@ class Scale(NamedTuple):
 
 
 def scale_of(squares: NDArray[np.float64], metric: str, limits: tuple[float, float] | None = None) -> Scale:
-    """A scale of the finite values off the diagonal that shows zero where it means something.
+    """Make a scale of the finite values off the diagonal that shows zero where it means something.
 
     Zero is an end of the scale of a metric that has a true one. Crossnobis distances, and whatever is negative beyond
     rounding, have colours that part at zero and reach as far on both sides; the bar then shows negative ones only where
@@ -72,16 +73,6 @@ def scale_of(squares: NDArray[np.float64], metric: str, limits: tuple[float, flo
         low = 0.0
     if high > low:
         return Scale(low, high, False, (low, high), (low, high))
+    # one value alone would have no range: it gets one around it, of which the bar shows the middle
     wide = abs(low) or 1.0
     return Scale(low - wide, low + wide, False, (low - 1e-3 * wide, low + 1e-3 * wide), (low,))
-
-
-def _format(value: float, largest: float) -> str:
-    """A tick in few characters: 0.25, 7.5e-6; 0 where it is rounding beside the other end."""
-    if abs(value) < 1e-3 * largest or value == 0:
-        return "0"
-    text = f"{value:.3g}"
-    if "e" in text or abs(value) < 1e-3:
-        mantissa, power = f"{value:.1e}".split("e")
-        text = f"{mantissa.removesuffix('.0')}e{int(power)}"
-    return text.replace("-", "−", 1) if value < 0 else text

@@ -1,12 +1,16 @@
-"""How figures look: sizes, colours, and the style that tells a method from others."""
+"""The look of figures: sizes, colours, axes of errors, and the style that tells a method from others."""
 
 from collections.abc import Hashable, Iterable, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+import pandas as pd
 from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.textpath import TextPath
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, SymmetricalLogLocator
+from numpy.typing import NDArray
 
 from brainrdl.arguments import name_some
 
@@ -22,7 +26,7 @@ _FILLS = ("full", "open", "left")
 
 
 class Style(NamedTuple):
-    """How a method looks in a figure that tells methods by colour."""
+    """The look of a method in a figure that tells methods by colour."""
 
     color: str
     dash: Any
@@ -44,7 +48,7 @@ def styles_of(names: Sequence[str], palette: Sequence[str] | None = None) -> dic
 
 
 def marker(color: str, shape: str, fill: str = "full") -> dict[str, Any]:
-    """How a line draws its markers; `fill` is full, open, left or none."""
+    """The markers of a line, as matplotlib's options; `fill` is full, open, left or none."""
     return {
         "color": color,
         "marker": shape,
@@ -100,6 +104,31 @@ def shortened(names: Sequence[str], most: int = 28) -> list[str]:
         if len(set(short)) == len(set(names)):
             return short
     return list(names)
+
+
+def scale_errors(ax: Axes, errors: NDArray[np.float64]) -> None:
+    """Make the vertical axis logarithmic where errors span a factor of five; with a zero, linear below the smallest."""
+    errors = errors[np.isfinite(errors)]
+    positive = errors[errors > 0]
+    if positive.size == 0 or positive.max() < 5 * positive.min():
+        return
+    subs = (1.0, 2.0, 5.0) if positive.max() < 300 * positive.min() else (1.0,)
+    if positive.size == errors.size:
+        ax.set_yscale("log")
+        ax.yaxis.set_major_locator(LogLocator(subs=subs))
+    else:
+        smallest = float(positive.min())
+        ax.set_yscale("symlog", linthresh=smallest, linscale=0.3)
+        ax.yaxis.set_major_locator(SymmetricalLogLocator(base=10, linthresh=smallest, subs=subs))
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    ax.yaxis.set_minor_formatter(NullFormatter())
+
+
+def check_columns(frame: pd.DataFrame, columns: Sequence[str], what: str) -> None:
+    """Raise a ValueError that names the columns which a table lacks."""
+    lacking = [column for column in columns if column not in frame]
+    if lacking:
+        raise ValueError(f"{what} lacks the column(s) {quoted(lacking)}; it has {quoted(frame) or 'none'}")
 
 
 def quoted(names: Iterable[Hashable]) -> str:

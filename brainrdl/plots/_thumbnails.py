@@ -18,15 +18,17 @@ _PIXELS = 64
 
 
 def thumbnails_of(images: Images, ids: Sequence[str]) -> list[NDArray[np.float64]]:
-    """The pictures of stimuli, in RGB between 0 and 1, at most 64 pixels high and wide.
+    """Find the pictures of stimuli, in RGB between 0 and 1, at most 64 pixels high and wide.
 
     Pictures outside 0 … 1 (normalised ones, or 0 … 255) are stretched to it, all alike.
     """
     known = images.ids if isinstance(images, StimulusSet) else tuple(images)
     positions = find_ids(ids, known, "the images")
     found = [
-        _rgb(images[at][0] if isinstance(images, StimulusSet) else images[known[at]], known[at]) for at in positions
+        _rgb(images[index][0] if isinstance(images, StimulusSet) else images[known[index]], known[index])
+        for index in positions
     ]
+    # all alike, so that a dark picture stays darker than a bright one
     low, high = min(picture.min() for picture in found), max(picture.max() for picture in found)
     if low >= 0 and high <= 1:
         return found
@@ -36,7 +38,7 @@ def thumbnails_of(images: Images, ids: Sequence[str]) -> list[NDArray[np.float64
 
 
 def strip_shape(n: int, side: float) -> tuple[int, float]:
-    """Columns in which n pictures are staggered along an edge of `side` inches, and the inches they take."""
+    """Count the columns in which n pictures are staggered along an edge of `side` inches; and the inches they take."""
     columns = min(n, max(1, int(np.ceil(_LEAST * n / side))))
     return columns, columns * columns * side / n
 
@@ -52,6 +54,7 @@ def draw_strip(ax: Axes, pictures: Sequence[NDArray[np.float64]], side: float, e
     else:
         strip = ax.inset_axes((0, -share - 0.02, 1, share))
         strip.set(xlim=(-0.5, n - 0.5), ylim=(columns * columns, 0))
+    # imshow would narrow them to the picture drawn last
     limits = strip.get_xlim(), strip.get_ylim()
     for k, picture in enumerate(pictures):
         start = (columns - 1 - k % columns if edge == "left" else k % columns) * columns

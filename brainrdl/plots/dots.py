@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from brainrdl.plots._style import FONT, INK, Style, marker, quoted, style_axes, styles_of, text_width
+from brainrdl.plots._style import FONT, INK, Style, check_columns, marker, quoted, style_axes, styles_of, text_width
 
 _COLUMNS = ("arm", "score", "value", "low", "high", "ceiling_lower", "ceiling_upper")
 _BAND = 0.14  # opacity, so that bands which overlap are both seen
@@ -35,16 +35,16 @@ def score_dots(
         A row per arm and score (and series): columns ``arm, score, value, low, high, ceiling_lower, ceiling_upper``. A
         value of NaN is drawn as a dash at the left: the arm has no such score.
     scores : mapping of str to str
-        Which scores are drawn, from the left, and the titles of their panels.
+        Scores to draw, from the left, and the titles of their panels.
     arms : mapping of str to str, optional
-        What arms are called; others keep their names. They are listed from the top in order of first appearance.
+        Names of arms to print; others keep theirs. They are listed from the top in order of first appearance.
     groups : mapping of str to str, optional
-        Arm to group; thin lines part neighbours of different groups.
+        Group of each arm; thin lines part neighbours of different groups.
     series : str, optional
         A column of `table`, such as the study that was scored: each of its values (at most seven) has a colour and a
         marker of its own, and is drawn in the same rows.
     label : str
-        Of the horizontal axes.
+        Label of the horizontal axes.
 
     Returns
     -------
@@ -59,16 +59,13 @@ def score_dots(
 
     Examples
     --------
-    >>> import pandas as pd
     >>> line = {"arm": "RDL", "score": "raw", "value": 0.3, "low": 0.2, "high": 0.4}
     >>> table = pd.DataFrame([line | {"ceiling_lower": 0.5, "ceiling_upper": 0.6}])
     >>> [ax.get_title() for ax in score_dots(table, scores={"raw": "raw"}).axes]
     ['raw']
     """
     needed = [*_COLUMNS, *([series] if series else [])]
-    lacking = [column for column in needed if column not in table]
-    if lacking:
-        raise ValueError(f"table lacks the column(s) {quoted(lacking)}; it has {quoted(table) or 'none'}")
+    check_columns(table, needed, "table")
     shown = [score for score in scores if (table["score"] == score).any()]
     if not shown:
         there = dict.fromkeys(table["score"])
@@ -80,12 +77,12 @@ def score_dots(
             "select the rows to draw, one each"
         )
     names = [str(arm) for arm in dict.fromkeys(table["arm"])]
-    spelled = [dict(arms or {}).get(arm, arm) for arm in names]
+    printed = [dict(arms or {}).get(arm, arm) for arm in names]
     kinds = [str(kind) for kind in dict.fromkeys(table[series])] if series else [""]
     styles = styles_of(kinds)
     beside = np.linspace(-0.17, 0.17, len(kinds)) if len(kinds) > 1 else np.zeros(1)
 
-    widest = max(text_width(name, FONT - 0.5) for name in spelled)
+    widest = max(text_width(name, FONT - 0.5) for name in printed)
     figure = Figure(figsize=(0.5 + widest + 2.15 * len(shown), 1.05 + 0.215 * len(names)), layout="constrained")
     axes = figure.subplots(1, len(shown), sharey=True, squeeze=False)[0]
     for ax, score in zip(axes, shown, strict=True):
@@ -104,7 +101,7 @@ def score_dots(
         ax.tick_params(axis="y", length=0, labelsize=FONT - 0.5)
         ax.spines["left"].set_visible(False)
     axes[0].set_ylim(len(names) - 0.45, -0.55)
-    axes[0].set_yticks(range(len(names)), spelled)
+    axes[0].set_yticks(range(len(names)), printed)
     _draw_key(figure, kinds, styles)
     return figure
 
@@ -115,6 +112,7 @@ def _draw_rows(ax: Axes, rows: pd.DataFrame, places: np.ndarray, style: Style, s
     for place, (_, row) in zip(places, rows.iterrows(), strict=True):
         lower, upper = float(row["ceiling_lower"]), float(row["ceiling_upper"])
         if np.isfinite([lower, upper]).all():
+            # each row its own: series, and scores on fewer pairs, have other ceilings
             ax.fill_betweenx([place - 0.5, place + 0.5], lower, upper, color=style.color, alpha=_BAND, linewidth=0)
             ax.vlines([lower, upper], place - 0.5, place + 0.5, color=style.color, alpha=0.5, linewidth=0.6)
         y = place + nudge
@@ -126,7 +124,7 @@ def _draw_rows(ax: Axes, rows: pd.DataFrame, places: np.ndarray, style: Style, s
 
 
 def _draw_key(figure: Figure, kinds: list[str], styles: Mapping[str, Style]) -> None:
-    """Write above the panels what dots and bands are."""
+    """Write the meaning of dots and bands above the panels."""
     handles: list[Line2D | Patch] = []
     texts = []
     for k, kind in enumerate(kinds):

@@ -48,6 +48,7 @@ def classical_mds(distances: ArrayLike, *, n_components: int = 2) -> NDArray[np.
     n = len(square)
     values, vectors = eigh(-0.5 * centred, subset_by_index=[n - n_components, n - 1])
     points: NDArray[np.float64] = (vectors * np.sqrt(np.clip(values, 0, None)))[:, ::-1]
+    # an eigenvector's sign is the algorithm's whim
     largest = points[np.abs(points).argmax(axis=0), np.arange(n_components)]
     return points * np.where(largest < 0, -1.0, 1.0)
 
@@ -66,7 +67,7 @@ def mds(distances: ArrayLike, *, n_components: int = 2, seed: int = 0) -> tuple[
     n_components : int
         Dimensions of the solution, at most ``points``.
     seed : int
-        Of the small displacement that starts a dimension which the classical solution leaves empty; SMACOF
+        Seed of the small displacement that starts a dimension which the classical solution leaves empty; SMACOF
         could not move into it otherwise. Without such a dimension nothing is random.
 
     Returns
@@ -148,6 +149,7 @@ def _distance_matrix(distances: ArrayLike, n_components: int) -> NDArray[np.floa
         raise ValueError(
             f"n_components must lie between 1 and the number of points, {len(square)}, but is {n_components}"
         )
+    # departures within the tolerance are rounding, which SMACOF must not see
     square = np.clip((square + square.T) / 2, 0, None)
     np.fill_diagonal(square, 0)
     return square

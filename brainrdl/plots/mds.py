@@ -15,10 +15,12 @@ from numpy.typing import ArrayLike, NDArray
 from xarray import DataArray
 
 from brainrdl.plots._groups import Groups, stretches_of
+from brainrdl.plots._panels import MAX_IDS
 from brainrdl.plots._style import FONT, INK, Style, legend_beside, marker, quoted, styles_of, text_width
 from brainrdl.plots._thumbnails import Images, thumbnails_of
 from brainrdl.plots.embedding import mds
-from brainrdl.plots.rdms import MAX_IDS, measure_of, plot_rdms
+from brainrdl.plots.numbers import decimals
+from brainrdl.plots.rdms import measure_of, plot_rdms
 from brainrdl.rdms.labelled import condense
 from brainrdl.rdms.layout import check_rdms
 
@@ -42,10 +44,10 @@ def mds_map(
     distances : array_like, shape (points, points)
         Distance between each two RDMs, such as 1 − Pearson r.
     labels : sequence of str, length points
-        What each point is, such as its layer. A label that occurs once is written beside its point; one that
-        several points share has a marker shape of its own, told in the legend.
+        Kind of each point, such as its layer. A label that occurs once is written beside its point; one that
+        several points share has a marker shape of its own, which the legend explains.
     groups : sequence of str or None, length points
-        Whose each point is, such as its model: a colour each, told in the legend. None is nobody's (the
+        Owner of each point, such as its model: a colour each, named in the legend. None is nobody's (the
         pixels, the class labels): grey. At most 21 groups.
     paths : sequence of str, optional
         Labels in the order in which a line runs through each group's points, such as ``["pixels", "pool1",
@@ -55,9 +57,9 @@ def mds_map(
         Names of all methods of a set of figures, at most 21. Each takes the style of its place there, so that
         figures which show different methods agree; by default, of its place in this figure.
     measure : str, optional
-        What the distances are, to be told below the map.
+        Name of the distances, written below the map.
     seed : int
-        See `brainrdl.plots.embedding.mds`.
+        Seed of the start, see `brainrdl.plots.mds`.
 
     Returns
     -------
@@ -70,7 +72,7 @@ def mds_map(
     ValueError
         If the lengths differ, a name in `paths` is no label, two points share label and group, there are more
         groups or shapes than can be told apart, `palette` lacks a group, or `distances` is refused by
-        `brainrdl.plots.embedding.mds`.
+        `brainrdl.plots.mds`.
 
     Examples
     --------
@@ -88,20 +90,21 @@ def mds_map(
     for what, given in (("labels", labels), ("groups", groups)):
         if len(given) != len(points):
             raise ValueError(f"{what} has {len(given)} entries for {len(points)} points; give one per point")
-    at: dict[tuple[str | None, str], int] = {}
+    index_of: dict[tuple[str | None, str], int] = {}
     for k, (group, label) in enumerate(zip(groups, labels, strict=True)):
-        if (group, label) in at:
+        if (group, label) in index_of:
             raise ValueError(
-                f"points {at[group, label]} and {k} both have label {label!r} and group {group!r}; "
+                f"points {index_of[group, label]} and {k} both have label {label!r} and group {group!r}; "
                 "give each point of a group a label of its own"
             )
-        at[group, label] = k
+        index_of[group, label] = k
     unknown = [name for name in paths or () if name not in labels]
     if unknown:
         raise ValueError(f"paths names {quoted(unknown)}, but the labels are {quoted(dict.fromkeys(labels))}")
 
     if paths:
         first, last = (points[[label == end for label in labels], 0].mean() for end in (paths[0], paths[-1]))
+        # scaling leaves the orientation open
         points = points * (-1 if first > last else 1, 1)
     names = [name for name in dict.fromkeys(groups) if name is not None]
     styles = styles_of(names, palette)
@@ -119,7 +122,7 @@ def mds_map(
     figure = Figure(figsize=(6.6, height), layout="constrained")
     ax = figure.subplots()
     for name in names if paths else ():
-        stops = [at.get((name, label), at.get((None, label), -1)) for label in paths or ()]
+        stops = [index_of.get((name, label), index_of.get((None, label), -1)) for label in paths or ()]
         route = points[[stop for stop in stops if stop >= 0]]
         style = styles[name]
         ax.plot(*route.T, color=style.color, linestyle=style.dash, linewidth=0.9, alpha=0.75, zorder=1)
@@ -137,8 +140,8 @@ def mds_map(
     ax.set(xticks=[], yticks=[])
     for side in ax.spines.values():
         side.set(color="0.8", linewidth=0.6)
-    told = f"{measure}; " if measure else ""
-    ax.set_xlabel(f"{told}metric MDS, stress-1 = {stress:.3f}", fontsize=FONT, color=INK)
+    distance_name = f"{measure}; " if measure else ""
+    ax.set_xlabel(f"{distance_name}metric MDS, stress-1 = {decimals(stress, 3)}", fontsize=FONT, color=INK)
     _draw_scale_bar(ax, points)
 
     key: list[tuple[str, Any, dict[str, Any]]]
@@ -241,11 +244,11 @@ def plot_mds(
         ``stimuli``: a panel for each RDM, its dissimilarities taken as distances. ``rdms``: one map, a point for each
         RDM; between RDMs the distance is 1 − Pearson r over the pairs.
     images : StimulusSet, or mapping from stimulus id to image, optional
-        Drawn in place of the stimuli's points. Up to 30 stimuli without images are named.
+        Pictures, drawn in place of the stimuli's points. Up to 30 stimuli without images are named.
     groups : str, mapping from stimulus id, or sequence of length stimuli, optional
-        As in `plot_rdms`: a colour each.
+        Groups as in `plot_rdms`: a colour each.
     seed : int
-        See `brainrdl.plots.embedding.mds`.
+        Seed of the start, see `brainrdl.plots.mds`.
 
     Returns
     -------
@@ -255,14 +258,15 @@ def plot_mds(
     Raises
     ------
     TypeError, ValueError
-        As `brainrdl.rdms.layout.check_rdms`; ValueError also for an unknown `of`, a stimulus without image, pairs that
+        As `brainrdl.rdms.check_rdms`; ValueError also for an unknown `of`, a stimulus without image, pairs that
         were not measured, or negative values.
 
     Examples
     --------
-    >>> import numpy as np, brainrdl as rdl
-    >>> rdms = rdl.label_rdms(np.array([[0.2, 1.3, 1.1]]), ["face", "body", "house"], ["IT"], "correlation")
-    >>> [ax.get_title() for ax in rdl.plot_mds(rdms).axes]
+    >>> from brainrdl.plots import plot_mds
+    >>> from brainrdl.rdms import label_rdms
+    >>> rdms = label_rdms(np.array([[0.2, 1.3, 1.1]]), ["face", "body", "house"], ["IT"], "correlation")
+    >>> [ax.get_title() for ax in plot_mds(rdms).axes]
     ['IT']
     """
     rdms = check_rdms(rdms)
@@ -281,6 +285,7 @@ def plot_mds(
         constant = [name for name, row in zip(names, values, strict=True) if row.min() == row.max()]
         if constant:
             raise ValueError(f"RDM {constant[0]!r} is constant, and correlates with none; leave it out")
+        # rounding leaves distances just below 0, and of an RDM to itself just off 0
         distances = np.clip(1 - np.corrcoef(values), 0, None)
         np.fill_diagonal(distances, 0.0)
         measure = f"1 − Pearson r between RDMs of {measure_of(rdms)}"
@@ -322,7 +327,7 @@ def plot_mds(
         for side in ax.spines.values():
             side.set(color="0.8", linewidth=0.6)
         ax.set_title(name, fontsize=FONT)
-        ax.set_xlabel(f"metric MDS, stress-1 = {stress:.3f}", fontsize=FONT - 1, color=INK)
+        ax.set_xlabel(f"metric MDS, stress-1 = {decimals(stress, 3)}", fontsize=FONT - 1, color=INK)
     if stretches:
         handles, labels = axes[0].get_legend_handles_labels()
         legend_beside(figure, handles, labels)
@@ -339,14 +344,14 @@ def save_plot(
     scale: Literal["panel", "all"] = "panel",
     rank: bool = False,
 ) -> None:
-    """Draw labelled RDMs into a file: what ``brainrdl plot`` does.
+    """Draw labelled RDMs into a file, as ``brainrdl plot`` does.
 
     Parameters
     ----------
     rdms : DataArray (rdm, stimulus, stimulus_)
         Labelled RDMs.
     path : path
-        Its suffix is the format: ``.png``, ``.pdf``, ``.svg``.
+        File to write; its suffix is the format: ``.png``, ``.pdf``, ``.svg``.
     kind : {"rdms", "mds", "rdm-mds"}
         Panels of colour; a map of the stimuli of each RDM; a map of the RDMs.
     images, groups, scale, rank
@@ -356,6 +361,14 @@ def save_plot(
     ------
     ValueError
         For an unknown kind or suffix, or as `plot_rdms` and `plot_mds`.
+
+    Examples
+    --------
+    >>> import tempfile, numpy as np
+    >>> from brainrdl.plots import save_plot
+    >>> from brainrdl.rdms import label_rdms
+    >>> rdms = label_rdms(np.array([[0.2, 1.3, 1.1]]), ["face", "body", "house"], ["IT"], "correlation")
+    >>> save_plot(rdms, tempfile.mkdtemp() + "/it.png", kind="mds")
     """
     known = ("rdms", "mds", "rdm-mds")
     if kind not in known:

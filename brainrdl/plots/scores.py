@@ -11,6 +11,7 @@ from xarray import DataArray
 
 from brainrdl.inference import NoiseCeiling
 from brainrdl.plots._style import FONT, INK, quoted, shortened, style_axes, text_width
+from brainrdl.plots.numbers import format_fraction
 
 SIGNIFICANT = 0.05
 """P-values below it bear marks."""
@@ -42,10 +43,10 @@ def score_panel(
     subjects : DataFrame, optional
         Index ``model``, a column per subject, as `ModelScores.subjects`: drawn as dots where there are several.
     label : str
-        Of the score's axis.
+        Label of the score's axis.
     title : str, optional
     ax : Axes, optional
-        Where to draw; by default a figure of its own, found as ``ax.figure``.
+        Axes to draw on; by default a figure of its own, found as ``ax.figure``.
 
     Returns
     -------
@@ -115,12 +116,12 @@ def score_panel(
 
 
 def align_scores(axes: Sequence[Axes]) -> None:
-    """Give the panels of `score_panel` one vertical scale, told at the first.
+    """Give the panels of `score_panel` one vertical scale, labelled at the first.
 
     Parameters
     ----------
     axes : sequence of Axes
-        As `score_panel` returns them, side by side.
+        Panels of `score_panel`, side by side.
 
     Examples
     --------
@@ -155,16 +156,16 @@ def similarity_matrix(
     Parameters
     ----------
     similarities : DataArray (rdm_a, rdm_b) or DataFrame
-        As `compare_rdms` gives it; rows are drawn from the top.
+        Similarities as `compare_rdms` gives them; rows are drawn from the top.
     significant : DataFrame, optional
-        Of the same rows and columns, True where an asterisk is put behind the number.
+        Table of the same rows and columns, True where an asterisk is put behind the number.
     label : str, optional
-        Of the colour bar; by default the array's name.
+        Label of the colour bar; by default the array's name.
     title : str, optional
     limits : (float, float), optional
-        Of the colours; by default zero (or the lowest, if below) to the highest.
+        Ends of the colours; by default zero (or the lowest, if below) to the highest.
     ax : Axes, optional
-        Where to draw; by default a figure of its own, found as ``ax.figure``.
+        Axes to draw on; by default a figure of its own, found as ``ax.figure``.
 
     Returns
     -------
@@ -208,8 +209,15 @@ def similarity_matrix(
             continue
         mark = "*" if significant is not None and bool(significant.to_numpy()[k, m]) else ""
         shade = (value - low) / (top - low) if top > low else 1.0
-        text = f"{round(value, 2) + 0.0:.2f}".replace("0.", ".", 1) + mark  # + 0.0: no −.00
-        ax.text(m, k, text, ha="center", va="center", fontsize=FONT - 1, color="black" if shade > 0.6 else "white")
+        ax.text(
+            m,
+            k,
+            format_fraction(value) + mark,
+            ha="center",
+            va="center",
+            fontsize=FONT - 1,
+            color="black" if shade > 0.6 else "white",
+        )
     ax.set_xticks(np.arange(len(column_names)), column_names, rotation=90)
     ax.set_yticks(np.arange(len(row_names)), row_names)
     ax.tick_params(labelsize=FONT - 1, width=0.6, length=2.0)
@@ -224,9 +232,9 @@ def similarity_matrix(
 
 
 def _scale_scores(ax: Axes, bounds: tuple[float, float], limits: tuple[float, float]) -> None:
-    """Let ticks and their line end at `bounds`, and marks stand beyond them."""
+    """End ticks and their line at `bounds`; marks stand beyond them."""
     low, high = bounds
-    slack = 1e-9 * (high - low)
+    slack = 1e-9 * (high - low)  # a tick at an end, but for rounding, is drawn
     ax.set_yticks([tick for tick in MaxNLocator(6).tick_values(low, high) if low - slack <= tick <= high + slack])
     ax.spines["left"].set_bounds(low, high)
     ax.set_ylim(*limits)

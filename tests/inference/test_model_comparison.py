@@ -231,7 +231,7 @@ def test_the_matrix_shows_numbers_and_marks():
     table = pd.DataFrame([[0.5, -0.12], [np.nan, 1.0]], ["x", "y"], ["u", "v"])
     marked = pd.DataFrame([[True, False], [False, False]], ["x", "y"], ["u", "v"])
     ax = similarity_matrix(table, significant=marked)
-    assert [text.get_text() for text in ax.texts] == [".50*", "-.12", "1.00"]
+    assert [text.get_text() for text in ax.texts] == [".50*", "−.12", "1.00"]
 
 
 @pytest.mark.parametrize(
