@@ -14,6 +14,7 @@ import xarray as xr
 from torch import Tensor, nn
 
 from brainrdl.data import LabelledImages, to_float
+from brainrdl.exchange import netcdf
 from brainrdl.features import capture
 from brainrdl.files import atomic_path, read_json, write_json
 from brainrdl.rdms.distances import rdm
@@ -227,7 +228,7 @@ def _write_labelled(
     classes = [shown.classes[int(label)] for label in shown.labels]
     labelled.attrs["provenance"] = json.dumps({"classes": classes, "study": lab.study.name, "seed": 0})
     with atomic_path(lab.request.out / file) as temporary:
-        labelled.to_netcdf(temporary, engine="h5netcdf")
+        netcdf.write(labelled, temporary, dtype="float32")  # drawn, and never scored again
 
 
 def _line(lab: Lab, row: Row, run: FinishedTraining) -> dict[str, Any]:
