@@ -63,12 +63,12 @@ def _decoded(values: np.ndarray, place: str) -> np.ndarray:
     return np.array(as_labels(values.tolist(), place), dtype=np.str_) if is_bytes and values.size else values
 
 
-def write(rdms: xr.DataArray, path: Path) -> None:
-    """Write a labelled RDM with everything that it carries."""
+def write(rdms: xr.DataArray, path: Path, *, dtype: str = "float64") -> None:
+    """Write a labelled RDM with everything that it carries, deflated; `dtype` is how the distances are stored."""
     reserved = [name for name in rdms.attrs if name in _CF]
     if reserved:
         raise ValueError(
             f"attribute {reserved[0]!r} has a meaning of its own in netCDF, which would change the values or be lost; "
             "rename it"
         )
-    rdms.to_netcdf(path, engine="h5netcdf")
+    rdms.to_netcdf(path, engine="h5netcdf", encoding={rdms.name: {"zlib": True, "shuffle": True, "dtype": dtype}})

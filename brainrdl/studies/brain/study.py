@@ -14,7 +14,7 @@ import pandas as pd
 import torch
 from lightning_fabric import Fabric
 
-from brainrdl.exchange import write_rdms
+from brainrdl.exchange import netcdf
 from brainrdl.files import atomic_path, versions, write_json
 from brainrdl.inference.splits import Split, category_splits, random_splits, stratified_splits
 from brainrdl.rdms.combine import average_rdms
@@ -288,7 +288,8 @@ def _write_rdms(runs: FitRuns, found: Mapping[tuple[str, str], Mapping[Split, Se
     rdms = label_rdms(
         np.stack(values), ids, names, "undeclared", {"what": [name.partition(":")[0] for name in names]}
     ).assign_coords(category=("stimulus", [inputs.categories[stimulus] for stimulus in ids]))
-    write_rdms(rdms.assign_attrs(held_out=json.dumps(split.held_out)), runs.folder / "rdms.nc")
+    with atomic_path(runs.folder / "rdms.nc") as temporary:  # float32: drawn, and never scored again
+        netcdf.write(rdms.assign_attrs(held_out=json.dumps(split.held_out)), temporary, dtype="float32")
     with atomic_path(runs.folder / "thumbnails.npz") as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, ids=np.array(ids), images=inputs.thumbnails)
 

@@ -14,6 +14,7 @@ import xarray as xr
 from torch import Tensor, nn
 
 from brainrdl.data import LabelledImages, to_float
+from brainrdl.exchange import netcdf
 from brainrdl.features import capture
 from brainrdl.files import atomic_path, read_json, write_json
 from brainrdl.rdms.distances import rdm
@@ -229,7 +230,7 @@ def _write_labelled(
     classes = [shown.classes[int(label)] for label in shown.labels]
     labelled.attrs["provenance"] = json.dumps({"classes": classes, "study": runs.study.name, "seed": 0})
     with atomic_path(runs.request.out / file) as temporary:
-        labelled.to_netcdf(temporary, engine="h5netcdf")
+        netcdf.write(labelled, temporary, dtype="float32")  # drawn, and never scored again
 
 
 def _line(runs: StudyRuns, row: Row, run: FinishedTraining) -> dict[str, Any]:
