@@ -46,7 +46,7 @@ class Measured(_Part):
 
 
 class Task(_Part):
-    """What the network is trained for."""
+    """The task that the network is trained for."""
 
     data: Literal["cifar10", "cifar100", "mnist", "digits"]
     limit: int | None = Field(default=None, ge=10)
@@ -69,7 +69,7 @@ class Student(_Part):
 
 
 class Fit(_Part):
-    """How students are trained toward the brain."""
+    """Settings of the fits of students to the brain."""
 
     layers: tuple[str, ...] = Field(min_length=1)
     alphas: tuple[float, ...] = Field(default=(1.0, 3.0, 10.0), min_length=1)
@@ -103,7 +103,7 @@ class Fit(_Part):
 
 
 class Schemes(_Part):
-    """How stimuli are split."""
+    """Numbers of splits of the stimuli."""
 
     stratified: int = Field(default=5, ge=2)
     leave_one_category_out: bool = True
@@ -139,7 +139,7 @@ class Configuration(_Part):
     studies: dict[str, Measured] = Field(min_length=1)
     fit_to: tuple[str, ...] = Field(min_length=1)
     early_visual: Measured | None = None
-    """What the control ``rdl_early_visual`` is fitted to."""
+    """Target of the control ``rdl_early_visual``."""
     controls: dict[str, str] | Literal["objects92"] = "objects92"
     """Control RDMs by name: files, each with one RDM."""
     task: Task | None = None
@@ -162,6 +162,7 @@ class Configuration(_Part):
                 raise ValueError(f"{what} has an entry without a name; name it")
         if taken := [name for name in controls if name in ARMS]:
             raise ValueError(f"controls names {name_some(taken)}, as an arm of the study is called; name it otherwise")
+        # pydantic checks fields one by one; what they name of each other is checked here
         for field, names in (
             ("fit_to", self.fit_to),
             ("primary.fitted", (self.primary.fitted,)),
@@ -189,6 +190,7 @@ class Configuration(_Part):
                 raise ValueError(
                     "controls are those of the 92 object images, and stimuli are others; name files, or {}"
                 )
+        # before any data is read: these would show when the first network is made
         if self.task is None and self.student.weights is None:
             raise ValueError("there is neither a task to train on nor student.weights: nothing to start from")
         if self.task is not None and self.student.weights is None and self.student.image_size is None:
@@ -204,22 +206,23 @@ def read_configuration(path: str | Path) -> Configuration:
     Parameters
     ----------
     path : path
-        YAML.
+        YAML file.
 
     Returns
     -------
     Configuration
+        All fields, those that the file leaves out at their defaults.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it is no YAML, or a field is unknown, missing or has another value than it may; all are named.
+        If it is not YAML, or a field is unknown, missing or has another value than it may; all are named.
 
     Examples
     --------
-    >>> from brainrdl.studies.brain.configuration import read_configuration
+    >>> from brainrdl.studies import read_configuration
     >>> read_configuration("examples/human_it.yaml").primary.arm  # doctest: +SKIP
     'rdl'
     """
@@ -237,12 +240,31 @@ def read_configuration(path: str | Path) -> Configuration:
 
 
 def checked(content: dict[str, Any], place: str = "the configuration") -> Configuration:
-    """Check a configuration's fields; `place` is what to call it in an error.
+    """Check a configuration's fields.
+
+    Parameters
+    ----------
+    content : dict
+        Fields and values, as the YAML file of a study holds them.
+    place : str
+        Name of the configuration in an error.
+
+    Returns
+    -------
+    Configuration
+        All fields, those that are left out at their defaults.
 
     Raises
     ------
     ValueError
-        As `read_configuration`.
+        If a field is unknown, missing or has another value than it may; all are named.
+
+    Examples
+    --------
+    >>> from brainrdl.studies import checked
+    >>> checked({"titel": "a"})
+    Traceback (most recent call last):
+    ValueError: the configuration: name is missing; title is missing; ...
     """
     try:
         return Configuration.model_validate(content)
@@ -254,10 +276,20 @@ def checked(content: dict[str, Any], place: str = "the configuration") -> Config
 def write_example(path: str | Path) -> None:
     """Write a commented example to begin with.
 
+    Parameters
+    ----------
+    path : path
+        YAML file that is written.
+
     Raises
     ------
     FileExistsError
         If there is such a file.
+
+    Examples
+    --------
+    >>> from brainrdl.studies import write_example
+    >>> write_example("my_study.yaml")  # doctest: +SKIP
     """
     path = Path(path)
     if path.exists():
@@ -268,7 +300,7 @@ def write_example(path: str | Path) -> None:
 
 
 def configuration_hash(configuration: Configuration) -> str:
-    """SHA-256 of everything the file says, whatever its comments and the order of its fields."""
+    """Compute the SHA-256 of everything the file says, whatever its comments and the order of its fields."""
     text = json.dumps(configuration.model_dump(mode="json"), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -299,7 +331,7 @@ _CONTROLS = "controls: expected objects92, or files of RDMs by name, like {pixel
 
 
 def _fault(where: Sequence[str | int], kind: str, message: str, got: Any) -> str:
-    """One fault in words; empty where another says the same."""
+    """Format one fault; empty where another says the same."""
     if where and where[0] == "controls" and len(where) > 1:  # of either of two forms
         if kind == "literal_error":
             return ""
@@ -317,6 +349,7 @@ def _fault(where: Sequence[str | int], kind: str, message: str, got: Any) -> str
         return f"{'.'.join(map(str, where[:-2]))}: expected names, got {got!r}; put quotes around it"
     if kind in _EXPECTED:
         return f"{field}: expected {_EXPECTED[kind]}, got {got!r}"
+    # pydantic's words, less its grammar: the field's name stands before them
     message = message.removeprefix("Value error, ").removeprefix("Input ").removeprefix("String ").rstrip(".")
     if kind == "value_error":
         return f"{field}: {message}" if field else message

@@ -1,4 +1,4 @@
-"""What a study is made of, read and joined by stimulus id: images, categories, measured RDMs, controls, task images."""
+"""The inputs of a study, read and joined by stimulus id: images, categories, measured RDMs, controls, task images."""
 
 import os
 from collections.abc import Callable
@@ -39,58 +39,28 @@ _FEWEST = 2  # pairs that can be correlated
 
 @dataclass(frozen=True, eq=False)
 class TaskImages:
-    """Images of the task: to train on, to see how the task fares while settings are chosen, and to report.
-
-    Attributes
-    ----------
-    training, validation, test : LabelledImages
-    batches : Batches
-        How they become batches.
-    """
+    """Images of the task: to train on, to see how the task fares while settings are chosen, and to report."""
 
     training: LabelledImages
     validation: LabelledImages
     test: LabelledImages
-    batches: Batches
+    batches: Batches  # how they become batches
 
 
 @dataclass(frozen=True, eq=False)
 class Inputs:
-    """All that a study reads, on the same stimuli in the same order.
+    """All that a study reads, on the same stimuli in the same order."""
 
-    Attributes
-    ----------
-    images : StimulusSet
-        As they are in their files.
-    stimuli : StimulusSet
-        The same as the network sees them.
-    categories : dict of str
-        Stimulus id → category.
-    studies : dict of DataArray (rdm, stimulus, stimulus_)
-        Name of a study → RDMs of its region, one per subject (and session).
-    early_visual : DataArray or None
-        Those of an early visual region, for a control.
-    controls : DataArray or None
-        Control RDMs by name.
-    models : DataArray or None
-        Further RDMs to be scored as they are.
-    thumbnails : ndarray (n, 32, 32, 3), uint8
-        The images, for figures.
-    task : TaskImages or None
-    computed : tuple of str
-        Controls that were not read, but computed from the images.
-    """
-
-    images: StimulusSet
-    stimuli: StimulusSet
-    categories: dict[str, str]
-    studies: dict[str, xr.DataArray]
-    early_visual: xr.DataArray | None
+    images: StimulusSet  # as they are in their files
+    stimuli: StimulusSet  # the same as the network sees them
+    categories: dict[str, str]  # by stimulus id
+    studies: dict[str, xr.DataArray]  # RDMs of a region by name of the study, one per subject (and session)
+    early_visual: xr.DataArray | None  # those of an early visual region, for a control
     controls: xr.DataArray | None
-    models: xr.DataArray | None
-    thumbnails: np.ndarray
+    models: xr.DataArray | None  # further RDMs to be scored as they are
+    thumbnails: np.ndarray  # (n, 32, 32, 3), uint8: the images, for figures
     task: TaskImages | None
-    computed: tuple[str, ...] = ()
+    computed: tuple[str, ...] = ()  # controls that were not read, but computed from the images
 
 
 def load_inputs(configuration: Configuration, data_dir: str | os.PathLike[str] | None = None) -> Inputs:
@@ -99,13 +69,14 @@ def load_inputs(configuration: Configuration, data_dir: str | os.PathLike[str] |
     Parameters
     ----------
     configuration : Configuration
-        The study.
+        Configuration of the study, from `read_configuration`.
     data_dir : path, optional
         Folder with the data sets known by name; the environment variable BRAINRDL_DATA where it is not given.
 
     Returns
     -------
     Inputs
+        Images (``stimuli``, as the network sees them), categories, measured and control RDMs, images of the task.
 
     Raises
     ------
@@ -113,6 +84,12 @@ def load_inputs(configuration: Configuration, data_dir: str | os.PathLike[str] |
         If a file is missing.
     ValueError
         If a file does not have the stimuli of the others, or lacks a region, or as its reader says.
+
+    Examples
+    --------
+    >>> from brainrdl.studies import load_inputs, read_configuration
+    >>> load_inputs(read_configuration("examples/human_it.yaml")).stimuli.ids[0]  # doctest: +SKIP
+    'human-body-01'
     """
     task = None if configuration.task is None else _task_images(configuration, data_dir)
     images = read_images(configuration.stimuli, data_dir, None)
@@ -148,6 +125,7 @@ def _task_images(configuration: Configuration, data_dir: str | os.PathLike[str] 
         train, test = load_mnist(data_dir)
     else:
         train, test = load_cifar(10 if task.data == "cifar10" else 100, data_dir)
+    # the last images are set aside, so that a limit leaves the validation images as they are
     n_train = min(len(train) - task.validation, task.limit or len(train))
     batch = max(task.batch_size, configuration.fit.task_batch)
     if n_train < batch:
@@ -168,7 +146,8 @@ def _task_images(configuration: Configuration, data_dir: str | os.PathLike[str] 
 
 
 def _normalisation(training: LabelledImages) -> Callable[[Tensor], Tensor]:
-    """Each channel's mean over the training images becomes 0, its standard deviation 1."""
+    """Make each channel's mean over the training images 0, and its standard deviation 1."""
+    # 10,000 images are enough for a mean and a standard deviation, and few enough for memory
     sample = to_float(training.images[:10_000], training.top)
     mean = sample.mean(dim=(0, 2, 3), keepdim=True)
     sd = sample.std(dim=(0, 2, 3), keepdim=True)
@@ -206,8 +185,9 @@ def _as_seen(
     seen = [resize(as_floats(images[place][0])[None], size, antialias=True) for place in range(len(images))]
     batch = torch.cat(seen)
     if task is not None:
-        if task.training.images.shape[1] == 1:
+        if task.training.images.shape[1] == 1:  # a network of grey images sees grey stimuli
             batch = rgb_to_grayscale(batch)
+        # rounded as the task's images are, then normalised by the same function
         pixels = (batch * 255).round().to(torch.uint8)
         top = task.training.top
         batch = task.batches.tensor(_labelled(pixels if top == 255 else (batch * top).round().to(torch.uint8), top))
@@ -234,7 +214,7 @@ def _measured(study: Measured, ids: tuple[str, ...], data_dir: str | os.PathLike
 def _of_subjects(
     name: str, study: Measured, ids: tuple[str, ...], data_dir: str | os.PathLike[str] | None
 ) -> xr.DataArray:
-    """RDMs that can be scored: scores are means over subjects, of each of whom something varies."""
+    """Read RDMs that can be scored: scores are means over subjects, of each of whom something varies."""
     rdms = _measured(study, ids, data_dir)
     try:
         people = subject_rdms(rdms)
@@ -251,7 +231,7 @@ def _of_subjects(
 
 
 def _by_subject(rdms: xr.DataArray) -> xr.DataArray:
-    """Subjects by name, and their sessions: sums, and draws, must not depend on the order in a file."""
+    """Sort by subject and session: sums, and draws, must not depend on the order in a file."""
     labels = [rdms[name].values.astype(str).tolist() for name in ("subject", "session", "rdm") if name in rdms.coords]
     keys = list(zip(*labels, strict=True))
     return rdms.isel(rdm=sorted(range(len(keys)), key=keys.__getitem__)) if "subject" in rdms.coords else rdms

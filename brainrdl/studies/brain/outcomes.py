@@ -1,4 +1,4 @@
-"""What one fit leaves on disk, so that a study that was broken off goes on where it was."""
+"""Results of single fits on disk, so that a study that was interrupted is resumed where it was."""
 
 import io
 import json
@@ -16,35 +16,16 @@ from brainrdl.files import atomic_path
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What an arm predicts after its fit to the training stimuli of a split.
-
-    Attributes
-    ----------
-    arm : str
-    seed : int
-        Of the network that it began with; 0 for what has none.
-    rdm : ndarray (n(n-1)/2,)
-        Its condensed RDM of all stimuli, in the study's order.
-    fitted_to : tuple of str
-        The stimuli whose targets the fit has seen.
-    layer : str
-        Where the RDM was read, empty where it is of no layer.
-    setting : dict
-        What was chosen: ``alpha0``, ``updates``, a head's strength.
-    task_error : float
-        In percent on the test images, NaN where there is no task network.
-    history : DataFrame
-        The learning curve, empty where nothing was trained.
-    """
+    """The prediction of an arm after its fit to the training stimuli of a split."""
 
     arm: str
-    seed: int
-    rdm: np.ndarray
-    fitted_to: tuple[str, ...] = ()
-    layer: str = ""
-    setting: Mapping[str, Any] = field(default_factory=dict)
-    task_error: float = nan
-    history: pd.DataFrame = field(default_factory=pd.DataFrame)
+    seed: int  # of the network that it began with; 0 for what has none
+    rdm: np.ndarray  # (n(n-1)/2,): its condensed RDM of all stimuli, in the study's order
+    fitted_to: tuple[str, ...] = ()  # the stimuli whose targets the fit has seen
+    layer: str = ""  # where the RDM was read, empty where it is of no layer
+    setting: Mapping[str, Any] = field(default_factory=dict)  # what was chosen: alpha0, updates, a head's strength
+    task_error: float = nan  # in percent on the test images, NaN where there is no task network
+    history: pd.DataFrame = field(default_factory=pd.DataFrame)  # learning curve, empty where nothing was trained
 
 
 def save_outcome(outcome: Outcome, path: Path) -> None:
@@ -69,13 +50,7 @@ def save_outcome(outcome: Outcome, path: Path) -> None:
 
 
 def load_outcome(path: Path) -> Outcome:
-    """Read what `save_outcome` wrote.
-
-    Raises
-    ------
-    ValueError
-        If the file is damaged.
-    """
+    """Read what `save_outcome` wrote; ValueError if the file is damaged."""
     content = io.BytesIO(path.read_bytes())  # numpy leaves a file open that is no archive
     try:
         with np.load(content, allow_pickle=False) as file:

@@ -38,27 +38,14 @@ COLUMNS = (
 
 
 class Scored(NamedTuple):
-    """What `score_scheme` returns.
+    """The tables of one scheme, fitted in one study and scored in one."""
 
-    Attributes
-    ----------
-    scores : DataFrame
-        A row per arm, seed, fold and score, with `COLUMNS`.
-    summary : DataFrame
-        A row per arm and score, over folds and seeds, with intervals.
-    contrasts : DataFrame
-        A row per contrast and score.
-    dropped : list of dict
-        Controls that are constant on a split's held-out pairs, and left out there.
-    collapsed : list of dict
-        Networks of which some stimuli's patterns do not vary over units, so that they have no correlation with others:
-        such distances are scored as 1, as they were in training. Left out, they would be so for all arms.
-    """
-
-    scores: pd.DataFrame
-    summary: pd.DataFrame
-    contrasts: pd.DataFrame
-    dropped: list[dict[str, Any]]
+    scores: pd.DataFrame  # a row per arm, seed, fold and score, with COLUMNS
+    summary: pd.DataFrame  # a row per arm and score, over folds and seeds, with intervals
+    contrasts: pd.DataFrame  # a row per contrast and score
+    dropped: list[dict[str, Any]]  # controls that are constant on a split's held-out pairs, and left out there
+    # networks of which some stimuli's patterns do not vary over units, so that they have no correlation with others:
+    # such distances are scored as 1, as they were in training; left out, they would be so for all arms
     collapsed: list[dict[str, Any]]
 
 
@@ -101,7 +88,7 @@ def score_scheme(
     }
     in_rows = [outcome_of[key] for key in zip(table["split"], table["arm"], table["seed"], strict=True)]
     table = table.assign(
-        fold=table["fold"] + 1,
+        fold=table["fold"] + 1,  # counted from 1 in a study's files
         fitted_study=fitted,
         scored_study=scored,
         layer=[outcome.layer for outcome in in_rows],
@@ -117,6 +104,7 @@ def score_scheme(
     errors = scores.groupby("arm")["task_error"].mean()
     summary = over_folds.table.assign(**what)
     summary["task_error"] = summary["arm"].map(errors)
+    # one contrast is what the study is for, and only in the setting that it names
     primary = configuration.primary
     is_primary = (primary.fitted, primary.scored, primary.scheme) == (fitted, scored, first.scheme)
     contrasts = over_folds.contrasts.assign(**what)
@@ -136,6 +124,7 @@ def contrasts_of(configuration: Configuration, arms: Sequence[str]) -> list[tupl
 
 
 def _predicted(outcomes: Sequence[Outcome], inputs: Inputs) -> list[Predicted]:
+    # RDMs that have seen the same stimuli are one prediction: those that have seen a held-out one are refused
     by_stimuli: dict[tuple[str, ...], list[Outcome]] = {}
     for outcome in outcomes:
         by_stimuli.setdefault(outcome.fitted_to, []).append(outcome)
@@ -152,7 +141,7 @@ def _predicted(outcomes: Sequence[Outcome], inputs: Inputs) -> list[Predicted]:
 
 
 def _defined(outcome: Outcome) -> np.ndarray:
-    """The RDM with 1 where a network's pattern has no direction; what is read from files stays unmeasured there."""
+    """Set an RDM to 1 where a network's pattern has no direction; what is read from files stays unmeasured there."""
     return np.where(np.isnan(outcome.rdm), 1.0, outcome.rdm) if outcome.layer else outcome.rdm
 
 

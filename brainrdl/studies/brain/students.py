@@ -1,4 +1,4 @@
-"""Fitting one student: the task goes on, and beside it a layer is pulled toward a target's geometry."""
+"""The fit of one student: the task goes on, and beside it a layer is trained toward a target's geometry."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -26,64 +26,31 @@ from brainrdl.training.trainer import Trainer
 
 @dataclass(frozen=True)
 class Plan:
-    """How a student is fitted.
+    """The settings of one fit of a student."""
 
-    Attributes
-    ----------
-    layer : str
-        The layer that is pulled.
-    alpha : float
-        α of Eq. 5, constant.
-    updates : tuple of int
-        After how many updates to look at it; the last is the length of the training.
-    seed : int
-        Of the order of task and stimulus batches.
-    """
-
-    layer: str
-    alpha: float
-    updates: tuple[int, ...]
-    seed: int
+    layer: str  # the layer that is trained toward the target
+    alpha: float  # α of Eq. 5, constant
+    updates: tuple[int, ...]  # after how many updates to look at it; the last is the length of the training
+    seed: int  # of the order of task and stimulus batches
 
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """A student after some updates.
-
-    Attributes
-    ----------
-    updates : int
-    rdms : dict of ndarray (n(n-1)/2,)
-        Layer → condensed RDM of all stimuli, fitted or not.
-    task_error : float
-        In percent, NaN where there is no task.
-    """
+    """A student after some updates."""
 
     updates: int
-    rdms: dict[str, np.ndarray]
-    task_error: float
+    rdms: dict[str, np.ndarray]  # by layer: condensed RDM (n(n-1)/2,) of all stimuli, fitted or not
+    task_error: float  # in percent, NaN where there is no task
 
 
 @dataclass(frozen=True, eq=False)
 class FittedStudent:
-    """What `fit_student` returns.
-
-    Attributes
-    ----------
-    model : nn.Module
-        The student, in eval mode.
-    snapshots : list of Snapshot
-        At the lengths asked for.
-    history : DataFrame
-        A row per stretch of updates: ``update, task_loss, rdm_loss``.
-    fitted_to : tuple of str
-        The stimuli whose targets it has seen.
-    """
+    """A student after its fit, in eval mode."""
 
     model: nn.Module
-    snapshots: list[Snapshot]
-    history: pd.DataFrame
-    fitted_to: tuple[str, ...]
+    snapshots: list[Snapshot]  # at the lengths asked for
+    history: pd.DataFrame  # a row per stretch of updates: update, task_loss, rdm_loss
+    fitted_to: tuple[str, ...]  # the stimuli whose targets it has seen
 
 
 def fit_student(
@@ -98,28 +65,9 @@ def fit_student(
 ) -> FittedStudent:
     """Train a student on the task and toward a target, in place.
 
-    Parameters
-    ----------
-    student : nn.Module
-        Where it begins.
-    target : DataArray (rdm, stimulus, stimulus_) or None
-        RDMs of the stimuli that it may see, the training stimuli alone; None: the task goes on without them.
-    plan : Plan
-    configuration, inputs, fabric
-        The study, its data, and where it runs.
-    on_test : bool
-        Whether the task error is that of the test images; otherwise of the validation images.
-
-    Returns
-    -------
-    FittedStudent
-
-    Raises
-    ------
-    FloatingPointError
-        If the training died.
-    ValueError
-        If there is neither task nor target, or the target holds several regions.
+    `target` are RDMs of the stimuli that it may see, the training stimuli alone; with None the task goes on without
+    them. The task error is that of the test images with `on_test`, otherwise of the validation images.
+    FloatingPointError if the training died; ValueError if there is neither task nor target, or several regions.
     """
     fit, task = configuration.fit, inputs.task
     if task is None and target is None:
@@ -142,6 +90,7 @@ def fit_student(
             steps=stretch if task is None else None,
         )
         terms = [brain_term(target, plan, fit)]
+    # an epoch of the trainer is one stretch, after which the student is looked at
     loader = None if task is None else repeat(task.batches.training(task.training, fit.task_batch), stretch)
     trainer = Trainer(student, terms, optimizer=lambda parameters: _optimizer(parameters, fit), fabric=fabric)
     images = None if task is None else task.batches.evaluation(task.test if on_test else task.validation)
@@ -171,13 +120,7 @@ def fit_student(
 
 
 def brain_term(target: xr.DataArray, plan: Plan, fit: Fit) -> RDLTerm:
-    """The pull of a layer toward a target.
-
-    Raises
-    ------
-    ValueError
-        If the target holds several regions, or as `MeasuredTeacher` and `RDLTerm`.
-    """
+    """Make the term that trains a layer toward a target of one region; errors as `MeasuredTeacher` and `RDLTerm`."""
     teacher = MeasuredTeacher(target, subjects=fit.subjects if "subject" in target.coords else "mean")
     if len(teacher.names) != 1:
         raise ValueError(f"the target answers by {', '.join(teacher.names)}; a student is fitted to one region")

@@ -70,7 +70,7 @@ def fit(
     Parameters
     ----------
     configuration : Configuration
-        The study, from `read_configuration`.
+        Configuration of the study, from `read_configuration`.
     out : path
         Folder in which everything is left: a new one, or one in which the same study was interrupted.
     data_dir : path, optional
@@ -115,6 +115,7 @@ def fit(
     fabric = open_fabric(machine.device, machine.precision)
     inputs = load_inputs(configuration, data_dir)
     arms, splits = arms_of(configuration, inputs), _splits(configuration, inputs)
+    # all checks before the folder is claimed: a study that cannot be run leaves nothing behind
     check_study(configuration, inputs, arms, splits)
     read = checksums(configuration, inputs)
     check_unchanged(out, configuration, read)
@@ -163,23 +164,29 @@ def _fit_beside(
 
 
 def describe_plan(configuration: Configuration, data_dir: str | Path | None = None) -> str:
-    """Read a study's data and say what it would run, without running it.
+    """Read a study's data and describe what it would run, without running it.
 
     Parameters
     ----------
     configuration : Configuration
+        Configuration of the study, from `read_configuration`.
     data_dir : path, optional
-        As for `fit`.
+        Folder of the data sets known by name, as for `fit`.
 
     Returns
     -------
     str
-        A few lines.
+        A few lines: stimuli, studies, arms, splits, primary contrast.
 
     Raises
     ------
     ValueError, FileNotFoundError
         As `fit`, before it begins.
+
+    Examples
+    --------
+    >>> from brainrdl.studies import describe_plan, read_configuration
+    >>> print(describe_plan(read_configuration("examples/human_it.yaml")))  # doctest: +SKIP
     """
     inputs = load_inputs(configuration, data_dir)
     arms, schemes = arms_of(configuration, inputs), _splits(configuration, inputs)
@@ -213,7 +220,7 @@ def _splits(configuration: Configuration, inputs: Inputs) -> dict[str, list[Spli
     for scheme, way in ways.items():
         try:
             splits[scheme] = way()
-        except ValueError as error:
+        except ValueError as error:  # of splits, which do not know what they are called in the file
             raise ValueError(f"schemes.{scheme} cannot be had of these stimuli: {error}") from error
     return splits
 
@@ -225,6 +232,7 @@ def _folds(
     primary = configuration.primary
     fitted_first = sorted(configuration.fit_to, key=lambda name: name != primary.fitted)
     order = [(fitted, scheme) for scheme in splits for fitted in fitted_first]
+    # the contrast that the study is for is there first, should the rest be stopped
     order.sort(key=lambda both: both != (primary.fitted, primary.scheme))
     return {(fitted, scheme): splits[scheme] for fitted, scheme in order}
 
@@ -253,6 +261,7 @@ def _write_tables(
     tries = tries_table((folder / "choices").rglob("*.json"))
     if not tries.empty:
         _write_table(tries, folder / "choices.csv")
+    # learning curves of students alone: nothing else is trained in a fit
     curves = [
         outcome.history.assign(arm=outcome.arm, fitted_study=fitted, scheme=scheme, split=split.name, seed=outcome.seed)
         for (fitted, scheme), folds in found.items()
@@ -271,7 +280,7 @@ def _write_table(table: pd.DataFrame, path: Path) -> None:
 
 
 def _write_rdms(runs: FitRuns, found: Mapping[tuple[str, str], Mapping[Split, Sequence[Outcome]]]) -> None:
-    """RDMs to be looked at: each brain, and a student before and after its fit."""
+    """Write RDMs to be looked at: each brain, and a student before and after its fit."""
     configuration, inputs = runs.configuration, runs.inputs
     ids, primary = inputs.stimuli.ids, configuration.primary
     names, values = [], []
@@ -305,6 +314,7 @@ def _write_manifest(runs: FitRuns, arms: Sequence[Arm], scored: Sequence[Scored]
     primary = configuration.primary
     dropped: list[dict[str, Any]] = []
     collapsed: list[dict[str, Any]] = []
+    # a split is scored in each study, and drops the same controls in all of them
     for tables in scored:
         dropped += [entry for entry in tables.dropped if entry not in dropped]
         collapsed += [entry for entry in tables.collapsed if entry not in collapsed]

@@ -1,4 +1,4 @@
-"""The arms of a study: which terms a student is trained with, and what is done to it before."""
+"""The arms of the paper's studies: terms beside the task loss, and stages before it."""
 
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -98,6 +98,7 @@ def _hint_stage(student: nn.Sequential, context: Context, setting: Setting, fold
     """Stage 1 of hints: the student up to the hint layer learns to predict the teacher's, by a map then discarded."""
     recipe = context.recipe
     front = front_until(student, recipe.hint_layer)
+    # the front alone is trained, so that the layers above it meet the task as they were made
     hint = Hint(
         context.ask(layers=[recipe.hint_layer]),
         {recipe.hint_layer: recipe.hint_layer},

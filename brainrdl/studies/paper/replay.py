@@ -26,65 +26,25 @@ _LINE = ("row", "arm", "seed", "teacher", "labels", "weights", "test_error", "de
 
 @dataclass(frozen=True)
 class Recorded:
-    """A row as it was recorded.
-
-    Attributes
-    ----------
-    row : Row
-        The run.
-    recipe : Recipe
-        The study's.
-    asked : dict
-        What was asked for, by fields of a Request: those that change a result.
-    choices : dict of list
-        The settings tried, by folder of an arm's tries.
-    data : dict of str
-        Checksums.
-    weights : str
-        The trained network's SHA-256.
-    test_error : float
-        In percent.
-    made_on : str
-        Device and threads.
-    """
+    """A row as it was recorded."""
 
     row: Row
     recipe: Recipe
-    asked: dict[str, Any]
-    choices: dict[str, list[Any]]
-    data: dict[str, str]
-    weights: str
-    test_error: float
-    made_on: str
+    asked: dict[str, Any]  # by fields of a Request: those that change a result
+    choices: dict[str, list[Any]]  # tries by folder of an arm's tries
+    data: dict[str, str]  # checksums
+    weights: str  # SHA-256 of the trained network
+    test_error: float  # in percent
+    made_on: str  # device and threads
 
 
 def replay(study: Study, source: Path, row_name: str, request: Request, *, log: Callable[[str], None] = print) -> bool:
-    """Repeat one row of a ``results.json`` from scratch and compare.
+    """Repeat one row of a ``results.json``, `source`, from scratch; True if it came out again.
 
-    Parameters
-    ----------
-    study : Study
-        The study that the file is of.
-    source : path
-        The ``results.json``.
-    row_name : str
-        The row's name.
-    request : Request
-        Where the data is and where to work; the rest comes from the file.
-    log : callable
-        Told what is going on, a line at a time.
-
-    Returns
-    -------
-    bool
-        Whether the row came out again: bitwise the same weights and the same test error; or, with other weights, a
-        test error within 3 binomial standard errors.
-
-    Raises
-    ------
-    ValueError
-        If the file is damaged, of another study, has no such row, or was made from other data; or if the row's run
-        died.
+    That is: bitwise the same weights and the same test error; or, with other weights, a test error within 3 binomial
+    standard errors. Of the request only where the data are and where to work counts, the rest comes from the file.
+    ValueError if the file is damaged, of another study, has no such row, or was made from other data; or if the row's
+    run died.
     """
     use_threads(request.threads or study.threads, processes=request.jobs)
     recorded = read_row(source, row_name, study.name)
@@ -99,6 +59,7 @@ def replay(study: Study, source: Path, row_name: str, request: Request, *, log: 
     check(study, recorded.recipe, request, splits, [recorded.row])
     fabric = open_fabric(request.device, request.precision or study.precision)
     with claimed(request.out, frozen(study, recorded.recipe, request, splits, fabric)):
+        # with the choices in place nothing is tried again, only trained
         for name, entries in recorded.choices.items():
             write_json(entries, request.out / "tries" / name / "choice.json")
         on_device = splits.on(fabric.device, request.test_limit)
@@ -110,6 +71,7 @@ def replay(study: Study, source: Path, row_name: str, request: Request, *, log: 
         same = abs(now - recorded.test_error) < 1e-9
         log("bitwise the same weights" + ("" if same else f", but another test error; {source} has been changed"))
         return same
+    # another processor, or another number of threads: weights differ, and with them a few images
     error = binomial_standard_error(recorded.test_error, len(splits.test()))
     near = abs(now - recorded.test_error) <= 3 * error
     log(
@@ -123,12 +85,7 @@ def replay(study: Study, source: Path, row_name: str, request: Request, *, log: 
 def read_row(source: Path, name: str, study: str) -> Recorded:
     """Read a row of a study's ``results.json``.
 
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If the file is damaged, lacks a field, is of another study or has no such row, or if the row's run died.
+    ValueError if the file is damaged, lacks a field, is of another study or has no such row, or if the row's run died.
     """
     fields = ("study", "recipe", "request", "choices", "data", "rows")
     file = read_json(source, dict, fields, remedy="restore it, or name another one")
@@ -147,7 +104,7 @@ def read_row(source: Path, name: str, study: str) -> Recorded:
             f"one of: {others}"
         )
     choices = check_json(file["choices"], dict, (), f"'choices' in {source}")
-    for choice in choices:
+    for choice in choices:  # they become names of folders
         if not re.fullmatch(r"[a-z0-9_-]+", choice):
             raise ValueError(f"{source} names a choice {choice!r}, which is no name of an arm")
     try:

@@ -23,35 +23,11 @@ from brainrdl.training.machine import PACKAGES, describe_call, device_name, now,
 def reproduce(
     study: Study, request: Request, recipe: Recipe, *, command: str = "", log: Callable[[str], None] = print
 ) -> Path | None:
-    """Run a study, or go on with it, and write its report.
+    """Run a study, or resume it, and write its report; None for a request that leaves the test set closed.
 
     Teachers, then choices on validation, then the runs; the test set is opened when all of them are done, and not
-    even then if the request says so.
-
-    Parameters
-    ----------
-    study : Study
-        The study.
-    request : Request
-        What is asked of it.
-    recipe : Recipe
-        Its recipe, with what the user changed.
-    command : str
-        The command line, for the manifest, which lists every call.
-    log : callable
-        Told what is going on, a line at a time.
-
-    Returns
-    -------
-    Path or None
-        The report; None for a request that leaves the test set closed.
-
-    Raises
-    ------
-    ValueError
-        For a request that cannot be met, or an output folder of another configuration.
-    BlockingIOError
-        If another process works in the output folder.
+    even then if the request says so. `command` is for the manifest, which lists every call. ValueError for a request
+    that cannot be met, or an output folder of another configuration; BlockingIOError if another process works in it.
     """
     threads = use_threads(request.threads or study.threads, processes=request.jobs)
     rows = plan(study, request)
@@ -70,11 +46,12 @@ def reproduce(
                 log(f"[{len(finished)}/{len(rows)}] {row.name}")
                 note()
 
+            # where all runs are there, no further process has to read the data
             left = [row for row in rows if not (request.out / "runs" / row.name / "run.json").exists()]
             in_a_job = dataclasses.replace(request, threads=threads)
             with beside(request.jobs - 1 if left else 0, partial(_open_runs, study, recipe, in_a_job), rows):
                 make_all(runs, rows, done=done, log=log)
-            if request.unscored:
+            if request.unscored:  # so that further arms can be added before anyone has seen a score
                 log("all runs are done; the test set stays closed until a call that is not unscored")
                 return None
             rows = _all_rows(study, request, rows)
@@ -102,6 +79,7 @@ def _all_rows(study: Study, request: Request, asked: list[Row]) -> list[Row]:
     for path in (request.out / "runs").glob("*/run.json"):
         record = read_json(path, dict, ("arm", "seed", "teacher", "labels"))
         found.append(Row(record["arm"], record["seed"], record["teacher"], record["labels"]))
+    # teachers are scored only where they are asked for: a student's are made for it alone
     asked_teachers = any(row.of_teacher for row in asked)
     rows = set(asked) | {row for row in found if asked_teachers or not row.of_teacher}
     order = [arm.name for arm in study.arms]
@@ -113,6 +91,7 @@ def _write_manifest(runs: StudyRuns) -> None:
     notes = []
     if runs.request.one_teacher:
         notes.append("One teacher of each kind serves all seeds: intervals over seeds are conditional on it.")
+    # whatever was scored later could have been chosen with the first scores in view
     _, *later = read_json(runs.request.out / "scored.json", list)
     if later:
         added = ", ".join(name for names in later for name in names)
@@ -156,6 +135,6 @@ def _seconds(folder: Path) -> float:
 
 
 def _trained_on(folder: Path) -> dict[str, int]:
-    """How many runs were made on which device."""
+    """Count the runs by the device that they were made on."""
     paths = sorted((folder / "runs").glob("*/run.json"))
     return dict(Counter(str(read_json(path, dict, ("device",))["device"]) for path in paths))

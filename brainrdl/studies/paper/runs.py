@@ -81,18 +81,12 @@ class StudyRuns:
         self._teacher_images: dict[tuple[str, int | None], Partition] = {}
 
     def make(self, arm: str) -> nn.Sequential:
-        """The untrained network of an arm."""
+        """Make the untrained network of an arm."""
         # channels last, measured on a CPU: a step of Table 1's network took 38 ms instead of 54
         return self._networks[self.study.arm(arm).network]().to(memory_format=torch.channels_last)
 
     def run(self, row: Row) -> FinishedTraining:
-        """Make one run, or read it where it is done.
-
-        Raises
-        ------
-        HeldError
-            If another process is making it, or something that it needs.
-        """
+        """Make one run, or read it where it is done; HeldError if another process makes it, or what it needs."""
         if row.of_teacher:
             return self.teacher(row.teacher, row.seed, row.labels)
         arm = self.study.arm(row.arm)
@@ -105,13 +99,7 @@ class StudyRuns:
         return self._make(row, arm, context, setting, self.request.out / "runs" / row.name)
 
     def teacher(self, kind: str, seed: int, labels: int | None = None) -> FinishedTraining:
-        """Train a teacher, or read it where it is done.
-
-        Raises
-        ------
-        FloatingPointError
-            If its training died.
-        """
+        """Train a teacher, or read it where it is done; FloatingPointError if its training died."""
         row = Row(TEACHER, seed, kind, labels if kind == "labels" else None)
         arm = self.study.arm(TEACHER)
         setting = self._choose(arm, kind, row.labels, lambda: self._teacher_context(row, _CHOICE_SEED))
@@ -125,13 +113,13 @@ class StudyRuns:
         return run
 
     def has_teacher(self, kind: str, seed: int, labels: int | None = None) -> bool:
-        """Whether a teacher is trained, and lived."""
+        """Tell if a teacher is trained, and lived."""
         row = Row(TEACHER, seed, kind, labels if kind == "labels" else None)
         path = self.request.out / "runs" / row.name / "run.json"
         return path.exists() and not read_json(path, dict, ("died",))["died"]
 
     def teacher_seed(self, seed: int) -> int:
-        """The seed of the teacher that serves a student's seed."""
+        """Look up the seed of the teacher that serves a student's seed."""
         return 0 if self.request.one_teacher else seed
 
     def choose(self, arm: Arm, labels: int | None) -> Setting:
@@ -147,7 +135,7 @@ class StudyRuns:
         return setting if arm.baseline is None else {**self.choose(self.study.arm(arm.baseline), labels), **setting}
 
     def tries(self) -> pd.DataFrame:
-        """Every setting considered so far in this folder, what it gave on validation, and which were chosen."""
+        """Table every setting tried so far in this folder, what it gave on validation, and which were chosen."""
         return tries_table((self.request.out / "tries").glob("*/choice.json"))
 
     def _choose(self, arm: Arm, kind: str, labels: int | None, context: Callable[[], Context]) -> Setting:
@@ -345,10 +333,7 @@ class StudyRuns:
 def read_run(folder: Path, make: Callable[[], nn.Module] | None) -> FinishedTraining | None:
     """Read a finished run, without its network if nothing makes one; None where there is no run.
 
-    Raises
-    ------
-    ValueError
-        If a file of it is missing or damaged.
+    ValueError if a file of it is missing or damaged.
     """
     if not (folder / "run.json").exists():
         return None
@@ -389,7 +374,7 @@ def _history_text(history: pd.DataFrame) -> str:
 
 
 def _parts(partition: Partition, final: bool) -> tuple[LabelledImages, LabelledImages | None]:
-    """What a network is trained on, and what is held out from it."""
+    """Select what a network is trained on, and what is held out from it."""
     if final and partition.final is not None:
         return partition.final, None
     return partition.training, partition.validation

@@ -23,19 +23,11 @@ from brainrdl.training.randomness import derive_seed
 
 @dataclass(frozen=True)
 class Partition:
-    """Images to train a network on.
-
-    Attributes
-    ----------
-    training, validation : LabelledImages
-        With which its settings are chosen.
-    final : LabelledImages or None
-        What the reported network is trained on where that is more than `training`, `validation` included: then it has
-        no validation error. None: `training`.
-    """
+    """Images to train a network on: those with which its settings are chosen, and those of the reported network."""
 
     training: LabelledImages
     validation: LabelledImages
+    # where the reported network is trained on more, `validation` included, so that it has no validation error
     final: LabelledImages | None = None
 
     def to(self, device: torch.device) -> "Partition":
@@ -46,29 +38,14 @@ class Partition:
 
 @dataclass(frozen=True)
 class Splits:
-    """The data of a study.
-
-    Attributes
-    ----------
-    students : Partition
-        The students' own images.
-    test : callable
-        Opens the test set; called only after all training is done.
-    teacher_test : callable or None
-        Opens the teachers' own test set, where they have other classes than the students.
-    teacher : callable
-        (kind, size, labelled images) → the Partition of a teacher.
-    checksums : dict of str
-        File or set → checksum, for the manifest.
-    notes : dict
-        How derived images are made, for the manifest.
-    """
+    """The data of a study."""
 
     students: Partition
-    test: Callable[[], LabelledImages]
-    teacher: Callable[[str, int, LabelledImages], Partition]
-    checksums: dict[str, str]
-    notes: dict[str, Any] = field(default_factory=dict)
+    test: Callable[[], LabelledImages]  # opens the test set; called only after all training is done
+    teacher: Callable[[str, int, LabelledImages], Partition]  # (kind, size, labelled images) → a teacher's images
+    checksums: dict[str, str]  # by file or set, for the manifest
+    notes: dict[str, Any] = field(default_factory=dict)  # how derived images are made, for the manifest
+    # opens the teachers' own test set, where they have other classes than the students
     teacher_test: Callable[[], LabelledImages] | None = None
 
     @property
@@ -96,56 +73,24 @@ class Splits:
 
 @dataclass(frozen=True)
 class Study:
-    """A reference case.
+    """A reference case."""
 
-    Attributes
-    ----------
-    name, title : str
-        The command's word for it, and the report's.
-    recipe : Recipe
-        How to train.
-    load : callable
-        Request → Splits.
-    networks : callable
-        Splits → the study's untrained networks by name, a function that makes one each: ``student``, ``teacher`` and
-        what further the arms name.
-    teachers : tuple of str
-        Kinds of teacher, those reported by default.
-    choice_teacher : str
-        The kind with which all choices are made: one that has seen no relative of a validation image.
-    teacher_size : int
-        Images a teacher is trained on.
-    arms : tuple of Arm
-        ``plain`` and ``teacher`` among them.
-    batches : Batches
-        How images become batches.
-    train_sizes : tuple of int
-        What ``--train-size`` may be, the default first; empty where there is nothing to choose.
-    few_labels : bool
-        Whether students with few labels, and teachers with no more, can be asked for.
-    teacher_dataset : str
-        The data of the teachers where it is not the students'.
-    precision : str
-        The default of ``--precision``: ``auto`` is bf16 where the processor computes in it.
-    threads : int or None
-        CPU threads, torch's default if None. A small network loses much where it has to wait for a second one
-        that other work holds.
-    """
-
-    name: str
+    name: str  # the command's word for it
     title: str
     recipe: Recipe
     load: Callable[["Request"], Splits]
+    # untrained networks by name, a function that makes one each: student, teacher and what further the arms name
     networks: Callable[[Splits], Mapping[str, Callable[[], nn.Sequential]]]
-    teachers: tuple[str, ...]
-    teacher_size: int
-    arms: tuple[Arm, ...]
-    choice_teacher: str = "clean"
+    teachers: tuple[str, ...]  # kinds of teacher that are reported by default
+    teacher_size: int  # images that a teacher is trained on
+    arms: tuple[Arm, ...]  # plain and teacher among them
+    choice_teacher: str = "clean"  # the kind of all choices: one that has seen no relative of a validation image
     batches: Batches = field(default_factory=Batches)
-    train_sizes: tuple[int, ...] = ()
-    few_labels: bool = True
-    teacher_dataset: str = ""
-    precision: str = "32-true"
+    train_sizes: tuple[int, ...] = ()  # sizes of the whole training set that may be asked for, the default first
+    few_labels: bool = True  # whether students with few labels, and teachers with no more, can be asked for
+    teacher_dataset: str = ""  # data of the teachers where they are not the students'
+    precision: str = "32-true"  # unless the request names another
+    # a small network loses much where it has to wait for a second thread that other work holds
     threads: int | None = None
 
     @property
@@ -164,67 +109,27 @@ class Study:
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked of a study on the command line.
+    """What a user asks of a study; an empty tuple or None leaves it to the study."""
 
-    Attributes
-    ----------
-    out : Path
-        Where everything is left.
-    data_dir : Path or None
-        Folder with the data.
-    seeds : int
-        Seeds 0 … seeds − 1.
-    arms : tuple of str
-        Names of arms; all if empty.
-    teachers : tuple of str
-        Kinds of teacher; the study's default if empty.
-    labels : tuple of int
-        Numbers of labelled images, one set of runs each; all images labelled if empty.
-    limit_train, limit_teacher : int or None
-        Training images of students and of teachers.
-    train_size : int or None
-        Size of the whole training set, before it is limited; the study's default if None.
-    test_limit : int or None
-        Test images that are scored, the first ones; all if None.
-    one_teacher : bool
-        Whether the first seed's teacher serves all seeds.
-    tries : int
-        Settings tried per arm on validation.
-    alphas : tuple of float
-        α₀ to try for ``rdl`` and ``rdl_corr`` in place of their own.
-    device : str
-        ``auto``, ``cpu`` or ``cuda``.
-    precision : str or None
-        ``auto``, ``32-true`` or ``bf16-mixed``; the study's default if None.
-    threads : int or None
-        CPU threads of each process, the study's default if None.
-    jobs : int
-        Processes that make runs side by side.
-    download : bool
-        Whether missing files may be downloaded.
-    unscored : bool
-        Whether the test set stays closed: nothing is scored, and there is no report yet.
-    """
-
-    out: Path
+    out: Path  # folder in which everything is left
     data_dir: Path | None = None
-    seeds: int = 1
+    seeds: int = 1  # seeds 0 … seeds − 1
     arms: tuple[str, ...] = ()
-    teachers: tuple[str, ...] = ()
-    labels: tuple[int, ...] = ()
-    limit_train: int | None = None
-    limit_teacher: int | None = None
-    train_size: int | None = None
-    test_limit: int | None = None
-    one_teacher: bool = False
-    tries: int = 4
-    alphas: tuple[float, ...] = ()
+    teachers: tuple[str, ...] = ()  # kinds of teacher
+    labels: tuple[int, ...] = ()  # numbers of labelled images, one set of runs each; all images labelled if empty
+    limit_train: int | None = None  # training images of students
+    limit_teacher: int | None = None  # and of teachers
+    train_size: int | None = None  # of the whole training set, before it is limited
+    test_limit: int | None = None  # test images that are scored, the first ones
+    one_teacher: bool = False  # the first seed's teacher serves all seeds
+    tries: int = 4  # settings tried per arm on validation
+    alphas: tuple[float, ...] = ()  # α₀ to try for rdl and rdl_corr in place of their own
     device: str = "auto"
     precision: str | None = None
-    threads: int | None = None
-    jobs: int = 1
-    download: bool = False
-    unscored: bool = False
+    threads: int | None = None  # CPU threads of each process
+    jobs: int = 1  # processes that make runs side by side
+    download: bool = False  # missing files may be downloaded
+    unscored: bool = False  # the test set stays closed: nothing is scored, and there is no report yet
 
 
 @dataclass(frozen=True)
@@ -238,7 +143,7 @@ class Row:
 
     @property
     def of_teacher(self) -> bool:
-        """Whether the run trains a teacher."""
+        """True for a run that trains a teacher."""
         return self.arm == TEACHER
 
     @property
@@ -251,10 +156,7 @@ class Row:
 def plan(study: Study, request: Request) -> list[Row]:
     """List the runs that a request asks for, in the order in which they are made.
 
-    Raises
-    ------
-    ValueError
-        For unknown arms or teachers, a ``labels`` teacher without numbers of labels, or numbers below 1.
+    ValueError for unknown arms or teachers, a ``labels`` teacher without numbers of labels, or numbers below 1.
     """
     kinds = request.teachers or study.teachers
     for kind in kinds:
@@ -280,11 +182,8 @@ def plan(study: Study, request: Request) -> list[Row]:
 def check(study: Study, recipe: Recipe, request: Request, splits: Splits, rows: Sequence[Row]) -> None:
     """Refuse what would fail only after hours of training.
 
-    Raises
-    ------
-    ValueError
-        For layers that the network has not, numbers of labels or images that leave no batch to train on, too few
-        epochs, α₀ that are no weights, more tries than settings.
+    Layers that the network has not, numbers of labels or images that leave no batch to train on, too few epochs, α₀
+    that are no weights, more tries than settings.
     """
     networks = study.networks(splits)
     for network in {study.arm(row.arm).network: None for row in rows} | {study.arm(TEACHER).network: None}:
@@ -305,6 +204,7 @@ def check(study: Study, recipe: Recipe, request: Request, splits: Splits, rows: 
     for arm in study.arms:
         if arm.name in arms and arm.check is not None:
             arm.check(recipe, networks[arm.network]())
+    # an arm takes over what is chosen for its baseline, and a teacher is needed by whatever is taught
     chosen_first = {baseline for name in arms if (baseline := study.arm(name).baseline)}
     for arm in (arm for arm in study.arms if arm.name in {TEACHER, *arms, *chosen_first}):
         given = arm.takes_alphas and request.alphas
@@ -317,6 +217,7 @@ def check(study: Study, recipe: Recipe, request: Request, splits: Splits, rows: 
         raise ValueError(
             f"train_size must be one of {', '.join(map(str, study.train_sizes))}, got {request.train_size}"
         )
+    # a batch of one image has no distances, and an update without unlabelled images none of a teacher's
     n, batch = len(splits.students.training), recipe.batch_size
     for size, option in ((n, "limit_train"), *((labelled, "labels") for labelled in request.labels)):
         if size % batch == 1 and not study.batches.drop_last:
@@ -334,13 +235,7 @@ def check(study: Study, recipe: Recipe, request: Request, splits: Splits, rows: 
 
 
 def training_size(limit: int | None, n_classes: int, n_images: int) -> int:
-    """Count the training images of a study that a limit leaves, all without one.
-
-    Raises
-    ------
-    ValueError
-        If they are less than one a class, or more than there are.
-    """
+    """Count the training images of a study that a limit leaves, all without one; at least one a class."""
     if limit is not None and not n_classes <= limit <= n_images:
         raise ValueError(
             f"limit_train must lie between the number of classes ({n_classes}) and the number of training images "
@@ -352,12 +247,8 @@ def training_size(limit: int | None, n_classes: int, n_images: int) -> int:
 def labelled_subset(training: LabelledImages, n: int) -> tuple[LabelledImages, LabelledImages]:
     """Split training images into n labelled ones, balanced over classes, and the rest.
 
-    The same n images for every seed and arm, so that no teacher has seen a label that its student lacks.
-
-    Raises
-    ------
-    ValueError
-        If fewer than one image a class would be labelled, or none were left.
+    The same n images for every seed and arm, so that no teacher has seen a label that its student lacks. ValueError if
+    fewer than one image a class would be labelled, or none were left.
     """
     if not len(training.classes) <= n < len(training):
         raise ValueError(
@@ -370,13 +261,13 @@ def labelled_subset(training: LabelledImages, n: int) -> tuple[LabelledImages, L
 
 
 def frozen(study: Study, recipe: Recipe, request: Request, splits: Splits, fabric: Fabric) -> dict[str, Any]:
-    """What may not change between two invocations with one output folder."""
+    """Describe what may not change between two calls with one output folder."""
     return {
         "study": study.name,
         "recipe": {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(recipe).items()},
         "train_size": len(splits.students.final or splits.students.training),
         "test_limit": request.test_limit,
-        # as the device decided, not "auto": a study gone on with elsewhere must not mix precisions
+        # as the device decided, not "auto": a study resumed elsewhere must not mix precisions
         "precision": precision_of(fabric),
         "teacher_size": request.limit_teacher or study.teacher_size,
         "one_teacher": request.one_teacher,

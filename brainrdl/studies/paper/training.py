@@ -27,7 +27,7 @@ Setting = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Context:
-    """What one training has to work with.
+    """The material of one training.
 
     `model` makes an untrained network. `validation` are images to look at after each epoch, None where all images are
     trained on. Of `unlabelled` images nobody may see the labels: with them the teacher's terms run on the stimulus
@@ -46,11 +46,11 @@ class Context:
 
     @property
     def stream(self) -> str:
-        """Where a teacher's terms run."""
+        """Stream on which a teacher's terms run."""
         return "task" if self.unlabelled is None else "stimuli"
 
     def ask(self, metric: str = "mse", layers: Iterable[str] = ()) -> NetworkTeacher:
-        """The teacher, answering by `layers` in `metric`."""
+        """Wrap the teacher, answering by `layers` in `metric`."""
         if self.teacher is None:
             raise ValueError("this arm needs a teacher")
         return NetworkTeacher(self.teacher, tuple(layers) or self.recipe.layers, metric)
@@ -70,27 +70,27 @@ class Arm:
     name : str
         Name, as in ``results.csv``.
     label, about : str
-        What a page calls it, and says of it.
+        Words of a page: what it is called, and a sentence on it.
     family : {"paper", "further"}
-        Whether it is one of the paper's (or a variant of such a one), or compared with them.
+        The paper's (with variants of them), or further ones to compare with.
     terms : callable
         (context, setting) → terms beside the task loss.
     candidates : tuple of dict
         Settings to choose from on validation, the default first.
     taught : bool
-        Whether it needs a teacher.
+        True if it needs a teacher.
     prepare : callable or None
-        What is done to the student before the task: (student, context, setting, folder) → history of a stage of
+        Stage before the task: (student, context, setting, folder) → history of a stage of
         its own, whose epochs count, or None.
     check : callable or None
         (recipe, network) → None; ValueError for a recipe with which it would fail after hours of training.
     network : str
-        Which of the study's networks is trained.
+        Name of the study's network that is trained.
     baseline : str or None
         The arm whose learning rate and weight decay it takes over and with which it is compared: the same network
         without the arm's terms. None for such an arm itself.
     takes_alphas : bool
-        Whether a user's α₀ take the place of its candidates.
+        True if a user's α₀ take the place of its candidates.
     """
 
     name: str
@@ -128,6 +128,7 @@ def train(arm: Arm, context: Context, setting: Setting, folder: Path) -> tuple[n
 
 def _fit(arm: Arm, student: nn.Sequential, context: Context, setting: Setting, folder: Path) -> pd.DataFrame:
     """All stages of a training; the history of their epochs."""
+    # a stage before the task takes its epochs from the same budget, so that all arms see as many images
     before = None if arm.prepare is None else arm.prepare(student, context, setting, folder)
     recipe = context.recipe
     epochs = recipe.epochs - (0 if before is None else len(before))
@@ -140,6 +141,7 @@ def _fit(arm: Arm, student: nn.Sequential, context: Context, setting: Setting, f
     )
     loader: Iterable[object] = context.batches.training(context.training, recipe.batch_size)
     unlabelled = None
+    # with few labels an epoch is a number of updates, since a pass over so few images is no measure of training
     if context.unlabelled is not None:
         loader = repeat(loader, recipe.updates_per_epoch)
         unlabelled = context.batches.unlabelled(context.unlabelled, recipe.batch_size)
