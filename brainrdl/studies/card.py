@@ -29,22 +29,22 @@ MIXTURE = "mixture"
 @final
 @dataclass(frozen=True)
 class CardOptions:
-    """How a card is made.
+    """Settings of a card.
 
     Attributes
     ----------
     method : {"corr", "cosine"}
-        How RDMs are compared, in fits and scores.
+        Comparison of RDMs, in fits and scores.
     metric : str
         Distance between a layer's patterns, see `rdm`.
     heads : tuple of str
-        Which heads are fitted, of `brainrdl.inference.reweighting.fit_heads.KINDS`.
+        Kinds of heads that are fitted, of `brainrdl.inference.reweighting.fit_heads.KINDS`.
     n_folds, n_inner : int
-        Splits to score in, and splits of their training stimuli to choose in.
+        Number of splits to score in, and of splits of their training stimuli to choose in.
     n_resamples : int
-        Of the bootstrap behind the intervals.
+        Number of resamples of the bootstrap behind the intervals.
     seed : int
-        Of the splits and the bootstrap.
+        Seed of the splits and the bootstrap.
 
     Raises
     ------
@@ -81,23 +81,28 @@ class CardOptions:
 @final
 @dataclass(frozen=True, eq=False)
 class Card:
-    """What `make_card` returns.
+    """A network's scores against measured RDMs, beside controls and heads.
 
     Attributes
     ----------
     scores : DataFrame
-        A row per arm, fold and score: ``arm, scheme, split, fold, seed, layer, score, method, value, ceiling_lower,
-        ceiling_upper, n_pairs``; `layer` is that of a head in this fold.
+        Scores, a row per arm, fold and score: ``arm, scheme, split, fold, seed, layer, score, method, value,
+        ceiling_lower, ceiling_upper, n_pairs``; `layer` is that of a head in this fold.
     summary : DataFrame
-        A row per arm and score, over folds: what `score_folds` gives.
+        Means, a row per arm and score, over folds: what `score_folds` gives.
     choices : DataFrame
-        What was tried for the heads in inner splits: ``split, arm, layer, setting, steps, inner_split, value, chosen``.
+        Settings that were tried for the heads in inner splits: ``split, arm, layer, setting, steps, inner_split,
+        value, chosen``.
     dropped : dict of str
         Split → controls that are constant on its held-out pairs and so left out of its partial score.
     groups : dict of str
         Arm → ``layers``, ``controls`` or ``heads``.
     options : CardOptions
-        How it was made.
+        Settings that it was made with.
+
+    Examples
+    --------
+    See `make_card`.
     """
 
     scores: pd.DataFrame
@@ -143,7 +148,7 @@ def make_card(
     features : dict of Tensor (n, C, ...)
         Layer → features of all `ids`, such as `capture` returns with ``flatten=False``.
     ids : sequence of str
-        The stimuli, in the order of the features.
+        Stimulus ids, in the order of the features.
     subjects : DataArray (rdm, stimulus, stimulus_)
         Measured RDMs of these stimuli, of one region; without a coordinate ``subject``, each RDM is a subject's.
     categories : mapping of str, optional
@@ -151,11 +156,12 @@ def make_card(
     controls : DataArray (rdm, stimulus, stimulus_), optional
         RDMs that are rivals, and that the partial score holds constant; without them there is none.
     options : CardOptions, optional
-        How it is made.
+        Settings of the card, `CardOptions()` where none are given.
 
     Returns
     -------
     Card
+        Scores, their means with intervals, and what the heads chose.
 
     Raises
     ------
@@ -180,6 +186,7 @@ def make_card(
     people = _people(subjects, known)
     if not features:
         raise ValueError("features holds no layer; name at least one")
+    # without categories all stimuli are of one, so that folds are dealt at random
     labels = dict.fromkeys(known, "all") if categories is None else dict(categories)
     if lacking := [stimulus for stimulus in known if stimulus not in labels]:
         raise ValueError(f"categories has none for {len(lacking)} of {len(known)} stimuli: {name_some(lacking)}")
@@ -192,7 +199,7 @@ def make_card(
     for split in stratified_splits(labels, options.n_folds, seed=options.seed):
         target = select_stimuli(people, split.training)
         predicted[split] = [fixed]
-        if rivals is not None and rivals.sizes["rdm"] > 1:
+        if rivals is not None and rivals.sizes["rdm"] > 1:  # one control is its own mixture
             _, mixed = fit_mixture(rivals, target, method=options.method)
             predicted[split].append(predict(mixed[None], known, [MIXTURE], fitted_to=split.training))
         inner = inner_splits(split, labels, options.n_inner, seed=options.seed) if options.heads else []
@@ -204,6 +211,7 @@ def make_card(
             layer_of[split.name, kind] = head.layer
     folds, table = score_splits(predicted, people, categories=labels, controls=rivals, method=options.method)
     scored = score_folds(folds, n_resamples=options.n_resamples, seed=options.seed)
+    # a head's layer is chosen in each split; a row of a layer is that layer in all of them
     groups |= {MIXTURE: "controls"} | dict.fromkeys(options.heads, "heads")
     table["layer"] = [
         layer_of.get((split, arm), arm.removeprefix("layer ") if groups[arm] == "layers" else "")
@@ -221,7 +229,7 @@ def make_card(
 def _as_they_are(
     features: Mapping[str, Tensor], ids: tuple[str, ...], controls: xr.DataArray | None, options: CardOptions
 ) -> tuple[Predicted, dict[str, str]]:
-    """Layers and controls, to which nothing was fitted."""
+    """Predict by layers and controls, to which nothing was fitted; also the group of each."""
     names = [f"layer {layer}" for layer in features]
     groups = dict.fromkeys(names, "layers")
     rows = [rdm(values.detach().cpu().double().flatten(1), options.metric).numpy() for values in features.values()]
@@ -235,7 +243,7 @@ def _as_they_are(
 
 
 def _people(subjects: xr.DataArray, ids: tuple[str, ...]) -> xr.DataArray:
-    """One RDM per subject, in the order of the ids."""
+    """Average each subject's RDMs, in the order of the ids."""
     rdms = check_rdms(subjects)
     if "subject" not in rdms.coords:
         rdms = rdms.assign_coords(subject=("rdm", [str(name) for name in rdms["rdm"].values]))
@@ -243,7 +251,7 @@ def _people(subjects: xr.DataArray, ids: tuple[str, ...]) -> xr.DataArray:
 
 
 def _alike(rdms: xr.DataArray, ids: tuple[str, ...], what: str) -> xr.DataArray:
-    """RDMs of just these stimuli, in their order."""
+    """Select the RDMs of just these stimuli, in their order."""
     there = set(check_rdms(rdms)["stimulus"].values.tolist())
     for found, message in (
         ([stimulus for stimulus in ids if stimulus not in there], f"{what} lack {{}} of {len(ids)} stimuli: {{}}"),
@@ -255,7 +263,7 @@ def _alike(rdms: xr.DataArray, ids: tuple[str, ...], what: str) -> xr.DataArray:
 
 
 def _listed(table: pd.DataFrame, groups: Mapping[str, str]) -> pd.DataFrame:
-    """Layers first, then controls, then heads."""
+    """Sort rows: layers first, then controls, then heads."""
     order = ("layers", "controls", "heads")
     places = table["arm"].map(lambda arm: order.index(groups[arm]))
     return table.loc[places.sort_values(kind="stable").index].reset_index(drop=True)

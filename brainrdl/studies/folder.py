@@ -48,6 +48,7 @@ def claimed(folder: Path, configuration: dict[str, Any]) -> Iterator[None]:
                     f"{folder} holds a study with another configuration: {'; '.join(differing)}. Ask for the same to "
                     "resume it, or give another out="
                 )
+        # a lock may be all that an earlier call has left
         elif any(not other.name.startswith(".") for other in folder.iterdir()):
             raise ValueError(
                 f"{folder} holds runs, but {_CONFIGURATION}, which says how they were made, is gone; restore it, or "

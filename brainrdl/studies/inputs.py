@@ -24,7 +24,7 @@ from brainrdl.rdms.labelled import label_rdms, select_stimuli
 from brainrdl.stimuli import StimulusSet
 
 OBJECTS92 = "objects92"
-"""What the 92 object images are called; ``objects92:SET`` is a set of their RDMs, see `load_objects92`."""
+"""Name of the 92 object images; ``objects92:SET`` is a set of their RDMs, see `load_objects92`."""
 
 COMPUTED_CONTROLS92 = ("pixels",)
 """Controls of the 92 object images that are not read from a file, but computed from the images."""
@@ -50,6 +50,7 @@ def read_images(stimuli: Folder, data_dir: Folder | None, transform: Callable[[A
     """
     if str(stimuli) != OBJECTS92:
         return StimulusSet.from_folder(stimuli, transform)
+    # torchvision's transforms take pictures, and the file holds arrays
     images = load_objects92_images(data_dir)
     if transform is None:
         return images
@@ -134,6 +135,7 @@ def read_categories(path: Folder | None, ids: Sequence[str], stimuli: Folder) ->
         raise ValueError(f"{path} is no table of stimulus,category: {error}") from error
     if not set(_COLUMNS) <= set(columns):
         raise ValueError(f"{path} has the columns {', '.join(columns) or 'none'}; expected stimulus and category")
+    # line 1 holds the names of the columns
     category_of: dict[str, str] = {}
     for number, row in enumerate(rows, 2):
         stimulus, category = (row[column] for column in _COLUMNS)
@@ -172,7 +174,7 @@ def single(rdms: xr.DataArray, name: str, place: str) -> xr.DataArray:
 @final
 @dataclass(frozen=True)
 class CardRequest:
-    """What a card is asked of, as the command line names it.
+    """The request of a card, by names and files.
 
     Attributes
     ----------
@@ -220,7 +222,7 @@ class CardRequest:
 @final
 @dataclass(frozen=True, eq=False)
 class CardInputs:
-    """What `make_card` takes, as `read_inputs` returns it.
+    """The inputs of `make_card`, as `read_inputs` returns them.
 
     Attributes
     ----------
@@ -236,6 +238,10 @@ class CardInputs:
         Control RDMs.
     notes : tuple of str
         Sentences that a reader needs.
+
+    Examples
+    --------
+    See `read_inputs`.
     """
 
     features: dict[str, Tensor]
@@ -247,7 +253,7 @@ class CardInputs:
 
 
 def read_inputs(request: CardRequest) -> CardInputs:
-    """Read and compute what a card is made of.
+    """Read and compute the inputs of a card.
 
     Parameters
     ----------
@@ -279,6 +285,7 @@ def read_inputs(request: CardRequest) -> CardInputs:
             f"{request.stimuli} has no image of {len(lacking)} of {len(ids)} measured stimuli: {name_some(lacking)}; "
             "an image's id is its path without the suffix"
         )
+    # of images there may be more than were shown; of measured stimuli every one needs its image
     extra = sorted(set(images.ids) - set(ids))
     notes = (
         [f"Not used, since nothing was measured of them: {len(extra)} images ({name_some(extra)})."] if extra else []

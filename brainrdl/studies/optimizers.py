@@ -9,7 +9,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 _HALVINGS = 12  # every 25 of 300 epochs
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], tuple[torch.optim.Optimizer, LRScheduler]]
-"""What `brainrdl.Trainer` takes as its optimizer."""
+"""An optimizer as `brainrdl.Trainer` takes it: parameters → (optimiser, scheduler)."""
 
 
 def linear_sgd(
@@ -17,34 +17,7 @@ def linear_sgd(
 ) -> MakeOptimizer:
     """Describe the SGD of the MNIST study: in epoch t the learning rate is ``lr (1 − t/epochs)``.
 
-    Parameters
-    ----------
-    epochs : int
-        Length of the training.
-    learning_rate : float
-        At its beginning.
-    momentum, weight_decay : float
-        Of SGD.
-    warmup : int
-        Epochs in which the learning rate rises: in epoch t < `warmup` it is times (t + 1)/(warmup + 1).
-
-    Returns
-    -------
-    callable
-        parameters → (optimiser, scheduler), for `brainrdl.Trainer`.
-
-    Raises
-    ------
-    ValueError
-        If `epochs` is below 1, or `warmup` below 0.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from brainrdl.studies.optimizers import linear_sgd
-    >>> optimizer, scheduler = linear_sgd(20)([torch.nn.Parameter(torch.zeros(1))])
-    >>> optimizer.defaults["lr"], optimizer.defaults["momentum"]
-    (0.05, 0.9)
+    In epoch t < `warmup` it is times (t + 1)/(warmup + 1).
     """
     return _sgd(
         epochs,
@@ -61,46 +34,12 @@ def halving_sgd(
     """Describe the SGD of the CIFAR study: dampened momentum, and a learning rate that is halved twelve times.
 
     In epoch t the learning rate is ``lr · 0.5^⌊12 t/epochs⌋``: the paper's "halved every 25 epochs" of 300, and the
-    same course in any other number of epochs.
-
-    Parameters
-    ----------
-    epochs : int
-        Length of the training.
-    learning_rate : float
-        At its beginning.
-    momentum : float
-        Of SGD, and its dampening too: ``buf ← momentum · buf + (1 − momentum) · gradient``, so that a learning rate of
-        1 is one of about .1 without dampening. The first update is not dampened (``buf = gradient``), in PyTorch as in
-        Torch7.
-    weight_decay : float
-        Times the weight is added to its gradient, biases and batch normalisation included.
-    warmup : int
-        Epochs in which the learning rate rises: in epoch t < `warmup` it is times (t + 1)/(warmup + 1).
-
-    Returns
-    -------
-    callable
-        parameters → (optimiser, scheduler), for `brainrdl.Trainer`.
-
-    Raises
-    ------
-    ValueError
-        If `epochs` is below 1, or `warmup` below 0.
-
-    Notes
-    -----
-    The paper gives the halving only. The rest is the recipe of the public Torch project ``szagoruyko/cifar.torch``,
-    whose optimiser dampens by the momentum unless it is told otherwise.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from brainrdl.studies.optimizers import halving_sgd
-    >>> optimizer, scheduler = halving_sgd(300)([torch.nn.Parameter(torch.zeros(1))])
-    >>> optimizer.defaults["lr"], optimizer.defaults["dampening"]
-    (1.0, 0.9)
+    same course in any other number of epochs. In epoch t < `warmup` it is times (t + 1)/(warmup + 1).
     """
+    # the paper gives the halving only; the rest is the recipe of the public Torch project szagoruyko/cifar.torch, whose
+    # optimiser dampens by the momentum unless another dampening is given: buf ← momentum · buf + (1 − momentum) ·
+    # gradient, so that a learning rate of 1 is one of about .1 without dampening (the first update is not dampened, in
+    # PyTorch as in Torch7), and decays all weights, biases and batch normalisation included
     return _sgd(
         epochs,
         _warmed(lambda epoch: 0.5 ** (_HALVINGS * epoch // epochs), warmup),
@@ -114,37 +53,7 @@ def halving_sgd(
 def clipped(make: MakeOptimizer, norm: float) -> MakeOptimizer:
     """Describe an optimiser that shortens the gradient before each update, where it is longer than `norm`.
 
-    Parameters
-    ----------
-    make : callable
-        parameters → (optimiser, scheduler).
-    norm : float
-        The greatest Euclidean length of the gradient of all parameters together, above 0.
-
-    Returns
-    -------
-    callable
-        The same with clipping; the optimiser's groups hold `norm` as ``clip``, so that checkpoints know of it.
-
-    Raises
-    ------
-    ValueError
-        If `norm` is not a finite number above 0.
-
-    References
-    ----------
-    Pascanu, Mikolov & Bengio (2013). On the difficulty of training recurrent neural networks. ICML.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from brainrdl.studies.optimizers import clipped, linear_sgd
-    >>> weight = torch.nn.Parameter(torch.zeros(2))
-    >>> optimizer, scheduler = clipped(linear_sgd(20, learning_rate=1.0), 1.0)([weight])
-    >>> weight.grad = torch.tensor([30.0, 40.0])
-    >>> optimizer.step()
-    >>> weight.data
-    tensor([-0.6000, -0.8000])
+    That is the Euclidean length of the gradient of all parameters together (Pascanu, Mikolov & Bengio, 2013, ICML).
     """
     if not 0 < norm < float("inf"):
         raise ValueError(f"norm must be a finite number above 0, got {norm}")
@@ -156,7 +65,7 @@ def clipped(make: MakeOptimizer, norm: float) -> MakeOptimizer:
     def make_clipped(parameters: Iterable[nn.Parameter]) -> tuple[torch.optim.Optimizer, LRScheduler]:
         optimizer, scheduler = make(parameters)
         for group in optimizer.param_groups:
-            group["clip"] = norm
+            group["clip"] = norm  # so that checkpoints know of it
         optimizer.register_step_pre_hook(clip)
         return optimizer, scheduler
 
@@ -195,6 +104,7 @@ def _sgd(
             momentum=momentum,
             dampening=dampening,
             weight_decay=weight_decay,
+            # one kernel for all parameters; None leaves the choice to torch
             fused=True if all(parameter.is_cuda for parameter in parameters) else None,
         )
         return optimizer, LambdaLR(optimizer, factor)

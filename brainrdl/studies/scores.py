@@ -18,6 +18,7 @@ def fit_mixture(controls: xr.DataArray, target: xr.DataArray, *, method: str) ->
 
     Returns the weights and the condensed mixture (n(n-1)/2,) of all stimuli of the controls.
     """
+    # sessions are averaged within a subject first, so that no subject counts for more
     subjects = subject_rdms(target) if "subject" in target.coords else target
     seen = target["stimulus"].values.tolist()
     weights = mixture_weights(select_stimuli(controls, seen), subjects, method=method)

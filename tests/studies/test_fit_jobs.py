@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from brainrdl.studies.brain.arms import arms_of
 from brainrdl.studies.brain.configuration import checked
@@ -19,6 +20,7 @@ from brainrdl.studies.brain.study import _folds, _open_runs, _splits, fit
 from brainrdl.studies.brain.tasks import fit_tasks
 from brainrdl.studies.folder import HeldError, locked
 from brainrdl.studies.jobs import beside, make_all
+from brainrdl.training.checkpoint import read_manifest
 from brainrdl.training.machine import Machine
 from small_study import write_study
 
@@ -58,6 +60,11 @@ def assert_same_files(first: Path, second: Path) -> None:
                 assert arrays.files == others.files
                 for array in arrays.files:
                     assert arrays[array].tobytes() == others[array].tobytes(), name
+        elif a.suffix == ".safetensors":  # whose header lists its entries in any order
+            assert read_manifest(a) == read_manifest(b), name
+            tensors, others = load_file(a), load_file(b)
+            assert list(tensors) == list(others)
+            assert all(tensors[key].equal(others[key]) for key in tensors), name
         elif a.suffix != ".html" and name != "calls.json":
             assert a.read_bytes() == b.read_bytes(), name
 

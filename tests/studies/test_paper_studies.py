@@ -789,7 +789,7 @@ def test_answers_of_another_kind_are_refused(tmp_path: Path, arrays: dict[str, A
     path = tmp_path / "test.npz"
     np.savez_compressed(path, allow_pickle=False, **arrays)
     with pytest.raises(ValueError) as error:
-        score_module._kept(path, 500)
+        score_module._read_answers(path, 500)
     assert str(error.value) == message.replace("{path}", str(path))
 
 

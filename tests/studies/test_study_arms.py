@@ -34,7 +34,7 @@ def test_own_controls_may_not_be_called_as_an_arm():
 
 def test_fit_and_card_take_the_five_controls_of_the_method():
     read = {"title": "a", "name": "a", "stimuli": "objects92", "studies": {"human": {"rdms": "objects92:human"}}}
-    fits = {"fit_to": ["human"], "fit": {"layers": ["pool2"]}, "task": {"data": "digits"}}
+    fits = {"fit_to": ["human"], "fit": {"layers": ["pool2"]}, "task": {"data": "digits", "validation": 100}}
     primary = {"primary": {"fitted": "human", "scored": "human"}}
     of_fit = load_inputs(checked({**read, **fits, **primary}), data_dir()).controls
     request = CardRequest("card_networks:any_size", ("0",), "objects92", "objects92:human", data_dir=data_dir())

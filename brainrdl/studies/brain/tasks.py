@@ -40,6 +40,7 @@ class FitTask:
 
 def fit_tasks(runs: FitRuns, arms: Sequence[Arm], folds: Mapping[tuple[str, str], Sequence[Split]]) -> list[FitTask]:
     """List the fits that can be made side by side, by (fitted study, scheme), split, arm and seed."""
+    # in the order in which one process would make them, so that what is needed first is made first
     tasks = []
     for (fitted, scheme), splits in folds.items():
         in_scheme = arms_in(arms, scheme)

@@ -13,85 +13,29 @@ ARMS = ("plain", "teacher", "finetuning", "deep_supervision", "hints", "rdl")
 
 @dataclass(frozen=True)
 class PublishedTest:
-    """One McNemar exact test, as printed.
+    """One McNemar exact test, as printed."""
 
-    Attributes
-    ----------
-    p : float
-        Two-sided, rounded to two decimals, not corrected for the number of tests: 0.0 is "below .005".
-    better : str
-        The arm that the arrow points to where p < .05; empty where there is no arrow.
-    """
-
-    p: float
-    better: str
+    p: float  # two-sided, rounded to two decimals, not corrected for the number of tests: 0.0 is "below .005"
+    better: str  # the arm that the arrow points to where p < .05; empty where there is no arrow
 
 
 @dataclass(frozen=True)
 class PublishedStudy:
-    """What the paper reports of one study.
+    """The results of one study in the paper."""
 
-    Attributes
-    ----------
-    train_size : int
-        Images that a student is trained on, as the text says.
-    teacher : str
-        The kind of teacher, as ``results.csv`` calls it, that taught its students.
-    test_errors : mapping of arm to float
-        Percent (Table 3).
-    tests : mapping of (arm, arm) to PublishedTest
-        Each pair once, in the order of `ARMS` (Tables 2 and 5).
-    places : mapping of str to str
-        Where the paper shows what a section of the report shows, by the section's id.
-    teacher_error : float or None
-        Percent, of the teacher on its own test images; None where those are the students' (Table 3 has it).
-    """
-
-    train_size: int
-    teacher: str
-    test_errors: Mapping[str, float]
-    tests: Mapping[tuple[str, str], PublishedTest]
-    places: Mapping[str, str]
-    teacher_error: float | None = None
+    train_size: int  # images that a student is trained on, as the text says
+    teacher: str  # the kind of teacher, as results.csv calls it, that taught its students
+    test_errors: Mapping[str, float]  # in percent, by arm (Table 3)
+    tests: Mapping[tuple[str, str], PublishedTest]  # each pair once, in the order of ARMS (Tables 2 and 5)
+    places: Mapping[str, str]  # where the paper shows what a section of the report shows, by the section's id
+    teacher_error: float | None = None  # of a teacher with test images of its own; else it stands in Table 3
 
     def test(self, first: str, second: str) -> PublishedTest | None:
-        """The test of two arms in either order, None where the paper has none.
-
-        Parameters
-        ----------
-        first, second : str
-            Arms.
-
-        Returns
-        -------
-        PublishedTest or None
-
-        Examples
-        --------
-        >>> from brainrdl.studies.paper.published import PAPER
-        >>> PAPER["mnist"].test("rdl", "plain")
-        PublishedTest(p=0.01, better='rdl')
-        """
+        """Look up the test of two arms in either order; None where the paper has none."""
         return self.tests.get((first, second)) or self.tests.get((second, first))
 
     def taught_by(self, kind: str) -> bool:
-        """Whether the paper has such students: taught by its teacher, or by none.
-
-        Parameters
-        ----------
-        kind : str
-            Kind of teacher, empty for none.
-
-        Returns
-        -------
-        bool
-
-        Examples
-        --------
-        >>> from brainrdl.studies.paper.published import PAPER
-        >>> PAPER["mnist"].taught_by("paper"), PAPER["mnist"].taught_by("clean")
-        (True, False)
-        """
+        """Tell if the paper has such students: taught by its teacher, or (with an empty `kind`) by none."""
         return kind in ("", self.teacher)
 
 

@@ -1,4 +1,4 @@
-"""The recipe of a study: everything that can be set and that changes a result."""
+"""The recipe of a study: all that can be set and that changes a result."""
 
 import dataclasses
 import types
@@ -18,82 +18,41 @@ SCHEDULES = ("linear", "constant", "cosine")
 
 @dataclass(frozen=True)
 class Recipe:
-    """How students and teachers are trained.
-
-    Attributes
-    ----------
-    epochs, teacher_epochs : int
-        Lengths of a student's and a teacher's training.
-    choice_epochs : int or None
-        Length of a validation trial, where it is to be shorter; with few labels its updates shrink with it.
-    updates : int
-        Updates of a run with few labels, where an epoch is a share of them.
-    batch_size : int
-        Images per update, of the task and of the unlabelled stream alike.
-    optimizer : {"linear_sgd", "halving_sgd"}
-        See `brainrdl.studies.optimizers`.
-    learning_rate, momentum, weight_decay : float
-        Of the optimiser, the learning rate in the first epoch.
-    warmup : int or None
-        Epochs at the beginning of each training in which the learning rate rises in equal steps to where it would have
-        been (None: none). Fewer than the epochs of any training; a hint's stage may end within them.
-    clip : float or None
-        Length to which longer gradients, of all parameters together, are cut before an update (None: not at all).
-    layers : tuple of str
-        Layers that RDL and its kin compare.
-    metric, gradient, n_pairs
-        RDL's distance, gradient and pairs per update (None: all).
-    relative : bool
-        Whether α₀ is divided by the teacher's squared mean distance in each layer.
-    schedule : {"linear", "constant", "cosine"}
-        α over the epochs of RDL, ``rdl_corr``, ``rkd``, ``sp`` and ``cka``.
-    corr_metric : str
-        Distance that ``rdl_corr`` correlates.
-    corr_pairs : int or None
-        Its pairs per update (None: all).
-    supervised_layers : tuple of str
-        Layers with classifiers of their own in deep supervision.
-    supervision_schedule : {"paper", "linear"}
-        Their α: the paper's, gone after three epochs, or linear.
-    hint_layer : str
-        Student's and teacher's layer of the hint.
-    hint_share : float
-        Share of the epochs that the hint's stage takes.
-    temperature : float
-        Of knowledge distillation.
-    kd_head : str or None
-        Student layer on which a linear head of its own predicts a teacher of other classes (None: the output does).
-    """
+    """Settings of the training of students and teachers."""
 
     epochs: int = 20
     teacher_epochs: int = 20
+    # of a validation trial, where it is to be shorter; with few labels its updates shrink with it
     choice_epochs: int | None = None
-    updates: int = 2_000
-    batch_size: int = 100
-    optimizer: str = "linear_sgd"
-    learning_rate: float = 0.05
+    updates: int = 2_000  # of a run with few labels, where an epoch is a share of them
+    batch_size: int = 100  # images per update, of the task and of the unlabelled stream alike
+    optimizer: str = "linear_sgd"  # of brainrdl.studies.optimizers
+    learning_rate: float = 0.05  # in the first epoch
     momentum: float = 0.9
     weight_decay: float = 0.0
+    # epochs at the beginning of each training in which the learning rate rises in equal steps to where it would have
+    # been; fewer than the epochs of any training, while a hint's stage may end within them
     warmup: int | None = None
-    clip: float | None = None
-    layers: tuple[str, ...] = ("pool1", "pool2", "fc")
-    metric: str = "mse"
-    gradient: str = "auto"
-    n_pairs: int | None = 500
-    relative: bool = True
-    schedule: str = "linear"
-    corr_metric: str = "euclidean"
-    corr_pairs: int | None = None
-    supervised_layers: tuple[str, ...] = ("pool1", "pool2")
-    supervision_schedule: str = "paper"
-    hint_layer: str = "pool2"
-    hint_share: float = 0.2
-    temperature: float = 4.0
+    clip: float | None = None  # length to which longer gradients, of all parameters together, are cut before an update
+    layers: tuple[str, ...] = ("pool1", "pool2", "fc")  # those that RDL and its kin compare
+    metric: str = "mse"  # RDL's distance,
+    gradient: str = "auto"  # gradient
+    n_pairs: int | None = 500  # and pairs per update (None: all)
+    relative: bool = True  # α₀ is divided by the teacher's squared mean distance in each layer
+    schedule: str = "linear"  # α over the epochs of rdl, rdl_corr, rkd, sp and cka
+    corr_metric: str = "euclidean"  # the distance that rdl_corr correlates
+    corr_pairs: int | None = None  # and its pairs per update (None: all)
+    supervised_layers: tuple[str, ...] = ("pool1", "pool2")  # with classifiers of their own in deep supervision
+    supervision_schedule: str = "paper"  # their α: the paper's, gone after three epochs, or linear
+    hint_layer: str = "pool2"  # the student's and the teacher's
+    hint_share: float = 0.2  # of the epochs that the hint's stage takes
+    temperature: float = 4.0  # of knowledge distillation
+    # layer on which a linear head of its own predicts a teacher of other classes (None: the output does)
     kd_head: str | None = None
 
     @property
     def updates_per_epoch(self) -> int:
-        """With few labels: an epoch's share of the updates, a started one counted whole."""
+        """An epoch's share of the updates with few labels, a started one counted whole."""
         return ceil(self.updates / self.epochs)
 
     def __post_init__(self) -> None:
@@ -146,29 +105,9 @@ class Recipe:
 
 
 def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
-    """Change fields of a recipe, as ``--set FIELD=VALUE`` does.
+    """Change fields of a recipe by ``FIELD=VALUE`` each; lists are separated by commas, ``none`` is None.
 
-    Parameters
-    ----------
-    recipe : Recipe
-        The recipe to start from.
-    settings : sequence of str
-        ``FIELD=VALUE`` each; lists are separated by commas, ``none`` is None.
-
-    Returns
-    -------
-    Recipe
-
-    Raises
-    ------
-    ValueError
-        For an unknown field (with near matches) or a value that is not of its type.
-
-    Examples
-    --------
-    >>> from brainrdl.studies.paper.recipe import Recipe, override
-    >>> override(Recipe(), ["n_pairs=none", "layers=pool2,fc"]).layers
-    ('pool2', 'fc')
+    ValueError for an unknown field (with near matches) or a value that is not of its type.
     """
     hints = get_type_hints(Recipe)
     changes: dict[str, Any] = {}
@@ -184,12 +123,9 @@ def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
 
 
 def recipe_from(fields: Mapping[str, Any]) -> Recipe:
-    """Rebuild a recipe from JSON; files from before there was a warm-up or clipping do not name them.
+    """Rebuild a recipe from JSON; ValueError if a field is unknown, missing or of another type.
 
-    Raises
-    ------
-    ValueError
-        If a field is unknown, missing or of another type.
+    Files from before there was a warm-up or clipping do not name them.
     """
     expected = {field.name for field in dataclasses.fields(Recipe)}
     differing = (set(fields) ^ expected) - (_LATER - set(fields))
@@ -203,14 +139,7 @@ def recipe_from(fields: Mapping[str, Any]) -> Recipe:
 
 
 def format_overrides(recipe: Recipe) -> list[str]:
-    """Spell all fields of a recipe as `override` takes them.
-
-    Examples
-    --------
-    >>> from brainrdl.studies.paper.recipe import Recipe, spelled
-    >>> spelled(Recipe())[:3]
-    ['epochs=20', 'teacher_epochs=20', 'choice_epochs=none']
-    """
+    """Format all fields of a recipe as `override` takes them: ``epochs=20``, ``choice_epochs=none``, …"""
     return [f"{field.name}={_format_value(getattr(recipe, field.name))}" for field in dataclasses.fields(recipe)]
 
 

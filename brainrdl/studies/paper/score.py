@@ -1,4 +1,4 @@
-"""Opens the test set, once per run and after all training, and writes the study's files."""
+"""The study's files: the test set is opened, once per run and after all training, and everything is scored."""
 
 import json
 import zlib
@@ -19,6 +19,7 @@ from brainrdl.features import capture
 from brainrdl.files import atomic_path, read_json, write_json
 from brainrdl.rdms.distances import rdm
 from brainrdl.rdms.labelled import label_rdms
+from brainrdl.studies.kept import kept
 from brainrdl.studies.paper.runs import FinishedTraining, StudyRuns
 from brainrdl.studies.paper.study import Row
 from brainrdl.studies.reports.paper_files import RESULTS
@@ -41,27 +42,26 @@ def write_results(runs: StudyRuns, rows: list[Row]) -> pd.DataFrame:
     """Score all runs and write ``results.csv``, ``results.json``, ``correctness.npz`` and ``histories.csv``.
 
     A run's answers to the test set are computed once and kept beside it. Teachers with other classes than the students
-    answer to their own test set, and their answers are in ``correctness-teachers.npz``.
-
-    Returns
-    -------
-    DataFrame
-        What ``results.csv`` holds.
+    answer to their own test set, and their answers are in ``correctness-teachers.npz``. Returns what ``results.csv``
+    holds.
     """
     folder = runs.request.out
-    tests = {False: runs.splits.test()}
+    tests = {False: runs.splits.test()}  # by whether it is the teachers' own
     if runs.splits.teacher_test is not None:
         tests[True] = runs.splits.teacher_test()
     finished = {row: runs.run(row) for row in rows}
+    # before anything is scored: what is interrupted from here on has seen the test set
     _note_scoring(runs, rows)
-    answers: dict[bool, dict[str, np.ndarray]] = {own: {"ids": np.array(test.ids)} for own, test in tests.items()}
+    answers: dict[bool, dict[str, np.ndarray]] = {
+        of_teachers: {"ids": np.array(test.ids)} for of_teachers, test in tests.items()
+    }
     table, records, histories = [], [], []
     for row, run in finished.items():
         line = _line(runs, row, run)
         if run.model is not None:
-            own = _has_own_data(runs, row)
-            correct = _correct(runs, row, run.model, tests[own])
-            answers[own][row.name] = correct
+            of_teachers = _has_own_data(runs, row)
+            correct = _correct(runs, row, run.model, tests[of_teachers])
+            answers[of_teachers][row.name] = correct
             line["test_error"] = 100 * float((~correct).mean())
             histories.append(_history(row, run))
         table.append(line)
@@ -93,8 +93,8 @@ def write_results(runs: StudyRuns, rows: list[Row]) -> pd.DataFrame:
             f"every run died in training ({folder / 'results.json'} says of what); lower the recipe's "
             "learning_rate or α₀ (alphas=) in another out="
         )
-    for own, correctness in answers.items():
-        name = "correctness-teachers.npz" if own else "correctness.npz"
+    for of_teachers, correctness in answers.items():
+        name = "correctness-teachers.npz" if of_teachers else "correctness.npz"
         with atomic_path(folder / name) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, **correctness)
     with atomic_path(folder / "histories.csv") as temporary:
@@ -196,6 +196,7 @@ def write_mds(runs: StudyRuns, rows: list[Row], *, n_samples: int = 20, n_images
     networks = _networks(runs, rows)
     layers = [*runs.recipe.layers, "softmax"]
     points = [("pixels", "pixels"), *((n.label, layer) for n in networks for layer in layers), ("labels", "labels")]
+    # one generator for all samples, so that they are the same images whatever networks there are
     generator = torch.Generator().manual_seed(derive_seed(0, "mds samples"))
     total = np.zeros((len(points), len(points)))
     for _ in range(n_samples):
@@ -254,7 +255,7 @@ def _line(runs: StudyRuns, row: Row, run: FinishedTraining) -> dict[str, Any]:
 
 
 def _has_own_data(runs: StudyRuns, row: Row) -> bool:
-    """Whether a run is a teacher with other classes, and so another test set, than the students."""
+    """Tell if a run is a teacher with other classes, and so another test set, than the students."""
     return row.of_teacher and runs.splits.teacher_test is not None
 
 
@@ -278,18 +279,22 @@ def _history(row: Row, run: FinishedTraining) -> pd.DataFrame:
 
 @torch.no_grad()
 def _correct(runs: StudyRuns, row: Row, model: nn.Module, test: LabelledImages) -> np.ndarray:
+    """Compute which test images a run's network answers correctly, once; (n,) bool."""
+
+    def make() -> np.ndarray:
+        model.to(runs.fabric.device).eval()
+        answers = [model(images).argmax(dim=1) == labels for images, labels in runs.study.batches.evaluation(test)]
+        return torch.cat(answers).cpu().numpy()
+
+    def write(correct: np.ndarray, path: Path) -> None:
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            np.savez_compressed(file, correct=correct)
+
     path = runs.request.out / "runs" / row.name / "test.npz"
-    if path.exists():
-        return _kept(path, len(test))
-    model.to(runs.fabric.device).eval()
-    answers = [model(images).argmax(dim=1) == labels for images, labels in runs.study.batches.evaluation(test)]
-    correct = torch.cat(answers).cpu().numpy()
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez_compressed(file, correct=correct)
-    return correct
+    return kept(path, make, write=write, read=lambda path: _read_answers(path, len(test)))
 
 
-def _kept(path: Path, n_images: int) -> np.ndarray:
+def _read_answers(path: Path, n_images: int) -> np.ndarray:
     """Read the answers of a run that has been scored."""
     remedy = "remove it to have the run scored again"
     try:
@@ -317,6 +322,7 @@ def _rdms(model: nn.Module, layers: list[str], images: Tensor, metric: str) -> d
 
 def _networks(runs: StudyRuns, rows: list[Row]) -> list[_Network]:
     """The first seed's networks of all arms, with all labels where there are such runs."""
+    # a figure of all seeds would show the same layers many times over
     first = min(row.seed for row in rows)
     all_labels = [row for row in rows if row.labels is None and not row.of_teacher]
     shown = [row for row in rows if row.seed == first and (row.labels is None or not all_labels)]
