@@ -232,6 +232,7 @@ def _as_they_are(
     """Predict by layers and controls, to which nothing was fitted; also the group of each."""
     names = [f"layer {layer}" for layer in features]
     groups = dict.fromkeys(names, "layers")
+    # in float64, as RDMs from files are
     rows = [rdm(values.detach().cpu().double().flatten(1), options.metric).numpy() for values in features.values()]
     if controls is not None:
         rivals = [str(name) for name in controls["rdm"].values]

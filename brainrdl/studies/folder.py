@@ -81,6 +81,7 @@ def locked(folder: Path, *, required: bool = False) -> Iterator[None]:
     if sys.platform == "win32":
         yield
         return
+    # appended to, not written: another process may hold it
     with (folder / _LOCK).open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -113,7 +114,7 @@ def noted(folder: Path, call: dict[str, Any]) -> Iterator[Callable[[], None]]:
         calls[-1]["seconds"] = round(time.perf_counter() - start, 1)
         write_json(calls, folder / _CALLS)
 
-    note()
+    note()  # at once: a call that is killed at its beginning is noted too
     try:
         yield note
     finally:

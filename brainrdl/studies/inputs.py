@@ -119,8 +119,8 @@ def read_categories(path: Folder | None, ids: Sequence[str], stimuli: Folder) ->
     """Read the category of each stimulus from a table (.csv) of ``stimulus,category``.
 
     Without a table those of the 92 object images are known, and of other stimuli there are none. In the order of `ids`;
-    others in the table are not looked at. FileNotFoundError or ValueError if it is no such table, lacks a stimulus, or
-    names one twice.
+    others in the table are not looked at. FileNotFoundError or ValueError if it is not such a table, lacks a stimulus
+    or names one twice.
     """
     if path is None:
         return dict(zip(IDS, CATEGORIES, strict=True)) if str(stimuli) == OBJECTS92 else None
@@ -132,7 +132,7 @@ def read_categories(path: Folder | None, ids: Sequence[str], stimuli: Folder) ->
             reader = csv.DictReader(file)
             columns, rows = list(reader.fieldnames or ()), list(reader)
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{path} is no table of stimulus,category: {error}") from error
+        raise ValueError(f"{path} is not a table of stimulus,category: {error}") from error
     if not set(_COLUMNS) <= set(columns):
         raise ValueError(f"{path} has the columns {', '.join(columns) or 'none'}; expected stimulus and category")
     # line 1 holds the names of the columns

@@ -50,7 +50,8 @@ def make_rdms(
         raise ValueError(f"the RDMs are written as netCDF, so {out} should end in .nc")
     check_masks(masks)
     units = plan(bids_dir, task, subjects=subjects, settings=settings)
-    for unit in units:  # before hours of work
+    # every mask against every image before hours of work: one that does not fit would show with the last subject
+    for unit in units:
         for name, mask in masks.items():
             region_voxels(name, subject_mask(mask, unit.subject), unit.runs[0].image, settings)
     parts = out.with_suffix(".parts")
@@ -121,10 +122,12 @@ def _part(
 
 
 def _fingerprint(unit: Unit, masks: Mapping[str, Image], settings: Settings) -> str:
+    # of what is in the files, not of their dates: a copy of a data set is resumed where the first was
     files: list[Any] = [subject_mask(mask, unit.subject) for mask in masks.values()]
     for run in unit.runs:
         files += [path for path in (run.image, run.events, run.confounds, run.brain_mask) if path]
     facts = {"settings": asdict(settings), "regions": list(masks), "t_r": [run.t_r for run in unit.runs]}
+    # regions and TRs too: they come from the call and from sidecars, which are no part of the images
     return to_json({**facts, "files": checksums(files, unit.runs[0].root)})
 
 

@@ -53,6 +53,7 @@ def score_splits(
     Returns the splits' scores, for `score_folds`, and all of them as a table: a row per split, arm, seed and score,
     with ``scheme``, ``split``, ``fold`` (from 0) and ``method``.
     """
+    # each split for itself: scores are computed within a fold, and only then averaged
     folds = [
         held_out_scores(in_split, subjects, split, categories=categories, controls=controls, method=method)
         for split, in_split in predicted.items()

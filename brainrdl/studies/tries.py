@@ -28,9 +28,11 @@ def kept_tries(
     def read(path: Path) -> Tries:
         return [check_json(entry, dict, fields, f"an entry of {path}") for entry in read_json(path, list)]
 
+    # what was chosen for what stands in the entries, and is the caller's to compare
     return kept(path, choose, write=write_json, read=read, lock=lock)
 
 
 def tries_table(paths: Iterable[Path]) -> pd.DataFrame:
     """Join the tries of several choices, a row per try, in the order of the paths' names."""
+    # sorted, since a folder lists its files in any order
     return pd.DataFrame([entry for path in sorted(paths) for entry in read_json(path, list)])

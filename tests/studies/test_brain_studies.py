@@ -182,7 +182,7 @@ def test_a_field_that_stands_twice_is_refused(tmp_path: Path) -> None:
     path.write_text("name: a\nseeds: 3\nseeds: 1\n")
     with pytest.raises(ValueError) as error:
         read_configuration(path)
-    assert str(error.value) == (f"{path} is no YAML: 'seeds' stands there twice in line 3, column 1: seeds: 1 ^")
+    assert str(error.value) == (f"{path} is not YAML: 'seeds' stands there twice in line 3, column 1: seeds: 1 ^")
 
 
 def test_a_file_that_is_no_study(tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_a_file_that_is_no_study(tmp_path: Path) -> None:
         read_configuration(tmp_path / "a.yaml")
     assert str(listed.value) == f"{tmp_path}/a.yaml holds a list, expected fields like name: and studies:"
     (tmp_path / "a.yaml").write_text("name: [1\n")
-    with pytest.raises(ValueError, match=rf"^{tmp_path}/a.yaml is no YAML: "):
+    with pytest.raises(ValueError, match=rf"^{tmp_path}/a.yaml is not YAML: "):
         read_configuration(tmp_path / "a.yaml")
 
 

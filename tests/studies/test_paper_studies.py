@@ -207,7 +207,7 @@ def test_a_replay_starts_from_nothing_and_writes_nowhere_else(finished: Path, tm
     source.write_text(json.dumps(recorded))
     with pytest.raises(ValueError) as error:
         replay(digits_study(), source, "plain-seed0", request(tmp_path / "again"), log=quiet)
-    assert str(error.value) == f"{source} names a choice '../evil', which is no name of an arm"
+    assert str(error.value) == f"{source} names a choice '../evil', which is not the name of an arm"
     assert not (tmp_path / "again" / "evil").exists()
 
 

@@ -42,6 +42,7 @@ class Fold:
     split: Split
     students: bool
 
+    # each is computed once, when an arm first asks for it
     @cached_property
     def target(self) -> xr.DataArray:
         """RDMs of the training stimuli."""
@@ -105,6 +106,7 @@ class Mixture(Arm):
     def outcomes(self, fold: Fold) -> Iterator[Outcome]:
         controls = fold.runs.inputs.controls
         if controls is not None:
+            # the training stimuli alone, in the study that is fitted: the mixture is a rival on the same terms
             weights, mixed = fit_mixture(controls, fold.target, method=fold.runs.configuration.method)
             setting = {str(name): round(float(weight), 6) for name, weight in weights.items()}
             yield Outcome(self.name, 0, mixed, fitted_to=fold.seen, setting=setting)
@@ -129,6 +131,7 @@ class TaskOnly(Arm):
         lengths = fold.runs.configuration.fit.updates
         # where the split has no students, the shortest length
         place = 0 if fold.plan is None else lengths.index(fold.plan[2])
+        # the layer is that in which students are fitted: chosen in the network at the shortest length
         layer = best_layer(fold.runs, fold.runs.task_only(CHOICE_SEED)[0].rdms, fold.target)
         for seed in fold.runs.seeds:
             snapshot = fold.runs.task_only(seed)[place]
@@ -185,6 +188,7 @@ class Head(FittedArm):
         compare, metric = configuration.method, configuration.fit.metric
         found = fit_head(self.name, features, ids, fold.target, inner, compare=compare, metric=metric)
         where = {"fitted_study": fold.fitted, "scheme": split.scheme, "split": split.name}
+        # kept beside the fit, for the table of choices: nothing is read back from it
         runs.chosen(name, lambda: found.tries.assign(**where, arm=self.name, seed=seed))
         runs.log(f"{name}: {found.layer}, {found.setting}")
         rdm = np.asarray(found.rdm(features, ids))
@@ -226,9 +230,11 @@ class Student(FittedArm):
                 f"{name} died with α = {alpha:g}, which inner folds chose: {error}; take smaller fit.alphas or a "
                 "smaller fit.learning_rate, and a new folder"
             ) from error
+        # the number of updates is what inner folds chose, and so there is one snapshot
         last = found.snapshots[-1]
         runs.log(f"{name}: {'fitted' if np.isnan(last.task_error) else f'task error {last.task_error:.2f} %'}")
         setting = {"alpha0": alpha, "updates": updates}
+        # measured once, at the end, and not along the curve: these are test images
         history = found.history.assign(task_error=np.nan)
         outcome = Outcome(self.name, seed, last.rdms[layer], found.fitted_to, layer, setting, last.task_error, history)
         if self.keep:
@@ -329,6 +335,7 @@ def arms_of(configuration: Configuration, inputs: Inputs) -> tuple[Arm, ...]:
         [by_name.get(name) or _own_control(name) for name in rdms["rdm"].values.tolist()] if rdms is not None else []
         for rdms in (inputs.controls, inputs.models)
     )
+    # controls first, then what is mixed of them, then other RDMs, then networks: the order of a study's tables
     others = [arm for arm in ARMS if not isinstance(arm, GivenRDM) and arm.possible(inputs)]
     mixtures = [arm for arm in others if isinstance(arm, Mixture)]
     possible = {

@@ -82,6 +82,7 @@ def _check_names(configuration: Configuration, splits: Mapping[str, Sequence[Spl
             file = file_name(name)
             if len(file.encode()) > _LONGEST:
                 raise ValueError(f"{what}: {name!r} is too long for the name of a file; shorten it")
+            # a file system may hold two forms of one letter, or upper and lower case, for the same
             same = taken.setdefault(unicodedata.normalize("NFC", file).casefold(), name)
             if same != name:
                 raise ValueError(f"{what}: {same!r} and {name!r} would be kept in one file; rename one of them")
@@ -89,6 +90,7 @@ def _check_names(configuration: Configuration, splits: Mapping[str, Sequence[Spl
 
 def _check_network(configuration: Configuration, inputs: Inputs) -> None:
     student, fit, task = configuration.student, configuration.fit, inputs.task
+    # two images are enough to run the network, which is made anew and not trained here
     model = make_student(configuration, 0).eval()
     shown = {"stimuli": inputs.stimuli.batch(range(2))[0]}
     if task is not None:
@@ -97,6 +99,7 @@ def _check_network(configuration: Configuration, inputs: Inputs) -> None:
         )
     for what, images in shown.items():
         try:
+            # a network that draws random numbers must not change those of the study
             with torch.no_grad(), torch.random.fork_rng(devices=[]):
                 output, _ = capture(model, fit.layers, images)
         except (TypeError, ValueError, RuntimeError) as error:
@@ -133,6 +136,7 @@ def _inner(configuration: Configuration, inputs: Inputs, split: Split) -> list[S
 
 def _check_measured(inputs: Inputs, split: Split, inner: Sequence[Split], fit_to: Sequence[str]) -> None:
     """Scores rest on the pairs that all have measured; choices on those of each subject."""
+    # a pair that one control lacks is scored for nobody, so that all arms have the same pairs
     others = [_pairs(rdms, split.held_out) for rdms in (inputs.controls, inputs.models) if rdms is not None]
     for name, study in inputs.studies.items():
         people = subject_rdms(study)
@@ -166,6 +170,7 @@ def _pairs(rdms: xr.DataArray, stimuli: Sequence[str]) -> np.ndarray:
 
 def _check_target(configuration: Configuration, inputs: Inputs, arm: Student, fitted: str, split: Split) -> None:
     fit = configuration.fit
+    # every seed shuffles anew; what a term cannot be made of shows with the first
     for seed in range(configuration.seeds):
         target = arm.target(inputs, fitted, split, seed)
         if seed == 0:
@@ -236,6 +241,7 @@ def check_unchanged(folder: Path, configuration: Configuration, read: Mapping[st
     changed = [
         f"{name} ({files[name]})" if files.get(name) else name
         for name, found in read.items()
+        # studies are compared one by one below; what an older folder has not noted cannot be compared
         if name != "studies" and name in began and began[name] != found
     ]
     for name, study in configuration.studies.items():
@@ -257,6 +263,7 @@ def _digest_of_rdms(rdms: xr.DataArray) -> str:
     labels: Mapping[str, Any] = {
         str(name): coord.values.tolist() for name, coord in rdms.coords.items() if coord.dims == ("rdm",)
     }
+    # the stimuli are in the study's order by now, and have a digest of their own
     values = digest([("values", torch.from_numpy(rdms.values.copy()))])
     return _digest(labels, str(rdms.attrs["metric"]), values)
 

@@ -23,6 +23,7 @@ Chosen = tuple[str, float, int]
 
 def score_on(runs: FitRuns, rdm: np.ndarray, target: xr.DataArray, stimuli: tuple[str, ...] | None = None) -> float:
     """Score a condensed RDM of all stimuli, (n(n-1)/2,), on the target's stimuli or some: the mean over subjects."""
+    # sessions are averaged within a subject, as scores have it
     subjects = subject_rdms(target) if "subject" in target.coords else target
     ids = tuple(target["stimulus"].values.tolist()) if stimuli is None else stimuli
     model = label_rdms(rdm[None], runs.inputs.stimuli.ids, ["model"], "undeclared")
@@ -65,7 +66,9 @@ def _tries(runs: FitRuns, fitted: str, split: Split) -> pd.DataFrame:
     configuration = runs.configuration
     target = training_target(runs.inputs.studies[fitted], split)
     categories = {stimulus: runs.inputs.categories[stimulus] for stimulus in split.training}
+    # the layer is not tried: each further candidate would cost a fit per α and inner fold
     layer = best_layer(runs, runs.task_only(CHOICE_SEED)[0].rdms, target)
+    # lengths are read out of one training, so that a try is a fit per inner fold and α
     rows = []
     for inner in inner_splits(split, categories, configuration.schemes.inner):
         for alpha in configuration.fit.alphas:

@@ -233,7 +233,7 @@ def read_configuration(path: str | Path) -> Configuration:
         content = yaml.load(path.read_text(encoding="utf-8"), _Once)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         fault = " ".join(str(error).replace('in "<unicode string>", ', "in ").split())
-        raise ValueError(f"{path} is no YAML: {fault}") from error
+        raise ValueError(f"{path} is not YAML: {fault}") from error
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}, expected fields like name: and studies:")
     return checked(content, str(path))
@@ -343,7 +343,7 @@ def _fault(where: Sequence[str | int], kind: str, message: str, got: Any) -> str
         return f"there is no field {field}{hint}"
     if kind == "missing":
         return f"{field} is missing"
-    if kind == "too_short":  # also said where an entry is no good, which is told of itself
+    if kind == "too_short":  # an entry that is no good is a fault of its own
         return "" if got else f"{field} is empty; expected at least one entry"
     if where[-1:] == ("[key]",):
         return f"{'.'.join(map(str, where[:-2]))}: expected names, got {got!r}; put quotes around it"

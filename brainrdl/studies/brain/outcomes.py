@@ -51,7 +51,7 @@ def save_outcome(outcome: Outcome, path: Path) -> None:
 
 def load_outcome(path: Path) -> Outcome:
     """Read what `save_outcome` wrote; ValueError if the file is damaged."""
-    content = io.BytesIO(path.read_bytes())  # numpy leaves a file open that is no archive
+    content = io.BytesIO(path.read_bytes())  # of a damaged archive, np.load would leave the file open
     try:
         with np.load(content, allow_pickle=False) as file:
             record = json.loads(str(file["record"]))

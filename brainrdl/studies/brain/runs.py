@@ -66,6 +66,7 @@ class FitRuns:
 
     def task_network(self, seed: int) -> nn.Module:
         """Copy the network that the students of a seed begin as."""
+        # a copy each time, since students are trained in place
         if seed not in self._networks:
             self._networks[seed] = task_network(
                 self.configuration,
@@ -81,6 +82,7 @@ class FitRuns:
     def features(self, seed: int) -> dict[str, Tensor]:
         """Compute the task network's features of all stimuli at the layers that may be fitted."""
         images, _ = self.inputs.stimuli.batch()
+        # on the CPU: heads are fitted there, in float64
         network = self.task_network(seed).cpu().eval()
         with torch.no_grad():
             return capture(network, self.configuration.fit.layers, images, flatten=False)[1]
@@ -102,6 +104,7 @@ class FitRuns:
 
     def untrained(self, seed: int) -> dict[str, np.ndarray]:
         """Compute the condensed RDM of all stimuli by layer, in the network of a seed before any training."""
+        # the very initialisation that the task network was trained from, which may be a later attempt
         self.task_network(seed)
         attempt = attempt_of(self.configuration, seed, self._network_folder)
         return self._layers(make_student(self.configuration, seed, attempt, trained=False))
@@ -199,6 +202,7 @@ class FitRuns:
         each in an order of its own, and a fit is a single pass.
         """
         fit = self.configuration.fit
+        # without a target the layer means nothing, and α is 0
         plan = Plan(fit.layers[0], 0.0, fit.updates, seed)
         fitted = fit_student(
             self.task_network(seed),

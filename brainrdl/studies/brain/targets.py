@@ -74,6 +74,7 @@ def category_target(target: xr.DataArray, categories: Mapping[str, str]) -> xr.D
     Means are each RDM's own, over its measured pairs; unmeasured pairs stay so. Labels and metric stay.
     """
     plain = target.drop_vars("standard_error", errors="ignore")
+    # what is left of a distance beside its block's mean is taken off it again: the mean is what stays
     within = remove_block_means(plain, {stimulus: categories[stimulus] for stimulus in _ids(target)})
     return plain.copy(data=plain.values - within.values)
 
@@ -93,6 +94,7 @@ def shuffled_target(target: xr.DataArray, categories: Mapping[str, str] | None, 
         for _, group in sorted(groups.items())
         for stimulus, place in zip(group, rng.permutation(len(group)), strict=True)
     }
+    # whole stimuli move, so that a shuffled RDM is as possible as the brain's
     rows = [ids.index(other[stimulus]) for stimulus in ids]
     plain = target.drop_vars("standard_error", errors="ignore")
     return plain.copy(data=plain.values[:, rows][:, :, rows])

@@ -64,6 +64,7 @@ def task_network(
         If all attempts end at chance.
     """
     task = configuration.task
+    # weights that are given are taken as they are, and nothing is kept of them
     if task is None or images is None or configuration.student.weights is not None:
         return make_student(configuration, seed).eval()
     identity = {"task": task.model_dump(mode="json"), "student": configuration.student.model_dump(mode="json")}
@@ -72,6 +73,7 @@ def task_network(
         record = _record(path)
         if (record.get("identity"), record.get("seed")) != (identity, seed):
             raise ValueError(f"{path} was trained in another way than the configuration says; remove it, or restore it")
+        # the network is made as it was at that attempt, then its weights are read
         attempt = int(record["attempt"])
         return load_model(path, lambda: make_student(configuration, seed, attempt)).eval()
 
@@ -194,6 +196,7 @@ def load_fitted(path: str | Path) -> nn.Module:
     manifest = _manifest(path)
     if "student" not in manifest or "fitted_to" not in manifest:
         raise ValueError(f"{path} holds no network that brainrdl fit fitted; load_model opens others")
+    # its weights are in the file: those that the study began with are not needed
     name = Student(**manifest["student"]).model
     return load_model(path, lambda: load_named_model(name).model)
 

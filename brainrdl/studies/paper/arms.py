@@ -65,11 +65,13 @@ def _rdl_corr(context: Context, setting: Setting) -> list[Term]:
     recipe = context.recipe
     loss = RDLoss(metric=recipe.corr_metric, compare="corr")
     layers = {layer: layer for layer in recipe.layers}
+    # a correlation has no units, so that one α fits all layers: relative_alpha has no place here
     teacher, alpha = context.ask(recipe.corr_metric), _schedule(recipe, setting["alpha0"])
     return [RDLTerm(teacher, layers, loss=loss, n_pairs=recipe.corr_pairs, alpha=alpha, stream=context.stream)]
 
 
 def _kd(context: Context, setting: Setting) -> list[Term]:
+    # constant, as in Hinton et al.: recipes' schedules are those of terms between representations
     alpha = constant(setting["alpha0"])
     recipe = context.recipe
     return [KD(context.ask(), temperature=recipe.temperature, head=recipe.kd_head, alpha=alpha, stream=context.stream)]
@@ -91,6 +93,7 @@ def _copy_teacher(student: nn.Sequential, context: Context, setting: Setting, fo
         for name, value in context.teacher.state_dict().items()
         if name in state and state[name].shape == value.shape
     }
+    # not strict: a readout to the student's classes has no weights to take over
     student.load_state_dict(copied, strict=False)
 
 

@@ -106,7 +106,7 @@ def read_row(source: Path, name: str, study: str) -> Recorded:
     choices = check_json(file["choices"], dict, (), f"'choices' in {source}")
     for choice in choices:  # they become names of folders
         if not re.fullmatch(r"[a-z0-9_-]+", choice):
-            raise ValueError(f"{source} names a choice {choice!r}, which is no name of an arm")
+            raise ValueError(f"{source} names a choice {choice!r}, which is not the name of an arm")
     try:
         recipe = recipe_from(check_json(file["recipe"], dict, (), "the recipe"))
     except ValueError as error:

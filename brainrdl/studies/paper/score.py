@@ -114,6 +114,7 @@ def write_geometry(runs: StudyRuns, rows: list[Row]) -> pd.DataFrame:
     images are of validation, or of test where networks were trained on those of validation. A run without a teacher is
     measured against each kind of teacher of its seed that has been trained: none is trained for this.
     """
+    # validation images, unless the networks have been trained on them
     held_out = runs.splits.students.validation if runs.splits.students.final is None else runs.splits.test()
     sample = runs.study.batches.tensor(held_out.take(range(min(_GEOMETRY_IMAGES, len(held_out)))))
     layers = list(runs.recipe.layers)
@@ -156,6 +157,7 @@ def write_geometry(runs: StudyRuns, rows: list[Row]) -> pd.DataFrame:
 
 def write_rdms(runs: StudyRuns, rows: list[Row]) -> None:
     """Write Figure 3's RDMs: 100 test images, euclidean, every layer of the first seed's networks (rdms.nc)."""
+    # class by class, so that the blocks of an RDM show
     shown = _of_each_class(runs.splits.test())
     sample = runs.study.batches.tensor(shown)
     one_hot = torch.nn.functional.one_hot(shown.labels, len(shown.classes)).double()
@@ -198,6 +200,7 @@ def write_mds(runs: StudyRuns, rows: list[Row], *, n_samples: int = 20, n_images
     points = [("pixels", "pixels"), *((n.label, layer) for n in networks for layer in layers), ("labels", "labels")]
     # one generator for all samples, so that they are the same images whatever networks there are
     generator = torch.Generator().manual_seed(derive_seed(0, "mds samples"))
+    # summed up, not kept: 20 samples of all networks and layers are one matrix
     total = np.zeros((len(points), len(points)))
     for _ in range(n_samples):
         images = test.take(torch.randperm(len(test), generator=generator)[:n_images])

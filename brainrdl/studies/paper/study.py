@@ -109,7 +109,7 @@ class Study:
 
 @dataclass(frozen=True)
 class Request:
-    """What a user asks of a study; an empty tuple or None leaves it to the study."""
+    """The request of a user; an empty tuple or None leaves a field to the study."""
 
     out: Path  # folder in which everything is left
     data_dir: Path | None = None
