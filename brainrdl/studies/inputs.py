@@ -4,7 +4,6 @@ import csv
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any, final
 
@@ -17,6 +16,7 @@ from brainrdl.arguments import name_some
 from brainrdl.data.objects92 import CATEGORIES, IDS, RDMSet, load_objects92, load_objects92_images
 from brainrdl.exchange import read_rdms
 from brainrdl.features import capture
+from brainrdl.files import sha256
 from brainrdl.named_models import NamedModel, load_named_model
 from brainrdl.rdms.combine import concat_rdms
 from brainrdl.rdms.distances import rdm
@@ -65,9 +65,9 @@ def as_floats(image: Tensor) -> Tensor:
 
 def check_distinct(stimuli: StimulusSet, remedy: str) -> None:
     """Refuse the same image under two ids, of which one would be fitted and the other scored."""
-    first: dict[bytes, str] = {}
+    first: dict[str, str] = {}
     for image, stimulus in map(stimuli.__getitem__, range(len(stimuli))):
-        if (same := first.setdefault(sha256(image.numpy().tobytes()).digest(), stimulus)) != stimulus:
+        if (same := first.setdefault(sha256(image.numpy().tobytes()), stimulus)) != stimulus:
             raise ValueError(
                 f"stimuli {same!r} and {stimulus!r} are the same image to the network: fitted to one, it would be "
                 f"scored on the other; {remedy}"

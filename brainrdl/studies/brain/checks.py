@@ -3,7 +3,6 @@
 import json
 import unicodedata
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from torch import Tensor
 
 from brainrdl.data import LabelledImages
 from brainrdl.features import capture
-from brainrdl.files import read_json
+from brainrdl.files import read_json, sha256
 from brainrdl.identity import DIGEST, describe, digest
 from brainrdl.ids import find_ids
 from brainrdl.inference import subject_rdms
@@ -255,7 +254,7 @@ def check_unchanged(folder: Path, configuration: Configuration, read: Mapping[st
 
 
 def _digest(*parts: Any) -> str:
-    return DIGEST + sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()
+    return DIGEST + sha256(json.dumps(parts, sort_keys=True, default=str).encode())
 
 
 def _digest_of_rdms(rdms: xr.DataArray) -> str:

@@ -1,6 +1,5 @@
 """The file of a study: everything that decides what is fitted, chosen and scored, fixed before anything is scored."""
 
-import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from brainrdl.arguments import did_you_mean, name_some
-from brainrdl.files import atomic_path
+from brainrdl.files import atomic_path, sha256
 from brainrdl.rdms.distances import METRICS
 
 ARMS = (
@@ -302,7 +301,7 @@ def write_example(path: str | Path) -> None:
 def configuration_hash(configuration: Configuration) -> str:
     """Compute the SHA-256 of everything the file says, whatever its comments and the order of its fields."""
     text = json.dumps(configuration.model_dump(mode="json"), sort_keys=True)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return sha256(text.encode())
 
 
 class _Once(yaml.SafeLoader):

@@ -15,7 +15,7 @@ import torch
 from lightning_fabric import Fabric
 
 from brainrdl.exchange import netcdf
-from brainrdl.files import atomic_path, versions, write_json
+from brainrdl.files import atomic_path, versions, write_json, write_table
 from brainrdl.inference.splits import Split, category_splits, random_splits, stratified_splits
 from brainrdl.rdms.combine import average_rdms
 from brainrdl.rdms.labelled import label_rdms
@@ -255,12 +255,12 @@ def _write_tables(
     runs: FitRuns, found: Mapping[tuple[str, str], Mapping[Split, Sequence[Outcome]]], scored: Sequence[Scored]
 ) -> None:
     folder = runs.folder
-    _write_table(pd.concat([tables.scores for tables in scored]), folder / "scores.csv")
-    _write_table(pd.concat([tables.summary for tables in scored]), folder / "summary.csv")
-    _write_table(pd.concat([tables.contrasts for tables in scored]), folder / "contrasts.csv")
+    write_table(pd.concat([tables.scores for tables in scored]), folder / "scores.csv")
+    write_table(pd.concat([tables.summary for tables in scored]), folder / "summary.csv")
+    write_table(pd.concat([tables.contrasts for tables in scored]), folder / "contrasts.csv")
     tries = tries_table((folder / "choices").rglob("*.json"))
     if not tries.empty:
-        _write_table(tries, folder / "choices.csv")
+        write_table(tries, folder / "choices.csv")
     # learning curves of students alone: nothing else is trained in a fit
     curves = [
         outcome.history.assign(arm=outcome.arm, fitted_study=fitted, scheme=scheme, split=split.name, seed=outcome.seed)
@@ -271,12 +271,7 @@ def _write_tables(
     ]
     if curves:
         columns = ["arm", "fitted_study", "scheme", "split", "seed", "update", "task_loss", "rdm_loss", "task_error"]
-        _write_table(pd.concat(curves)[columns], folder / "histories.csv")
-
-
-def _write_table(table: pd.DataFrame, path: Path) -> None:
-    with atomic_path(path) as temporary:
-        table.to_csv(temporary, index=False, lineterminator="\n")
+        write_table(pd.concat(curves)[columns], folder / "histories.csv")
 
 
 def _write_rdms(runs: FitRuns, found: Mapping[tuple[str, str], Mapping[Split, Sequence[Outcome]]]) -> None:

@@ -8,8 +8,8 @@ import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from hashlib import sha256
 from io import BytesIO
+from itertools import chain
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from brainrdl.data import LabelledImages
-from brainrdl.files import atomic_path, read_json, write_json
+from brainrdl.files import atomic_path, read_json, sha256, write_json
 from brainrdl.studies.folder import HeldError, locked
 from brainrdl.studies.kept import kept
 from brainrdl.studies.paper.arms import TEACHER
@@ -312,7 +312,7 @@ class StudyRuns:
             "precision": precision_of(self.fabric),
             "seconds": 0.0 if died else float(history["seconds"].sum()),
             "weights": _digest(model),
-            "history": sha256(_history_text(history).encode()).hexdigest(),
+            "history": sha256(_history_text(history).encode()),
             "died": died,
         }
         return model, history, record
@@ -352,7 +352,7 @@ def read_run(folder: Path, make: Callable[[], nn.Module] | None) -> FinishedTrai
             f"{folder / 'model.safetensors'} holds other weights than the run was finished with; remove {folder} to "
             "make the run again"
         )
-    if sha256(history).hexdigest() != record["history"]:
+    if sha256(history) != record["history"]:
         raise ValueError(
             f"{folder / 'history.csv'} is not the history that the run was finished with; remove {folder} to make the "
             "run again"
@@ -362,11 +362,9 @@ def read_run(folder: Path, make: Callable[[], nn.Module] | None) -> FinishedTrai
 
 def _digest(model: nn.Module) -> str:
     """SHA-256 of all parameters and buffers, in the order of their names."""
-    digest = sha256()
-    for name, value in sorted(model.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    named = sorted(model.state_dict().items())
+    parts = ((name.encode(), value.detach().cpu().contiguous().numpy().tobytes()) for name, value in named)
+    return sha256(*chain.from_iterable(parts))
 
 
 def _history_text(history: pd.DataFrame) -> str:

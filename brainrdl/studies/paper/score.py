@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from brainrdl.data import LabelledImages, to_float
 from brainrdl.exchange import netcdf
 from brainrdl.features import capture
-from brainrdl.files import atomic_path, read_json, write_json
+from brainrdl.files import atomic_path, read_json, write_json, write_table
 from brainrdl.rdms.distances import rdm
 from brainrdl.rdms.labelled import label_rdms
 from brainrdl.studies.kept import kept
@@ -72,8 +72,7 @@ def write_results(runs: StudyRuns, rows: list[Row]) -> pd.DataFrame:
     results = pd.DataFrame(table, columns=list(RESULTS))
     for column in ("labels", "teacher_size", "teacher_seed"):
         results[column] = results[column].astype("Int64")
-    with atomic_path(folder / "results.csv") as temporary:
-        results.to_csv(temporary, index=False)
+    write_table(results, folder / "results.csv")
     rerun = {
         "study": runs.study.name,
         "recipe": asdict(runs.recipe),
@@ -97,13 +96,11 @@ def write_results(runs: StudyRuns, rows: list[Row]) -> pd.DataFrame:
         name = "correctness-teachers.npz" if of_teachers else "correctness.npz"
         with atomic_path(folder / name) as temporary, temporary.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, **correctness)
-    with atomic_path(folder / "histories.csv") as temporary:
-        pd.concat(histories, ignore_index=True).to_csv(temporary, index=False)
-    with atomic_path(folder / "tries.csv") as temporary:
-        tries = runs.tries()
-        tries["setting"] = [json.dumps(setting, sort_keys=True) for setting in tries["setting"]]
-        tries["labels"] = tries["labels"].astype("Int64")
-        tries.to_csv(temporary, index=False)
+    write_table(pd.concat(histories, ignore_index=True), folder / "histories.csv")
+    tries = runs.tries()
+    tries["setting"] = [json.dumps(setting, sort_keys=True) for setting in tries["setting"]]
+    tries["labels"] = tries["labels"].astype("Int64")
+    write_table(tries, folder / "tries.csv")
     return results
 
 
@@ -150,8 +147,7 @@ def write_geometry(runs: StudyRuns, rows: list[Row]) -> pd.DataFrame:
                 )
     geometry = pd.DataFrame(lines, columns=["row", "arm", "labels", "seed", "teacher", "layer", "e_aux", "correlation"])
     geometry["labels"] = geometry["labels"].astype("Int64")
-    with atomic_path(runs.request.out / "geometry.csv") as temporary:
-        geometry.to_csv(temporary, index=False)
+    write_table(geometry, runs.request.out / "geometry.csv")
     return geometry
 
 
