@@ -21,7 +21,7 @@ from scipy.spatial.distance import pdist
 from brainrdl.data import LabelledImages
 from brainrdl.inference import crossed_bootstrap
 from brainrdl.rdms.labelled import label_rdms
-from brainrdl.studies.paper import runs as lab
+from brainrdl.studies.paper import runs as runs_module
 from brainrdl.studies.paper import score
 from brainrdl.studies.paper.digits import digits_study
 from brainrdl.studies.paper.published import PAPER
@@ -841,16 +841,16 @@ class TestPartsOfAStudy:
 class TestFaults:
     def test_a_collapsed_network_is_named_and_leaves_the_map(self, tmp_path, monkeypatch):
         """A real network of which one layer is dead, through the whole pipeline."""
-        train = lab.train
+        train = runs_module.train
 
         def kill(*args):
             model, history = train(*args)
-            with lab.torch.no_grad():
+            with runs_module.torch.no_grad():
                 for parameter in model.fc.parameters():
                     parameter.zero_()
             return model, history
 
-        monkeypatch.setattr(lab, "train", kill)
+        monkeypatch.setattr(runs_module, "train", kill)
         request = Request(tmp_path / "out", arms=("plain",), limit_train=100, tries=1, device="cpu")
         study = digits_study()
         report = reproduce(study, request, override(study.recipe, ["epochs=1"]), log=lambda line: None)
