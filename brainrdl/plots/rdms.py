@@ -24,7 +24,7 @@ from brainrdl.plots._groups import (
 from brainrdl.plots._scale import Scale, scale_of
 from brainrdl.plots._style import FONT, INK, quoted, text_width
 from brainrdl.plots._thumbnails import Images, draw_strip, strip_shape, thumbnails_of
-from brainrdl.rdms.condensed import condensed, laid_out
+from brainrdl.rdms.condensed import to_squares, upper_triangles
 from brainrdl.rdms.layout import check_rdms
 
 MAX_IDS = 30
@@ -366,10 +366,10 @@ def _draw(
 
 def _percentiles(rdms: DataArray) -> DataArray:
     """Each measured pair's percentile among those of its RDM: 100 (rank − ½) / pairs."""
-    values = condensed(rdms.to_numpy())
+    values = upper_triangles(rdms.to_numpy())
     pairs = np.isfinite(values).sum(axis=1, keepdims=True)
     ranks = rankdata(values, axis=1, nan_policy="omit")
-    return rdms.copy(data=laid_out(100 * (ranks - 0.5) / pairs, rdms.shape[1]))
+    return rdms.copy(data=to_squares(100 * (ranks - 0.5) / pairs, rdms.shape[1]))
 
 
 def _square(rdm: ArrayLike | DataArray) -> NDArray[np.float64]:
