@@ -9,7 +9,7 @@ import numpy as np
 from brainrdl.arguments import name_some
 from brainrdl.exchange.files import read_parts
 from brainrdl.exchange.parts import Given, Order
-from brainrdl.rdms.condensed import condensed
+from brainrdl.rdms.condensed import upper_triangles
 
 _LONGEST = 200
 
@@ -61,8 +61,8 @@ def describe(
     if parts.is_condensed:
         pairs, asymmetry, diagonal = values, np.zeros(len(values)), np.zeros(len(values))
     else:
-        pairs = condensed(values)
-        asymmetry = np.nan_to_num(np.abs(pairs - condensed(values.swapaxes(1, 2)))).max(axis=1, initial=0)
+        pairs = upper_triangles(values)
+        asymmetry = np.nan_to_num(np.abs(pairs - upper_triangles(values.swapaxes(1, 2)))).max(axis=1, initial=0)
         diagonal = np.abs(np.diagonal(values, axis1=1, axis2=2)).max(axis=1)
     return {
         "names": None if parts.names is None else list(parts.names),

@@ -16,7 +16,7 @@ import xarray as xr
 
 from brainrdl.exchange.document import Document, to_document
 from brainrdl.exchange.parts import Coord, Parts
-from brainrdl.rdms.condensed import condensed
+from brainrdl.rdms.condensed import upper_triangles
 
 _OURS = "brainrdl"
 _TASK = "multiarrange"
@@ -87,7 +87,7 @@ def write(rdms: xr.DataArray, path: Path) -> None:
             "Meadows' JSON cannot hold unmeasured pairs (NaN); write netCDF, or select stimuli without them"
         )
     stimuli = [{"name": stimulus} for stimulus in rdms["stimulus"].values.tolist()]
-    vectors = condensed(rdms.values).tolist()
+    vectors = upper_triangles(rdms.values).tolist()
     tasks = [
         {"task": {"task_type": _TASK, "name": name}, "stimuli": stimuli, "rdm": vector}
         for name, vector in zip(rdms["rdm"].values.tolist(), vectors, strict=True)

@@ -16,7 +16,7 @@ import xarray as xr
 from brainrdl.exchange.document import Document, to_document
 from brainrdl.exchange.npz import Npz
 from brainrdl.exchange.parts import Coord, Parts, as_labels
-from brainrdl.rdms.condensed import condensed
+from brainrdl.rdms.condensed import upper_triangles
 
 # their 'pearson' standardises units over stimuli first, so it is not our correlation
 _SHARED_METRICS = ("euclidean", "cosine", "correlation")
@@ -108,7 +108,7 @@ def write(rdms: xr.DataArray, path: Path) -> None:
         metric = rdms.attrs["metric"]
         np.savez(
             file,
-            rdm=condensed(rdms.values)[0],
+            rdm=upper_triangles(rdms.values)[0],
             stimuli_name=np.array(rdms["stimulus"].values.tolist()),
             layer_name=np.array(rdms["rdm"].values.tolist()[0]),
             meta=np.array(json.dumps({"distance": metric, _OURS: document})),

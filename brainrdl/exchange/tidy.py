@@ -16,7 +16,7 @@ import xarray as xr
 
 from brainrdl.exchange.document import Document, decode_values, encode_values, to_document
 from brainrdl.exchange.parts import Coord, Parts
-from brainrdl.rdms.condensed import condensed
+from brainrdl.rdms.condensed import upper_triangles
 from brainrdl.rdms.layout import DIMS
 
 _OURS = "brainrdl"
@@ -103,7 +103,7 @@ def write(rdms: xr.DataArray, path: Path) -> None:
         "rdm": np.repeat(np.array(rdms["rdm"].values.tolist(), dtype=object), len(i)),
         "stimulus": np.tile(ids[i], n_rdms),
         "stimulus_": np.tile(ids[j], n_rdms),
-        "dissimilarity": condensed(rdms.values).reshape(-1),
+        "dissimilarity": upper_triangles(rdms.values).reshape(-1),
         "metric": rdms.attrs["metric"],
     }
     for key, coord in rdms.coords.items():

@@ -18,7 +18,7 @@ from brainrdl.arguments import name_some
 from brainrdl.fmri.distances import check_two_runs
 from brainrdl.fmri.images import Image, image_name, is_surface, open_image
 from brainrdl.fmri.masks import Voxels, check_grid, mask_voxels
-from brainrdl.rdms.condensed import laid_out
+from brainrdl.rdms.condensed import to_squares
 from brainrdl.rdms.labelled import condense, select_stimuli
 from brainrdl.rdms.layout import DIMS, check_rdms
 from brainrdl.rdms.patterns import Array, run_means
@@ -95,7 +95,7 @@ def searchlight_rdms(
     ids = list(spheres.stimuli)
     # symmetric as made here, so that tens of thousands of RDMs need no check
     return xr.DataArray(
-        laid_out(distances, n),
+        to_squares(distances, n),
         dims=DIMS,
         coords={
             "rdm": [f"voxel-{place}" for place in places],

@@ -8,7 +8,7 @@ import xarray as xr
 
 from brainrdl.arguments import name_some
 from brainrdl.rdms.combine import average_rdms, scale_for, to_scale
-from brainrdl.rdms.condensed import condensed
+from brainrdl.rdms.condensed import upper_triangles
 from brainrdl.rdms.layout import check_rdms
 from brainrdl.rdms.similarities import Options, check_method, similarities
 
@@ -79,7 +79,7 @@ def noise_ceiling(
     subjects = subject_rdms(rdms, over=over)
     if subjects.sizes["rdm"] < 2:
         raise ValueError(f"there is a single {over}; a noise ceiling needs at least two, to compare them")
-    values = condensed(subjects.values)
+    values = upper_triangles(subjects.values)
     return ceiling_of(values, to_scale(values, scale_for(method) if normalize else None)[0], method)
 
 

@@ -10,7 +10,7 @@ import xarray as xr
 from brainrdl.arguments import name_some
 from brainrdl.ids import Labels, read_labels
 from brainrdl.rdms.compare import Join, join_rdms
-from brainrdl.rdms.condensed import condensed, laid_out
+from brainrdl.rdms.condensed import to_squares, upper_triangles
 from brainrdl.rdms.labelled import label_rdms
 from brainrdl.rdms.layout import check_rdms
 from brainrdl.rdms.similarities import centred_features
@@ -100,14 +100,14 @@ def remove_block_means(rdms: xr.DataArray, labels: Labels) -> xr.DataArray:
     if lacking:
         raise ValueError(f"labels has no category for {len(lacking)} of {len(ids)} stimuli: {name_some(lacking)}")
     blocks = pair_blocks([of[stimulus] for stimulus in ids])
-    values = condensed(rdms.values)
+    values = upper_triangles(rdms.values)
     left = np.empty_like(values)
     for rdm, out in zip(values, left, strict=True):
         measured = ~np.isnan(rdm)
         counts = np.bincount(blocks, measured)
         sums = np.bincount(blocks, np.where(measured, rdm, 0.0))
         out[:] = rdm - (sums / np.maximum(counts, 1))[blocks]
-    removed = rdms.copy(data=laid_out(left, len(ids)))
+    removed = rdms.copy(data=to_squares(left, len(ids)))
     return check_rdms(removed.assign_attrs(metric="undeclared", metric_before=rdms.attrs["metric"]))
 
 

@@ -22,7 +22,7 @@ from brainrdl.inference.folds import (
     score_fold,
 )
 from brainrdl.inference.splits import Split
-from brainrdl.rdms.condensed import condensed
+from brainrdl.rdms.condensed import upper_triangles
 from brainrdl.rdms.labelled import select_stimuli
 from brainrdl.rdms.layout import check_rdms
 from brainrdl.rdms.similarities import centred_features
@@ -203,9 +203,12 @@ def held_out_scores(
     check_once(arms)
     people = subject_rdms(_held_out(subjects, stimuli, "the subjects' RDMs"))
     people = people.isel(rdm=np.argsort(people["subject"].values.astype(str), kind="stable"))
-    data = condensed(people.values)
+    data = upper_triangles(people.values)
     models = np.concatenate(
-        [condensed(_held_out(one.rdms, stimuli, f"predicted RDMs of {one.arms[0][0]!r}").values) for one in predicted]
+        [
+            upper_triangles(_held_out(one.rdms, stimuli, f"predicted RDMs of {one.arms[0][0]!r}").values)
+            for one in predicted
+        ]
     )
     held = np.empty((0, data.shape[1])) if controls is None else _controls(controls, stimuli)
     measured = ~np.isnan(np.concatenate((data, models, held))).any(axis=0)
@@ -259,7 +262,7 @@ def _held_out(rdms: xr.DataArray, stimuli: tuple[str, ...], what: str) -> xr.Dat
 
 
 def _controls(controls: xr.DataArray, stimuli: tuple[str, ...]) -> np.ndarray:
-    return condensed(_held_out(controls, stimuli, "the controls").values)
+    return upper_triangles(_held_out(controls, stimuli, "the controls").values)
 
 
 def _blocks(categories: Labels, stimuli: tuple[str, ...]) -> np.ndarray:

@@ -16,7 +16,7 @@ from brainrdl.plots._panels import MAX_IDS, Panels, draw_panels, draw_rdm
 from brainrdl.plots._scale import scale_of
 from brainrdl.plots._style import FONT, quoted
 from brainrdl.plots._thumbnails import Images, thumbnails_of
-from brainrdl.rdms.condensed import condensed, laid_out
+from brainrdl.rdms.condensed import to_squares, upper_triangles
 from brainrdl.rdms.layout import check_rdms
 
 _MEASURES = {
@@ -240,10 +240,10 @@ def _panels(
 
 def _percentiles(rdms: DataArray) -> DataArray:
     """Each measured pair's percentile among those of its RDM: 100 (rank − ½) / pairs."""
-    values = condensed(rdms.to_numpy())
+    values = upper_triangles(rdms.to_numpy())
     pairs = np.isfinite(values).sum(axis=1, keepdims=True)
     ranks = rankdata(values, axis=1, nan_policy="omit")
-    return rdms.copy(data=laid_out(100 * (ranks - 0.5) / pairs, rdms.shape[1]))
+    return rdms.copy(data=to_squares(100 * (ranks - 0.5) / pairs, rdms.shape[1]))
 
 
 def _square(rdm: ArrayLike | DataArray) -> NDArray[np.float64]:

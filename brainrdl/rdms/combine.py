@@ -12,7 +12,7 @@ import torch
 import xarray as xr
 
 from brainrdl.arguments import did_you_mean, name_some
-from brainrdl.rdms.condensed import condensed, laid_out
+from brainrdl.rdms.condensed import to_squares, upper_triangles
 from brainrdl.rdms.labelled import select_stimuli
 from brainrdl.rdms.layout import DIMS, Normalization, check_rdms
 from brainrdl.rdms.ranks import midranks
@@ -129,9 +129,9 @@ def average_rdms(rdms: xr.DataArray, over: str = "subject", *, normalize: Normal
     groups, gone = _groups(checked, over)
     n = checked.sizes["stimulus"]
     names = [f"RDM {label!r}" for label in checked["rdm"].values.tolist()]
-    values = condensed(checked.values)
+    values = upper_triangles(checked.values)
     if "standard_error" in checked.coords:
-        errors = list(condensed(checked["standard_error"].values))
+        errors = list(upper_triangles(checked["standard_error"].values))
         checked = checked.drop_vars("standard_error")
     else:
         errors = [None] * len(names)
@@ -146,11 +146,11 @@ def average_rdms(rdms: xr.DataArray, over: str = "subject", *, normalize: Normal
         ]
         means.append(_mean(units, normalize, "the mean"))
     firsts = [next(iter(members.values()))[0] for members in groups.values()]
-    averaged = checked.isel(rdm=firsts).drop_vars(gone).copy(data=laid_out([mean.values for mean in means], n))
+    averaged = checked.isel(rdm=firsts).drop_vars(gone).copy(data=to_squares([mean.values for mean in means], n))
     averaged = averaged.assign_coords(rdm=["/".join(key) or "mean" for key in groups])
     mean_errors = [mean.errors for mean in means if mean.errors is not None]
     if mean_errors:
-        averaged = averaged.assign_coords(standard_error=(DIMS, laid_out(mean_errors, n)))
+        averaged = averaged.assign_coords(standard_error=(DIMS, to_squares(mean_errors, n)))
     return check_rdms(averaged if normalize is None else averaged.assign_attrs(normalize=normalize))
 
 

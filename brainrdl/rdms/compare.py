@@ -10,7 +10,7 @@ from torch import Tensor
 
 from brainrdl.arguments import name_some
 from brainrdl.ids import check_ids, find_ids
-from brainrdl.rdms.condensed import condensed
+from brainrdl.rdms.condensed import upper_triangles
 from brainrdl.rdms.layout import check_rdms
 from brainrdl.rdms.similarities import PARTIAL, Comparison, Options, check_method
 from brainrdl.rdms.whitening import WHITENED
@@ -161,9 +161,9 @@ class Joined(NamedTuple):
         values = self.rdms[name].values[rdms]
         own = self.rdms[name]["stimulus"].values.tolist()
         if own == list(self.ids):
-            return condensed(values, out)
+            return upper_triangles(values, out)
         rows = np.array(find_ids(self.ids, own, name))
-        return condensed(values[:, rows[:, None], rows], out)
+        return upper_triangles(values[:, rows[:, None], rows], out)
 
     def on_device(self, name: str) -> Tensor:
         """`condensed` as a tensor on torch's default device."""

@@ -94,6 +94,33 @@ def to_condensed(square: Tensor) -> Tensor:
     return upper_triangle(square)
 
 
+def upper_triangle(square: Tensor) -> Tensor:
+    """The row-major upper triangle (..., n(n-1)/2) of square matrices (..., n, n), unchecked."""
+    n = square.shape[-1]
+    i, j = torch.triu_indices(n, n, 1, device=square.device)
+    return square[..., i, j]
+
+
+def upper_triangles(squares: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """`upper_triangle` of arrays: (rdms, n(n-1)/2) of (rdms, n, n); written to `out` where it is given."""
+    n = squares.shape[-1]
+    triangles = np.empty((len(squares), n * (n - 1) // 2), dtype=squares.dtype) if out is None else out
+    start = 0
+    for i in range(n - 1):  # slices are several times as fast as an index of n² numbers
+        triangles[:, start : start + n - 1 - i] = squares[:, i, i + 1 :]
+        start += n - 1 - i
+    return triangles
+
+
+def to_squares(triangles: np.ndarray | Sequence[np.ndarray], n: int) -> np.ndarray:
+    """`to_square` of arrays, unchecked: float64 (rdms, n, n) of (rdms, n(n-1)/2)."""
+    squares = np.zeros((len(triangles), n, n))
+    i, j = np.triu_indices(n, 1)
+    squares[:, i, j] = triangles
+    squares[:, j, i] = triangles
+    return squares
+
+
 def sample_pairs(n: int, n_pairs: int, generator: torch.Generator | None = None) -> Tensor:
     """Draw distinct pairs of stimuli without replacement.
 
@@ -136,25 +163,10 @@ def sample_pairs(n: int, n_pairs: int, generator: torch.Generator | None = None)
 
 
 def condensed_index(n: int, pairs: Tensor) -> Tensor:
-    """Find pairs of stimuli in the condensed order.
+    """Find pairs (P, 2) of n stimuli, i ≠ j in either order, in the condensed order: positions (P,).
 
-    Parameters
-    ----------
-    n : int
-        Number of stimuli.
-    pairs : Tensor (P, 2)
-        Integers, i ≠ j in each row, in either order.
-
-    Returns
-    -------
-    Tensor (P,)
-        Positions in a condensed RDM of n stimuli.
-
-    Raises
-    ------
-    ValueError
-        If `pairs` has another shape or is not of an integer type; for pairs on the CPU also if a member is out of
-        range or paired with itself (elsewhere this would make the host wait for the device).
+    ValueError if `pairs` has another shape or is not of an integer type; for pairs on the CPU also if a member is out
+    of range or paired with itself.
     """
     if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.is_floating_point() or pairs.dtype == torch.bool:
         raise ValueError(
@@ -163,7 +175,7 @@ def condensed_index(n: int, pairs: Tensor) -> Tensor:
         )
     pairs = pairs.long()  # i · n does not fit a narrow type
     i, j = torch.minimum(*pairs.T), torch.maximum(*pairs.T)
-    if pairs.device.type == "cpu":
+    if pairs.device.type == "cpu":  # elsewhere the host would wait for the device
         wrong = (i < 0) | (j >= n) | (i == j)
         if wrong.any():
             row = int(torch.nonzero(wrong)[0, 0])
@@ -182,30 +194,3 @@ def stimuli_of(n_distances: int) -> int:
             "give the upper triangle without the diagonal"
         )
     return n
-
-
-def upper_triangle(square: Tensor) -> Tensor:
-    """The row-major upper triangle (..., n(n-1)/2) of square matrices (..., n, n), unchecked."""
-    n = square.shape[-1]
-    i, j = torch.triu_indices(n, n, 1, device=square.device)
-    return square[..., i, j]
-
-
-def condensed(squares: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """Row-major upper triangles, (rdms, n(n-1)/2), of (rdms, n, n); written to `out` where it is given."""
-    n = squares.shape[-1]
-    triangles = np.empty((len(squares), n * (n - 1) // 2), dtype=squares.dtype) if out is None else out
-    start = 0
-    for i in range(n - 1):  # slices are several times as fast as an index of n² numbers
-        triangles[:, start : start + n - 1 - i] = squares[:, i, i + 1 :]
-        start += n - 1 - i
-    return triangles
-
-
-def laid_out(triangles: np.ndarray | Sequence[np.ndarray], n: int) -> np.ndarray:
-    """Symmetric squares with a zero diagonal, (rdms, n, n), of (rdms, n(n-1)/2)."""
-    squares = np.zeros((len(triangles), n, n))
-    i, j = np.triu_indices(n, 1)
-    squares[:, i, j] = triangles
-    squares[:, j, i] = triangles
-    return squares

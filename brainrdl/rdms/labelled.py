@@ -8,7 +8,7 @@ import torch
 import xarray as xr
 
 from brainrdl.ids import check_ids, find_ids
-from brainrdl.rdms.condensed import condensed, laid_out
+from brainrdl.rdms.condensed import to_squares, upper_triangles
 from brainrdl.rdms.layout import DIMS, check_declared_metric, check_measured, check_rdms, check_stimuli, real_numbers
 
 
@@ -112,7 +112,7 @@ def condense(rdms: xr.DataArray) -> np.ndarray:
     >>> condense(rdms)
     array([[0.2, 1.3, 1.1]])
     """
-    return condensed(check_rdms(rdms).values)
+    return upper_triangles(check_rdms(rdms).values)
 
 
 def select_stimuli(rdms: xr.DataArray, ids: Iterable[str]) -> xr.DataArray:
@@ -175,7 +175,7 @@ def _squares(given: Any, field: str, ids: Sequence[str], labels: Sequence[str]) 
             f"{field} holds {len(values)} RDMs, but names holds {len(labels)}; expected one name each"
             f"{add_axis * is_one_square}"
         )
-    return laid_out(values, n) if values.ndim == 2 else np.array(values)
+    return to_squares(values, n) if values.ndim == 2 else np.array(values)
 
 
 def _along_rdm(given: Any, name: str, n_rdms: int) -> np.ndarray:

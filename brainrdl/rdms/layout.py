@@ -20,7 +20,7 @@ import xarray as xr
 
 from brainrdl.arguments import did_you_mean, name_some
 from brainrdl.ids import check_ids
-from brainrdl.rdms.condensed import condensed, laid_out
+from brainrdl.rdms.condensed import to_squares, upper_triangles
 from brainrdl.rdms.distances import METRICS as FEATURE_METRICS
 
 METRICS = (*FEATURE_METRICS, "mahalanobis", "crossnobis", "undeclared")
@@ -200,7 +200,7 @@ def _check_coord(coord: xr.DataArray) -> None:
 def check_measured(values: np.ndarray, labels: Sequence[str]) -> None:
     empty = np.isnan(values[:, 0, 1])
     if empty.any():
-        empty &= np.isnan(condensed(values)).all(axis=1)
+        empty &= np.isnan(upper_triangles(values)).all(axis=1)
     if empty.any():
         names = [label for label, is_empty in zip(labels, empty, strict=True) if is_empty]
         raise ValueError(f"no pair is measured (all are NaN) in RDM {name_some(names)}; leave it out")
@@ -248,7 +248,7 @@ def _check_symmetric(values: np.ndarray, what: str, labels: Sequence[str], ids: 
             "other way round, the largest difference; an RDM is symmetric: average it with its transpose, "
             "or find out why the directions differ"
         )
-    return laid_out(condensed(values), values.shape[1])
+    return to_squares(upper_triangles(values), values.shape[1])
 
 
 def _is_exact(rdm: np.ndarray) -> bool:

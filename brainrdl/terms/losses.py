@@ -112,14 +112,14 @@ def rdl_loss(
                 "weights must be finite and 0 or larger for every measured pair; a pair that does not count has "
                 "weight 0"
             )
-    row_scale = None
+    factors = None
     if gradient == "per-stimulus" or (
         gradient == "auto" and compare == "mse" and pairs is not None and weights is None
     ):
-        row_scale = _per_stimulus_scale(n, pairs, w)
+        factors = eq4_factors(n, pairs, w)
         if gradient == "auto":  # decided on the device: reading it here would make the host wait
-            row_scale = torch.where(measured.all(), row_scale, 1.0)
-    distances = training_rdm(features, metric, row_scale, pairs=pairs)
+            factors = torch.where(measured.all(), factors, 1.0)
+    distances = training_rdm(features, metric, factors, pairs=pairs)
     target = torch.where(measured, target, 0.0).to(distances.dtype)
     return dissimilarity(distances, target, compare, w, pairs=pairs, n=n)
 
@@ -189,16 +189,23 @@ class RDLoss(nn.Module):
         )
 
 
-def _per_stimulus_scale(n: int, pairs: Tensor | None, weights: Tensor) -> Tensor:
-    """c_i = 2W/(|X_P| W_i), 0 for a stimulus in no pair."""
+def eq4_factors(n: int, pairs: Tensor | None, weights: Tensor) -> Tensor:
+    """The factors (n,) that make the gradient of Eq. 2 that of Eq. 4: c_i = 2W/(|X_P| W_i), 0 where i is in no pair.
+
+    Eq. 4 takes the mean over the pairs that hold stimulus i where the derivative of Eq. 2 has the mean over all pairs.
+    W is the sum of the pairs' weights (P,), W_i that of the pairs that hold i, |X_P| the number of stimuli in any pair.
+    """
     if pairs is None:
         i, j = torch.triu_indices(n, n, 1, device=weights.device)
     else:
         i, j = pairs.to(weights.device).unbind(dim=1)
+    # W_i
     per_stimulus = weights.new_zeros(n).index_add(0, i, weights).index_add(0, j, weights)
+    # |X_P|
     occurring = (per_stimulus > 0).sum()
-    scale = 2 * weights.sum() / (occurring.clamp_min(1) * torch.where(per_stimulus > 0, per_stimulus, 1.0))
-    return torch.where(per_stimulus > 0, scale, 0.0)
+    # `where` twice: a stimulus in no pair must not divide by 0 even in the branch not taken
+    factors = 2 * weights.sum() / (occurring.clamp_min(1) * torch.where(per_stimulus > 0, per_stimulus, 1.0))
+    return torch.where(per_stimulus > 0, factors, 0.0)
 
 
 def _check_length(values: Tensor, n: int, what: str) -> None:

@@ -19,7 +19,7 @@ from brainrdl.inference.held_out import Predicted
 from brainrdl.inference.reweighting.head_paths import Candidate, Problem, frrsa_path, gains_path, readout_path
 from brainrdl.inference.splits import Split
 from brainrdl.rdms.combine import mean_of_measured, scale_for, to_scale
-from brainrdl.rdms.condensed import condensed
+from brainrdl.rdms.condensed import upper_triangles
 from brainrdl.rdms.differentiable import check_compare
 from brainrdl.rdms.distances import check_metric, rdm
 from brainrdl.rdms.labelled import label_rdms, select_stimuli
@@ -285,7 +285,7 @@ def fit_head(
     for layer in patterns:
         for split in inner:
             fit_to, predict = sorted(split.training), sorted(split.held_out)
-            against = torch.from_numpy(condensed(select_stimuli(subjects, predict).values))
+            against = torch.from_numpy(upper_triangles(select_stimuli(subjects, predict).values))
             with torch.no_grad():
                 for tried in _candidates(kind, problem(layer, fit_to, predict), settings):
                     value = _score(tried.distances, against, compare)
@@ -329,7 +329,7 @@ def _only(kind: str, settings: HeadSettings, setting: dict[str, Any], steps: int
 
 def _mean_target(subjects: xr.DataArray, ids: Sequence[str], compare: str) -> Tensor:
     """The subjects' mean RDM of some stimuli, on the scale of the comparison; nothing of other stimuli enters."""
-    values = condensed(select_stimuli(subjects, ids).values)
+    values = upper_triangles(select_stimuli(subjects, ids).values)
     return torch.from_numpy(mean_of_measured(to_scale(values, scale_for(compare))[0]))
 
 
