@@ -80,7 +80,7 @@ def _flags(parser: argparse.ArgumentParser) -> dict[str, str]:
 
 
 def _is_resumable(options: argparse.Namespace) -> bool:
-    """Whether a command leaves what it resumes from, and was not asked for something else."""
+    """True where a command leaves what it resumes from, and was not asked for something else."""
     otherwise = any(getattr(options, name, None) for name in ("replay", "init", "check", "dry_run"))
     return getattr(options, "resumable", False) and not otherwise
 

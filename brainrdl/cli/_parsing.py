@@ -7,7 +7,7 @@ from brainrdl.files import check_place
 from brainrdl.rdms.distances import METRICS
 
 REPLACED = "replaced where it exists and holds RDMs"
-"""What the help of an option says of a file that `check_replaced` has checked."""
+"""Help of an option whose file `check_replaced` has checked."""
 
 
 def names(text: str) -> tuple[str, ...]:
@@ -68,12 +68,12 @@ def check_replaced(path: Path) -> None:
 
 
 def read_ids(given: str | None) -> list[str] | str | None:
-    """Read ids from a text file, one a line; what is no file is the name of a field.
+    """Read ids from a text file, one a line; what is not a file is the name of a field.
 
     Raises
     ------
     ValueError
-        If the file is no UTF-8 text or has an empty line.
+        If the file is not UTF-8 text, or has an empty line.
     """
     if given is None or not Path(given).is_file():
         return given
