@@ -62,7 +62,7 @@ def check_replaced(path: Path) -> None:
             read_rdms(path)
         except (TypeError, ValueError) as error:
             raise ValueError(
-                f"{path} exists and is no file of labelled RDMs that could be made again, so it is not replaced; name "
+                f"{path} exists and is not a file of labelled RDMs that could be made again, so it is not replaced; name "
                 "another file, or remove it first"
             ) from error
 
@@ -80,7 +80,7 @@ def read_ids(given: str | None) -> list[str] | str | None:
     try:
         lines = Path(given).read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
-        raise ValueError(f"{given} is no UTF-8 text: {error}; give a text file with one id a line") from error
+        raise ValueError(f"{given} is not UTF-8 text: {error}; give a text file with one id a line") from error
     for number, line in enumerate(lines, 1):
         if not line.strip():
             raise ValueError(f"{given}: line {number} is empty; give one id a line")
