@@ -1,5 +1,5 @@
 # `make demo`: install and run the digits study. `make test`: install and run every check. `make tables`: write the
-# tables of README.md anew from results/. Nothing else is needed but Python 3.11 or newer; PYTHON=… names another one.
+# tables of docs/results.md anew from results/. Nothing else is needed but Python 3.11 or newer; PYTHON=… names another one.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 DEMO := demo

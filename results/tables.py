@@ -1,9 +1,9 @@
-"""Rewrite the tables of README.md from the studies in results/.
+"""Rewrite the tables of docs/results.md from the studies in results/.
 
     python results/tables.py            # or make tables
-    python results/tables.py --check    # changes nothing; fails where the README says something else
+    python results/tables.py --check    # changes nothing; fails where the page says something else
 
-In the README a place for tables lies between two comments, of which the first names folders:
+In the page a place for tables lies between two comments, of which the first names folders:
 
     <!-- tables of results/mnist* -->
     <!-- end of tables -->
@@ -39,7 +39,7 @@ def rewrite(text: str, root: Path = ROOT) -> tuple[str, list[str]]:
     Parameters
     ----------
     text : str
-        Of a README.
+        Of the page.
     root : Path
         What its folders lie in.
 
@@ -128,28 +128,28 @@ def _cell(lines: tuple[str, ...]) -> str:
 
 
 def main() -> int:
-    """Parse the options, and rewrite the README or check it; the exit status."""
+    """Parse the options, and rewrite the page or check it; the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--check", action="store_true", help="change nothing; exit with 1 where a table would change")
-    parser.add_argument("--readme", type=Path, default=ROOT / "README.md", metavar="FILE", help=argparse.SUPPRESS)
+    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "results.md", help="(default: docs/results.md)")
     options = parser.parse_args()
-    before = options.readme.read_text(encoding="utf-8")
+    before = options.page.read_text(encoding="utf-8")
     try:
-        after, passed_over = rewrite(before, options.readme.resolve().parent)
+        after, passed_over = rewrite(before, options.page.resolve().parents[1])
     except ValueError as error:
-        print(f"{options.readme}: {error}", file=sys.stderr)
+        print(f"{options.page}: {error}", file=sys.stderr)
         return 2
     for line in passed_over:
         print(line)
     if after == before:
-        print(f"{options.readme} is in step with the results")
+        print(f"{options.page} is in step with the results")
         return 0
     if options.check:
-        print(f"{options.readme} is not in step with the results; make tables rewrites it", file=sys.stderr)
+        print(f"{options.page} is not in step with the results; make tables rewrites it", file=sys.stderr)
         return 1
-    with atomic_path(options.readme) as temporary:
+    with atomic_path(options.page) as temporary:
         temporary.write_text(after, encoding="utf-8")
-    print(f"written: {options.readme}")
+    print(f"written: {options.page}")
     return 0
 
 

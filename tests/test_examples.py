@@ -1,3 +1,4 @@
+import os
 import runpy
 import sys
 from pathlib import Path
@@ -40,3 +41,12 @@ def test_fit_to_brain(monkeypatch, tmp_path, capsys):
     path = tmp_path / "fold-1.safetensors"
     rdl.load_model(path, lambda: mnist_cnn(10, image_size=8))
     assert len(read_manifest(path)["fitted_to"]) == 40
+
+
+def test_rdms_during_training(monkeypatch, tmp_path):
+    out = tmp_path / "rdms.png"
+    monkeypatch.setattr(sys, "argv", ["rdms_during_training.py", "--short", "--out", str(out)])
+    runpy.run_path(str(EXAMPLES / "rdms_during_training.py"), run_name="__main__")
+    rows = 2 if os.environ.get("BRAINRDL_DATA") else 1
+    with Image.open(out) as picture:
+        assert picture.height > 250 * rows

@@ -9,6 +9,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import yaml
 
 import brainrdl
 
@@ -97,3 +98,16 @@ def test_the_readmes_commands_are_the_makefiles() -> None:
     for command in ("demo", "test"):
         assert f"make {command}" in text
         assert f"\n{command}:" in makefile
+
+
+def test_the_citation_is_of_this_version() -> None:
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert citation["version"] == brainrdl.__version__
+    assert citation["license"] == "BSD-3-Clause"
+
+
+def test_the_readme_fits_on_a_screen_or_three_and_its_links_lead_somewhere() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 120
+    for target in re.findall(r"\]\(([^)]+)\)", text):
+        assert target.startswith("https://") or (ROOT / target).exists(), target

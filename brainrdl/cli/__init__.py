@@ -18,7 +18,7 @@ _COMMANDS = {
     "rdms": "compute RDMs of a network's layers, or of brain regions",
     "compare": "score model RDMs against measured ones, with noise ceilings, intervals and corrected tests",
     "convert": "write a file of RDMs in the format that the new file's suffix names; a file that exists is left alone",
-    "info": "tell what is in a file of RDMs, and what it lacks",
+    "info": "describe what is in a file of RDMs, and what it lacks",
     "plot": "draw a file of RDMs",
 }
 
@@ -80,7 +80,7 @@ def _flags(parser: argparse.ArgumentParser) -> dict[str, str]:
 
 
 def _is_resumable(options: argparse.Namespace) -> bool:
-    """Whether a command leaves what it resumes from, and was not asked for something else."""
+    """True where a command leaves what it resumes from, and was not asked for something else."""
     otherwise = any(getattr(options, name, None) for name in ("replay", "init", "check", "dry_run"))
     return getattr(options, "resumable", False) and not otherwise
 

@@ -7,7 +7,7 @@ from brainrdl.files import check_place
 from brainrdl.rdms.distances import METRICS
 
 REPLACED = "replaced where it exists and holds RDMs"
-"""What the help of an option says of a file that `check_replaced` has checked."""
+"""Help of an option whose file `check_replaced` has checked."""
 
 
 def names(text: str) -> tuple[str, ...]:
@@ -62,25 +62,25 @@ def check_replaced(path: Path) -> None:
             read_rdms(path)
         except (TypeError, ValueError) as error:
             raise ValueError(
-                f"{path} exists and is no file of labelled RDMs that could be made again, so it is not replaced; name "
+                f"{path} exists and is not a file of labelled RDMs that could be made again, so it is not replaced; name "
                 "another file, or remove it first"
             ) from error
 
 
 def read_ids(given: str | None) -> list[str] | str | None:
-    """Read ids from a text file, one a line; what is no file is the name of a field.
+    """Read ids from a text file, one a line; what is not a file is the name of a field.
 
     Raises
     ------
     ValueError
-        If the file is no UTF-8 text or has an empty line.
+        If the file is not UTF-8 text, or has an empty line.
     """
     if given is None or not Path(given).is_file():
         return given
     try:
         lines = Path(given).read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as error:
-        raise ValueError(f"{given} is no UTF-8 text: {error}; give a text file with one id a line") from error
+        raise ValueError(f"{given} is not UTF-8 text: {error}; give a text file with one id a line") from error
     for number, line in enumerate(lines, 1):
         if not line.strip():
             raise ValueError(f"{given}: line {number} is empty; give one id a line")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.description = "tell what is in a file of RDMs, and what it lacks"
+    parser.description = "describe what is in a file of RDMs, and what it lacks"
     parser.set_defaults(run=_run)
     parser.add_argument("source", type=Path, metavar="A")
     parser.add_argument("--metric", help="of the distances, where the file holds patterns")

@@ -93,13 +93,13 @@ def test_only_rdms_are_replaced_by_rdms(
     ):
         before = path.read_bytes()
         assert failed(capsys, *arguments) == (
-            f"brainrdl: {path} exists and is no file of labelled RDMs that could be made again, so it is not replaced; "
+            f"brainrdl: {path} exists and is not a file of labelled RDMs that could be made again, so it is not replaced; "
             "name another file, or remove it first"
         )
         assert path.read_bytes() == before
 
 
-def test_a_reader_that_has_seen_enough_is_no_fault(tmp_path: Path) -> None:
+def test_a_reader_that_has_seen_enough_is_not_a_fault(tmp_path: Path) -> None:
     rdl.write_rdms(rdms(["IT"], 0), tmp_path / "a.nc")  # type: ignore[arg-type]
     command = [sys.executable, "-m", "brainrdl", "info", str(tmp_path / "a.nc")]
     buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
@@ -181,7 +181,7 @@ def test_what_a_file_lacks_is_given(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert message == f"brainrdl: {ids}: line 2 is empty; give one id a line"
     ids.write_bytes(b"\xff\xfe")
     message = failed(capsys, "convert", tmp_path / "bare.mat", tmp_path / "again.nc", "--stimuli", ids)
-    assert message.startswith(f"brainrdl: {ids} is no UTF-8 text: ")
+    assert message.startswith(f"brainrdl: {ids} is not UTF-8 text: ")
 
 
 def test_compare_prints_and_writes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""The README's tables, made from results/."""
+"""The tables of docs/results.md, made from results/."""
 
 import runpy
 import sys
@@ -14,8 +14,8 @@ PLACE = "before\n\n<!-- tables of results/mnist* -->\nold\n<!-- end of tables --
 rewrite = runpy.run_path(str(SCRIPT))["rewrite"]
 
 
-def test_the_readme_is_in_step_with_the_results():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
+def test_the_page_is_in_step_with_the_results():
+    text = (ROOT / "docs" / "results.md").read_text(encoding="utf-8")
     assert "<!-- tables of results/" in text
     assert rewrite(text)[0] == text
 
@@ -85,20 +85,21 @@ def test_half_a_place(text, message, tmp_path):
 
 def test_the_command(tmp_path, monkeypatch, capsys):
     make_study(tmp_path / "results" / "mnist", arms=("plain", "rdl"), teachers=("clean",), labels=(), n_images=200)
-    readme = tmp_path / "README.md"
-    readme.write_text(PLACE, encoding="utf-8")
+    page = tmp_path / "docs" / "page.md"
+    page.parent.mkdir()
+    page.write_text(PLACE, encoding="utf-8")
 
     def run(*options):
-        monkeypatch.setattr(sys, "argv", [str(SCRIPT), "--readme", str(readme), *options])
+        monkeypatch.setattr(sys, "argv", [str(SCRIPT), "--page", str(page), *options])
         with pytest.raises(SystemExit) as ended:
             runpy.run_path(str(SCRIPT), run_name="__main__")
         return ended.value.code, *capsys.readouterr()
 
-    assert run("--check") == (1, "", f"{readme} is not in step with the results; make tables rewrites it\n")
-    assert readme.read_text(encoding="utf-8") == PLACE
-    assert run() == (0, f"written: {readme}\n", "")
-    assert run("--check") == (0, f"{readme} is in step with the results\n", "")
-    readme.write_text("<!-- end of tables -->", encoding="utf-8")
+    assert run("--check") == (1, "", f"{page} is not in step with the results; make tables rewrites it\n")
+    assert page.read_text(encoding="utf-8") == PLACE
+    assert run() == (0, f"written: {page}\n", "")
+    assert run("--check") == (0, f"{page} is in step with the results\n", "")
+    page.write_text("<!-- end of tables -->", encoding="utf-8")
     assert run()[0] == 2
 
 
