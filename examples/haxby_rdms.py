@@ -17,7 +17,9 @@ import numpy as np
 import brainrdl as rdl
 from brainrdl.fmri.pipeline import Settings, plan, process
 from brainrdl.fmri.reliability import SplitHalf
-from brainrdl.studies.reports.fmri import Table, write_report
+from brainrdl.studies.reports.fmri import cells_of, write_report
+from brainrdl.studies.reports.page import Table
+from brainrdl.studies.reports.words import interval, number
 from brainrdl.studies.scans import make_rdms
 
 MASK = "derivatives/motioncorrected/sub-{subject}/sub-{subject}_space-native_label-posterior_mask.nii.gz"
@@ -74,21 +76,19 @@ def sensitivity(root: Path, rows: list[tuple[str, dict[str, Any]]]) -> Table:
         found, square = reliability(runs, mask, **changes)
         distances = square[np.triu_indices(len(square), 1)]
         default = distances if not changes else default
-        low, high = found.interval
-        likeness = "–" if "n_voxels" in changes else f"{np.corrcoef(distances, default)[0, 1]:.2f}"
-        cells = (f"{found.r:.2f}", f"{low:.2f} to {high:.2f}", f"{found.spearman_brown:.2f}", likeness)
-        table.append([name, *(cell.replace("-", "−") for cell in cells)])
+        likeness = "–" if "n_voxels" in changes else number(np.corrcoef(distances, default)[0, 1])
+        table.append([name, number(found.r), interval(*found.interval), number(found.spearman_brown), likeness])
         print(*table[-1], sep="  ")
     return Table(
         "What other choices do to reliability",
-        [
+        (
             "one choice changed",
             "split-half r",
             "95 % (jackknife over runs)",
             "Spearman–Brown",
             "r with the default's RDM",
-        ],
-        table,
+        ),
+        cells_of(table),
         "All splits of the runs into halves. The intervals are of the same runs, and each overlaps the default's: the "
         "table says how much a choice may matter here, not which is best, and nothing was chosen by it. Voxels are "
         "chosen in one half and used in the other, so there is no single RDM of them.",
@@ -116,7 +116,7 @@ def main() -> None:
         {unit.label: result},
         options.out / "rdms.html",
         title="Haxby et al. 2001, subject 1, one slice: the category RDM",
-        notes=[
+        findings=[
             "Twelve runs, eight categories, one block of each per run; the posterior half of one axial slice. The "
             "settings were fixed beforehand, by the literature: all voxels of the mask, AR(1), canonical response, "
             "pooled precision shrunk to its diagonal, all run pairs.",

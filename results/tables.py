@@ -23,11 +23,11 @@ from pathlib import Path
 import pandas as pd
 
 from brainrdl.files import atomic_path
-from brainrdl.studies.reports import paper_printed as printed
-from brainrdl.studies.reports import paper_tables as tables
 from brainrdl.studies.reports.methods import distinct_networks, with_labels
+from brainrdl.studies.reports.page import Table
 from brainrdl.studies.reports.paper_files import StudyFiles, read_study
 from brainrdl.studies.reports.paper_findings import error_note, summary
+from brainrdl.studies.reports.paper_tables import error_table, labels_table, print_errors
 
 ROOT = Path(__file__).resolve().parents[1]
 _MARK = re.compile(r"<!-- (?:tables of (?P<folders>\S+)|end of tables) -->")
@@ -91,7 +91,7 @@ def study_tables(folder: Path, name: str) -> str:
     return "\n\n".join([*parts, *(markdown(table) for table in _error_tables(study, networks))])
 
 
-def markdown(table: printed.Table) -> str:
+def markdown(table: Table) -> str:
     """Spell a table in Markdown: caption, table, note."""
     lines = ["| " + " | ".join(_cell((name,)) for name in table.head) + " |", "|---" * len(table.head) + "|"]
     lines += ["| " + " | ".join(map(_cell, row)) + " |" for row in table.rows]
@@ -106,17 +106,17 @@ def _studies(root: Path, folders: str) -> list[Path]:
     return sorted({path.parent for path in files})
 
 
-def _error_tables(study: StudyFiles, networks: pd.DataFrame) -> Iterator[printed.Table]:
+def _error_tables(study: StudyFiles, networks: pd.DataFrame) -> Iterator[Table]:
     scored = study.on_the_test_set(networks)
     full = with_labels(scored, None)
     if len(full):
-        table = tables.error_table(full, study.correctness, study=study.name, baselines=study.baselines)
+        table = error_table(full, study.correctness, study=study.name, baselines=study.baselines)
         caption = "Test error of each method, all training images labelled"
-        yield printed.errors(table, caption, error_note(study, networks, table))
-    few = tables.labels_table(scored, study.correctness, baselines=study.baselines)
+        yield print_errors(table, caption, error_note(study, networks, table))
+    few = labels_table(scored, study.correctness, baselines=study.baselines)
     if len(few):
         for labels, part in few.groupby("labels"):
-            yield printed.errors(part.drop(columns="labels"), f"{labels:,} labelled images", tested=True)
+            yield print_errors(part.drop(columns="labels"), f"{labels:,} labelled images", tested=True)
 
 
 def _filled(text: str) -> str:

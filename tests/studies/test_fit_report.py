@@ -16,7 +16,7 @@ from brainrdl.studies.reports.fit import write_report
 from brainrdl.studies.reports.fit_figures import alpha_tries, mds_figure, rdm_figure, score_figure, trade_off_figure
 from brainrdl.studies.reports.fit_files import read_fit
 from brainrdl.studies.reports.fit_findings import findings, verdict_sentence
-from brainrdl.studies.reports.fit_names import arm_name
+from brainrdl.studies.reports.methods import fit_arm_name
 from brainrdl.studies.reports.verdict import judge
 from fitted_study import ARMS, CONTRASTS, PRIMARY, SCORES, make_fit
 
@@ -194,7 +194,7 @@ class TestNumbers:
         name = "All scores, fitted to kriegeskorte2008, scored in cichy2014, stratified folds, Pearson r"
         rows = page.tables[name]
         assert rows[0] == ["arm", "raw", "partial", "within-category", "task error, %"]
-        assert [row[0] for row in rows[1:]] == [*map(arm_name, ARMS), "noise ceiling"]
+        assert [row[0] for row in rows[1:]] == [*map(fit_arm_name, ARMS), "noise ceiling"]
         by = summary.set_index(["arm", "score"])
         for arm, row in zip(ARMS, rows[1:], strict=False):
             for score, cell in zip(SCORES, row[1:4], strict=True):
@@ -209,7 +209,9 @@ class TestNumbers:
             "Fitted to kriegeskorte2008, scored in cichy2014, leave one category out, Pearson r",
             "Fitted to kriegeskorte2008, scored in cichy2014, random splits, Pearson r",
         ):
-            assert [row[0] for row in page.tables[told][1:]] == [f"{arm_name(a)} − {arm_name(b)}" for a, b in CONTRASTS]
+            assert [row[0] for row in page.tables[told][1:]] == [
+                f"{fit_arm_name(a)} − {fit_arm_name(b)}" for a, b in CONTRASTS
+            ]
             assert any(name.startswith(f"{told}: scores of all arms") for name in page.tables)
 
     def test_choices_are_averaged_over_inner_splits(self, page, folder):
@@ -304,7 +306,7 @@ class TestFaults:
             read_fit(tmp_path)
         assert str(error.value) == (
             f"{tmp_path} lacks manifest.json, summary.csv, contrasts.csv; a report is made from what a fit leaves in "
-            "its folder: name the folder given to brainrdl fit as --out"
+            "its folder: name the folder that brainrdl fit wrote into"
         )
 
     @pytest.fixture
@@ -415,13 +417,13 @@ class TestFaults:
     def test_damaged_files_are_named(self, fit):
         whole = (fit / "thumbnails.npz").read_bytes()
         (fit / "thumbnails.npz").write_bytes(whole[: len(whole) // 2])
-        assert self.fault(fit).startswith("thumbnails.npz is no file of arrays, or is damaged: ")
+        assert self.fault(fit).startswith("thumbnails.npz is not a file of arrays, or is damaged: ")
         (fit / "rdms.nc").write_bytes(b"nothing")
-        assert self.fault(fit).startswith("rdms.nc is no netCDF file with one array, or is damaged: ")
+        assert self.fault(fit).startswith("rdms.nc is not a netCDF file with one array, or is damaged: ")
         (fit / "scores.csv").write_bytes(b"")
-        assert self.fault(fit).startswith("scores.csv is no CSV file, or is damaged: ")
+        assert self.fault(fit).startswith("scores.csv is not a CSV file, or is damaged: ")
         (fit / "manifest.json").write_text("{")
-        assert self.fault(fit).startswith("manifest.json is no JSON file, or is damaged: ")
+        assert self.fault(fit).startswith("manifest.json is not a JSON file, or is damaged: ")
 
     def test_thumbnails_of_other_stimuli(self, fit):
         with np.load(fit / "thumbnails.npz") as file:

@@ -29,9 +29,9 @@ from brainrdl.studies.paper.recipe import override
 from brainrdl.studies.paper.reproduce import reproduce
 from brainrdl.studies.paper.study import Request
 from brainrdl.studies.reports.paper import write_report
-from brainrdl.studies.reports.paper_faults import at_chance, constant_layers
 from brainrdl.studies.reports.paper_figures import Shown, curve_figure, map_figure
 from brainrdl.studies.reports.paper_files import read_study
+from brainrdl.studies.reports.paper_findings import at_chance, constant_layers
 
 # error of one network in percent, and how near its geometry is to the teacher's (1: as far as plain's)
 ARMS = {
@@ -1107,7 +1107,7 @@ class TestRefusals:
         with pytest.raises(ValueError, match="setting") as caught:
             write_report(folder)
         assert str(caught.value) == (
-            f"{folder / 'results.json'} has no list of rows with a setting each; go on with the study to write it again"
+            f"{folder / 'results.json'} has no list of rows with a setting each; resume the study to write it again"
         )
 
     def test_missing_files_are_named(self, tmp_path):
@@ -1118,7 +1118,7 @@ class TestRefusals:
             write_report(folder)
         assert str(caught.value) == (
             f"{folder} lacks results.csv, manifest.json; a report is made from what a study leaves in its folder: name "
-            "the folder given to brainrdl reproduce as --out"
+            "the folder that brainrdl reproduce wrote into"
         )
 
     def test_a_missing_column(self, tmp_path):
@@ -1148,7 +1148,7 @@ class TestRefusals:
     def test_pickles_are_not_opened(self, tmp_path):
         folder = small(tmp_path, seeds=1)
         np.savez(folder / "correctness.npz", ids=np.array([{}], dtype=object))
-        with pytest.raises(ValueError, match="is no file of arrays, or is damaged: Object arrays cannot be loaded"):
+        with pytest.raises(ValueError, match="is not a file of arrays, or is damaged: Object arrays cannot be loaded"):
             write_report(folder)
 
     def test_correctness_of_another_form(self, tmp_path):
@@ -1168,10 +1168,10 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("name", "content", "message"),
         [
-            ("manifest.json", "{", "{path} is no JSON file, or is damaged: "),
+            ("manifest.json", "{", "{path} is not a JSON file, or is damaged: "),
             ("manifest.json", "[]", "{path} names no study; expected an object with the key 'study'"),
-            ("results.csv", "", "{path} is no CSV file, or is damaged: "),
-            ("rdms.nc", "no", "{path} is no netCDF file with one array, or is damaged: "),
+            ("results.csv", "", "{path} is not a CSV file, or is damaged: "),
+            ("rdms.nc", "no", "{path} is not a netCDF file with one array, or is damaged: "),
         ],
     )
     def test_damaged_files(self, tmp_path, name, content, message):

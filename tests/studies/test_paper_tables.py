@@ -11,7 +11,8 @@ from brainrdl.studies.paper.published import ARMS, PAPER, published_error
 from brainrdl.studies.reports.differences import difference, mcnemar_table
 from brainrdl.studies.reports.methods import arm_name, distinct_networks, families, in_order, method_name
 from brainrdl.studies.reports.paper_files import check_results
-from brainrdl.studies.reports.paper_tables import error_table, format_setting, geometry_table, labels_table, tries_table
+from brainrdl.studies.reports.paper_tables import error_table, geometry_table, labels_table
+from brainrdl.studies.reports.settings import format_setting, tries_table
 
 # The paper's Tables 2 and 5 as printed, row by row: p, and an arrow to the better method.
 PRINTED = {

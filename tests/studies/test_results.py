@@ -52,7 +52,7 @@ def test_finished_studies_are_told_and_others_passed_over(tmp_path):
     assert f"| plain | 3 | {number(mean)}<br>[" in text
     assert passed_over == [
         f"passed over: {tmp_path / 'results/mnist/running'} lacks results.csv, correctness.npz, manifest.json; a "
-        "report is made from what a study leaves in its folder: name the folder given to brainrdl reproduce as --out"
+        "report is made from what a study leaves in its folder: name the folder that brainrdl reproduce wrote into"
     ]
     assert rewrite(text, tmp_path) == (text, passed_over)
 

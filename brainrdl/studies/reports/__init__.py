@@ -1,1 +1,1 @@
-"""What a study leaves to read: tables, figures and a page."""
+"""Reports: the tables, figures and pages that studies leave to read."""

@@ -1,8 +1,7 @@
-"""What ``brainrdl compare`` prints and draws: models' scores as text, as files and as a figure with its caption."""
+"""A comparison of models as ``brainrdl compare`` gives it: text, files, and a figure with its caption."""
 
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -10,22 +9,13 @@ from brainrdl.files import atomic_path
 from brainrdl.inference.model_comparison import ModelComparison
 from brainrdl.plots._style import FONT, INK, shortened, text_width, wrapped
 from brainrdl.plots.scores import SIGNIFICANT, align_scores, score_panel, similarity_matrix
-
-LABELS = {
-    "corr": "Pearson r",
-    "spearman": "Spearman's ρ",
-    "cosine": "cosine",
-    "cosine_cov": "whitened cosine",
-    "corr_cov": "whitened Pearson r",
-    "rho-a": "ρ-a",
-    "tau-a": "Kendall's τ-a",
-    "tau-b": "Kendall's τ-b",
-    "mse": "− mean squared difference",
-}
-"""What the comparisons are called in figures."""
+from brainrdl.studies.reports.methods import COMPARISONS
+from brainrdl.studies.reports.words import capital, count, number, p_value, span
 
 _MAX_JOINED = 5
 """Among more models, lines between all pairs would hide the scores."""
+
+_UNKNOWN = "–"  # in a terminal an empty cell would shift those after it
 
 _OVER = {
     "stimuli": "stimuli, for these subjects",
@@ -35,7 +25,7 @@ _OVER = {
 
 
 def comparison_figure(result: ModelComparison) -> Figure:
-    """Bars with intervals below the ceiling, a panel per region; a matrix of models × regions beside several.
+    """Draw bars with intervals below the ceiling, a panel per region; a matrix of models × regions beside several.
 
     Lines join models that differ, if their contrasts were declared or there are at most five models. A caption
     below says what everything is.
@@ -55,7 +45,7 @@ def comparison_figure(result: ModelComparison) -> Figure:
             ceiling=result.scores[roi].ceiling,
             contrasts=result.contrasts[result.contrasts["roi"] == roi] if _are_joined(result) else None,
             subjects=result.scores[roi].subjects,
-            label=LABELS[result.method],
+            label=COMPARISONS[result.method],
             title=roi or None,
             ax=ax,
         )
@@ -65,7 +55,7 @@ def comparison_figure(result: ModelComparison) -> Figure:
         similarity_matrix(
             pd.DataFrame({roi: rows["score"] for roi, rows in by_roi}),
             significant=pd.DataFrame({roi: rows["p_fdr"] < SIGNIFICANT for roi, rows in by_roi}),
-            label=LABELS[result.method],
+            label=COMPARISONS[result.method],
             ax=axes[-1],
         )
     figure.supxlabel("\n".join(caption), x=0.01, ha="left", fontsize=FONT - 1, color=INK)
@@ -73,52 +63,35 @@ def comparison_figure(result: ModelComparison) -> Figure:
 
 
 def comparison_caption(result: ModelComparison) -> str:
-    """Say what the figure shows, of how many subjects and stimuli, and what a reader has to know.
-
-    Returns
-    -------
-    str
-        Sentences.
-    """
+    """Say what the figure shows, of how many subjects and stimuli, and what a reader has to know."""
     level = next(iter(result.scores.values())).level
-    n_subjects, n_stimuli = (_span(result.table[column]) for column in ("n_subjects", "n_stimuli"))
+    n_subjects, n_stimuli = (span(result.table[column]) for column in ("n_subjects", "n_stimuli"))
     alone = (result.table["n_subjects"] == 1).all()
-    over = "stimuli" if alone else " or ".join(dict.fromkeys(_OVER[one.over] for one in result.scores.values()))
-    mean, of = ("", "the one measured RDM") if alone else ("mean ", f"those of {n_subjects} subjects (dots)")
-    told = [
-        f"Bars: {mean}{LABELS[result.method]} between a model's RDM and {of}, {n_stimuli} stimuli.",
+    over = "stimuli" if alone else " or ".join(dict.fromkeys(_OVER[scores.over] for scores in result.scores.values()))
+    mean, measured = ("", "the one measured RDM") if alone else ("mean ", f"those of {n_subjects} subjects (dots)")
+    parts = [
+        f"Bars: {mean}{COMPARISONS[result.method]} between a model's RDM and {measured}, {n_stimuli} stimuli.",
         f"Whiskers: {100 * level:g} % t interval, standard error by the bootstrap over {over}.",
     ]
     if result.table["ceiling_lower"].notna().any():
-        told.append("Grey: noise ceiling, from its lower to its upper bound.")
-    told.append(f"*: above 0 (one-sided t, FDR .05 over {_count(len(result.table), 'score')}).")
+        parts.append("Grey: noise ceiling, from its lower to its upper bound.")
+    parts.append(f"*: above 0 (one-sided t, FDR .05 over {count(len(result.table), 'score')}).")
     if len(result.contrasts):
-        test = f"two-sided t, Holm .05 over {_count(len(result.contrasts), 'contrast')}"
-        told.append(
+        test = f"two-sided t, Holm .05 over {count(len(result.contrasts), 'contrast')}"
+        parts.append(
             f"Lines join models that differ ({test})."
             if _are_joined(result)
             else f"{_n_different(result)} contrasts between models are significant ({test}): too many for lines."
         )
-    return " ".join([*told, *(f"{note[:1].upper()}{note[1:].removesuffix('.')}." for note in result.notes)])
+    return " ".join([*parts, *(f"{capital(note).removesuffix('.')}." for note in result.notes)])
 
 
 def _are_joined(result: ModelComparison) -> bool:
-    return result.declared or max(len(one.table) for one in result.scores.values()) <= _MAX_JOINED
+    return result.declared or max(len(scores.table) for scores in result.scores.values()) <= _MAX_JOINED
 
 
 def write_comparison(result: ModelComparison, folder: Path) -> list[Path]:
-    """Write ``scores.csv``, ``contrasts.csv`` (where there are any) and ``scores.png`` into a folder.
-
-    Parameters
-    ----------
-    folder : Path
-        Made if it does not exist; files of these names in it are replaced.
-
-    Returns
-    -------
-    list of Path
-        What was written.
-    """
+    """Write ``scores.csv``, ``contrasts.csv`` and ``scores.png`` into a folder; files of these names are replaced."""
     folder.mkdir(parents=True, exist_ok=True)
     written = [folder / name for name in ("scores.csv", "contrasts.csv", "scores.png")]
     with atomic_path(written[0]) as temporary:
@@ -135,19 +108,19 @@ def _n_different(result: ModelComparison) -> int:
 
 
 def comparison_text(result: ModelComparison) -> str:
-    """The table as the command line prints it, and what its p-values are."""
+    """Print the table for the command line, and say what its p-values are."""
     shown = result.table.drop(columns=["percentile_low", "percentile_high", "se", "p"])
     if (shown["roi"] == "").all():
         shown = shown.drop(columns="roi")
     text = shown.to_string(
         index=False,
-        na_rep="–",
-        float_format=lambda value: f"{value:.3f}",
-        formatters=dict.fromkeys(["p_fdr", "p_ceiling"], _p_value),
+        na_rep=_UNKNOWN,
+        float_format=lambda value: number(value, 3),
+        formatters=dict.fromkeys(["p_fdr", "p_ceiling"], lambda p: p_value(p) or _UNKNOWN),
     )
     about = [
         f"p_fdr: of a score of zero or less, one-sided t with the bootstrap's standard error, FDR over "
-        f"{_count(len(result.table), 'row')}"
+        f"{count(len(result.table), 'row')}"
     ]
     if result.table["p_ceiling"].notna().any():
         about.append("p_ceiling: of a score equal to the lower noise ceiling, two-sided t, not corrected")
@@ -156,18 +129,3 @@ def comparison_text(result: ModelComparison) -> str:
             f"contrasts: {_n_different(result)} of {len(result.contrasts)} significant (two-sided t, Holm .05)"
         )
     return "\n".join([text, *about, *result.notes])
-
-
-def _p_value(p: float) -> str:
-    if np.isnan(p):
-        return "–"
-    return "<.001" if p < 0.001 else f"{p:.3f}"
-
-
-def _count(n: int, noun: str) -> str:
-    return f"{n} {noun}{'' if n == 1 else 's'}"
-
-
-def _span(counts: "pd.Series[int]") -> str:
-    low, high = counts.min(), counts.max()
-    return f"{low}" if low == high else f"{low}–{high}"

@@ -23,20 +23,11 @@ SIGNIFICANT = 0.05
 
 
 class Difference(NamedTuple):
-    """How much more one method errs than another, in percentage points (negative: the first errs less).
+    """The test error of one method minus that of another, in percentage points (negative: the first errs less).
 
-    Attributes
-    ----------
-    n_seeds : int
-        Seeds that both have.
-    first, second : float
-        Mean test error of each over those seeds, in percent; NaN without any.
-    estimate : float
-        Their difference.
-    low, high : float
-        95 % crossed bootstrap over seeds and images; NaN below two seeds.
-    paired_low, paired_high : float
-        95 % paired t interval over seeds, for this very test set; NaN below two seeds.
+    ``n_seeds`` both have; ``first, second`` are mean test errors over those seeds, in percent, ``estimate`` is their
+    difference; ``low, high`` 95 % crossed bootstrap over seeds and images, ``paired_low, paired_high`` 95 % paired t
+    interval over seeds, for this very test set. NaN without a seed; intervals are, too, below two seeds.
     """
 
     n_seeds: int
@@ -61,32 +52,9 @@ def difference(
     *,
     n_resamples: int = 10_000,
 ) -> Difference:
-    """Compare two methods over the seeds that both have.
+    """Compare two methods, each an arm and a kind of teacher, over the seeds that both have.
 
-    Parameters
-    ----------
-    results : DataFrame
-        Runs with the same number of labels.
-    correctness : mapping of str to ndarray of bool, shape (test images,)
-        By row.
-    first, second : (str, str)
-        Arm and kind of teacher.
-    n_resamples : int
-        Of the crossed bootstrap.
-
-    Returns
-    -------
-    Difference
-        Test error of the first minus that of the second. A run is paired with the run of the same seed.
-
-    Examples
-    --------
-    >>> import numpy as np, pandas as pd
-    >>> from brainrdl.studies.reports.differences import difference
-    >>> runs = pd.DataFrame({"row": ["a", "b"], "arm": ["rdl", "plain"], "teacher": ["clean", ""], "seed": [0, 0]})
-    >>> correctness = {"a": np.array([True, True]), "b": np.array([True, False])}
-    >>> difference(runs, correctness, ("rdl", "clean"), ("plain", ""))[:5]
-    (1, 0.0, 50.0, -50.0, nan)
+    `results` are runs with the same number of labels; a run is paired with the run of the same seed.
     """
     rows = [_by_seed(results, method) for method in (first, second)]
     seeds = sorted(rows[0].keys() & rows[1].keys())
@@ -105,35 +73,12 @@ def difference(
 def mcnemar_table(
     results: pd.DataFrame, correctness: Correctness, *, seed: int | None = None, study: str = ""
 ) -> pd.DataFrame:
-    """Tables 2 and 5: McNemar's exact test between each two methods, for the networks of one seed.
+    """Tables 2 and 5: McNemar's exact test between each two methods, for the networks of one seed (default: the lowest).
 
-    Parameters
-    ----------
-    results : DataFrame
-        Runs with the same number of labels, of the methods to compare.
-    correctness : mapping of str to ndarray of bool, shape (test images,)
-        By row.
-    seed : int, optional
-        By default the lowest. A method without it is left out.
-    study : str
-        Name of the study, for the paper's numbers.
-
-    Returns
-    -------
-    DataFrame
-        One row per pair: ``first, second``: methods, in the order of a report; ``p``: two-sided, not corrected;
-        ``holm``: adjusted for the number of pairs here; ``b``: images that only the first gets right, ``c``: only the
-        second; ``better``: the method that errs less, where p < .05; ``paper_p, paper_better``: as published, NaN and
-        empty where the paper has none.
-
-    Examples
-    --------
-    >>> import numpy as np, pandas as pd
-    >>> from brainrdl.studies.reports.differences import mcnemar_table
-    >>> runs = pd.DataFrame({"row": ["a", "b"], "arm": ["rdl", "plain"], "teacher": ["paper", ""], "seed": [0, 0]})
-    >>> correctness = {"a": np.ones(8, bool), "b": np.array([1, 1, 0, 0, 0, 0, 0, 0], bool)}
-    >>> mcnemar_table(runs, correctness, study="mnist").values.tolist()
-    [['plain', 'RDL (paper)', 0.03125, 0.03125, 0, 6, 'RDL (paper)', 0.01, 'RDL (paper)']]
+    `results` are runs with the same number of labels; a method without that seed is left out. A row per pair:
+    ``first, second``, methods in the order of a report; ``p``, two-sided, not corrected; ``holm``, adjusted for the
+    number of pairs here; ``b``, images that only the first gets right, ``c``, only the second; ``better``, the method
+    that errs less, where p < .05; ``paper_p, paper_better`` as published for `study`, NaN and empty where it is not.
     """
     columns = ["first", "second", "p", "holm", "b", "c", "better", "paper_p", "paper_better"]
     runs = in_order(results[results["seed"] == (results["seed"].min() if seed is None else seed)])

@@ -1,63 +1,214 @@
-"""One page about a fit to measured RDMs, made of the files that it leaves behind and of nothing else."""
+"""The report of a fit to measured RDMs: one page, made of the files that it leaves behind and of nothing else."""
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from brainrdl.files import atomic_path
-from brainrdl.studies.reports.fit_files import read_fit
-from brainrdl.studies.reports.fit_findings import findings, summary, verdict_of, verdict_sentence
-from brainrdl.studies.reports.fit_names import ABOUT_SCORES, SCORES, arm_name
-from brainrdl.studies.reports.fit_sections import sections
-from brainrdl.studies.reports.page import environment
-from brainrdl.studies.reports.words import date, unbroken
+from brainrdl.studies.reports.fit_figures import (
+    curve_figure,
+    held_out_of,
+    mds_figure,
+    rdm_figure,
+    score_figure,
+    trade_off_figure,
+)
+from brainrdl.studies.reports.fit_files import FitFiles, Setting, in_setting, read_fit
+from brainrdl.studies.reports.fit_findings import (
+    findings,
+    format_drawn,
+    format_setting,
+    interval_unit,
+    summary,
+    verdict_of,
+    verdict_sentence,
+)
+from brainrdl.studies.reports.fit_tables import (
+    arm_table,
+    contrast_table,
+    dropped_table,
+    manifest_table,
+    score_table,
+)
+from brainrdl.studies.reports.methods import ABOUT_SCORES, SCORES, fit_arm_name, sort_fit_arms
+from brainrdl.studies.reports.page import Page, Picture, Section, Table, present, write_page
+from brainrdl.studies.reports.settings import print_choices
+from brainrdl.studies.reports.words import capital, count, date, unbroken
 
 
 def write_report(folder: Path) -> Path:
-    """Write the ``report.html`` of a fit.
+    """Write the ``report.html`` of a fit, one file that needs no other; its figures are also left in ``figures/``.
 
-    Parameters
-    ----------
-    folder : Path
-        With ``manifest.json``, ``scores.csv``, ``summary.csv`` and ``contrasts.csv``; and, as far as there are any,
-        ``choices.csv``, ``histories.csv``, ``rdms.nc`` and ``thumbnails.npz``.
-
-    Returns
-    -------
-    Path
-        The report: one file that needs no other. Its figures are also left in ``figures/``.
-
-    Raises
-    ------
-    FileNotFoundError
-        If a required file is missing; all that are missing are named.
-    ValueError
-        If a file lacks a column, is damaged, or contradicts another.
-
-    Examples
-    --------
-    >>> from pathlib import Path
-    >>> from brainrdl.studies.reports.fit import write_report
-    >>> write_report(Path("out/human_it"))  # doctest: +SKIP
-    PosixPath('out/human_it/report.html')
+    The folder holds ``manifest.json``, ``scores.csv``, ``summary.csv`` and ``contrasts.csv``; and, as far as there are
+    any, ``choices.csv``, ``histories.csv``, ``rdms.nc`` and ``thumbnails.npz``. Raises what `read_fit` does.
     """
     folder = Path(folder)
     study = read_fit(folder)
-    page = (
-        environment(Path(__file__).parent, folder / "figures")
-        .get_template("fit.html.jinja")
-        .render(
-            title=str(study.manifest.get("title") or study.manifest.get("name") or "A fit to measured RDMs"),
-            created=date(str(study.manifest.get("created", ""))),
-            kind=verdict_of(study).kind,
-            verdict=unbroken(verdict_sentence(study)),
-            summary=unbroken(summary(study)),
-            findings=[unbroken(finding) for finding in findings(study)],
-            sections=sections(study),
-            notes=[str(note) for note in study.manifest.get("notes", ())],
-            scores={name: ABOUT_SCORES[score] for score, name in SCORES.items()},
-            pair=[arm_name(arm) for arm in study.pair],
-        )
+    page = Page(
+        title=str(study.manifest.get("title") or study.manifest.get("name") or "A fit to measured RDMs"),
+        created=date(str(study.manifest.get("created", ""))),
+        headline=unbroken(verdict_sentence(study)),
+        summary=unbroken(summary(study)),
+        findings=tuple(map(unbroken, findings(study))),
+        sections=_sections(study),
+        notes=tuple(map(str, study.manifest.get("notes", ()))),
     )
-    report = folder / "report.html"
-    with atomic_path(report) as temporary:
-        temporary.write_text(page, encoding="utf-8")
-    return report
+    words = {
+        "kind": verdict_of(study).kind,
+        "scores": {name: ABOUT_SCORES[score] for score, name in SCORES.items()},
+        "pair": [fit_arm_name(arm) for arm in study.pair],
+    }
+    return write_page(page, folder / "report.html", "fit.html.jinja", words, figures=folder / "figures")
+
+
+def _sections(study: FitFiles) -> tuple[Section, ...]:
+    """All sections, in order."""
+
+    def section(key: str, heading: str, items: Iterable[Table | Picture], absent: str = "") -> Section:
+        return Section(key, heading, tuple(items), absent)
+
+    no_rdms = "The study left no rdms.nc, so there are no RDMs to show."
+    every = [
+        section("contrasts", "The primary contrast beside its controls", _contrasts(study)),
+        section("rdms", "RDMs: the brain, before and after", _rdms(study), no_rdms),
+        section("map", "The stimuli as a map", _maps(study), no_rdms),
+        section("scores", "Scores of all arms", _scores(study)),
+        section(
+            "trade-off",
+            "The brain against the task",
+            _trade_off(study),
+            "choices.csv is missing or holds fewer than two weights α with a task error, so there is no trade-off to "
+            "show.",
+        ),
+        section(
+            "curves",
+            "Learning curves",
+            _curves(study),
+            "The study left no histories.csv with fits of the primary setting, so there are no curves.",
+        ),
+        section("secondary", "Secondary results", _secondary(study), "There are none."),
+        section(
+            "choices",
+            "What was chosen, and among what",
+            _choices(study),
+            "The study left no choices.csv: nothing was chosen, or nothing is known of it here.",
+        ),
+        section("statistics", "How the numbers are made", dropped_table(study)),
+        section("key", "Arms", [arm_table(study)]),
+        section("manifest", "How the study was run", [manifest_table(study)]),
+    ]
+    return present(every)
+
+
+def _contrasts(study: FitFiles) -> Iterator[Table]:
+    unit = interval_unit(in_setting(study.summary, study.primary))
+    yield contrast_table(
+        in_setting(study.contrasts, study.primary),
+        capital(format_setting(study.primary)),
+        f"{unit} p is two-sided; Holm's correction is for the number of contrasts of a score.",
+    )
+
+
+def _rdms(study: FitFiles) -> Iterator[Picture]:
+    if study.rdms is None:
+        return
+    yield Picture(
+        "rdms",
+        rdm_figure(study.rdms),
+        "Panels of RDMs: the brain's, the network's before the fit, and after it.",
+        f"All {study.rdms.sizes['stimulus']} stimuli. Colours are percentiles within each RDM, since the scales of "
+        f"brains and networks do not compare.{_held_out(study)}",
+        "png",
+    )
+
+
+def _maps(study: FitFiles) -> Iterator[Picture]:
+    if study.rdms is None:
+        return
+    figure, left_out = mds_figure(study.rdms, study.thumbnails)
+    if figure is None:
+        return
+    pictures = "" if study.thumbnails is None else " Frames have the colours of the categories."
+    missing = f" Without a map, since pairs were not measured or all are alike: {', '.join(left_out)}." * bool(left_out)
+    yield Picture(
+        "map",
+        figure,
+        "Maps of the stimuli: near each other where their RDM says that they are alike.",
+        "Metric MDS of the percentiles of each RDM's dissimilarities, a map each: compare distances within a map, not "
+        f"places between maps.{pictures}{missing}{_held_out(study)}",
+        "png",
+    )
+
+
+def _held_out(study: FitFiles) -> str:
+    held_out = [] if study.rdms is None else held_out_of(study.rdms)
+    if study.rdms is None or not held_out:
+        return ""
+    n = study.rdms.sizes["stimulus"]
+    return f" The network after the fit was fitted to the other stimuli: {len(held_out)} of {n} were held out."
+
+
+def _scores(study: FitFiles) -> Iterator[Table | Picture]:
+    scored = in_setting(study.summary, study.primary)
+    inside = study.primary._replace(scored_study=study.primary.fitted_study)
+    other = in_setting(study.summary, inside) if inside != study.primary else scored.iloc[:0]
+    also = f"; and scored in the fitted study, with intervals over {format_drawn(other)}" if len(other) else ""
+    yield Picture(
+        "scores",
+        score_figure(study),
+        "Dot plot of three scores of each arm; the numbers are those of the tables.",
+        f"Scores on held-out stimuli, {format_setting(study.primary)}{also}. {interval_unit(scored)} Bands: noise "
+        "ceilings, lower to upper bound, of the same pairs and subjects and after the same removal. A dash: the arm is "
+        "made of what is removed.",
+    )
+    yield score_table(
+        sort_fit_arms(scored),
+        f"All scores, {format_setting(study.primary)}",
+        f"{interval_unit(scored)} A dash: the arm is made of what is removed. Task errors are means over seeds and "
+        "splits.",
+    )
+
+
+def _trade_off(study: FitFiles) -> Iterator[Picture]:
+    figure = trade_off_figure(study)
+    if figure is not None:
+        yield Picture(
+            "trade-off",
+            figure,
+            "Brain score against task error, a line per layer, points joined as α grows.",
+            f"{fit_arm_name(study.pair[0])}, when fitted to {study.primary.fitted_study}. Each point is the mean over "
+            "the inner folds of all splits; the number beside it is α. Rings: what was chosen, and by how many splits. "
+            "No stimulus is scored here by a split that holds it out.",
+        )
+
+
+def _curves(study: FitFiles) -> Iterator[Picture]:
+    figure = curve_figure(study)
+    if figure is not None:
+        yield Picture(
+            "curves",
+            figure,
+            "Losses and task error against updates, a line per arm.",
+            f"Final fits to {study.primary.fitted_study}: means over splits and seeds, faint lines single trainings "
+            "where there are at most twenty. The RDM loss of each arm is to its own target, on training stimuli.",
+        )
+
+
+def _secondary(study: FitFiles) -> Iterator[Table]:
+    for setting in study.settings[1:]:
+        yield from _setting_tables(study, setting)
+
+
+def _setting_tables(study: FitFiles, setting: Setting) -> Iterator[Table]:
+    """Print the differences of a setting, and, folded, its scores."""
+    scored, contrasts = in_setting(study.summary, setting), in_setting(study.contrasts, setting)
+    name = capital(format_setting(setting))
+    if len(contrasts):
+        yield contrast_table(contrasts, name, interval_unit(scored))
+    subjects = count(int(scored["n_subjects"].max()), "subject")
+    yield score_table(
+        sort_fit_arms(scored), f"{name}: scores of all arms ({subjects})", interval_unit(scored), folded=True
+    )
+
+
+def _choices(study: FitFiles) -> Iterator[Table]:
+    if study.choices is not None and not study.choices.empty:
+        yield from print_choices(study.choices, study.primary.fitted_study, study.primary.scheme)

@@ -11,56 +11,44 @@ from scipy.stats import rankdata
 
 from brainrdl.plots import learning_curves, plot_mds, plot_rdms, score_dots, trade_off
 from brainrdl.rdms.labelled import condense, label_rdms, select_stimuli
-from brainrdl.studies.reports.fit_files import FitFiles, at
-from brainrdl.studies.reports.fit_names import METHODS, SCORES, arm_name, group_of, in_order, sort_arms
+from brainrdl.studies.reports.fit_files import FitFiles, in_setting
+from brainrdl.studies.reports.methods import (
+    COMPARISONS,
+    SCORES,
+    fit_arm_family,
+    fit_arm_name,
+    order_fit_arms,
+    sort_fit_arms,
+)
 
 _CURVES = {"task_loss": "task loss", "rdm_loss": "RDM loss", "task_error": "task error (%)"}
 _PALETTE = ("rdl", "rdl_category", "rdl_within_shuffle", "rdl_global_shuffle", "rdl_early_visual", "task_only")
 
 
 def score_figure(study: FitFiles) -> Figure:
-    """Draw all arms' scores in the primary setting, and in that of the study that was fitted.
-
-    Parameters
-    ----------
-    study : FitFiles
-        The study.
-
-    Returns
-    -------
-    Figure
-    """
+    """Draw all arms' scores in the primary setting, and in that of the study that was fitted."""
     primary = study.primary
     inside = primary._replace(scored_study=primary.fitted_study)
     parts = []
     for setting in dict.fromkeys((primary, inside)):
         same = setting.scored_study == setting.fitted_study
         where = f"scored in the fitted study, {setting.scored_study}" if same else f"scored in {setting.scored_study}"
-        parts.append(at(study.summary, setting).assign(where=where))
+        parts.append(in_setting(study.summary, setting).assign(where=where))
     table = pd.concat(parts, ignore_index=True)
     return score_dots(
-        sort_arms(table[table["score"].isin(SCORES)]),
+        sort_fit_arms(table[table["score"].isin(SCORES)]),
         scores=SCORES,
-        arms={arm: arm_name(arm) for arm in table["arm"]},
-        groups={arm: group_of(arm) for arm in table["arm"]},
+        arms={arm: fit_arm_name(arm) for arm in table["arm"]},
+        groups={arm: fit_arm_family(arm) for arm in table["arm"]},
         series="where",
-        label=METHODS.get(primary.method, primary.method),
+        label=COMPARISONS.get(primary.method, primary.method),
     )
 
 
 def trade_off_figure(study: FitFiles) -> Figure | None:
-    """Draw the brain score in inner folds against the task error, as α grows.
+    """Draw the brain score in inner folds against the task error, as α grows, a line per layer and number of updates.
 
-    Parameters
-    ----------
-    study : FitFiles
-        The study.
-
-    Returns
-    -------
-    Figure or None
-        Of the primary setting's fits; a line for each layer and number of updates. None where there are no tries, or
-        only one weight was tried, or there is no task.
+    None where there are no tries, or only one weight was tried, or there is no task.
     """
     tries = alpha_tries(study)
     if tries is None or len(set(tries["alpha0"])) < 2:
@@ -71,27 +59,19 @@ def trade_off_figure(study: FitFiles) -> Figure | None:
         lines[f"{layer}, {updates:,.0f} updates" if several else str(layer)] = line
     if len(lines) > 21:  # more than can be told apart: those that were chosen
         lines = {name: line for name, line in lines.items() if (line["n_chosen"] > 0).any()}
-    method = METHODS.get(study.primary.method, study.primary.method)
+    method = COMPARISONS.get(study.primary.method, study.primary.method)
     return trade_off(lines, label=f"{method} on inner held-out pairs")
 
 
 def alpha_tries(study: FitFiles) -> pd.DataFrame | None:
-    """Average the tries of RDL over inner and outer splits.
+    """Average the tries of RDL, in the primary setting's fits, over inner and outer splits.
 
-    Parameters
-    ----------
-    study : FitFiles
-        The study.
-
-    Returns
-    -------
-    DataFrame or None
-        Of the primary setting's fits: columns ``layer, updates, alpha0, value, task_error, n_chosen``, the last one the
-        number of outer splits that chose it. None where there are none with a task error.
+    Columns ``layer, updates, alpha0, value, task_error, n_chosen``, the last one the number of outer splits that chose
+    it. None where there are none with a task error.
     """
     if study.choices is None:
         return None
-    here = study.choices[
+    tries = study.choices[
         (study.choices["arm"] == study.pair[0])
         & (study.choices["scheme"] == study.primary.scheme)
         & (study.choices["fitted_study"] == study.primary.fitted_study)
@@ -99,56 +79,37 @@ def alpha_tries(study: FitFiles) -> pd.DataFrame | None:
         & study.choices["task_error"].notna()
         & study.choices["value"].notna()
     ]
-    if here.empty:
+    if tries.empty:
         return None
     by = ["layer", "updates", "alpha0"]
-    table = here.groupby(by, dropna=False)[["value", "task_error"]].mean()
-    table["n_chosen"] = here[here["chosen"]].groupby(by, dropna=False)["split"].nunique()
+    table = tries.groupby(by, dropna=False)[["value", "task_error"]].mean()
+    table["n_chosen"] = tries[tries["chosen"]].groupby(by, dropna=False)["split"].nunique()
     return table.fillna({"n_chosen": 0}).reset_index()
 
 
 def curve_figure(study: FitFiles) -> Figure | None:
-    """Draw the learning curves of the final fits in the primary setting.
-
-    Parameters
-    ----------
-    study : FitFiles
-        The study.
-
-    Returns
-    -------
-    Figure or None
-        None where there are none.
-    """
+    """Draw the learning curves of the final fits in the primary setting; None where there are none."""
     if study.histories is None:
         return None
-    here = study.histories[
+    tries = study.histories[
         (study.histories["scheme"] == study.primary.scheme)
         & study.histories["fitted_study"].isin((study.primary.fitted_study, ""))
     ]
-    columns = {column: name for column, name in _CURVES.items() if here[column].notna().any()}
-    if here.empty or not columns:
+    columns = {column: name for column, name in _CURVES.items() if tries[column].notna().any()}
+    if tries.empty or not columns:
         return None
     runs = {
-        arm_name(arm): [run for _, run in here[here["arm"] == arm].groupby(["split", "seed"], sort=False)]
-        for arm in in_order(here["arm"])
+        fit_arm_name(arm): [run for _, run in tries[tries["arm"] == arm].groupby(["split", "seed"], sort=False)]
+        for arm in order_fit_arms(tries["arm"])
     }
-    palette = [arm_name(arm) for arm in dict.fromkeys([*_PALETTE, *in_order(here["arm"])])]
+    palette = [fit_arm_name(arm) for arm in dict.fromkeys([*_PALETTE, *order_fit_arms(tries["arm"])])]
     return learning_curves(runs, columns=columns, palette=palette)
 
 
 def rdm_figure(rdms: xr.DataArray) -> Figure:
-    """Draw RDMs side by side: the brain's, and the network's before and after the fit.
+    """Draw RDMs side by side: the brain's, and the network's before and after the fit, as in ``rdms.nc``.
 
-    Parameters
-    ----------
-    rdms : DataArray (rdm, stimulus, stimulus_)
-        As in ``rdms.nc``.
-
-    Returns
-    -------
-    Figure
-        Colours are percentiles, since the scales of brains and networks do not compare.
+    Colours are percentiles, since the scales of brains and networks do not compare.
     """
     ordered = _titled(rdms)
     groups = "category" if "category" in ordered.coords else None
@@ -156,22 +117,10 @@ def rdm_figure(rdms: xr.DataArray) -> Figure:
 
 
 def mds_figure(rdms: xr.DataArray, thumbnails: Mapping[str, np.ndarray] | None) -> tuple[Figure | None, list[str]]:
-    """Draw the stimuli as their RDMs arrange them.
+    """Draw the stimuli as their RDMs arrange them, as `thumbnails` where there are any; None where none can be drawn.
 
-    Parameters
-    ----------
-    rdms : DataArray (rdm, stimulus, stimulus_)
-        As in ``rdms.nc``.
-    thumbnails : mapping of ndarray, or None
-        Drawn in place of points.
-
-    Returns
-    -------
-    figure : Figure or None
-        Distances are percentiles, since the scales of brains and networks do not compare. None where no RDM can be
-        drawn.
-    left_out : list of str
-        RDMs with pairs that were not measured, of which there is no map.
+    Distances are percentiles, since the scales of brains and networks do not compare. Also returns the RDMs of which
+    there is no map: those with pairs that were not measured, or alike.
     """
     ordered = _titled(rdms)
     values, names = condense(ordered), ordered["rdm"].values.tolist()
@@ -189,38 +138,21 @@ def mds_figure(rdms: xr.DataArray, thumbnails: Mapping[str, np.ndarray] | None) 
 
 
 def held_out_of(rdms: xr.DataArray) -> list[str]:
-    """Which stimuli the network "after" was not fitted to.
-
-    Parameters
-    ----------
-    rdms : DataArray (rdm, stimulus, stimulus_)
-        As in ``rdms.nc``; its attribute ``held_out`` is a JSON list, or ids with commas between.
-
-    Returns
-    -------
-    list of str
-        Empty where it is not told.
-
-    Examples
-    --------
-    >>> import numpy as np, brainrdl as rdl
-    >>> from brainrdl.studies.reports.fit_figures import held_out_of
-    >>> rdms = rdl.label_rdms(np.ones((1, 3)), ["a", "b", "c"], ["after"], "undeclared")
-    >>> held_out_of(rdms.assign_attrs(held_out='["a", "b"]'))
-    ['a', 'b']
-    """
+    """List the stimuli that the network "after" was not fitted to: a JSON list, or ids with commas between."""
     text = str(rdms.attrs.get("held_out", ""))
     found = json.loads(text) if text.startswith("[") else text.split(",")
     return [str(stimulus).strip() for stimulus in found if str(stimulus).strip()]
 
 
 def _titled(rdms: xr.DataArray) -> xr.DataArray:
-    """The brain first, then before and after; stimuli by category; labels that tell which is which."""
+    """The brain first, then before and after; stimuli by category; labels that name which is which."""
     what = [str(value) for value in rdms["what"].values]
     order = sorted(range(len(what)), key=lambda k: ("brain", "before", "after").index(what[k]))
     labels = [str(rdms["rdm"].values[k]) for k in order]
     names = [label.removeprefix(f"{what[k]}: ") for k, label in zip(order, labels, strict=True)]
-    titles = [f"{what[k]}: {arm_name(name)}" if name != what[k] else name for k, name in zip(order, names, strict=True)]
+    titles = [
+        f"{what[k]}: {fit_arm_name(name)}" if name != what[k] else name for k, name in zip(order, names, strict=True)
+    ]
     found = rdms.isel(rdm=order).assign_coords(rdm=titles)
     if "category" not in found.coords:
         return found

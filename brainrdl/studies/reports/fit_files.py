@@ -1,12 +1,10 @@
-"""What a fit leaves in its folder: read, and checked that its parts agree."""
+"""The files that a fit to measured RDMs leaves in its folder: read, and checked that they agree."""
 
 import json
-import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -14,7 +12,19 @@ import xarray as xr
 
 from brainrdl.arguments import name_some
 from brainrdl.rdms.layout import check_rdms
-from brainrdl.studies.reports.fit_names import SCORES, Setting
+from brainrdl.studies.reports.files import if_there, read_array, read_arrays, read_json, read_table, require
+from brainrdl.studies.reports.methods import SCORES
+from brainrdl.studies.reports.words import number
+
+
+class Setting(NamedTuple):
+    """The columns that results have in common which may be held against each other."""
+
+    scheme: str
+    fitted_study: str
+    scored_study: str
+    method: str
+
 
 SETTING = Setting._fields
 """The columns that name a setting."""
@@ -46,30 +56,22 @@ _ROUNDING = 5e-4  # files may be rounded to three decimals
 
 @dataclass(frozen=True, eq=False)
 class FitFiles:
-    """What a fit left behind, as read from its folder.
+    """The files of a fit, as read from its folder; None is what it did not leave.
 
-    Attributes
-    ----------
-    manifest : dict
-        How it was made.
-    scores, summary, contrasts : DataFrame
-        Scores per fold and seed; over folds and seeds, with intervals; and differences of arms.
-    choices, histories : DataFrame or None
-        Tries in inner folds, and learning curves; None where the study left none.
-    rdms : DataArray or None
-        Labelled RDMs of all stimuli; ``what`` along ``rdm`` is ``brain``, ``before`` or ``after``.
-    thumbnails : dict of ndarray (height, width, 3), or None
-        By stimulus.
+    ``scores`` are per fold and seed, ``summary`` over both, with intervals, ``contrasts`` differences of arms;
+    ``choices`` tries in inner folds, ``histories`` learning curves. ``rdms`` are labelled RDMs of all stimuli, whose
+    ``what`` along ``rdm`` is ``brain``, ``before`` or ``after``; ``thumbnails`` are images (height, width, 3) by
+    stimulus.
     """
 
     manifest: Mapping[str, Any]
     scores: pd.DataFrame
     summary: pd.DataFrame
     contrasts: pd.DataFrame
-    choices: pd.DataFrame | None
-    histories: pd.DataFrame | None
-    rdms: xr.DataArray | None
-    thumbnails: Mapping[str, np.ndarray] | None
+    choices: pd.DataFrame | None = None
+    histories: pd.DataFrame | None = None
+    rdms: xr.DataArray | None = None
+    thumbnails: Mapping[str, np.ndarray] | None = None
 
     @property
     def primary(self) -> Setting:
@@ -89,31 +91,8 @@ class FitFiles:
         return [self.primary, *(setting for setting in found if setting != self.primary)]
 
 
-def at(table: pd.DataFrame, setting: Setting) -> pd.DataFrame:
-    """Select the rows of one setting.
-
-    Parameters
-    ----------
-    table : DataFrame
-        With the columns of a setting.
-    setting : Setting
-        Which one.
-
-    Returns
-    -------
-    DataFrame
-        Rows without a fitted study, those of models that nothing was fitted to, belong to every one.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> from brainrdl.studies.reports.fit_names import Setting
-    >>> from brainrdl.studies.reports.fit_files import at
-    >>> setting = Setting("stratified", "first", "second", "corr")
-    >>> table = pd.DataFrame([setting._asdict() | {"fitted_study": study} for study in ("first", "", "second")])
-    >>> len(at(table, setting))
-    2
-    """
+def in_setting(table: pd.DataFrame, setting: Setting) -> pd.DataFrame:
+    """Select the rows of one setting; those without a fitted study, of models not fitted, belong to every one."""
     found = table["fitted_study"].isin((setting.fitted_study, ""))
     for field in ("scheme", "scored_study", "method"):
         found &= table[field] == getattr(setting, field)
@@ -123,62 +102,29 @@ def at(table: pd.DataFrame, setting: Setting) -> pd.DataFrame:
 def read_fit(folder: Path) -> FitFiles:
     """Read what a fit left behind, and check that its parts agree.
 
-    Parameters
-    ----------
-    folder : Path
-        With ``manifest.json``, ``scores.csv``, ``summary.csv`` and ``contrasts.csv``; and, as far as there are any,
-        ``choices.csv``, ``histories.csv``, ``rdms.nc`` and ``thumbnails.npz``.
-
-    Returns
-    -------
-    FitFiles
-
-    Raises
-    ------
-    FileNotFoundError
-        If a required file is missing; all that are missing are named.
-    ValueError
-        If a file lacks a column, is damaged, or contradicts another.
-
-    Examples
-    --------
-    >>> from pathlib import Path
-    >>> from brainrdl.studies.reports.fit_files import read_fit
-    >>> read_fit(Path("nowhere"))
-    Traceback (most recent call last):
-    FileNotFoundError: nowhere lacks manifest.json, scores.csv, summary.csv, contrasts.csv; a report is made from what a
-    fit leaves in its folder: name the folder given to brainrdl fit as --out
+    Raises a FileNotFoundError that names all required files that are missing, and a ValueError where a file lacks a
+    column, is damaged, or contradicts another.
     """
     folder = Path(folder)
-    missing = [name for name in _REQUIRED if not (folder / name).is_file()]
-    if missing:
-        raise FileNotFoundError(
-            f"{folder} lacks {', '.join(missing)}; a report is made from what a fit leaves in its folder: name the "
-            "folder given to brainrdl fit as --out"
-        )
-    manifest = _read_manifest(folder / "manifest.json")
-    tables = {name: _read_table(folder / name) if (folder / name).is_file() else None for name in _COLUMNS}
-    scores, summary, contrasts = (tables[name] for name in _REQUIRED[1:])
-    if scores is None or summary is None or contrasts is None:
-        raise FileNotFoundError(f"a table of {folder} was taken away while it was read; call again")
-    rdms = _read_rdms(folder / "rdms.nc") if (folder / "rdms.nc").is_file() else None
+    require(folder, _REQUIRED, "fit", "brainrdl fit")
     study = FitFiles(
-        manifest,
-        scores,
-        summary,
-        contrasts,
-        tables["choices.csv"],
-        tables["histories.csv"],
-        rdms,
-        _read_thumbnails(folder / "thumbnails.npz", rdms) if (folder / "thumbnails.npz").is_file() else None,
+        _read_manifest(folder / "manifest.json"),
+        _read_table(folder / "scores.csv"),
+        _read_table(folder / "summary.csv"),
+        _read_table(folder / "contrasts.csv"),
+        choices=if_there(folder / "choices.csv", _read_table),
+        histories=if_there(folder / "histories.csv", _read_table),
+        rdms=if_there(folder / "rdms.nc", _read_rdms),
     )
+    thumbnails = if_there(folder / "thumbnails.npz", lambda path: _read_thumbnails(path, study.rdms))
+    study = replace(study, thumbnails=thumbnails)
     _check_summary(study, folder)
     _check_primary(study, folder)
     return study
 
 
 def _check_summary(study: FitFiles, folder: Path) -> None:
-    """The summary is what the scores say, where every fold and seed has one."""
+    """Check that the summary is what the scores say, where every fold and seed has one."""
     twice = study.summary[study.summary.duplicated([*SETTING, "arm", "score"])]
     if len(twice):
         raise ValueError(f"{folder / 'summary.csv'} has more than one row for {_row(twice.iloc[0])}; keep one of them")
@@ -196,28 +142,28 @@ def _check_summary(study: FitFiles, folder: Path) -> None:
             raise ValueError(
                 f"{folder / 'summary.csv'} has {_row(row)}, of which scores.csv has no row; write both again"
             )
-        counted, told = float(mean[key]), float(row["value"])
-        if abs(counted - told) > _ROUNDING:  # not where either is NaN: a fold may have no such score
+        counted, value = float(mean[key]), float(row["value"])
+        if abs(counted - value) > _ROUNDING:  # not where either is NaN: a fold may have no such score
             raise ValueError(
-                f"{folder / 'summary.csv'} has {told:.4f} for {_row(row)}, but the mean of scores.csv over seeds and "
-                f"splits is {counted:.4f}; write both again"
+                f"{folder / 'summary.csv'} has {number(value, 4)} for {_row(row)}, but the mean of scores.csv over seeds and "
+                f"splits is {number(counted, 4)}; write both again"
             )
 
 
 def _check_primary(study: FitFiles, folder: Path) -> None:
-    """The contrast that the manifest calls primary is there, and no other claims to be."""
-    here = at(study.contrasts, study.primary)
-    here = here[(here["a"] == study.pair[0]) & (here["b"] == study.pair[1])]
+    """Check that the contrast that the manifest calls primary is there, and that no other claims to be."""
+    rows = in_setting(study.contrasts, study.primary)
+    rows = rows[(rows["a"] == study.pair[0]) & (rows["b"] == study.pair[1])]
     asked = ", ".join(f"{field} {study.manifest['primary'][field]}" for field in _PRIMARY)
-    if here.empty or at(study.summary, study.primary).empty:
-        place = "contrasts.csv" if here.empty else "summary.csv"
+    if rows.empty or in_setting(study.summary, study.primary).empty:
+        place = "contrasts.csv" if rows.empty else "summary.csv"
         raise ValueError(
             f"{folder / place} has no row of the primary contrast that manifest.json names ({asked}); a page cannot "
             "say what came out: finish the study"
         )
     flagged = study.contrasts[study.contrasts["primary"]]
-    if set(flagged.index) != set(here.index):
-        odd = study.contrasts.loc[min(set(flagged.index) ^ set(here.index))]
+    if set(flagged.index) != set(rows.index):
+        odd = study.contrasts.loc[min(set(flagged.index) ^ set(rows.index))]
         raise ValueError(
             f"{folder / 'contrasts.csv'} has primary {bool(odd['primary'])} for {odd['a']} − {odd['b']} "
             f"({', '.join(str(odd[field]) for field in SETTING)}), but manifest.json names as primary: {asked}; "
@@ -229,17 +175,8 @@ def _row(row: "pd.Series[Any]") -> str:
     return f"arm {row['arm']}, score {row['score']} ({', '.join(str(row[field]) for field in SETTING)})"
 
 
-@contextmanager
-def _reading(path: Path, what: str, *errors: type[Exception]) -> Iterator[None]:
-    try:
-        yield
-    except errors as error:
-        raise ValueError(f"{path} is no {what}, or is damaged: {error}") from error
-
-
 def _read_manifest(path: Path) -> dict[str, Any]:
-    with _reading(path, "JSON file", json.JSONDecodeError, UnicodeDecodeError):
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+    manifest = read_json(path)
     primary = manifest.get("primary") if isinstance(manifest, dict) else None
     if not isinstance(primary, dict) or not set(_PRIMARY) <= set(primary):
         raise ValueError(
@@ -247,7 +184,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         )
     dropped = manifest.get("dropped_controls", [])
     fields = {"scheme", "split", "controls"}
-    if not isinstance(dropped, list) or not all(isinstance(one, dict) and fields <= set(one) for one in dropped):
+    if not isinstance(dropped, list) or not all(isinstance(entry, dict) and fields <= set(entry) for entry in dropped):
         raise ValueError(
             f"{path} has dropped_controls {json.dumps(dropped)}; expected a list of objects with the fields scheme, "
             "split, controls"
@@ -258,12 +195,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 
 
 def _read_table(path: Path) -> pd.DataFrame:
-    errors = (pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError)
-    with _reading(path, "CSV file", *errors):
-        table = pd.read_csv(path, dtype=dict.fromkeys(_TEXT, str))
-    lacking = [column for column in _COLUMNS[path.name] if column not in table]
-    if lacking:
-        raise ValueError(f"{path} lacks the columns {', '.join(lacking)}; it has {', '.join(table.columns)}")
+    table = read_table(path, _COLUMNS[path.name], _TEXT)
     text = [column for column in _TEXT if column in table]
     table[text] = table[text].fillna("")
     for column in _OPTIONAL_COLUMNS.get(path.name, ()):
@@ -282,9 +214,7 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 
 def _read_rdms(path: Path) -> xr.DataArray:
-    with _reading(path, "netCDF file with one array", OSError, ValueError):
-        found = xr.load_dataarray(path, engine="h5netcdf")
-    rdms = check_rdms(found)
+    rdms = check_rdms(read_array(path))
     if "what" not in rdms.coords or rdms["what"].dims != ("rdm",):
         raise ValueError(f"{path} has no coordinate 'what' along 'rdm'; expected {', '.join(_WHAT)} for each RDM")
     odd = [str(what) for what in rdms["what"].values if str(what) not in _WHAT]
@@ -294,10 +224,7 @@ def _read_rdms(path: Path) -> xr.DataArray:
 
 
 def _read_thumbnails(path: Path, rdms: xr.DataArray | None) -> dict[str, np.ndarray]:
-    errors = (ValueError, OSError, EOFError, zipfile.BadZipFile)
-    with _reading(path, "file of arrays", *errors), path.open("rb") as content:
-        file = np.load(content, allow_pickle=False)
-        arrays = {name: np.asarray(file[name]) for name in file.files}
+    arrays = read_arrays(path)
     if set(arrays) != {"ids", "images"}:
         raise ValueError(f"{path} holds {name_some(sorted(arrays))}; expected 'ids' and 'images'")
     ids, images = arrays["ids"], arrays["images"]
@@ -307,7 +234,9 @@ def _read_thumbnails(path: Path, rdms: xr.DataArray | None) -> dict[str, np.ndar
             f"({len(ids)}, height, width, 3)"
         )
     found = {str(stimulus): image for stimulus, image in zip(ids, images, strict=True)}
-    lacking = [] if rdms is None else [str(one) for one in rdms["stimulus"].values if str(one) not in found]
+    lacking = (
+        [] if rdms is None else [stimulus for stimulus in map(str, rdms["stimulus"].values) if stimulus not in found]
+    )
     if lacking:
         raise ValueError(f"{path} has no image of {len(lacking)} stimuli of rdms.nc: {name_some(lacking)}")
     return found

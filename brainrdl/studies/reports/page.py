@@ -1,54 +1,112 @@
-"""How a report's page is rendered: where its templates are, and what becomes of its pictures."""
+"""The page of a report: sections of tables and pictures, written as one file that needs no other."""
 
 import base64
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
+from typing import Literal
 
+import matplotlib as mpl
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from matplotlib.figure import Figure
 
 from brainrdl.files import atomic_path
-from brainrdl.studies.reports.paper_figures import render
-from brainrdl.studies.reports.paper_sections import Picture
 
 _CSS_PIXELS = 115  # per inch of a figure: a fifth larger than printed
+_MEDIA = {"svg": "image/svg+xml", "png": "image/png"}
 
 
-def environment(templates: Path, figures: Path) -> Environment:
-    """Make the environment in which a page is rendered.
+@dataclass(frozen=True)
+class Table:
+    """A table as a page prints it; a row is its cells, a cell is its lines."""
 
-    Parameters
-    ----------
-    templates : Path
-        The folder of the page's own templates; what all pages share (``style.css``, ``parts.html.jinja``) is found too.
-    figures : Path
-        The folder in which pictures are left, beside being inlined.
+    caption: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[tuple[str, ...], ...], ...]
+    note: str = ""
+    folded: bool = False
+    kind: Literal["table"] = "table"
 
-    Returns
-    -------
-    Environment
-        A name that a template uses and nobody gave is an error, and text is escaped.
 
-    Examples
-    --------
-    >>> from pathlib import Path
-    >>> from brainrdl.studies.reports.page import environment
-    >>> "body {" in environment(Path("templates"), Path("figures")).get_template("style.css").render()
-    True
+@dataclass(frozen=True)
+class Picture:
+    """A figure on a page; `name` is that of its file, without the suffix, and `alt` is for those who do not see it."""
+
+    name: str
+    figure: Figure
+    alt: str
+    caption: str
+    format: Literal["svg", "png"] = "svg"
+    kind: Literal["picture"] = "picture"
+
+
+@dataclass(frozen=True)
+class Section:
+    """A section of a page: `absent` is said where nothing stands in it, `number` is that of the paper's table."""
+
+    id: str
+    heading: str
+    items: tuple[Table | Picture, ...]
+    absent: str = ""
+    number: str = ""
+
+
+@dataclass(frozen=True)
+class Page:
+    """The parts that every page has; `faults` stand in a frame below the findings, `notes` in the last section."""
+
+    title: str
+    created: str
+    headline: str
+    summary: str
+    findings: tuple[str, ...]
+    sections: tuple[Section, ...]
+    notes: tuple[str, ...]
+    faults: tuple[str, ...] = ()
+
+
+def present(sections: Iterable[Section]) -> tuple[Section, ...]:
+    """Leave out the sections that have neither items nor anything to say of their absence."""
+    # "statistics" is text of the page's template
+    return tuple(part for part in sections if part.items or part.absent or part.id == "statistics")
+
+
+def write_page(
+    page: Page, path: Path, template: str, words: Mapping[str, object], *, figures: Path | None = None
+) -> Path:
+    """Write a page by a template that extends ``base.html.jinja`` and uses `words`; `figures` gets the pictures, too.
+
+    A failure leaves the page that was there before.
     """
-    made = Environment(
-        loader=FileSystemLoader([templates, Path(__file__).parent]),
+    environment = Environment(
+        loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
-        undefined=StrictUndefined,
+        undefined=StrictUndefined,  # a name that a template uses and nobody gave is an error
         trim_blocks=True,
     )
-    made.globals["width"] = lambda picture: round(_CSS_PIXELS * picture.figure.get_figwidth())
-    made.globals["uri"] = lambda picture: _save(picture, figures)
-    return made
+    environment.globals["width"] = lambda picture: round(_CSS_PIXELS * picture.figure.get_figwidth())
+    environment.globals["uri"] = lambda picture: _uri(picture, figures)
+    html = environment.get_template(template).render(page=page, **words)
+    with atomic_path(path) as temporary:
+        temporary.write_text(html, encoding="utf-8")
+    return path
 
 
-def _save(picture: Picture, folder: Path) -> str:
-    """Leave a picture in a folder, and spell it as a data URI."""
+def render(figure: Figure, kind: Literal["svg", "png"]) -> bytes:
+    """Draw a figure into an image file's bytes, the same ones each time: SVG, or PNG of 200 pixels per inch."""
+    buffer = BytesIO()
+    # without a salt of their own, SVG ids are random; dates would differ, too
+    with mpl.rc_context({"svg.hashsalt": "brainrdl"}):
+        metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
+        figure.savefig(buffer, format=kind, dpi=200, facecolor="white", metadata=metadata)
+    return buffer.getvalue()
+
+
+def _uri(picture: Picture, folder: Path | None) -> str:
+    """Spell a picture as a data URI, and leave it in a folder where there is one."""
     content = render(picture.figure, picture.format)
-    with atomic_path(folder / f"{picture.name}.{picture.format}") as temporary:
-        temporary.write_bytes(content)
-    media = {"svg": "image/svg+xml", "png": "image/png"}[picture.format]
-    return f"data:{media};base64,{base64.b64encode(content).decode('ascii')}"
+    if folder is not None:
+        with atomic_path(folder / f"{picture.name}.{picture.format}") as temporary:
+            temporary.write_bytes(content)
+    return f"data:{_MEDIA[picture.format]};base64,{base64.b64encode(content).decode('ascii')}"

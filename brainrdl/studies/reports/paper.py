@@ -1,75 +1,286 @@
-"""One page about a study, made of the files that the study leaves behind and of nothing else."""
+"""The report of a study of the paper: one page, made of the files that the study leaves behind and of nothing else."""
 
+import re
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from brainrdl.files import atomic_path
+import pandas as pd
+
 from brainrdl.studies.paper import published as paper
-from brainrdl.studies.reports.methods import distinct_networks
-from brainrdl.studies.reports.page import environment
-from brainrdl.studies.reports.paper_faults import faults
-from brainrdl.studies.reports.paper_files import read_study
-from brainrdl.studies.reports.paper_findings import findings, summary
-from brainrdl.studies.reports.paper_sections import sections
-from brainrdl.studies.reports.words import date, unbroken
+from brainrdl.studies.reports.differences import mcnemar_table
+from brainrdl.studies.reports.methods import distinct_networks, families, kinds_of, teacher_name, with_labels
+from brainrdl.studies.reports.page import Page, Picture, Section, Table, present, write_page
+from brainrdl.studies.reports.paper_figures import (
+    Shown,
+    curve_figure,
+    dots_figure,
+    example_rdm,
+    label_figure,
+    map_figure,
+    rdm_figure,
+)
+from brainrdl.studies.reports.paper_files import StudyFiles, read_study
+from brainrdl.studies.reports.paper_findings import (
+    constant_layers,
+    error_note,
+    faults,
+    findings,
+    format_layers,
+    summary,
+)
+from brainrdl.studies.reports.paper_tables import (
+    error_table,
+    geometry_table,
+    labels_table,
+    print_errors,
+    print_geometry,
+    print_key,
+    print_manifest,
+    print_tests,
+)
+from brainrdl.studies.reports.settings import print_settings, print_tries, settings_table, tries_table
+from brainrdl.studies.reports.words import count, date, number, unbroken
+
+_FAMILIES = ("paper-methods", "further-methods")
 
 
 def write_report(folder: Path) -> Path:
-    """Write a study's ``report.html``.
+    """Write a study's ``report.html``, one file that needs no other; its figures are also left in ``figures/``.
 
-    Parameters
-    ----------
-    folder : Path
-        With ``results.csv``, ``correctness.npz`` and ``manifest.json``; and, as far as there are any,
-        ``histories.csv``, ``geometry.csv``, ``tries.csv``, ``rdms.nc``, ``mds.nc``, ``results.json`` and
-        ``correctness-teachers.npz``.
-
-    Returns
-    -------
-    Path
-        The report: one file that needs no other. Its figures are also left in ``figures/``.
-
-    Raises
-    ------
-    FileNotFoundError
-        If a required file is missing; all that are missing are named.
-    ValueError
-        If a file lacks a column, is damaged, or contradicts another.
-
-    Examples
-    --------
-    >>> from pathlib import Path
-    >>> from brainrdl.studies.reports.paper import write_report
-    >>> write_report(Path("out/mnist"))  # doctest: +SKIP
-    PosixPath('out/mnist/report.html')
+    The folder holds ``results.csv``, ``correctness.npz`` and ``manifest.json``; and, as far as there are any,
+    ``histories.csv``, ``geometry.csv``, ``tries.csv``, ``rdms.nc``, ``mds.nc``, ``output.nc``, ``results.json`` and
+    ``correctness-teachers.npz``. Raises what `read_study` does, and a ValueError where no run has a test error.
     """
     folder = Path(folder)
     study = read_study(folder)
     networks = distinct_networks(study.results, one_teacher=study.one_teacher)
     if networks.empty:
         raise ValueError(f"{folder / 'results.csv'} has no run with a test error; there is nothing to report")
-    page = (
-        environment(Path(__file__).parent, folder / "figures")
-        .get_template("paper.html.jinja")
-        .render(
-            title=str(study.manifest.get("title") or study.name),
-            created=date(str(study.manifest.get("created", ""))),
-            summary=unbroken(summary(study, networks)),
-            findings=[unbroken(finding) for finding in findings(study, networks)],
-            faults=[unbroken(fault) for fault in faults(study, networks)],
-            sections=sections(study, networks),
-            notes=[str(note) for note in study.manifest.get("notes", ())],
-            study=study.name,
-            in_paper=study.name in paper.PAPER,
-            baseline="its baseline" if set(study.baselines.values()) - {"plain"} else "plain",
-            validated=study.histories is not None and bool(study.histories["validation_error"].notna().any()),
-            one_teacher=study.one_teacher,
-            n_seeds=networks["seed"].nunique(),
-            chosen=study.chosen,
-            n_stimuli=0 if study.rdms is None else study.rdms.sizes["stimulus"],
-            samples={} if study.mds is None else study.mds.attrs,
-        )
+    page = Page(
+        title=str(study.manifest.get("title") or study.name),
+        created=date(str(study.manifest.get("created", ""))),
+        headline="",
+        summary=unbroken(summary(study, networks)),
+        findings=tuple(map(unbroken, findings(study, networks))),
+        sections=_sections(study, networks),
+        notes=tuple(map(str, study.manifest.get("notes", ()))),
+        faults=tuple(map(unbroken, faults(study, networks))),
     )
-    report = folder / "report.html"
-    with atomic_path(report) as temporary:
-        temporary.write_text(page, encoding="utf-8")
-    return report
+    words = {
+        "study": study.name,
+        "in_paper": study.name in paper.PAPER,
+        "baseline": "its baseline" if set(study.baselines.values()) - {"plain"} else "plain",
+        "validated": study.histories is not None and bool(study.histories["validation_error"].notna().any()),
+        "one_teacher": study.one_teacher,
+        "n_seeds": networks["seed"].nunique(),
+        "chosen": study.chosen,
+        "n_stimuli": 0 if study.rdms is None else study.rdms.sizes["stimulus"],
+        "samples": {} if study.mds is None else study.mds.attrs,
+    }
+    return write_page(page, folder / "report.html", "paper.html.jinja", words, figures=folder / "figures")
+
+
+def _sections(study: StudyFiles, networks: pd.DataFrame) -> tuple[Section, ...]:
+    """All sections in order; `networks` are the study's runs, as `distinct_networks` leaves them."""
+    places = paper.PAPER[study.name].places if study.name in paper.PAPER else {}
+    shown = _shown(networks)
+
+    def section(key: str, heading: str, items: Iterable[Table | Picture], absent: str = "") -> Section:
+        return Section(key, heading, tuple(items), absent, places.get(key, ""))
+
+    every = [
+        section("errors", "Test errors", _errors(study, networks), "No run had all labels."),
+        section("tests", "McNemar tests between methods", _tests(study, networks, shown), "There is only one method."),
+        section("labels", "Few labels", _labels(study, networks)),
+        section(
+            "curves",
+            "Errors during training",
+            _curves(study, shown),
+            "The study left no histories.csv, so there are no curves.",
+        ),
+        section("output", "A network's output as an RDM", _output(study)),
+        section(
+            "rdms",
+            "RDMs of all layers",
+            _rdms(study, shown),
+            "The study left no rdms.nc, so there are no RDMs to show.",
+        ),
+        section(
+            "map",
+            "The methods' geometries as a map",
+            _maps(study, shown),
+            "The study left no mds.nc, so there is no map.",
+        ),
+        section(
+            "geometry",
+            "Distance to the teacher's geometry",
+            _geometry(study),
+            "The study left no geometry.csv, or no run has a teacher to be compared with.",
+        ),
+        section(
+            "tries",
+            "Settings, and how they were chosen",
+            _settings(study, networks),
+            "The study left neither results.json nor tries.csv, so the methods' settings are not known here.",
+        ),
+        section("statistics", "How the numbers are made", ()),
+        section("key", "Methods and teachers", print_key(networks)),
+        section("manifest", "How the study was run", print_manifest(study)),
+    ]
+    return present(every)
+
+
+def _errors(study: StudyFiles, networks: pd.DataFrame) -> Iterator[Table | Picture]:
+    runs = study.on_the_test_set(with_labels(networks, None))
+    if runs.empty:
+        return
+    table = error_table(runs, study.correctness, study=study.name, baselines=study.baselines)
+    published = table.dropna(subset="paper").set_index("method")["paper"]
+    yield print_errors(
+        table, "Test error of each method, all training images labelled", error_note(study, networks, table)
+    )
+    caption = "Test errors of single seeds."
+    if (table["n_seeds"] > 1).any():
+        caption = "Test errors: mean, 95 % t interval over seeds, and single seeds."
+    if len(published):
+        caption += " Diamonds: the paper's single networks."
+    yield Picture(
+        "test-errors",
+        dots_figure(runs, {str(method): float(error) for method, error in published.items()}),
+        "Dot plot of the test error of each method; the numbers are those of the table above.",
+        caption,
+    )
+
+
+def _tests(study: StudyFiles, networks: pd.DataFrame, shown: list[tuple[str, Shown]]) -> Iterator[Table]:
+    for name, methods in shown:
+        runs = study.on_the_test_set(methods.methods(networks))
+        runs = runs[runs["seed"] == runs["seed"].min()]
+        comparable = methods.labels is None and name.startswith(_FAMILIES[0])
+        table = mcnemar_table(runs, study.correctness, study=study.name if comparable else "")
+        if len(table):
+            about = f"networks of seed {runs['seed'].iloc[0]}, {count(len(table), 'test')}"
+            yield print_tests(table, runs, f"{_described(name, methods, runs)}: {about}")
+
+
+def _labels(study: StudyFiles, networks: pd.DataFrame) -> Iterator[Table | Picture]:
+    table = labels_table(study.on_the_test_set(networks), study.correctness, baselines=study.baselines)
+    if table.empty:
+        return
+    for kind in kinds_of(networks[networks["labels"].notna()]) or [""]:
+        shown = Shown(tuple(dict.fromkeys(networks["arm"])), kind)
+        figure = label_figure(networks, shown)
+        if figure is not None:
+            yield Picture(
+                _slug("labels", kind),
+                figure,
+                "Test error against the number of labelled images, a line per method.",
+                f"Test error against the number of labelled images{_taught_by(kind)}: means, 95 % t intervals over "
+                "seeds, and single seeds.",
+            )
+    for labels, part in table.groupby("labels"):
+        yield print_errors(part.drop(columns="labels"), f"{labels:,} labelled images", tested=True)
+
+
+def _curves(study: StudyFiles, shown: list[tuple[str, Shown]]) -> Iterator[Picture]:
+    if study.histories is None:
+        return
+    histories = study.on_the_test_set(study.histories)  # errors among other classes say nothing beside these
+    for name, methods in shown:
+        figure = curve_figure(histories, methods)
+        if figure is not None:
+            yield Picture(
+                f"curves-{name}",
+                figure,
+                "Errors against epochs, a line per method.",
+                f"{_described(name, methods, methods.methods(histories))}.",
+            )
+
+
+def _output(study: StudyFiles) -> Iterator[Picture]:
+    rdms = study.rdms if study.output is None else study.output
+    if rdms is not None and (rdms["layer"] == "softmax").any():
+        alt = "RDM of a network's outputs for test images, ordered by class."
+        yield Picture("output-rdm", example_rdm(rdms), alt, "", "png")
+
+
+def _rdms(study: StudyFiles, shown: list[tuple[str, Shown]]) -> Iterator[Picture]:
+    if study.rdms is None:
+        return
+    models = list(map(str, study.rdms["model"].to_numpy()))
+    for kind, labels in {methods.teacher: methods.labels for _, methods in shown}.items():
+        everyone = Shown(tuple(dict.fromkeys(arm for _, s in shown for arm in s.arms)), kind, labels)
+        figure = rdm_figure(study.rdms, everyone)
+        if figure is not None:
+            names = everyone.models(models)
+            yield Picture(
+                _slug("rdms", kind),
+                figure,
+                f"RDMs of {count(len(names), 'network')} (rows), layer by layer (columns).",
+                f"RDMs of all methods{_taught_by(kind)}{_labelled(everyone)}.",
+                "png",
+            )
+
+
+def _maps(study: StudyFiles, shown: list[tuple[str, Shown]]) -> Iterator[Picture]:
+    if study.mds is None:
+        return
+    constant = constant_layers(study.rdms, study.mds)
+    for name, methods in shown:
+        drawn = map_figure(study.mds, methods)
+        if drawn is not None:
+            names = methods.models([model for model, _ in constant])
+            left_out = [pair for pair in constant if pair[0] in names]
+            yield Picture(
+                f"map-{name}",
+                drawn[0],
+                "Each network's layers as a path of points from the pixels to the labels.",
+                f"{_described(name, methods, None)}; stress-1 {number(drawn[1], 3)}."
+                + (f" Left out, their RDMs being constant: {format_layers(left_out)}." if left_out else ""),
+            )
+
+
+def _geometry(study: StudyFiles) -> Iterator[Table]:
+    if study.geometry is not None and not study.geometry.empty:
+        yield from print_geometry(geometry_table(study.geometry, study.baselines))
+
+
+def _settings(study: StudyFiles, networks: pd.DataFrame) -> Iterator[Table]:
+    table = settings_table(study, networks)
+    if len(table):
+        yield print_settings(table)
+    if study.tries is not None and not study.tries.empty:
+        yield from print_tries(tries_table(study.tries))
+
+
+def _shown(networks: pd.DataFrame) -> list[tuple[str, Shown]]:
+    """Group what is shown together, with a name for its files: by kind of teacher, the paper's and further methods."""
+    students = networks[networks["arm"] != "teacher"]
+    everyone = students if len(students) else networks
+    labels = None if everyone["labels"].isna().any() else int(everyone["labels"].max())
+    shown = []
+    for kind in kinds_of(networks) or [""]:
+        of_kind = networks[networks["teacher"].isin(("", kind))]
+        for k, family in enumerate(families(list(of_kind["arm"]))):
+            shown.append((_slug(_FAMILIES[k], kind), Shown(family, kind, labels)))
+    return shown
+
+
+def _described(name: str, shown: Shown, rows: pd.DataFrame | None) -> str:
+    """Describe a group of methods in a caption."""
+    family = "The paper's methods" if name.startswith(_FAMILIES[0]) else "RDL and further methods"
+    taught = rows is None or (rows["teacher"] == shown.teacher).any()
+    return family + (_taught_by(shown.teacher) if taught else "") + _labelled(shown)
+
+
+def _taught_by(kind: str) -> str:
+    return f", taught by {teacher_name(kind)}" if kind else ""
+
+
+def _labelled(shown: Shown) -> str:
+    return "" if shown.labels is None else f", students with {shown.labels:,} labelled images"
+
+
+def _slug(name: str, kind: str) -> str:
+    """Name a file, whatever a kind of teacher is called."""
+    return re.sub(r"\W+", "-", f"{name}-{kind}").strip("-")

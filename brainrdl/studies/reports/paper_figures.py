@@ -1,4 +1,4 @@
-"""The figures of a report, from what a study leaves behind.
+"""The figures of a paper's report, from what a study leaves behind.
 
 A method has the same colour in all of them, whichever methods a figure shows.
 """
@@ -7,10 +7,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BytesIO
-from typing import Literal
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import xarray as xr
@@ -36,16 +33,9 @@ _MODEL = re.compile(r"(?P<arm>\w+)(?: \((?P<teacher>\w+)\))?(?: (?P<labels>\d+) 
 
 @dataclass(frozen=True)
 class Shown:
-    """Which methods a figure shows.
+    """The methods that a figure shows: `arms` in order, with one kind of `teacher`.
 
-    Attributes
-    ----------
-    arms : tuple of str
-        In the order in which they are listed.
-    teacher : str
-        Kind of teacher of those that have one.
-    labels : int or None
-        Number of labelled images of the students; None: all are labelled.
+    ``labels`` is the number of labelled images of the students; None: all are labelled.
     """
 
     arms: tuple[str, ...]
@@ -53,25 +43,9 @@ class Shown:
     labels: int | None = None
 
     def methods(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Select the rows of these methods.
+        """Select the rows of these methods (columns ``arm, teacher, labels``), in the order of a report.
 
-        Parameters
-        ----------
-        frame : DataFrame
-            With columns ``arm, teacher, labels``.
-
-        Returns
-        -------
-        DataFrame
-            In the order of a report. Teachers that saw all labels stand beside students that did not.
-
-        Examples
-        --------
-        >>> import pandas as pd
-        >>> from brainrdl.studies.reports.paper_figures import Shown
-        >>> runs = {"arm": ["rdl", "rdl", "plain"], "teacher": ["paper", "clean", ""], "labels": float("nan")}
-        >>> Shown(("plain", "rdl"), "clean").methods(pd.DataFrame(runs))["teacher"].tolist()
-        ['', 'clean']
+        Teachers that saw all labels stand beside students that did not.
         """
         all_labels = frame["labels"].isna()
         if self.labels is None:
@@ -81,23 +55,9 @@ class Shown:
         return in_order(frame[fitting & frame["arm"].isin(self.arms) & frame["teacher"].isin(("", self.teacher))])
 
     def models(self, names: Sequence[str]) -> list[str]:
-        """Select these methods among the names that networks have in ``rdms.nc`` and ``mds.nc``.
+        """Select these methods among the names of networks in ``rdms.nc`` and ``mds.nc``, in the order of a report.
 
-        Parameters
-        ----------
-        names : sequence of str
-            Such as ``rdl (clean)`` or ``rdl (clean) 1000 labels``; others are passed over.
-
-        Returns
-        -------
-        list of str
-            In the order of a report.
-
-        Examples
-        --------
-        >>> from brainrdl.studies.reports.paper_figures import Shown
-        >>> Shown(("plain", "rdl"), "clean").models(["rdl (paper)", "rdl (clean)", "plain", "pixels"])
-        ['plain', 'rdl (clean)']
+        Such are ``rdl (clean)`` and ``rdl (clean) 1000 labels``; others are passed over.
         """
         parsed = [(name, _MODEL.fullmatch(name)) for name in dict.fromkeys(names)]
         frame = pd.DataFrame(
@@ -112,23 +72,7 @@ class Shown:
 
 
 def format_model(model: str) -> str:
-    """What a report calls a network.
-
-    Parameters
-    ----------
-    model : str
-        Its name in ``rdms.nc`` and ``mds.nc``.
-
-    Returns
-    -------
-    str
-
-    Examples
-    --------
-    >>> from brainrdl.studies.reports.paper_figures import spell_model
-    >>> spell_model("rdl_corr (clean)"), spell_model("rdl (clean) 1000 labels")
-    ('scale-free RDL (clean)', 'RDL (clean) with 1,000 labels')
-    """
+    """Name a network by its name in ``rdms.nc`` and ``mds.nc``: RDL (clean) with 1,000 labels."""
     match = _MODEL.fullmatch(model)
     if not match:
         return model
@@ -137,61 +81,10 @@ def format_model(model: str) -> str:
     )
 
 
-def render(figure: Figure, kind: Literal["svg", "png"]) -> bytes:
-    """Draw a figure into an image file's bytes, the same ones each time.
-
-    Parameters
-    ----------
-    figure : Figure
-        The figure.
-    kind : {"svg", "png"}
-        Lines as SVG, many pixels as PNG (200 per inch).
-
-    Returns
-    -------
-    bytes
-
-    Examples
-    --------
-    >>> from matplotlib.figure import Figure
-    >>> from brainrdl.studies.reports.paper_figures import render
-    >>> render(Figure(figsize=(1, 1)), "png")[1:4]
-    b'PNG'
-    """
-    buffer = BytesIO()
-    # without a salt of their own, SVG ids are random; dates would differ, too
-    with mpl.rc_context({"svg.hashsalt": "brainrdl"}):
-        metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
-        figure.savefig(buffer, format=kind, dpi=200, facecolor="white", metadata=metadata)
-    return buffer.getvalue()
-
-
 def example_rdm(rdms: xr.DataArray) -> Figure:
-    """Figure 1: the RDM of a network's output, images grouped by class.
+    """Figure 1: the RDM of a network's output, images grouped by class; plain's, or the first one's.
 
-    Parameters
-    ----------
-    rdms : DataArray (rdm, stimulus, stimulus_)
-        As in ``rdms.nc``.
-
-    Returns
-    -------
-    Figure
-        Of the plain network, or the first one where there is none.
-
-    Raises
-    ------
-    ValueError
-        If no RDM is of layer ``softmax``.
-
-    Examples
-    --------
-    >>> import numpy as np, brainrdl as rdl
-    >>> from brainrdl.studies.reports.paper_figures import example_rdm
-    >>> coords = {"model": "plain", "layer": "softmax"}
-    >>> rdms = rdl.label_rdms(np.ones((1, 3)), ["a", "b", "c"], ["plain/softmax"], "euclidean", coords)
-    >>> example_rdm(rdms).axes[0].get_title()
-    'plain, softmax'
+    Raises a ValueError if no RDM is of layer ``softmax``.
     """
     outputs = rdms.isel(rdm=np.flatnonzero(rdms["layer"].values == "softmax"))
     if not outputs.sizes["rdm"]:
@@ -207,42 +100,20 @@ def example_rdm(rdms: xr.DataArray) -> Figure:
 
 
 def rdm_figure(rdms: xr.DataArray, shown: Shown) -> Figure | None:
-    """Figure 3: RDMs of every layer of every method; those of pixels and labels once.
-
-    Parameters
-    ----------
-    rdms : DataArray (rdm, stimulus, stimulus_)
-        As in ``rdms.nc``.
-    shown : Shown
-        Which methods.
-
-    Returns
-    -------
-    Figure or None
-        None where none of them is there.
-
-    Examples
-    --------
-    >>> import numpy as np, brainrdl as rdl
-    >>> from brainrdl.studies.reports.paper_figures import Shown, rdm_figure
-    >>> coords = {"model": ["plain", "rdl (clean)"], "layer": "fc"}
-    >>> rdms = rdl.label_rdms(np.ones((2, 3)), ["a", "b", "c"], ["plain/fc", "rdl/fc"], "euclidean", coords)
-    >>> [text.get_text() for text in rdm_figure(rdms, Shown(("plain", "rdl"), "clean")).texts[:2]]
-    ['plain', 'RDL']
-    """
+    """Figure 3: RDMs of every layer of every method shown, those of pixels and labels once; None without any method."""
     models = [str(model) for model in rdms["model"].values]
     layers = [str(layer) for layer in rdms["layer"].values]
     names = shown.models(models)
     if not names:
         return None
-    at = {pair: k for k, pair in enumerate(zip(models, layers, strict=True))}
+    index_of = {pair: k for k, pair in enumerate(zip(models, layers, strict=True))}
     order = [k for layer in FIXED_LAYERS[:1] if (k := _first(layers, layer)) is not None]
     owners = [names[0]] * len(order)
     inside = [layer for layer in dict.fromkeys(layers) if layer not in FIXED_LAYERS]
     for name in names:
-        here = [at[name, layer] for layer in inside if (name, layer) in at]
-        order += here
-        owners += [name] * len(here)
+        layers_of = [index_of[name, layer] for layer in inside if (name, layer) in index_of]
+        order += layers_of
+        owners += [name] * len(layers_of)
     for layer in FIXED_LAYERS[1:]:
         k = _first(layers, layer)
         if k is not None:
@@ -254,29 +125,9 @@ def rdm_figure(rdms: xr.DataArray, shown: Shown) -> Figure | None:
 
 
 def map_figure(distances: xr.DataArray, shown: Shown) -> tuple[Figure, float] | None:
-    """Figures 4 and 6: the RDMs of all layers of the methods, as points in the plane.
+    """Figures 4 and 6: the RDMs of all layers of the methods shown as points in the plane, and the map's stress.
 
-    Parameters
-    ----------
-    distances : DataArray (point, point_)
-        As in ``mds.nc``.
-    shown : Shown
-        Which methods.
-
-    Returns
-    -------
-    (Figure, float) or None
-        And the map's stress; None where there are fewer than three points.
-
-    Examples
-    --------
-    >>> import numpy as np, xarray as xr
-    >>> from brainrdl.studies.reports.paper_figures import Shown, map_figure
-    >>> coords = {"model": ("point", ["pixels", "plain", "labels"]), "layer": ("point", ["pixels", "fc", "labels"])}
-    >>> distances = xr.DataArray(1 - np.eye(3), dims=("point", "point_"), coords=coords)
-    >>> figure, stress = map_figure(distances, Shown(("plain",), "clean"))
-    >>> round(stress, 6)
-    0.0
+    `distances` (point, point_) are those of ``mds.nc``. None where there are fewer than three points.
     """
     models = [str(model) for model in distances["model"].values]
     layers = [str(layer) for layer in distances["layer"].values]
@@ -299,89 +150,31 @@ def map_figure(distances: xr.DataArray, shown: Shown) -> tuple[Figure, float] | 
 
 
 def curve_figure(histories: pd.DataFrame, shown: Shown) -> Figure | None:
-    """Figure 2: errors against epochs, on training and validation images.
+    """Figure 2: errors against epochs, on training and validation images; None without any of the methods shown.
 
-    Parameters
-    ----------
-    histories : DataFrame
-        As in ``histories.csv``.
-    shown : Shown
-        Which methods.
-
-    Returns
-    -------
-    Figure or None
-        Without a panel of validation images where none were held out; None where none of the methods is there.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> from brainrdl.studies.reports.paper_figures import Shown, curve_figure
-    >>> history = {"row": "plain-seed0", "arm": "plain", "teacher": "", "labels": float("nan"), "epoch": [0, 1]}
-    >>> history |= {"task_error": [9.0, 4.0], "validation_error": [8.0, 5.0]}
-    >>> len(curve_figure(pd.DataFrame(history), Shown(("plain",), "clean")).axes)
-    2
+    There is no panel of validation images where none were held out.
     """
     rows = shown.methods(histories)
     if rows.empty:
         return None
     rows = rows.assign(epoch=rows["epoch"] + 1)  # errors after 1, 2, … epochs
     runs = {
-        arm_name(str(arm)): [run for _, run in of_arm.groupby("row", sort=False)]
-        for arm, of_arm in rows.groupby("arm", sort=False)
+        arm_name(str(arm)): [run for _, run in part.groupby("row", sort=False)]
+        for arm, part in rows.groupby("arm", sort=False)
     }
     columns = [column for column in ("task_error", "validation_error") if rows[column].notna().any()]
     return error_curves(runs, columns=columns, palette=_palette(list(dict.fromkeys(rows["arm"]))))
 
 
 def dots_figure(results: pd.DataFrame, published: dict[str, float]) -> Figure:
-    """Test errors of all methods as dots.
-
-    Parameters
-    ----------
-    results : DataFrame
-        Runs with the same number of labels: ``arm, teacher, seed, test_error``.
-    published : dict of str to float
-        The paper's test errors by name of method, such as ``RDL (paper)``.
-
-    Returns
-    -------
-    Figure
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> from brainrdl.studies.reports.paper_figures import dots_figure
-    >>> runs = {"arm": ["plain", "rdl"], "teacher": ["", "paper"], "seed": 0, "test_error": [0.6, 0.5]}
-    >>> figure = dots_figure(pd.DataFrame(runs), {"RDL (paper)": 0.49})
-    """
+    """Draw the test errors of all methods, with the same number of labels, as dots; `published` by name of method."""
     ordered = in_order(results)
     names = [method_name(str(a), str(t)) for a, t in zip(ordered["arm"], ordered["teacher"], strict=True)]
     return error_dots(ordered.assign(arm=names), paper=published or None)
 
 
 def label_figure(results: pd.DataFrame, shown: Shown) -> Figure | None:
-    """Test error against the number of labelled images.
-
-    Parameters
-    ----------
-    results : DataFrame
-        ``arm, teacher, labels, seed, test_error``; runs with all labels are passed over.
-    shown : Shown
-        Which methods; their number of labels is passed over.
-
-    Returns
-    -------
-    Figure or None
-        None where none of them is there.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> from brainrdl.studies.reports.paper_figures import Shown, label_figure
-    >>> runs = {"arm": "plain", "teacher": "", "labels": [100, 1000], "seed": 0, "test_error": [9.0, 4.0]}
-    >>> figure = label_figure(pd.DataFrame(runs), Shown(("plain",), "clean"))
-    """
+    """Draw the test error of the methods shown against the number of labelled images; None where there is none."""
     chosen = results["arm"].isin(shown.arms) & results["teacher"].isin(("", shown.teacher))
     runs = in_order(results[results["labels"].notna() & chosen])
     if runs.empty:
@@ -396,13 +189,13 @@ def _palette(names: Sequence[str]) -> list[str]:
 
 
 def _title(model: str) -> str:
-    """Name a network without its teacher, which the figure's caption tells."""
+    """Name a network without its teacher, whom the figure's caption names."""
     match = _MODEL.fullmatch(model)
     return arm_name(match["arm"]) if match else model
 
 
 def _by_class(rdms: xr.DataArray) -> tuple[xr.DataArray, list[str] | None]:
-    """Order stimuli by class, as far as the RDMs tell their classes."""
+    """Order stimuli by class, as far as the RDMs name their classes."""
     provenance = json.loads(rdms.attrs.get("provenance", "{}"))
     classes = [str(name) for name in provenance.get("classes", ())]
     ids = [str(stimulus) for stimulus in rdms["stimulus"].values]

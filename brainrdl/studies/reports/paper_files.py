@@ -1,11 +1,9 @@
-"""What a study leaves in its folder: read, and checked that its parts agree."""
+"""The files that a study of the paper leaves in its folder: read, and checked that they agree."""
 
-import json
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,9 +12,8 @@ from numpy.typing import NDArray
 
 from brainrdl.rdms.layout import check_rdms
 from brainrdl.studies.reports.differences import Correctness
+from brainrdl.studies.reports.files import if_there, read_array, read_arrays, read_json, read_table, require
 from brainrdl.studies.reports.methods import METHOD, method_name
-
-_T = TypeVar("_T")
 
 RESULTS = (
     *("row", "arm", "seed", "dataset", "train_size", "labels", "teacher", "teacher_size", "teacher_seed"),
@@ -31,34 +28,20 @@ _COLUMNS = {
         *("validation_error", "validation_loss", "chosen", "seconds"),
     ),
 }
+_TEXT = ("row", "arm", "teacher", "dataset", "layer", "setting", "device")
 _REQUIRED = ("results.csv", "correctness.npz", "manifest.json")
+_ROUNDING = 0.006  # percent: results may be rounded to two decimals
 
 
 @dataclass(frozen=True)
 class StudyFiles:
-    """What a study left behind, as read from its folder.
+    """The files of a study, as read from its folder; None is what it did not leave.
 
-    Attributes
-    ----------
-    results : DataFrame
-        One row per run.
-    correctness : mapping of str to ndarray of bool, shape (test images,)
-        By row.
-    n_images : int
-        Test images.
-    manifest : dict
-        How it was made.
-    histories, geometry, tries : DataFrame or None
-        None where the study left none.
-    rdms, mds : DataArray or None
-        Labelled RDMs of Figure 3, and distances between RDMs of Figure 4.
-    output : DataArray or None
-        Labelled RDM of a teacher's output for its own test images, where they are not the students'.
-    settings : mapping of str to mapping, or None
-        By row: the knobs that the run was given, its baseline's among them; None where the study left none.
-    teacher_correctness : mapping of str to ndarray of bool, shape (teachers' test images,)
-        By row, of teachers that have other classes than the students and so a test set of their own; empty where there
-        are none.
+    ``results`` has a row per run. ``correctness`` and ``teacher_correctness`` are, by row, whether a network is right,
+    (test images,); the latter of teachers that have other classes than the students and so a test set of their own.
+    ``rdms`` are labelled RDMs of Figure 3, ``mds`` distances between RDMs of Figure 4, ``output`` the RDM of a
+    teacher's output for its own test images, where they are not the students'. ``settings`` are, by row, the knobs that
+    the run was given, its baseline's among them.
     """
 
     results: pd.DataFrame
@@ -75,18 +58,7 @@ class StudyFiles:
     teacher_correctness: Correctness = field(default_factory=dict)
 
     def on_the_test_set(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Select rows of networks that are scored on the students' test images.
-
-        Parameters
-        ----------
-        frame : DataFrame
-            With column ``row``.
-
-        Returns
-        -------
-        DataFrame
-            Without teachers that have a test set of their own.
-        """
+        """Select rows of networks that are scored on the students' test images, by column ``row``."""
         return frame[~frame["row"].isin(list(self.teacher_correctness))]
 
     @property
@@ -96,7 +68,7 @@ class StudyFiles:
 
     @property
     def calls(self) -> list[Mapping[str, Any]]:
-        """What is known of each call of the command, the first one first; empty where the manifest does not say."""
+        """The calls of the command, the first one first; empty where the manifest does not say."""
         return _values(self.manifest.get("calls", []))
 
     @property
@@ -107,7 +79,7 @@ class StudyFiles:
 
     @property
     def chosen(self) -> bool:
-        """Whether any setting was chosen among several; True where the study does not say."""
+        """True if any setting was chosen among several, and where the study does not say."""
         if self.tries is None:
             return True
         return bool(self.tries.duplicated(["arm", "teacher", "labels"]).any())
@@ -119,97 +91,48 @@ class StudyFiles:
 
     @property
     def one_teacher(self) -> bool:
-        """Whether one teacher of each kind served all seeds."""
+        """True if one teacher of each kind served all seeds."""
         return bool(self.manifest.get("one_teacher", False))
 
 
 def read_study(folder: Path) -> StudyFiles:
     """Read what a study left behind, and check that its parts agree.
 
-    Parameters
-    ----------
-    folder : Path
-        With ``results.csv``, ``correctness.npz`` and ``manifest.json``; and, as far as there are any,
-        ``histories.csv``, ``geometry.csv``, ``tries.csv``, ``rdms.nc``, ``mds.nc``, ``output.nc``, ``results.json``
-        and ``correctness-teachers.npz``.
-
-    Returns
-    -------
-    StudyFiles
-
-    Raises
-    ------
-    FileNotFoundError
-        If a required file is missing; all that are missing are named.
-    ValueError
-        If a file lacks a column, is damaged, or contradicts another.
-
-    Examples
-    --------
-    >>> from pathlib import Path
-    >>> from brainrdl.studies.reports.paper_files import read_study
-    >>> read_study(Path("nowhere"))
-    Traceback (most recent call last):
-    FileNotFoundError: nowhere lacks results.csv, correctness.npz, manifest.json; a report is made from what a study
-    leaves in its folder: name the folder given to brainrdl reproduce as --out
+    Raises a FileNotFoundError that names all required files that are missing, and a ValueError where a file lacks a
+    column, is damaged, or contradicts another.
     """
     folder = Path(folder)
-    missing = [name for name in _REQUIRED if not (folder / name).is_file()]
-    if missing:
-        raise FileNotFoundError(
-            f"{folder} lacks {', '.join(missing)}; a report is made from what a study leaves in its folder: name the "
-            "folder given to brainrdl reproduce as --out"
-        )
+    require(folder, _REQUIRED, "study", "brainrdl reproduce")
     results = _read_table(folder / "results.csv")
     correctness, n_images = _read_correctness(folder / "correctness.npz")
-    elsewhere, _ = _if_there(folder / "correctness-teachers.npz", _read_correctness) or ({}, 0)
+    elsewhere, _ = if_there(folder / "correctness-teachers.npz", _read_correctness) or ({}, 0)
     study = StudyFiles(
         results, correctness, n_images, _read_manifest(folder / "manifest.json"), teacher_correctness=elsewhere
     )
     try:
+        # teachers with a test set of their own have another number of images
         check_results(study.on_the_test_set(results), correctness, one_teacher=study.one_teacher)
         check_results(results[results["row"].isin(list(elsewhere))], elsewhere, one_teacher=study.one_teacher)
     except ValueError as error:
         raise ValueError(f"{folder}: {error}") from error
     return replace(
         study,
-        histories=_if_there(folder / "histories.csv", _read_table),
-        geometry=_if_there(folder / "geometry.csv", _read_table),
-        tries=_if_there(folder / "tries.csv", _read_table),
-        rdms=_if_there(folder / "rdms.nc", _read_rdms),
-        mds=_if_there(folder / "mds.nc", _read_array),
-        output=_if_there(folder / "output.nc", _read_rdms),
-        settings=_if_there(folder / "results.json", _read_settings),
+        histories=if_there(folder / "histories.csv", _read_table),
+        geometry=if_there(folder / "geometry.csv", _read_table),
+        tries=if_there(folder / "tries.csv", _read_table),
+        rdms=if_there(folder / "rdms.nc", _read_rdms),
+        mds=if_there(folder / "mds.nc", read_array),
+        output=if_there(folder / "output.nc", _read_rdms),
+        settings=if_there(folder / "results.json", _read_settings),
     )
 
 
 def check_results(results: pd.DataFrame, correctness: Correctness, *, one_teacher: bool = False) -> None:
     """Check that results and correctness speak of the same networks.
 
-    Parameters
-    ----------
-    results : DataFrame
-        One row per run: at least ``row, arm, teacher, labels, seed, test_error``; a run without a test error died in
-        training.
-    correctness : mapping of str to ndarray of bool, shape (test images,)
-        By row.
-    one_teacher : bool
-        Whether one teacher serves all seeds, so that its row may be there for each of them.
-
-    Raises
-    ------
-    ValueError
-        If a row or a run occurs twice or has no correctness, if lengths differ, or if the correctness gives an error
-        rate other than that of the results.
-
-    Examples
-    --------
-    >>> import numpy as np, pandas as pd
-    >>> from brainrdl.studies.reports.paper_files import check_results
-    >>> run = {"row": "plain-seed0", "arm": "plain", "teacher": "", "labels": np.nan, "seed": 0, "test_error": 25.0}
-    >>> check_results(pd.DataFrame([run]), {"plain-seed0": np.array([True, True, False, False])})
-    Traceback (most recent call last):
-    ValueError: the test error of 'plain-seed0' is 25 % in the results, but 50 % by its correctness; score it again
+    `results` has a row per run, without a test error where the run died in training. With `one_teacher` the teacher of
+    all seeds may have a row for each of them. Raises a ValueError where a row or a run occurs twice or has no
+    correctness, lengths differ, or the correctness gives another error rate.
     """
     twice = results[results.duplicated("row")]
     if len(twice):
@@ -238,32 +161,15 @@ def check_results(results: pd.DataFrame, correctness: Correctness, *, one_teache
         )
     for row, error in zip(scored["row"], scored["test_error"], strict=True):
         counted = 100 * (1 - float(np.mean(correctness[row])))
-        if abs(counted - error) > 0.006:  # results may be rounded to two decimals
+        if abs(counted - error) > _ROUNDING:
             raise ValueError(
                 f"the test error of {row!r} is {error:g} % in the results, but {counted:g} % by its correctness; "
                 "score it again"
             )
 
 
-@contextmanager
-def _reading(path: Path, what: str, *errors: type[Exception]) -> Iterator[None]:
-    try:
-        yield
-    except errors as error:
-        raise ValueError(f"{path} is no {what}, or is damaged: {error}") from error
-
-
-def _if_there(path: Path, read: Callable[[Path], _T]) -> _T | None:
-    return read(path) if path.is_file() else None
-
-
 def _read_table(path: Path) -> pd.DataFrame:
-    text = {"row": str, "arm": str, "teacher": str, "dataset": str, "layer": str, "setting": str, "device": str}
-    with _reading(path, "CSV file", pd.errors.ParserError, pd.errors.EmptyDataError, UnicodeDecodeError):
-        table = pd.read_csv(path, dtype=text)
-    lacking = [column for column in _COLUMNS[path.name] if column not in table]
-    if lacking:
-        raise ValueError(f"{path} lacks the columns {', '.join(lacking)}; it has {', '.join(table.columns)}")
+    table = read_table(path, _COLUMNS[path.name], _TEXT)
     table = table.assign(teacher=table["teacher"].fillna(""))
     if path.name == "histories.csv" and "validation_error" not in table:
         table["validation_error"] = np.nan  # no run held images out
@@ -271,8 +177,7 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 
 def _read_correctness(path: Path) -> tuple[dict[str, NDArray[np.bool_]], int]:
-    with _reading(path, "file of arrays", ValueError, OSError), np.load(path, allow_pickle=False) as file:
-        arrays = {name: np.asarray(file[name]) for name in file.files}
+    arrays = read_arrays(path)
     if "ids" not in arrays:
         raise ValueError(f"{path} lacks 'ids', the test images' ids; score the runs again")
     ids = arrays.pop("ids")
@@ -286,8 +191,7 @@ def _read_correctness(path: Path) -> tuple[dict[str, NDArray[np.bool_]], int]:
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:
-    with _reading(path, "JSON file", json.JSONDecodeError, UnicodeDecodeError):
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+    manifest = read_json(path)
     if not isinstance(manifest, dict) or "study" not in manifest:
         raise ValueError(f"{path} names no study; expected an object with the key 'study'")
     if not isinstance(manifest.get("baselines", {}), dict):
@@ -299,23 +203,17 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 
 
 def _values(items: Any) -> list[Any]:
-    """What a list holds, or an object under numbers."""
+    """The entries of a list, or of an object under numbers, as manifests of several calls have it."""
     return list(items.values()) if isinstance(items, Mapping) else list(items)
 
 
 def _read_settings(path: Path) -> dict[str, dict[str, float]]:
-    with _reading(path, "JSON file", json.JSONDecodeError, UnicodeDecodeError):
-        content = json.loads(path.read_text(encoding="utf-8"))
+    content = read_json(path)
     rows = content.get("rows") if isinstance(content, dict) else None
     if not isinstance(rows, list) or not all(isinstance(row, dict) and {"row", "setting"} <= set(row) for row in rows):
-        raise ValueError(f"{path} has no list of rows with a setting each; go on with the study to write it again")
+        raise ValueError(f"{path} has no list of rows with a setting each; resume the study to write it again")
     return {str(row["row"]): dict(row["setting"]) for row in rows}
 
 
-def _read_array(path: Path) -> xr.DataArray:
-    with _reading(path, "netCDF file with one array", OSError, ValueError):
-        return xr.load_dataarray(path, engine="h5netcdf")
-
-
 def _read_rdms(path: Path) -> xr.DataArray:
-    return check_rdms(_read_array(path))
+    return check_rdms(read_array(path))

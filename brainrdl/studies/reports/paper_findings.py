@@ -1,9 +1,10 @@
-"""The sentences of a report that are made from its numbers."""
+"""The sentences of a paper's report that are made from its numbers, and the networks that failed."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 from brainrdl.studies.paper import published as paper
 from brainrdl.studies.reports.differences import SIGNIFICANT, Difference, difference, mcnemar_table
@@ -17,6 +18,7 @@ from brainrdl.studies.reports.methods import (
     teacher_name,
     with_labels,
 )
+from brainrdl.studies.reports.paper_figures import FIXED_LAYERS, format_model
 from brainrdl.studies.reports.paper_files import StudyFiles
 from brainrdl.studies.reports.words import capital, count, has_no_width, interval, number, p_equals, signed_number, span
 
@@ -25,19 +27,7 @@ _FEW_SEEDS = 10
 
 
 def summary(study: StudyFiles, networks: pd.DataFrame) -> str:
-    """Say what was run.
-
-    Parameters
-    ----------
-    study : StudyFiles
-        The study.
-    networks : DataFrame
-        Its runs, as `distinct_networks` leaves them.
-
-    Returns
-    -------
-    str
-    """
+    """Say what was run; `networks` are the study's runs, as `distinct_networks` leaves them."""
     students = networks[networks["arm"] != "teacher"]
     runs = students if len(students) else networks
     n_methods = len(runs[list(METHOD)].drop_duplicates())
@@ -69,8 +59,8 @@ def summary(study: StudyFiles, networks: pd.DataFrame) -> str:
         parts.append(f"{count(len(died), 'run')} died in training and count nowhere: {', '.join(died)}.")
     devices = study.results["device"].value_counts()
     if len(devices) > 1:
-        told = _list([f"{name} ({count(int(n), 'network')})" for name, n in devices.items()])
-        parts.append(f"Trained on {told}, whose rounding differs: the same seed is another training there.")
+        trained = _list([f"{name} ({count(int(n), 'network')})" for name, n in devices.items()])
+        parts.append(f"Trained on {trained}, whose rounding differs: the same seed is another training there.")
     unlisted = sorted(set(study.correctness) - set(study.results["row"]))
     if unlisted:
         parts.append(f"Scored, but not among the results and not used: {', '.join(unlisted)}.")
@@ -86,19 +76,21 @@ def summary(study: StudyFiles, networks: pd.DataFrame) -> str:
 def _teaching(students: pd.DataFrame) -> list[str]:
     """Say which methods had which teacher."""
     taught, alone = students[students["teacher"] != ""], students[students["teacher"] == ""]
-    of_arms: dict[tuple[str, ...], list[str]] = {}
+    by_arms: dict[tuple[str, ...], list[str]] = {}
     for kind in kinds_of(taught):
         runs = taught[taught["teacher"] == kind]
         arms = tuple(dict.fromkeys(arm_name(str(arm)) for arm in in_order(runs)["arm"]))
         trained = f"{teacher_name(kind)} (trained on {span(runs['teacher_size'])} images)"
-        of_arms.setdefault(arms, []).append(trained)
-    told = [
+        by_arms.setdefault(arms, []).append(trained)
+    sentences = [
         f"{capital(_list(arms))} had {' or, in networks of their own, '.join(teachers)}."
-        for arms, teachers in of_arms.items()
+        for arms, teachers in by_arms.items()
     ]
-    if told and len(alone):
-        told.append(f"{capital(_list([arm_name(str(arm)) for arm in dict.fromkeys(alone['arm'])]))} had no teacher.")
-    return told
+    if sentences and len(alone):
+        sentences.append(
+            f"{capital(_list([arm_name(str(arm)) for arm in dict.fromkeys(alone['arm'])]))} had no teacher."
+        )
+    return sentences
 
 
 def _list(names: Sequence[str]) -> str:
@@ -108,45 +100,21 @@ def _list(names: Sequence[str]) -> str:
 def findings(study: StudyFiles, networks: pd.DataFrame) -> list[str]:
     """Compare RDL with its baseline, and with plain where that is another, for each kind of teacher.
 
-    Parameters
-    ----------
-    study : StudyFiles
-        The study.
-    networks : DataFrame
-        Its runs, as `distinct_networks` leaves them.
-
-    Returns
-    -------
-    list of str
-        A finding each; where nothing can be compared, one that says so.
+    A finding each; where nothing can be compared, one that says so.
     """
     found = []
     full = with_labels(networks, None)
     few = networks[networks["labels"].notna()]
     for arm in ("rdl", "rdl_corr"):
         for control in dict.fromkeys((baseline_of(arm, study.baselines), "plain")):
-            for runs, tell in ((full, _finding), (few, _finding_few)):
+            for runs, compare in ((full, _finding), (few, _finding_few)):
                 if control is not None and (runs["arm"] == control).any():
-                    found += [tell(study, runs, (arm, kind), control) for kind in kinds_of(runs[runs["arm"] == arm])]
+                    found += [compare(study, runs, (arm, kind), control) for kind in kinds_of(runs[runs["arm"] == arm])]
     return found or ["There is no pair of RDL and plain runs to compare."]
 
 
 def error_note(study: StudyFiles, networks: pd.DataFrame, table: pd.DataFrame) -> str:
-    """Say what the numbers of the table of errors are.
-
-    Parameters
-    ----------
-    study : StudyFiles
-        The study.
-    networks : DataFrame
-        Its runs, as `distinct_networks` leaves them.
-    table : DataFrame
-        What `error_table` makes of those that are scored on the students' test images.
-
-    Returns
-    -------
-    str
-    """
+    """Say what the numbers of a table are, of what `error_table` makes of `networks` on the students' test images."""
     other = "plain" if set(table["baseline"]) <= {"", "plain"} else "the method named below it"
     parts = [f"A negative difference: errs less than {other}."]
     if (table["n_seeds"] > 1).any():
@@ -174,21 +142,82 @@ def error_note(study: StudyFiles, networks: pd.DataFrame, table: pd.DataFrame) -
 
 
 def _teachers_elsewhere(study: StudyFiles, networks: pd.DataFrame) -> list[str]:
-    """Teachers that cannot do the students' task stand in no table, but their errors are told."""
-    own = networks[networks["row"].isin(list(study.teacher_correctness))]
-    told = []
-    for kind in kinds_of(own):
-        runs = own[own["teacher"] == kind]
+    """Say the errors of teachers that cannot do the students' task and so stand in no table."""
+    elsewhere = networks[networks["row"].isin(list(study.teacher_correctness))]
+    sentences = []
+    for kind in kinds_of(elsewhere):
+        runs = elsewhere[elsewhere["teacher"] == kind]
         n_images = len(study.teacher_correctness[str(runs["row"].iloc[0])])
         published = paper.PAPER[study.name].teacher_error if study.name in paper.PAPER else None
         data = _DATASETS.get(str(runs["dataset"].iloc[0]), str(runs["dataset"].iloc[0]))
-        told.append(
+        sentences.append(
             f"{capital(teacher_name(kind))} has other classes, hence no row: its test error is "
             f"{number(runs['test_error'].mean())} % of {n_images:,} {data} images"
             + (f", mean of {count(len(runs), 'seed')}" if len(runs) > 1 else "")
             + (f" (the paper's: {number(published, 1)} %)." if published is not None else ".")
         )
-    return told
+    return sentences
+
+
+def faults(study: StudyFiles, networks: pd.DataFrame) -> list[str]:
+    """Name the networks at chance, and those with constant RDMs, a sentence each."""
+    sentences = []
+    n_classes = len(study.manifest.get("classes", ()))
+    guessing = at_chance(study.on_the_test_set(networks), n_classes, study.n_images)
+    if guessing:
+        sentences.append(
+            f"At chance, that is at about the {number(100 * (1 - 1 / n_classes), 0)} % error of a guess among "
+            f"{n_classes} classes: {', '.join(guessing)}. They count in every mean."
+        )
+    collapsed = constant_layers(study.rdms, study.mds)
+    if collapsed:
+        sentences.append(
+            f"Collapsed, all images being equally far apart in a layer: {format_layers(collapsed)}. A constant RDM "
+            "correlates with nothing, so the maps leave it out."
+        )
+    return sentences
+
+
+def at_chance(networks: pd.DataFrame, n_classes: int, n_images: int) -> list[str]:
+    """Find the rows of networks that are no better than a guess among `n_classes`, of which images are equally many.
+
+    They get right no more than 1/n_classes of the images and three binomial standard errors, or a quarter more than
+    1/n_classes, as a network may that always names the commonest class.
+    """
+    if n_classes < 2:
+        return []
+    chance = 1 / n_classes
+    most = max(chance + 3 * np.sqrt(chance * (1 - chance) / n_images), 1.25 * chance)
+    right = 1 - networks["test_error"] / 100
+    return [str(row) for row in networks.loc[right <= most, "row"]]
+
+
+def constant_layers(rdms: xr.DataArray | None, distances: xr.DataArray | None) -> list[tuple[str, str]]:
+    """Find the layers, as names of network and layer, whose RDM is constant.
+
+    `rdms` and `distances` are those of ``rdms.nc`` and ``mds.nc``, which lacks the layers whose RDM was constant for
+    some sample of images.
+    """
+    if rdms is None:
+        return []
+    named = _layers(rdms)
+    squares = rdms.to_numpy()
+    off = squares[:, ~np.eye(squares.shape[1], dtype=bool)]
+    constant = np.ptp(off, axis=1) <= 1e-6 * np.abs(off).max(axis=1)
+    mapped = named if distances is None else _layers(distances)
+    return [
+        pair
+        for pair, is_constant in zip(named, constant, strict=True)
+        if pair[1] not in FIXED_LAYERS and (is_constant or pair not in mapped)
+    ]
+
+
+def format_layers(layers: Sequence[tuple[str, str]]) -> str:
+    """Name layers by network: plain (fc), RDL (clean) (pool2, fc)."""
+    by_model: dict[str, list[str]] = {}
+    for model, layer in layers:
+        by_model.setdefault(format_model(model), []).append(layer)
+    return ", ".join(f"{model} ({', '.join(names)})" for model, names in by_model.items())
 
 
 def _finding(study: StudyFiles, runs: pd.DataFrame, method: tuple[str, str], control: str) -> str:
@@ -197,39 +226,39 @@ def _finding(study: StudyFiles, runs: pd.DataFrame, method: tuple[str, str], con
     who = capital(_taught(method))
     if not compared.n_seeds:
         return f"{who} and {other} share no seed and are not compared."
-    told = (
+    text = (
         f"{who}: test error {number(compared.first)} % against {number(compared.second)} % of {other}, "
         f"a difference of {signed_number(compared.estimate)} points"
     )
     if compared.n_seeds == 1:
-        of_both = [runs_of(runs, which) for which in (method, (control, ""))]
-        (seed,) = set(of_both[0]["seed"]) & set(of_both[1]["seed"])
-        p = float(mcnemar_table(pd.concat(of_both), study.correctness, seed=seed)["p"].iloc[0])
-        told += (
+        both = [runs_of(runs, which) for which in (method, (control, ""))]
+        (seed,) = set(both[0]["seed"]) & set(both[1]["seed"])
+        p = float(mcnemar_table(pd.concat(both), study.correctness, seed=seed)["p"].iloc[0])
+        text += (
             " between two networks. There is one seed, hence no interval over trainings; for these two networks, "
             f"McNemar's exact test over images gives p {p_equals(p)}{': no difference is shown' * (p >= SIGNIFICANT)}."
         )
     else:
         spread = interval(compared.low, compared.high, signed=True)
-        told += f"{' ' * bool(spread)}{spread}. {_verdict(compared, name, other)}"
-    return told + (_as_published(study.name, method) if control == "plain" else "")
+        text += f"{' ' * bool(spread)}{spread}. {_verdict(compared, name, other)}"
+    return text + (_as_published(study.name, method) if control == "plain" else "")
 
 
 def _finding_few(study: StudyFiles, runs: pd.DataFrame, method: tuple[str, str], control: str) -> str:
-    told = []
+    parts = []
     for labels in sorted(runs["labels"].unique()):
         compared = difference(with_labels(runs, labels), study.correctness, method, (control, ""))
         if compared.n_seeds:
             spread = interval(compared.low, compared.high, signed=True)
             spread = spread or ("(one seed)" if compared.n_seeds == 1 else "(right on the same images)")
             undecided = ", which holds 0," if _holds_0(compared.low, compared.high) else ""
-            told.append(
+            parts.append(
                 f"{signed_number(compared.estimate)} points {spread}{undecided} with {labels:,.0f} labelled images"
             )
     who, other = _taught(method), arm_name(control)
-    if not told:
+    if not parts:
         return f"With few labels, {who} and {other} share no seed and are not compared."
-    return f"With few labels, {who} against {other}: {'; '.join(told)}."
+    return f"With few labels, {who} against {other}: {'; '.join(parts)}."
 
 
 def _taught(method: tuple[str, str]) -> str:
@@ -248,18 +277,18 @@ def _verdict(compared: Difference, name: str, other: str) -> str:
     agreed = f"paired t interval {paired}" if paired else "the same difference in each, hence no paired t interval"
     if _holds_0(compared.low, compared.high):
         largest = max(-compared.low, compared.high)
-        told = "The interval holds 0: no difference is shown"
-        told += f", and one of more than {number(largest)} points is not supported." if largest > 0 else "."
+        text = "The interval holds 0: no difference is shown"
+        text += f", and one of more than {number(largest)} points is not supported." if largest > 0 else "."
         if not seeds_undecided:
-            told += f" On this very test set the seeds do agree ({agreed})."
-        return told
-    told = capital(f"{name} errs {'less' if compared.estimate < 0 else 'more'} than {other}.")
+            text += f" On this very test set the seeds do agree ({agreed})."
+        return text
+    text = capital(f"{name} errs {'less' if compared.estimate < 0 else 'more'} than {other}.")
     if seeds_undecided:
-        told += (
+        text += (
             f" But the paired t interval over the {compared.n_seeds} seeds, {paired or 'a mere 0'}, holds 0: these "
             "seeds do not settle the matter."
         )
-    return told
+    return text
 
 
 def _as_published(study: str, method: tuple[str, str]) -> str:
@@ -267,3 +296,7 @@ def _as_published(study: str, method: tuple[str, str]) -> str:
     if theirs is None or plain is None:
         return ""
     return f" The paper: {number(theirs)} % against {number(plain)} %, {signed_number(theirs - plain)} points."
+
+
+def _layers(array: xr.DataArray) -> list[tuple[str, str]]:
+    return [(str(m), str(layer)) for m, layer in zip(array["model"].values, array["layer"].values, strict=True)]

@@ -1,11 +1,12 @@
-"""The tables of a report that are made of errors, geometries and tries.
+"""The tables of a paper's report that are made of errors, tests and geometries: their numbers, and as they are printed.
 
-All take and return DataFrames and read no files. Errors are in percent, differences in percentage points. What the data
-cannot say is NaN: a study with one seed has no interval over trainings.
+Numbers are DataFrames, errors in percent, differences in percentage points. What the data cannot say is NaN: a study
+with one seed has no interval over trainings. Nothing here reads a file.
 """
 
-import json
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,10 +14,33 @@ import pandas as pd
 from brainrdl.inference import binomial_standard_error, t_interval
 from brainrdl.studies.paper import published as paper
 from brainrdl.studies.reports.differences import NO_DIFFERENCE, Correctness, difference, mcnemar_table
-from brainrdl.studies.reports.methods import METHOD, arm_name, baseline_of, in_order, method_name
-
-UNTRIED = "the only candidate, not tried"
-"""What stands in place of a validation error where there was nothing to choose from."""
+from brainrdl.studies.reports.methods import (
+    ABOUT_ARMS,
+    ABOUT_TEACHERS,
+    ARM_NAMES,
+    METHOD,
+    arm_name,
+    baseline_of,
+    in_order,
+    kinds_of,
+    method_name,
+    teacher_name,
+)
+from brainrdl.studies.reports.page import Table
+from brainrdl.studies.reports.paper_files import StudyFiles
+from brainrdl.studies.reports.words import (
+    as_text,
+    capital,
+    count,
+    duration,
+    flat,
+    number,
+    p_value,
+    records,
+    share,
+    signed_number,
+    with_interval,
+)
 
 
 def error_table(
@@ -29,39 +53,11 @@ def error_table(
 ) -> pd.DataFrame:
     """Table 3: the test error of each method, and how far it is from that of its baseline.
 
-    Parameters
-    ----------
-    results : DataFrame
-        Runs with the same number of labels, as `distinct_networks` leaves them.
-    correctness : mapping of str to ndarray of bool, shape (test images,)
-        By row.
-    study : str
-        Name of the study, for the paper's numbers.
-    baselines : mapping of str to str, optional
-        See `baseline_of`.
-    n_resamples : int
-        Of the crossed bootstrap.
-
-    Returns
-    -------
-    DataFrame
-        One row per method: ``arm, teacher, method, n_seeds``; ``baseline``: the arm that it is compared with, empty for
-        ``plain``; ``test_error, low, high``: mean and 95 % t interval over
-        seeds; ``standard_error``: binomial, of one network with that error, NaN at 0 and 100 %, where its formula gives
-        a certainty that no test set can; ``validation_error``: mean;
-        ``n_shared, difference, crossed_low, crossed_high, paired_low, paired_high``: see `Difference`, NaN for
-        ``plain``; ``paper``: the published test error.
-
-    Examples
-    --------
-    >>> import numpy as np, pandas as pd
-    >>> from brainrdl.studies.reports.paper_tables import error_table
-    >>> runs = {"row": ["a", "b"], "arm": ["rdl", "plain"], "teacher": ["paper", ""], "seed": [0, 0]}
-    >>> runs |= {"test_error": [0.0, 50.0], "validation_error": [1.0, 40.0]}
-    >>> correctness = {"a": np.array([True, True]), "b": np.array([True, False])}
-    >>> table = error_table(pd.DataFrame(runs), correctness, study="mnist")
-    >>> table[["method", "test_error", "difference", "paper"]].values.tolist()
-    [['plain', 50.0, nan, 0.63], ['RDL (paper)', 0.0, -50.0, 0.49]]
+    `results` are runs with the same number of labels, as `distinct_networks` leaves them. A row per method: ``arm,
+    teacher, method, n_seeds``; ``baseline``, the arm that it is compared with (empty for ``plain``); ``test_error, low,
+    high``, mean and 95 % t interval over seeds; ``standard_error``, binomial, of one network with that error (NaN at 0
+    and 100 %, where its formula gives a certainty that no test set can); ``validation_error``, mean; ``n_shared,
+    difference, crossed_low, crossed_high, paired_low, paired_high`` as in `Difference`; ``paper``, as published.
     """
     lines = []
     for (arm, teacher), runs in in_order(results).groupby(list(METHOD), sort=False):
@@ -103,35 +99,11 @@ def labels_table(
     baselines: Mapping[str, str] | None = None,
     n_resamples: int = 10_000,
 ) -> pd.DataFrame:
-    """Compare the methods at each number of labelled images.
+    """Compare the methods at each number of labelled images; runs with all labels are passed over.
 
-    Parameters
-    ----------
-    results : DataFrame
-        As `distinct_networks` leaves them; runs with all labels are passed over.
-    correctness : mapping of str to ndarray of bool, shape (test images,)
-        By row.
-    baselines : mapping of str to str, optional
-        See `baseline_of`.
-    n_resamples : int
-        Of the crossed bootstrap.
-
-    Returns
-    -------
-    DataFrame
-        What `error_table` says, for ``labels`` ascending, and ``p, b, c``: McNemar's exact test against the baseline
-        for the networks of the first seed; b is the number of images that only the method gets right, c that only the
-        baseline gets right. Not corrected for the number of tests.
-
-    Examples
-    --------
-    >>> import numpy as np, pandas as pd
-    >>> from brainrdl.studies.reports.paper_tables import labels_table
-    >>> runs = {"row": ["a", "b"], "arm": ["rdl", "plain"], "teacher": ["clean", ""], "labels": [9, 9], "seed": [0, 0]}
-    >>> runs |= {"test_error": [0.0, 50.0], "validation_error": [1.0, 40.0]}
-    >>> correctness = {"a": np.array([True, True]), "b": np.array([True, False])}
-    >>> labels_table(pd.DataFrame(runs), correctness)[["labels", "method", "p", "b", "c"]].values.tolist()
-    [[9, 'plain', nan, nan, nan], [9, 'RDL (clean)', 1.0, 1.0, 0.0]]
+    What `error_table` says, for ``labels`` ascending, and ``p, b, c``: McNemar's exact test against the baseline for
+    the networks of the first seed, not corrected; b is the number of images that only the method gets right, c that
+    only the baseline does.
     """
     parts = []
     for labels in sorted(results["labels"].dropna().unique()):
@@ -147,47 +119,90 @@ def labels_table(
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
+def print_errors(table: pd.DataFrame, caption: str, note: str = "", *, tested: bool = False) -> Table:
+    """Print what `error_table` says, or `labels_table` of one number of labels, then `tested` against the baseline.
+
+    Columns of paired intervals, validation and published errors are left out where there are none. Where methods have
+    different baselines, each difference names its own.
+    """
+    several = bool(set(table["baseline"]) - {"", "plain"})
+    to = f"difference to {'the baseline' if several else 'plain'}, points"
+    head = ["method", "seeds", "test error, %", to, "paired t over seeds", "McNemar p"]
+    head += ["binomial SE", "validation error, %", "paper, %"]
+    shown = dict.fromkeys(head, True) | {
+        "paired t over seeds": bool(table["paired_low"].notna().any()),
+        "McNemar p": tested,
+        "validation error, %": bool(table["validation_error"].notna().any()),
+        "paper, %": "paper" in table and bool(table["paper"].notna().any()),
+    }
+    rows = []
+    for line in records(table):
+        untested = math.isnan(line.get("p", math.nan))
+        crossed, paired = ((line[f"{kind}_low"], line[f"{kind}_high"]) for kind in ("crossed", "paired"))
+        to_baseline = with_interval(signed_number(line["difference"]), *crossed, signed=True, flat="the same images")
+        cells = (
+            (str(line["method"]),),
+            (str(line["n_seeds"]),),
+            with_interval(number(line["test_error"]), line["low"], line["high"], flat="all seeds equal"),
+            (*to_baseline, *([f"to {arm_name(line['baseline'])}"] if several and line["baseline"] else [])),
+            with_interval("", *paired, signed=True, flat="the same in each"),
+            ("",) if untested else (p_value(line["p"]), f"{line['b']:.0f} : {line['c']:.0f}"),
+            (number(line["standard_error"]),),
+            (number(line["validation_error"]),),
+            (number(line.get("paper")),),
+        )
+        rows.append(tuple(cell for cell, name in zip(cells, head, strict=True) if shown[name]))
+    return Table(caption, tuple(name for name in head if shown[name]), tuple(rows), note)
+
+
+def print_tests(table: pd.DataFrame, runs: pd.DataFrame, caption: str) -> Table:
+    """Print what `mcnemar_table` says of `runs`, one per method: ours above the diagonal, the paper's below."""
+    methods = [
+        (method_name(arm, teacher), arm_name(arm)) for arm, teacher in zip(runs["arm"], runs["teacher"], strict=True)
+    ]
+    place = {name: k for k, (name, _) in enumerate(methods)}
+    cells: list[list[tuple[str, ...]]] = [
+        [("–",) if i == j else ("",) for j in range(len(methods))] for i in range(len(methods))
+    ]
+    for line in records(table):
+        i, j = place[line["first"]], place[line["second"]]
+        arrow = {"": "", line["first"]: " ←", line["second"]: " ↑"}
+        cells[i][j] = (
+            p_value(line["p"]) + arrow[line["better"]],
+            f"Holm {p_value(line['holm'])}",
+            f"{line['b']} : {line['c']}",
+        )
+        if not math.isnan(line["paper_p"]):
+            # below the diagonal rows and columns are swapped, and so are the arrows
+            back = {"": "", line["first"]: " ↑", line["second"]: " ←"}
+            # two digits, as in the paper, whose .00 is what was printed
+            cells[j][i] = (number(line["paper_p"]).removeprefix("0") + back[line["paper_better"]],)
+    rows = tuple(((name,), *cells[i]) for i, (_, name) in enumerate(methods))
+    return Table(caption, ("", *(name for _, name in methods)), rows)
+
+
 def geometry_table(geometry: pd.DataFrame, baselines: Mapping[str, str] | None = None) -> pd.DataFrame:
-    """How far each method's geometry is from the teacher's, layer by layer.
+    """Measure how far each method's geometry is from the teacher's, layer by layer.
 
-    Parameters
-    ----------
-    geometry : DataFrame
-        One row per run, teacher and layer: ``arm, labels, seed, teacher, layer, e_aux, correlation``.
-    baselines : mapping of str to str, optional
-        See `baseline_of`.
-
-    Returns
-    -------
-    DataFrame
-        One row per number of labels (NaN: all), method, teacher and layer: ``labels, arm, teacher, method, layer``;
-        ``n_seeds``; ``e_aux, correlation``: means over seeds; ``baseline_e_aux``: its baseline's mean against the same
-        teachers (plain's own for plain); ``ratio``: e_aux over it; ``n_shared, n_below``: seeds that both have, and in
-        how many of them e_aux is below the baseline's; ``below``: whether the mean is. Methods in the order of a
-        report, layers in that of the input.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> from brainrdl.studies.reports.paper_tables import geometry_table
-    >>> lines = {"arm": ["plain", "rdl"], "labels": None, "seed": 0, "teacher": "clean", "layer": "fc"}
-    >>> lines |= {"e_aux": [4.0, 1.0], "correlation": [0.5, 0.9]}
-    >>> geometry_table(pd.DataFrame(lines))[["method", "ratio", "n_below", "below"]].values.tolist()
-    [['plain', 1.0, 0, False], ['RDL', 0.25, 1, True]]
+    `geometry` has a row per run, teacher and layer: ``arm, labels, seed, teacher, layer, e_aux, correlation``. A row
+    per number of labels (NaN: all), method, teacher and layer: ``labels, arm, teacher, method, layer``; ``n_seeds``;
+    ``e_aux, correlation``, means over seeds; ``baseline_e_aux``, its baseline's mean against the same teachers (plain's
+    own for plain); ``ratio``, e_aux over it; ``n_shared, n_below``, seeds that both have, and in how many of them e_aux
+    is below the baseline's; ``below``, if the mean is.
     """
     lines = []
     ordered = in_order(geometry.assign(labels=geometry["labels"].astype(float)))
     for (labels, arm, teacher, layer), runs in ordered.groupby(
         ["labels", "arm", "teacher", "layer"], sort=False, dropna=False
     ):
-        same = ordered["labels"].isin([labels])
+        same = ordered["labels"].isin([labels])  # == would not find NaN
         baseline = baseline_of(str(arm), baselines or {}) or "plain"
         its = ordered[
             same & (ordered["arm"] == baseline) & (ordered["teacher"] == teacher) & (ordered["layer"] == layer)
         ]
-        of_it = its.set_index("seed")["e_aux"]
-        shared = runs.set_index("seed")["e_aux"].to_frame("e_aux").join(of_it.rename("baseline"), how="inner")
-        e_aux, baseline_e_aux = float(runs["e_aux"].mean()), float(of_it.mean()) if len(of_it) else np.nan
+        by_seed = its.set_index("seed")["e_aux"]
+        shared = runs.set_index("seed")["e_aux"].to_frame("e_aux").join(by_seed.rename("baseline"), how="inner")
+        e_aux, baseline_e_aux = float(runs["e_aux"].mean()), float(by_seed.mean()) if len(by_seed) else np.nan
         lines.append(
             {
                 "labels": labels,
@@ -208,88 +223,80 @@ def geometry_table(geometry: pd.DataFrame, baselines: Mapping[str, str] | None =
     return pd.DataFrame(lines)
 
 
-def tries_table(tries: pd.DataFrame) -> pd.DataFrame:
-    """What was tried on validation, and what was chosen.
+def print_geometry(table: pd.DataFrame) -> Iterator[Table]:
+    """Print what `geometry_table` says, a table for each number of labels and kind of teacher.
 
-    Parameters
-    ----------
-    tries : DataFrame
-        One row per candidate: ``arm, labels, teacher, try, setting`` (a JSON object), ``validation_error,
-        validation_loss, chosen, seconds``.
-
-    Returns
-    -------
-    DataFrame
-        ``method, labels, try, setting, validation_error, validation_loss, chosen, seconds, note``, in the order of a
-        report. ``setting`` is spelled out; ``note`` says why there is no validation error: a single candidate was not
-        tried, one of several failed.
-
-    Raises
-    ------
-    ValueError
-        If a setting is no JSON object.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> from brainrdl.studies.reports.paper_tables import tries_table
-    >>> tried = {"arm": "rdl", "labels": None, "teacher": "clean", "try": [0], "setting": ['{"alpha0": 2.0}']}
-    >>> tried |= {"validation_error": None, "validation_loss": None, "chosen": True, "seconds": None}
-    >>> tries_table(pd.DataFrame(tried))[["method", "setting", "note"]].values.tolist()
-    [['RDL (clean)', 'α₀ 2', 'the only candidate, not tried']]
+    Those about few labels are folded where one about all labels stands beside them.
     """
-    ordered = in_order(tries.sort_values("try", kind="stable")).sort_values(
-        "labels", kind="stable", na_position="first"
+    for _, part in table.groupby(["labels", "teacher"], dropna=False, sort=False):
+        kind, labels = str(part["teacher"].iloc[0]), float(part["labels"].iloc[0])
+        layers = list(dict.fromkeys(part["layer"]))
+        rows = []
+        for method, lines in part.groupby("method", sort=False):
+            by_layer = {line["layer"]: line for line in records(lines)}
+            rows.append(((str(method),), *(_geometry_cell(by_layer.get(layer), str(method)) for layer in layers)))
+        few = not math.isnan(labels)
+        caption = capital(f"{teacher_name(kind)}{f', {labels:,.0f} labelled images' if few else ''}")
+        fold = few and bool(table["labels"].isna().any())
+        yield Table(caption, ("method", *layers), tuple(rows), folded=fold)
+
+
+def _geometry_cell(line: Mapping[str, Any] | None, method: str) -> tuple[str, ...]:
+    if line is None:
+        return ("",)
+    lines = [f"{line['e_aux']:#.3g}" + (" ▼" if line["below"] else "")]
+    if method != arm_name("plain") and not math.isnan(line["ratio"]):
+        lines.append(f"{share(line['ratio'])}, {line['n_below']} of {count(line['n_shared'], 'seed')}")
+    return (*lines, f"r {number(line['correlation'])}")
+
+
+def print_key(networks: pd.DataFrame) -> Iterator[Table]:
+    """Say what the methods of a study's runs are; then its kinds of teacher, where there are any."""
+    arms = [arm for arm in ARM_NAMES if (networks["arm"] == arm).any()]
+    yield Table("Methods", ("method", "what it is"), tuple(((arm_name(a),), (ABOUT_ARMS[a],)) for a in arms))
+    kinds = [kind for kind in kinds_of(networks) if kind in ABOUT_TEACHERS]
+    if kinds:
+        yield Table("Teachers", ("teacher", "what it is"), tuple(((k,), (ABOUT_TEACHERS[k],)) for k in kinds))
+
+
+def print_manifest(study: StudyFiles) -> Iterator[Table]:
+    """Print the calls of the command, where they are known; then manifest and runs, folded."""
+    if study.calls:
+        columns = list(dict.fromkeys(str(column) for call in study.calls for column in call))
+        yield Table(
+            "Calls of the command",
+            ("", *("time" if _is_time(column) else column.replace("_", " ") for column in columns)),
+            tuple(
+                ((str(k + 1),), *((_call_cell(call.get(column), column),) for column in columns))
+                for k, call in enumerate(study.calls)
+            ),
+        )
+    apart = ("notes", "classes", "title", "calls")  # shown elsewhere, or below in one line
+    fields = [(field, value) for field, value in flat(study.manifest) if field.split(".")[0] not in apart]
+    classes = ", ".join(str(name) for name in study.manifest.get("classes", ()))
+    rows = [*fields, *([("classes", classes)] if classes else [])]
+    yield Table("Manifest", ("field", "value"), tuple(((k,), (v,)) for k, v in rows), folded=True)
+    columns = ["row", "train_size", "labels", "teacher_size", "teacher_seed", "alpha0", "epochs", "updates"]
+    columns += ["validation_error", "test_error", "device", "precision"]
+    yield Table(
+        f"All {count(len(study.results), 'run')}",
+        (*(column.replace("_", " ").replace("alpha0", "α₀") for column in columns), "time"),
+        tuple(
+            (*((as_text(line[column]),) for column in columns), (duration(line["seconds"]),))
+            for line in records(study.results)
+        ),
+        folded=True,
     )
-    candidates = ordered.groupby(["arm", "teacher", "labels"], dropna=False)["try"].transform("size")
-    notes = np.where(
-        ordered["validation_error"].notna(),
-        "",
-        np.where(candidates == 1, UNTRIED, "failed"),
-    )
-    names = [method_name(str(a), str(t)) for a, t in zip(ordered["arm"], ordered["teacher"], strict=True)]
-    settings = [format_setting(str(setting)) for setting in ordered["setting"]]
-    columns = ["labels", "try", "setting", "validation_error", "validation_loss", "chosen", "seconds"]
-    table = ordered[columns].assign(setting=settings, note=notes)
-    table.insert(0, "method", names)
-    return table.reset_index(drop=True)
 
 
-def format_setting(setting: str) -> str:
-    """Read an arm's setting out.
-
-    Parameters
-    ----------
-    setting : str
-        A JSON object of numbers.
-
-    Returns
-    -------
-    str
-
-    Raises
-    ------
-    ValueError
-        If it is none.
-
-    Examples
-    --------
-    >>> from brainrdl.studies.reports.paper_tables import spell_setting
-    >>> spell_setting('{"alpha0": 3.0, "learning_rate": 0.1}'), spell_setting("{}")
-    ('α₀ 3, learning rate 0.1', 'as in the recipe')
-    """
-    try:
-        knobs = json.loads(setting)
-    except json.JSONDecodeError:
-        knobs = None
-    if not isinstance(knobs, dict):
-        raise ValueError(f'a setting is a JSON object, such as {{"alpha0": 2.0}}, got {setting!r}')
-    format_overrides = [
-        f"{_knob(name)} {value:g}" if isinstance(value, float | int) else f"{_knob(name)} {value}"
-        for name, value in knobs.items()
-    ]
-    return ", ".join(format_overrides) or "as in the recipe"
+def _call_cell(value: Any, column: str) -> str:
+    """A field of a call; durations in the unit that suits them."""
+    if value is None:
+        return ""
+    if isinstance(value, float | int) and _is_time(column):
+        return duration(float(value))
+    return as_text(value) if not isinstance(value, list | dict) else ", ".join(text for _, text in flat(value))
 
 
-def _knob(name: str) -> str:
-    return "α₀" if name == "alpha0" else name.replace("_", " ")
+def _is_time(column: str) -> bool:
+    return "seconds" in column or "duration" in column

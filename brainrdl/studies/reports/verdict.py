@@ -16,16 +16,10 @@ STRICT_SCORES = ("partial", "within_category")
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a study may say of its primary contrast.
+    """The words that a study may use of its primary contrast.
 
-    Attributes
-    ----------
-    kind : {"brain-specific", "category", "open", "none", "loss", "unknown"}
-        See `judge`.
-    words : str
-        The headline.
-    reasons : tuple of str
-        Why it is no more than that; empty where it is all that there is to be had.
+    ``kind`` is that of `judge`, ``words`` the headline, ``reasons`` say why it is no more than that (empty where it is
+    all that there is to be had).
     """
 
     kind: Kind
@@ -36,32 +30,15 @@ class Verdict:
 def judge(contrasts: pd.DataFrame, a: str = "rdl", b: str = "task_only") -> Verdict:
     """Judge the gain of one arm over another by its intervals, in three scores and beside the controls.
 
+    `contrasts` are of one setting: columns ``a, b, score, difference, low, high``; either order of the arms will do.
+
     "Brain-specific" is said only if (1) the raw gain's interval lies above 0, and there is a score among *partial* and
     *within-category* in which (2) the gain's interval lies above 0 and (3) the differences to the student of the
     category target and to that of the within-category shuffle have intervals above 0.
 
-    Parameters
-    ----------
-    contrasts : DataFrame
-        Of one setting (scheme, studies, method): columns ``a, b, score, difference, low, high``; either order of the
-        two arms will do.
-    a, b : str
-        The arm that was fitted, and the one that it is to exceed.
-
-    Returns
-    -------
-    Verdict
-        ``loss``: the raw interval lies below 0. ``none``: it includes 0. ``unknown``: there is none. ``open``: a raw
-        gain, but too few contrasts were made to say of which kind. ``category``: a raw gain, and where categories are
-        taken out it is gone, or students that learned from categories only are not shown to have less.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> from brainrdl.studies.reports.verdict import judge
-    >>> gain = {"a": "rdl", "b": "task_only", "score": "raw", "difference": 0.1, "low": 0.05, "high": 0.15}
-    >>> judge(pd.DataFrame([gain | {"low": -0.01}])).words
-    'No gain'
+    ``loss``: the raw interval lies below 0. ``none``: it includes 0. ``unknown``: there is none. ``open``: a raw gain,
+    but too few contrasts were made to say of which kind. ``category``: a raw gain, and where categories are taken out
+    it is gone, or students that learned from categories only are not shown to have less.
     """
     raw = interval_of(contrasts, a, b, "raw")
     if raw is None:
@@ -84,39 +61,18 @@ def judge(contrasts: pd.DataFrame, a: str = "rdl", b: str = "task_only") -> Verd
 
 
 def interval_of(contrasts: pd.DataFrame, a: str, b: str, score: str) -> tuple[float, float] | None:
-    """Find the interval of a difference, a − b, whichever way round it was made.
-
-    Parameters
-    ----------
-    contrasts : DataFrame
-        As for `judge`.
-    a, b, score : str
-        Which one.
-
-    Returns
-    -------
-    (float, float) or None
-        None where it was not made, or has no interval (NaN).
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> from brainrdl.studies.reports.verdict import interval_of
-    >>> made = pd.DataFrame([{"a": "x", "b": "y", "score": "raw", "difference": 0.1, "low": -0.1, "high": 0.3}])
-    >>> interval_of(made, "y", "x", "raw")
-    (-0.3, 0.1)
-    """
-    of_score = contrasts[contrasts["score"] == score]
+    """Find the interval of a difference, a − b, whichever way round it was made; None where it has none (NaN)."""
+    in_score = contrasts[contrasts["score"] == score]
     for first, second, sign in ((a, b, 1), (b, a, -1)):
-        found = of_score[(of_score["a"] == first) & (of_score["b"] == second)]
+        found = in_score[(in_score["a"] == first) & (in_score["b"] == second)]
         if len(found):
             low, high = sorted((sign * float(found["low"].iloc[0]), sign * float(found["high"].iloc[0])))
-            return None if low != low or high != high else (low, high)
+            return None if low != low or high != high else (low, high)  # NaN
     return None
 
 
 def _shortfall(contrasts: pd.DataFrame, a: str, b: str, score: str) -> tuple[str, bool]:
-    """Why a gain in this score is not brain-specific (empty: it is), and whether that is for want of a contrast."""
+    """Say why a gain in this score is not brain-specific (empty: it is), and if that is for want of a contrast."""
     name = score.replace("_", "-")
     gain = interval_of(contrasts, a, b, score)
     if gain is None:

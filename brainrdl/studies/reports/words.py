@@ -1,39 +1,37 @@
-"""Numbers in words and cells of a report, in the same form everywhere."""
+"""Numbers in words and cells of a report, in the same form everywhere; what is unknown is an empty text."""
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import pandas as pd
 
 from brainrdl.plots.numbers import decimals
 
 
-def number(value: float, digits: int = 2) -> str:
-    """With two decimals: 3.14; nothing if unknown."""
-    return "" if math.isnan(value) else decimals(value, digits)
+def number(value: float | None, digits: int = 2) -> str:
+    """With two decimals: 3.14."""
+    return decimals(value, digits) if _known(value) else ""
 
 
-def signed_number(value: float, digits: int = 2) -> str:
+def signed_number(value: float | None, digits: int = 2) -> str:
     """With its sign: +3.14, −3.14, but 0.00."""
-    if math.isnan(value):
-        return ""
-    text = decimals(value, digits)
+    text = number(value, digits)
     if not text.strip("−0."):
         return text.removeprefix("−")
     return text if text.startswith("−") else f"+{text}"
 
 
-def interval(low: float, high: float, *, signed: bool = False, digits: int = 2) -> str:
-    """In brackets: [1.00, 2.00]; nothing if unknown or without width, as that of seeds which are all equal."""
-    if math.isnan(low) or has_no_width(low, high):
-        return ""
-    spell = signed_number if signed else number
-    return f"[{spell(low, digits)},\u00a0{spell(high, digits)}]"
+def interval(low: float | None, high: float | None, *, signed: bool = False, digits: int = 2) -> str:
+    """In brackets: [1.00, 2.00]; empty without width, too, as that of seeds which are all equal."""
+    format_end = signed_number if signed else number
+    if _known(low) and _known(high) and not has_no_width(low, high):
+        return f"[{format_end(low, digits)},\u00a0{format_end(high, digits)}]"
+    return ""
 
 
 def has_no_width(low: float, high: float) -> bool:
-    """Whether an interval is a point, but for rounding: what it is of did not vary."""
+    """Tell whether an interval is a point, but for rounding: what it is of did not vary."""
     return high - low < 1e-9
 
 
@@ -43,9 +41,16 @@ def with_interval(estimate: str, low: float, high: float, *, flat: str, signed: 
     return tuple(part for part in (estimate, spread) if part) or ("",)
 
 
-def p_value(p: float) -> str:
+def span_of(low: float | None, high: float | None, digits: int = 2) -> str:
+    """Two bounds that are no interval of an estimate, as a noise ceiling's: 0.35 to 0.55."""
+    return f"{number(low, digits)} to {number(high, digits)}" if _known(low) and _known(high) else ""
+
+
+def p_value(p: float | None) -> str:
     """As journals print it: .012, <.001."""
-    return "<.001" if p < 0.001 else f"{p:.3f}".removeprefix("0")
+    if _known(p):
+        return "<.001" if p < 0.001 else decimals(p, 3).removeprefix("0")
+    return ""
 
 
 def p_equals(p: float) -> str:
@@ -73,6 +78,11 @@ def count(n: int, noun: str) -> str:
     return f"{n:,} {noun}{'' if n == 1 else 's'}"
 
 
+def labels_cell(labels: float) -> str:
+    """The number of labelled images of a row: 1,000, or all."""
+    return "all" if math.isnan(labels) else f"{labels:,.0f}"
+
+
 def span(values: "pd.Series[Any]") -> str:
     """The range of counts: 100–1,000, or the one count that there is."""
     known = values.dropna()
@@ -83,19 +93,13 @@ def span(values: "pd.Series[Any]") -> str:
 
 
 def duration(seconds: float) -> str:
-    """In the unit that suits it: 61 s, 30 min, 2.5 h; nothing if unknown."""
+    """In the unit that suits it: 61 s, 30 min, 2.5 h."""
     if math.isnan(seconds):
         return ""
+    # a minute and a half is still read more easily in seconds, an hour and a half in minutes
     if seconds < 100:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
-
-
-def as_text(value: Any) -> str:
-    """A value of a table of results, numbers with commas; nothing if unknown."""
-    if isinstance(value, float):
-        return "" if math.isnan(value) else f"{value:,.0f}" if value == int(value) else f"{value:.4g}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
 
 
 def date(created: str) -> str:
@@ -103,8 +107,15 @@ def date(created: str) -> str:
     return created.split("T")[0]
 
 
+def as_text(value: Any) -> str:
+    """A value of a table of results, numbers with commas."""
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:,.0f}" if value == int(value) else f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
 def flat(value: Any, field: str = "") -> Iterator[tuple[str, str]]:
-    """Spell nested objects as (dotted field, value)."""
+    """Nested objects as pairs of a dotted field and its value."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
             yield from flat(inner, f"{field}.{key}" if field else str(key))
@@ -112,3 +123,12 @@ def flat(value: Any, field: str = "") -> Iterator[tuple[str, str]]:
         yield field, ", ".join(str(inner) for inner in value)
     else:
         yield field, str(value)
+
+
+def records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """The rows of a table, each by names of columns."""
+    return [{str(key): value for key, value in line.items()} for line in table.to_dict("records")]
+
+
+def _known(value: float | None) -> TypeGuard[float]:
+    return value is not None and not math.isnan(value)
