@@ -93,8 +93,8 @@ def test_only_rdms_are_replaced_by_rdms(
     ):
         before = path.read_bytes()
         assert failed(capsys, *arguments) == (
-            f"brainrdl: {path} exists and is not a file of labelled RDMs that could be made again, so it is not replaced; "
-            "name another file, or remove it first"
+            f"brainrdl: {path} exists and is not a file of labelled RDMs that could be made again, so it is not "
+            "replaced; name another file, or remove it first"
         )
         assert path.read_bytes() == before
 
