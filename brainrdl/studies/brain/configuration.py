@@ -123,30 +123,66 @@ class Primary(_Part):
 
 
 class Configuration(_Part):
-    """A study of students fitted to measured RDMs.
+    """A study of students fitted to measured RDMs: everything that decides what is fitted, chosen and scored.
 
-    Read one with `read_configuration`; ``brainrdl fit --init`` writes one with comments.
+    Read one with `read_configuration`; ``brainrdl fit --init`` writes one with comments on every field.
+
+    Attributes
+    ----------
+    name, title : str
+        Name (letters, digits, hyphens) and title of the study.
+    seeds : int
+        Number of networks per arm that trains any.
+    stimuli : str
+        Folder of images, or ``objects92``.
+    categories : str, optional
+        Table (.csv) of ``stimulus,category``; the 92 object images know theirs.
+    studies : dict of Measured
+        Measured RDMs by name: a file (or ``objects92:human``, ``objects92:second-study``) and its region.
+    fit_to : tuple of str
+        Names of the studies that students are fitted to.
+    early_visual : Measured, optional
+        Target of the control ``rdl_early_visual``.
+    controls : dict of str, or "objects92"
+        Files by name, each with one control RDM, or the five controls of the 92 object images.
+    task : Task, optional
+        Images and length of the training on the task.
+    student : Student
+        Network that is fitted, its weights, and the size of its images.
+    fit : Fit
+        Settings of the fits, and those that are chosen from.
+    schemes : Schemes
+        Numbers of splits of the stimuli.
+    arms : tuple of str
+        Arms to run, all that the data allow if empty.
+    method : {"corr", "cosine"}
+        Comparison of RDMs in choices and scores.
+    primary : Primary
+        The one contrast that the study is for.
+    resamples : int
+        Number of resamples behind the intervals.
+
+    Examples
+    --------
+    >>> from brainrdl.studies import read_configuration
+    >>> read_configuration("examples/human_it.yaml").seeds  # doctest: +SKIP
+    3
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9_\-]+$")
     title: str
     seeds: int = Field(default=3, ge=1, le=1000)
     stimuli: str
-    """A folder of images, or ``objects92``."""
     categories: str | None = None
-    """A table (.csv) of ``stimulus,category``; the 92 object images know theirs."""
     studies: dict[str, Measured] = Field(min_length=1)
     fit_to: tuple[str, ...] = Field(min_length=1)
     early_visual: Measured | None = None
-    """Target of the control ``rdl_early_visual``."""
     controls: dict[str, str] | Literal["objects92"] = "objects92"
-    """Control RDMs by name: files, each with one RDM."""
     task: Task | None = None
     student: Student = Student()
     fit: Fit
     schemes: Schemes = Schemes()
     arms: tuple[str, ...] = ()
-    """Arms to run, all that the data allow if empty."""
     method: Literal["corr", "cosine"] = "corr"
     primary: Primary
     resamples: int = Field(default=1000, ge=100, le=1_000_000)
@@ -356,13 +392,6 @@ def _fault(where: Sequence[str | int], kind: str, message: str, got: Any) -> str
 
 
 def _part_at(where: Sequence[str | int]) -> type[BaseModel]:
-    parts: dict[str, type[BaseModel]] = {
-        "studies": Measured,
-        "early_visual": Measured,
-        "task": Task,
-        "student": Student,
-        "fit": Fit,
-        "schemes": Schemes,
-        "primary": Primary,
-    }
+    parts: dict[str, type[BaseModel]] = {"studies": Measured, "early_visual": Measured, "task": Task}
+    parts |= {"student": Student, "fit": Fit, "schemes": Schemes, "primary": Primary}
     return parts.get(str(where[0]), Configuration) if where else Configuration
