@@ -1,4 +1,4 @@
-"""Whoever can say how far apart stimuli are."""
+"""Teachers: whoever can say how far apart stimuli are."""
 
 import lazy_loader
 

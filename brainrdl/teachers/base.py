@@ -82,7 +82,7 @@ class RDMTeacher(nn.Module, ABC):
         """Draw what is random about the teacher; called once before every update."""
 
     def describe(self) -> dict[str, Any]:
-        """What identifies the teacher, so that a run is not gone on with under another one; JSON-able."""
+        """Name what identifies the teacher, so that a run is not resumed under another one; JSON-able."""
         return {
             "name": type(self).__name__,
             "metric": self.metric,

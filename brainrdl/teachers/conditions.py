@@ -120,7 +120,7 @@ class ConditionTeacher(RDMTeacher):
         self.teacher.draw(generator)
 
     def describe(self) -> dict[str, Any]:
-        """What identifies it: the teacher, the conditions and what is compared."""
+        """Name what identifies the teacher: the teacher, the conditions and what is compared."""
         lines = sorted(f"{exemplar}\0{condition}\0" for exemplar, condition in self._conditions.items())
         return {
             "name": type(self).__name__,

@@ -107,7 +107,7 @@ class MeasuredTeacher(RDMTeacher):
         return self._metric
 
     def describe(self) -> dict[str, Any]:
-        """What identifies the teacher: distances, weights and the names and stimuli they belong to."""
+        """Name what identifies the teacher: distances, weights and the names and stimuli they belong to."""
         described = super().describe()
         stimuli = sha256("\0".join(self._stimuli).encode()).hexdigest()
         return {

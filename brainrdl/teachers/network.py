@@ -93,7 +93,7 @@ class NetworkTeacher(RDMTeacher):
             )
 
     def describe(self) -> dict[str, Any]:
-        """What identifies the teacher: parameters, layers with their options, preprocessing."""
+        """Name what identifies the teacher: parameters, layers with their options, preprocessing."""
         return super().describe() | {"preprocess": describe(self._preprocess), "layers": layers_of(self._model)}
 
     def train(self, mode: bool = True) -> "NetworkTeacher":

@@ -168,7 +168,7 @@ class PatternTeacher(RDMTeacher):
         return {self._name: upper_triangle(torch.from_numpy(weights)).to(self._patterns.device)}
 
     def describe(self) -> dict[str, Any]:
-        """What identifies the teacher: patterns, their stimuli and runs, weights and splits."""
+        """Name what identifies the teacher: patterns, their stimuli and runs, weights and splits."""
         tables = [("cells", torch.from_numpy(self._cells)), ("counts", torch.from_numpy(self._counts))]
         return {
             "name": type(self).__name__,

@@ -1,4 +1,4 @@
-"""What is added to the task loss."""
+"""Terms that are added to the task loss (Eq. 5): representational distance learning, its peers, and α."""
 
 import lazy_loader
 

@@ -1,4 +1,4 @@
-"""How α falls over the epochs. A schedule is called with (epoch, epochs) and answers a number or a per-layer dict."""
+"""Schedules of α, the weight of a term in Eq. 5: called with (epoch, epochs), they answer a number or a per-layer dict."""
 
 import inspect
 from collections.abc import Callable, Mapping
@@ -14,20 +14,6 @@ Alpha = float | Mapping[str, float]
 Schedule = Callable[[int, int], Alpha]
 
 
-@dataclass(frozen=True)
-class _Scaled:
-    """α₀ times a factor of (epoch, epochs)."""
-
-    alpha0: Alpha
-    factor: Callable[[int, int], float]
-
-    def __call__(self, epoch: int, epochs: int) -> Alpha:
-        factor = self.factor(epoch, epochs)
-        if isinstance(self.alpha0, Mapping):
-            return {layer: alpha0 * factor for layer, alpha0 in self.alpha0.items()}
-        return self.alpha0 * factor
-
-
 def linear_decay(alpha0: Alpha) -> Schedule:
     """Decay α linearly, the paper's schedule: ``α_t = α_0 (1 − t/t_max)``, t = 0 … t_max − 1.
 
@@ -39,6 +25,12 @@ def linear_decay(alpha0: Alpha) -> Schedule:
     Returns
     -------
     callable (epoch, epochs) -> float or dict of float
+        A schedule, the alpha of any term.
+
+    Raises
+    ------
+    ValueError
+        If α is negative or not finite.
 
     Examples
     --------
@@ -52,14 +44,7 @@ def linear_decay(alpha0: Alpha) -> Schedule:
 def constant(alpha0: Alpha) -> Schedule:
     """Keep α at α_0.
 
-    Parameters
-    ----------
-    alpha0 : float or dict of float
-        α of every epoch, for all layers or for each.
-
-    Returns
-    -------
-    callable (epoch, epochs) -> float or dict of float
+    Takes and returns what `linear_decay` does.
 
     Examples
     --------
@@ -73,14 +58,7 @@ def constant(alpha0: Alpha) -> Schedule:
 def cosine_decay(alpha0: Alpha) -> Schedule:
     """Decay α along half a cosine: ``α_t = α_0 (1 + cos(π t/t_max))/2``.
 
-    Parameters
-    ----------
-    alpha0 : float or dict of float
-        α of the first epoch, for all layers or for each.
-
-    Returns
-    -------
-    callable (epoch, epochs) -> float or dict of float
+    Takes and returns what `linear_decay` does.
 
     Examples
     --------
@@ -97,15 +75,20 @@ def step_decay(alpha0: Alpha, *, factor: float = 0.1, every: int = 10) -> Schedu
     Parameters
     ----------
     alpha0 : float or dict of float
-        α of the first epoch, for all layers or for each.
+        α of the first epoch, as for `linear_decay`.
     factor : float
-        What α is multiplied by.
+        Factor of one step.
     every : int
         Number of epochs between two steps, at least 1.
 
     Returns
     -------
     callable (epoch, epochs) -> float or dict of float
+
+    Raises
+    ------
+    ValueError
+        As `linear_decay`, or if `every` is below 1.
 
     Examples
     --------
@@ -121,14 +104,7 @@ def step_decay(alpha0: Alpha, *, factor: float = 0.1, every: int = 10) -> Schedu
 def deep_supervision_decay(alpha0: Alpha) -> Schedule:
     """Decay α as deeply supervised networks do: ``α_{t+1} = α_t · 0.1 · (1 − t/t_max)``; gone after three epochs.
 
-    Parameters
-    ----------
-    alpha0 : float or dict of float
-        α of the first epoch, for all layers or for each.
-
-    Returns
-    -------
-    callable (epoch, epochs) -> float or dict of float
+    Takes and returns what `linear_decay` does.
 
     References
     ----------
@@ -136,74 +112,19 @@ def deep_supervision_decay(alpha0: Alpha) -> Schedule:
 
     Examples
     --------
-    >>> from brainrdl.terms.alpha import deep_supervision_decay
+    >>> from brainrdl.terms import deep_supervision_decay
     >>> [round(deep_supervision_decay(1.0)(epoch, 4), 6) for epoch in range(4)]
     [1.0, 0.1, 0.0075, 0.000375]
     """
 
     def factor(epoch: int, epochs: int) -> float:
+        # α_{t+1} = α_t · 0.1 · (1 − t/t_max)
         product = 1.0
         for t in range(epoch):
             product *= 0.1 * (1 - t / epochs)
         return product
 
     return _Scaled(check_alpha(alpha0), factor)
-
-
-def alpha_of(alpha: Alpha | Schedule, layer: str, epoch: int, epochs: int) -> float:
-    """The value of an α (a number, a per-layer dict or a schedule of either) for one layer in one epoch.
-
-    Raises
-    ------
-    ValueError
-        If a per-layer dict lacks the layer, or the value is negative or not finite.
-    """
-    value = alpha(epoch, epochs) if callable(alpha) else alpha
-    if isinstance(value, Mapping):
-        if layer not in value:
-            raise ValueError(f"alpha has no value for layer {layer!r}; it has: {', '.join(map(repr, value))}")
-        value = value[layer]
-    number = _number(value)
-    if number is None:
-        raise ValueError(
-            f"alpha of layer {layer!r} is {value!r} in epoch {epoch} of {epochs} (counted from 0); a schedule answers "
-            "finite numbers of at least 0"
-        )
-    return number
-
-
-def check_alpha(alpha0: Alpha) -> Alpha:
-    """Hand an α on, a dict as a copy; ValueError unless every value is finite and at least 0."""
-    values = alpha0.values() if isinstance(alpha0, Mapping) else [alpha0]
-    for value in values:
-        if _number(value) is None:
-            raise ValueError(f"alpha must be a finite number of at least 0, got {value!r}")
-    return dict(alpha0) if isinstance(alpha0, Mapping) else alpha0
-
-
-def check_schedule(alpha: Schedule) -> Schedule:
-    """Hand a schedule on; TypeError unless it can be called with (epoch, epochs)."""
-    try:
-        parameters = inspect.signature(alpha)
-    except ValueError:  # some built-in functions do not tell
-        return alpha
-    try:
-        parameters.bind(0, 1)
-    except TypeError as error:
-        raise TypeError(
-            f"a schedule is called with (epoch, epochs), and alpha takes {parameters} ({error}); write "
-            "lambda epoch, epochs: …"
-        ) from error
-    return alpha
-
-
-def _number(value: object) -> float | None:
-    """The value as a float, None unless it is a finite number of at least 0."""
-    try:
-        number = float(value)  # type: ignore[arg-type] # whatever a user's schedule answered
-    except (TypeError, ValueError):
-        return None
-    return number if 0 <= number < inf and not isinstance(value, str) else None
 
 
 def relative_alpha(
@@ -216,11 +137,11 @@ def relative_alpha(
     Parameters
     ----------
     alpha0 : float
-        The relative α, one for all layers.
+        Relative α, one for all layers.
     teacher : NetworkTeacher
-        Its metric decides the distances.
+        Teacher, whose metric the distances are measured in.
     images : Tensor (n, ...)
-        A sample of training images, a few hundred are enough.
+        Sample of training images; a few hundred are enough.
     layers : dict of str
         Student layer → teacher layer, as for `RDLTerm`.
 
@@ -251,5 +172,73 @@ def relative_alpha(
                 f"the teacher's layer {teacher_layer!r} answers alike to all {len(images)} images, so that its mean "
                 "distance is 0; give other images, or leave the layer out"
             )
+        # α_m = α_0/s_m²
         alphas[student_layer] = alpha0 / mean**2
     return alphas
+
+
+@dataclass(frozen=True)
+class _Scaled:
+    """α₀ times a factor of (epoch, epochs)."""
+
+    alpha0: Alpha
+    factor: Callable[[int, int], float]
+
+    def __call__(self, epoch: int, epochs: int) -> Alpha:
+        factor = self.factor(epoch, epochs)
+        if isinstance(self.alpha0, Mapping):
+            return {layer: alpha0 * factor for layer, alpha0 in self.alpha0.items()}
+        return self.alpha0 * factor
+
+
+def alpha_of(alpha: Alpha | Schedule, layer: str, epoch: int, epochs: int) -> float:
+    """The value of an α (a number, a per-layer dict or a schedule of either) for one layer in one epoch.
+
+    ValueError if a per-layer dict lacks the layer, or the value is negative or not finite.
+    """
+    value = alpha(epoch, epochs) if callable(alpha) else alpha
+    if isinstance(value, Mapping):
+        if layer not in value:
+            raise ValueError(f"alpha has no value for layer {layer!r}; it has: {', '.join(map(repr, value))}")
+        value = value[layer]
+    number = _number(value)
+    if number is None:
+        raise ValueError(
+            f"alpha of layer {layer!r} is {value!r} in epoch {epoch} of {epochs} (counted from 0); a schedule answers "
+            "finite numbers of at least 0"
+        )
+    return number
+
+
+def check_alpha(alpha0: Alpha) -> Alpha:
+    """Hand an α on, a dict as a copy; ValueError unless every value is finite and at least 0."""
+    values = alpha0.values() if isinstance(alpha0, Mapping) else [alpha0]
+    for value in values:
+        if _number(value) is None:
+            raise ValueError(f"alpha must be a finite number of at least 0, got {value!r}")
+    return dict(alpha0) if isinstance(alpha0, Mapping) else alpha0
+
+
+def check_schedule(alpha: Schedule) -> Schedule:
+    """Hand a schedule on; TypeError unless it can be called with (epoch, epochs)."""
+    try:
+        parameters = inspect.signature(alpha)
+    except ValueError:  # some built-in functions have no signature
+        return alpha
+    try:
+        parameters.bind(0, 1)
+    except TypeError as error:
+        raise TypeError(
+            f"a schedule is called with (epoch, epochs), and alpha takes {parameters} ({error}); write "
+            "lambda epoch, epochs: …"
+        ) from error
+    return alpha
+
+
+def _number(value: object) -> float | None:
+    """The value as a float, None unless it is a finite number of at least 0."""
+    try:
+        number = float(value)  # type: ignore[arg-type] # a user's schedule may answer anything
+    except (TypeError, ValueError):
+        return None
+    return number if 0 <= number < inf and not isinstance(value, str) else None

@@ -17,22 +17,22 @@ STREAMS = ("task", "stimuli")
 
 @dataclass(frozen=True)
 class Batch:
-    """What a term sees of an update.
+    """An update, as a term sees it.
 
     Attributes
     ----------
     images : Tensor (n, ...)
-        The very batch that the student got.
+        Images, the very batch that the student got.
     labels : Tensor (n,) or None
         Class labels, None on the stimulus stream.
     ids : tuple of str or None
         Stimulus ids, None where the stream has none.
     output : Tensor or None
-        What the student answered.
+        Output of the student.
     generator : torch.Generator
         Source of the pair draws.
     asked : dict
-        Teacher → names asked for so far, shared by the batches of a stream: a term that asks in its `setup` already
+        Names asked of each teacher so far, shared by the batches of a stream: a term that asks in its `setup` already
         lets the first question of every update fetch its answers too.
 
     Examples
@@ -61,14 +61,14 @@ class Batch:
         Parameters
         ----------
         n_pairs : int
-            How many; smaller subsets are part of larger ones.
+            Number of pairs; smaller subsets are part of larger ones.
         n : int, optional
-            Of how many rows, the batch's stimuli if absent; fewer where several stimuli make a row.
+            Number of rows, the batch's stimuli if absent; fewer where several stimuli make a row.
 
         Returns
         -------
         Tensor (n_pairs, 2) or None
-            On the images' device. None where there are no more than `n_pairs` pairs, so that all of them are meant.
+            Pairs of rows, on the images' device. None where there are no more than `n_pairs` pairs, so that all of them are meant.
         """
         n = len(self) if n is None else n
         total = n * (n - 1) // 2
@@ -92,14 +92,14 @@ class Batch:
         Parameters
         ----------
         teacher : RDMTeacher
-            The teacher.
+            Teacher that is asked.
         layers : list of str
             Names to ask for; ``"output"`` is a network teacher's output.
 
         Returns
         -------
         dict of Tensor
-            What the teacher observed: a network's features in their own shape, any other teacher's condensed RDMs.
+            Observations: a network's features in their own shape, any other teacher's condensed RDMs.
             ``teacher.distances`` turns either into a condensed RDM.
         """
         known = self.asked.get(teacher, ())
@@ -117,11 +117,17 @@ class Term(ABC):
     Parameters
     ----------
     layers : sequence of str
-        The student's layers whose features the term needs.
+        Layers of the student, whose features the term needs.
     alpha : float, dict of float or schedule
-        Its weight α in Eq. 5, for all layers, for each, or over the epochs.
+        Weight α in Eq. 5, for all layers, for each, or over the epochs.
     stream : {"task", "stimuli"}
-        Which batches it is computed on.
+        Stream on whose batches the term is computed.
+
+    Raises
+    ------
+    ValueError
+        If `layers` is a single string or names a layer twice, `alpha` has other layers or is negative, or the stream is
+        unknown.
 
     Examples
     --------
@@ -157,11 +163,11 @@ class Term(ABC):
         Parameters
         ----------
         features : dict of Tensor (n, ...)
-            The student's features of `layers`, in the layer's own shape.
+            Features of the student's `layers`, in the layer's own shape.
         batch : Batch
-            The update's batch.
+            Batch of the update.
         generator : torch.Generator
-            For anything random.
+            Source of anything random.
 
         Returns
         -------
@@ -184,7 +190,7 @@ class Term(ABC):
         return ()
 
     def describe(self) -> dict[str, Any]:
-        """What identifies the term in a manifest; JSON-able."""
+        """Name what identifies the term in a manifest; JSON-able."""
         return {"layers": list(self.layers), "stream": self.stream}
 
 

@@ -16,7 +16,26 @@ from brainrdl.terms.base import Batch, Term, check_targets, head_key
 
 
 class FromNetwork(Term):
-    """A term that compares layers of the student with layers of a network teacher."""
+    """A term that compares layers of the student with layers of a network teacher: `Hint`, `RKD`, `SP` and `CKA`.
+
+    Parameters
+    ----------
+    teacher : NetworkTeacher
+        Teacher, whose features the term reads.
+    layers : dict of str
+        Student layer → teacher layer.
+    alpha : float, dict of float or schedule
+        Weight α of the error in Eq. 5.
+    stream : {"task", "stimuli"}
+        Stream on whose batches the term is computed.
+
+    Raises
+    ------
+    TypeError
+        If `teacher` is not a NetworkTeacher, or `layers` not a mapping.
+    ValueError
+        If a teacher layer is ambiguous, an α negative, or the stream unknown.
+    """
 
     def __init__(
         self,
@@ -44,14 +63,14 @@ class FromNetwork(Term):
 
     @abstractmethod
     def relate(self, layer: str, student: Tensor, teacher: Tensor) -> Tensor:
-        """How far the student's features (n, ...) are from the teacher's (n, ...)."""
+        """Compare the student's features (n, ...) with the teacher's (n, ...): an error, a Tensor ()."""
 
     def teachers(self) -> tuple[RDMTeacher, ...]:
         """Its teacher."""
         return (self.teacher,)
 
     def describe(self) -> dict[str, Any]:
-        """What identifies the term in a manifest."""
+        """Name what identifies the term in a manifest."""
         return super().describe() | {"targets": self.targets}
 
 
@@ -61,14 +80,8 @@ class Hint(FromNetwork):
 
     The map is a 1 × 1 convolution where both layers have positions, a full linear map where both have none.
 
-    Parameters
-    ----------
-    teacher : NetworkTeacher
-        The teacher.
-    layers : dict of str
-        Student layer → teacher layer.
-    alpha : float, dict of float or schedule
-        Weight of the error.
+    Takes what every `FromNetwork` takes but `stream`: ``teacher, layers, alpha``. Raises a ValueError in its setup where
+    two layers differ in their positions.
 
     References
     ----------
@@ -119,16 +132,23 @@ class KD(Term):
     Parameters
     ----------
     teacher : NetworkTeacher
-        The teacher, whose output are logits.
+        Teacher, whose output are logits.
     temperature : float
-        T, above 0.
+        Temperature T, above 0.
     head : str, optional
-        A student layer from which a linear head of its own predicts the teacher's logits, for a teacher of other
+        Student layer from which a linear head of its own predicts the teacher's logits, for a teacher of other
         classes. Absent: the student's output does.
     alpha : float or schedule
         Weight of the divergence.
     stream : {"task", "stimuli"}
-        Which batches it is computed on.
+        Stream on whose batches the term is computed.
+
+    Raises
+    ------
+    TypeError
+        If `teacher` is not a NetworkTeacher.
+    ValueError
+        If the temperature is not above 0, or the student's and the teacher's classes differ without a `head`.
 
     References
     ----------
@@ -176,7 +196,7 @@ class KD(Term):
         """T² KL(softmax(teacher/T) ‖ softmax(student/T)), mean over the batch."""
         wanted = batch.ask(self.teacher, ["output"])["output"].float()
         logits = batch.output if self.head is None else self.heads[head_key(self.head)](features[self.head].flatten(1))
-        divergence = functional.kl_div(
+        divergence = functional.kl_div(  # Σ_c p_c log(p_c/q_c), p the teacher's softmax, q the student's
             functional.log_softmax(logits.float() / self.temperature, dim=1),
             functional.log_softmax(wanted / self.temperature, dim=1),
             reduction="batchmean",
@@ -189,7 +209,7 @@ class KD(Term):
         return (self.teacher,)
 
     def describe(self) -> dict[str, Any]:
-        """What identifies the term in a manifest."""
+        """Name what identifies the term in a manifest."""
         return super().describe() | {"temperature": self.temperature, "head": self.head}
 
 

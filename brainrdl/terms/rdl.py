@@ -34,7 +34,7 @@ class RDLTerm(Term):
     alpha : float, dict of float or schedule
         α of Eq. 5.
     stream : {"task", "stimuli"}
-        Which batches it is computed on.
+        Stream on whose batches the term is computed.
 
     Raises
     ------
@@ -148,7 +148,7 @@ class RDLTerm(Term):
         return (self.teacher,)
 
     def describe(self) -> dict[str, Any]:
-        """What identifies the term in a manifest."""
+        """Name what identifies the term in a manifest."""
         return super().describe() | {
             "targets": self.targets,
             "n_pairs": self.n_pairs,

@@ -14,16 +14,7 @@ from brainrdl.terms.distillation import FromNetwork
 class RKD(FromNetwork):
     """Relational knowledge distillation by distance: Huber error of distances divided by their mean.
 
-    Parameters
-    ----------
-    teacher : NetworkTeacher
-        The teacher.
-    layers : dict of str
-        Student layer → teacher layer.
-    alpha : float, dict of float or schedule
-        Weight of the error.
-    stream : {"task", "stimuli"}
-        Which batches it is computed on.
+    Takes what every `FromNetwork` takes: ``teacher, layers, alpha, stream``.
 
     References
     ----------
@@ -41,6 +32,7 @@ class RKD(FromNetwork):
 
     def relate(self, layer: str, student: Tensor, teacher: Tensor) -> Tensor:
         """Huber error, δ = 1, over all pairs."""
+        # Σ_{i<j} ℓ_δ(ψ_ij(student), ψ_ij(teacher)) over the number of pairs, ψ_ij = |f_i − f_j| / mean
         return functional.smooth_l1_loss(_relative_distances(student), _relative_distances(teacher))
 
 
@@ -48,16 +40,7 @@ class RKD(FromNetwork):
 class SP(FromNetwork):
     """Similarity-preserving distillation: squared difference of row-normalised Gram matrices, over n².
 
-    Parameters
-    ----------
-    teacher : NetworkTeacher
-        The teacher.
-    layers : dict of str
-        Student layer → teacher layer.
-    alpha : float, dict of float or schedule
-        Weight of the error.
-    stream : {"task", "stimuli"}
-        Which batches it is computed on.
+    Takes what every `FromNetwork` takes: ``teacher, layers, alpha, stream``.
 
     References
     ----------
@@ -77,6 +60,7 @@ class SP(FromNetwork):
         """‖G_S − G_T‖²_F / n², rows of both Gram matrices at unit length."""
         with full_precision(student.device):
             ours, theirs = _gram(_near_one(student)), _gram(_near_one(teacher))
+            # the mean over n² entries is the norm over n²
             return (_unit_rows(ours) - _unit_rows(theirs)).square().mean()
 
 
@@ -84,16 +68,7 @@ class SP(FromNetwork):
 class CKA(FromNetwork):
     """1 − linear centred kernel alignment.
 
-    Parameters
-    ----------
-    teacher : NetworkTeacher
-        The teacher.
-    layers : dict of str
-        Student layer → teacher layer.
-    alpha : float, dict of float or schedule
-        Weight of the error.
-    stream : {"task", "stimuli"}
-        Which batches it is computed on.
+    Takes what every `FromNetwork` takes: ``teacher, layers, alpha, stream``.
 
     References
     ----------
@@ -115,6 +90,7 @@ class CKA(FromNetwork):
             # scaled before they are centred: what rounding leaves of a constant layer stays small
             k = _gram(_centred(_near_one(student)))
             l = _gram(_centred(_near_one(teacher)))  # noqa: E741 - the source's names
+            # 1 − tr(KL)/(‖K‖ ‖L‖)
             return 1 - functional.cosine_similarity(k.flatten(), l.flatten(), dim=0)
 
 

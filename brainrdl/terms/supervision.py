@@ -18,11 +18,16 @@ class DeepSupervision(Term):
     Parameters
     ----------
     layers : list of str
-        The student's layers.
+        Layers of the student.
     n_classes : int
         Number of classes.
     alpha : float, dict of float or schedule
         Weight of each classifier's cross-entropy; the paper's schedule, gone after three epochs, if absent.
+
+    Raises
+    ------
+    ValueError
+        If `n_classes` is below 1; when called, if the stream has no class labels, or larger ones.
 
     References
     ----------
@@ -75,5 +80,5 @@ class DeepSupervision(Term):
         return labels
 
     def describe(self) -> dict[str, Any]:
-        """What identifies the term in a manifest."""
+        """Name what identifies the term in a manifest."""
         return super().describe() | {"n_classes": self.n_classes}
