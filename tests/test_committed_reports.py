@@ -27,7 +27,7 @@ RESULTS = ROOT / "results"
 TESTED = ("mnist/full", "mnist/labels", "cifar100/32-epochs", "human_it")
 OTHERS = ("mnist/10000", "mnist/10000-clipped", "cifar100/5000")
 
-# another matplotlib or Pillow may draw the same figure in other bytes: then only what is around the pictures is compared
+# other versions of these may draw the same figure in other bytes: then only what is around the pictures is compared
 DRAWN_BY = {mpl: "3.11.", PIL: "13."}
 
 
