@@ -83,7 +83,7 @@ def rewrite(text: str, root: Path = ROOT) -> tuple[str, list[str]]:
 def study_tables(folder: Path, name: str) -> str:
     """Spell a study's test errors in Markdown, under a heading with its `name`."""
     study = read_study(folder)
-    networks = distinct_networks(study.results, one_teacher=study.one_teacher)
+    networks = distinct_networks(study.results, one_teacher=study.one_teacher, arms=study.arms)
     if networks.empty:
         raise ValueError(f"{folder / 'results.csv'} has no run with a test error; there is nothing to tell")
     title = str(study.manifest.get("title") or study.name)
@@ -110,10 +110,10 @@ def _error_tables(study: StudyFiles, networks: pd.DataFrame) -> Iterator[Table]:
     scored = study.on_the_test_set(networks)
     full = with_labels(scored, None)
     if len(full):
-        table = error_table(full, study.correctness, study=study.name, baselines=study.baselines)
+        table = error_table(full, study.correctness, study=study.name, baselines=study.baselines, arms=study.arms)
         caption = "Test error of each method, all training images labelled"
         yield print_errors(table, caption, error_note(study, networks, table))
-    few = labels_table(scored, study.correctness, baselines=study.baselines)
+    few = labels_table(scored, study.correctness, baselines=study.baselines, arms=study.arms)
     if len(few):
         for labels, part in few.groupby("labels"):
             yield print_errors(part.drop(columns="labels"), f"{labels:,} labelled images", tested=True)

@@ -256,7 +256,7 @@ class Page(HTMLParser):
             self.section = attrs["id"]
             self.texts[self.section] = ""
         if tag == "img":
-            self.images[self.ids[-1]] = attrs
+            self.images[self.ids[-1].removeprefix("figure-")] = attrs
         if (tag, attrs.get("class")) == ("p", "caption") or tag == "summary":
             self.caption = ""
         if tag == "table":

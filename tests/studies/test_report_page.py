@@ -13,7 +13,7 @@ from jinja2 import UndefinedError
 from matplotlib.figure import Figure
 from PIL import Image
 from test_card import CATEGORIES, FEATURES, IDS, brains, controls
-from test_paper_report import small
+from test_paper_report import edit, small
 
 import brainrdl
 from brainrdl.rdms.labelled import label_rdms
@@ -218,6 +218,16 @@ class TestOneSpelling:
 
 
 class TestNames:
+    def test_the_words_of_a_study_s_own_arms_are_those_of_its_manifest(self, tmp_path):
+        folder = small(tmp_path, arms=("plain", "rdl", "kd"), seeds=1, n_images=50)
+        edit(folder, arms={"kd": {"label": "my KD", "about": "Another one.", "family": "further"}})
+        page = write_paper_report(folder).read_text(encoding="utf-8")
+        assert '<th scope="row">my KD</th><td><span>Another one.</span></td>' in page
+        assert '<th scope="row">my KD (clean)</th>' in page
+        assert "RDL and my KD had the clean teacher" in page
+        assert not re.search(r"(?<!my )\bKD\b", page)
+        assert methods.words_of({}, methods.PAPER_ARMS) == methods.PAPER_ARMS
+
     def test_of_arms_and_teachers(self):
         assert methods.method_name("rdl", "clean") == "RDL (clean)"
         assert methods.teacher_name("clean") == "the clean teacher"

@@ -7,10 +7,11 @@ from matplotlib.figure import Figure
 
 from brainrdl.files import atomic_path
 from brainrdl.plots import score_dots
+from brainrdl.rdms.similarities import METHODS
 from brainrdl.studies.card import MIXTURE, Card
 from brainrdl.studies.reports.fit_findings import interval_unit
 from brainrdl.studies.reports.fit_tables import score_table
-from brainrdl.studies.reports.methods import ABOUT_SCORES, COMPARISONS, SCORES, fit_arm_name
+from brainrdl.studies.reports.methods import ABOUT_SCORES, SCORES, fit_arm_name
 from brainrdl.studies.reports.page import Page, Picture, Section, Table, present, render, write_page
 from brainrdl.studies.reports.settings import print_head_choices
 from brainrdl.studies.reports.words import capital, count
@@ -23,7 +24,7 @@ def card_figure(card: Card) -> Figure:
         scores=SCORES,
         arms={arm: fit_arm_name(arm) for arm in card.groups},
         groups=dict(card.groups),
-        label=COMPARISONS[card.options.method],
+        label=METHODS[card.options.method],
     )
 
 
@@ -56,6 +57,7 @@ def write_card(card: Card, folder: str | Path, *, title: str = "Model card", not
     """
     folder = Path(folder)
     tables = {"scores.csv": card.scores, "summary.csv": card.summary}
+    # a card without heads chose nothing
     tables |= {"choices.csv": card.choices} if len(card.choices) else {}
     for name, table in tables.items():
         with atomic_path(folder / name) as temporary:
@@ -93,9 +95,10 @@ def write_card(card: Card, folder: str | Path, *, title: str = "Model card", not
 
 
 def _scores(card: Card, figure: Figure) -> Iterator[Table | Picture]:
+    # all rows have the same subjects, folds and stimuli
     first = card.summary.iloc[0]
     counts = [count(int(first[f"n_{noun}s"]), noun) for noun in ("subject", "fold")]
-    setting = f"{', '.join(counts)}, {first['n_stimuli']:.0f} stimuli, {COMPARISONS[card.options.method]}"
+    setting = f"{', '.join(counts)}, {first['n_stimuli']:.0f} stimuli, {METHODS[card.options.method]}"
     unit = interval_unit(card.summary)
     yield Picture(
         "card",

@@ -9,7 +9,7 @@ from brainrdl.files import atomic_path
 from brainrdl.inference.model_comparison import ModelComparison
 from brainrdl.plots._style import FONT, INK, shortened, text_width, wrapped
 from brainrdl.plots.scores import SIGNIFICANT, align_scores, score_panel, similarity_matrix
-from brainrdl.studies.reports.methods import COMPARISONS
+from brainrdl.rdms.similarities import METHODS
 from brainrdl.studies.reports.words import capital, count, number, p_value, span
 
 _MAX_JOINED = 5
@@ -32,10 +32,12 @@ def comparison_figure(result: ModelComparison) -> Figure:
     """
     rois = list(result.scores)
     names = shortened([str(name) for name in result.scores[rois[0]].table.index])
+    # one region beside itself would be a column that the bars show already
     matrix = len(rois) > 1
     widths = [1.0 + 0.32 * len(names)] * len(rois) + [2.2 + 0.45 * len(rois)] * matrix
     width = max(4.5, sum(widths))
     caption = wrapped(comparison_caption(result), 0.95 * width - 0.1, FONT - 1)
+    # names stand upright below the bars, the caption below them
     foot = max(text_width(name, FONT - 1) for name in names) + 1.5 * (FONT - 1) / 72 * len(caption)
     figure = Figure(figsize=(width, 2.8 + foot), layout="constrained")
     axes = figure.subplots(1, len(widths), squeeze=False, width_ratios=widths)[0]
@@ -45,7 +47,7 @@ def comparison_figure(result: ModelComparison) -> Figure:
             ceiling=result.scores[roi].ceiling,
             contrasts=result.contrasts[result.contrasts["roi"] == roi] if _are_joined(result) else None,
             subjects=result.scores[roi].subjects,
-            label=COMPARISONS[result.method],
+            label=METHODS[result.method],
             title=roi or None,
             ax=ax,
         )
@@ -55,7 +57,7 @@ def comparison_figure(result: ModelComparison) -> Figure:
         similarity_matrix(
             pd.DataFrame({roi: rows["score"] for roi, rows in by_roi}),
             significant=pd.DataFrame({roi: rows["p_fdr"] < SIGNIFICANT for roi, rows in by_roi}),
-            label=COMPARISONS[result.method],
+            label=METHODS[result.method],
             ax=axes[-1],
         )
     figure.supxlabel("\n".join(caption), x=0.01, ha="left", fontsize=FONT - 1, color=INK)
@@ -66,11 +68,12 @@ def comparison_caption(result: ModelComparison) -> str:
     """Say what the figure shows, of how many subjects and stimuli, and what a reader has to know."""
     level = next(iter(result.scores.values())).level
     n_subjects, n_stimuli = (span(result.table[column]) for column in ("n_subjects", "n_stimuli"))
+    # of one RDM there is no mean, and no other subjects to speak of
     alone = (result.table["n_subjects"] == 1).all()
     over = "stimuli" if alone else " or ".join(dict.fromkeys(_OVER[scores.over] for scores in result.scores.values()))
     mean, measured = ("", "the one measured RDM") if alone else ("mean ", f"those of {n_subjects} subjects (dots)")
     parts = [
-        f"Bars: {mean}{COMPARISONS[result.method]} between a model's RDM and {measured}, {n_stimuli} stimuli.",
+        f"Bars: {mean}{METHODS[result.method]} between a model's RDM and {measured}, {n_stimuli} stimuli.",
         f"Whiskers: {100 * level:g} % t interval, standard error by the bootstrap over {over}.",
     ]
     if result.table["ceiling_lower"].notna().any():

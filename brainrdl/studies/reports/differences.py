@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from brainrdl.inference import crossed_bootstrap, holm, mcnemar, paired_t_interval
 from brainrdl.studies.paper import published as paper
-from brainrdl.studies.reports.methods import in_order, method_name, runs_of
+from brainrdl.studies.reports.methods import PAPER_ARMS, ArmWords, in_order, method_name, runs_of
 
 Correctness = Mapping[str, NDArray[np.bool_]]
 """By name of a row of the results: whether the network is right, (test images,)."""
@@ -57,6 +57,7 @@ def difference(
     `results` are runs with the same number of labels; a run is paired with the run of the same seed.
     """
     rows = [_by_seed(results, method) for method in (first, second)]
+    # a run that died leaves its seed without a partner
     seeds = sorted(rows[0].keys() & rows[1].keys())
     if not seeds:
         return NO_DIFFERENCE
@@ -71,9 +72,14 @@ def difference(
 
 
 def mcnemar_table(
-    results: pd.DataFrame, correctness: Correctness, *, seed: int | None = None, study: str = ""
+    results: pd.DataFrame,
+    correctness: Correctness,
+    *,
+    seed: int | None = None,
+    study: str = "",
+    arms: ArmWords = PAPER_ARMS,
 ) -> pd.DataFrame:
-    """Tables 2 and 5: McNemar's exact test between each two methods, for the networks of one seed (default: the lowest).
+    """Tables 2 and 5: McNemar's exact test between each two methods, for the networks of one seed (the lowest one).
 
     `results` are runs with the same number of labels; a method without that seed is left out. A row per pair:
     ``first, second``, methods in the order of a report; ``p``, two-sided, not corrected; ``holm``, adjusted for the
@@ -81,7 +87,7 @@ def mcnemar_table(
     that errs less, where p < .05; ``paper_p, paper_better`` as published for `study`, NaN and empty where it is not.
     """
     columns = ["first", "second", "p", "holm", "b", "c", "better", "paper_p", "paper_better"]
-    runs = in_order(results[results["seed"] == (results["seed"].min() if seed is None else seed)])
+    runs = in_order(results[results["seed"] == (results["seed"].min() if seed is None else seed)], arms)
     named = [
         (str(arm), str(teacher), correctness[row])
         for arm, teacher, row in zip(runs["arm"], runs["teacher"], runs["row"], strict=True)
@@ -89,10 +95,12 @@ def mcnemar_table(
     lines = []
     for k, (arm_a, teacher_a, right_a) in enumerate(named):
         for arm_b, teacher_b, right_b in named[k + 1 :]:
-            first, second = method_name(arm_a, teacher_a), method_name(arm_b, teacher_b)
+            first, second = method_name(arm_a, teacher_a, arms), method_name(arm_b, teacher_b, arms)
+            # two-sided: neither method was expected to win
             p, b, c = mcnemar(right_a, right_b)
             better = "" if p >= SIGNIFICANT else first if b > c else second
             published = None
+            # its teachers' numbers are of its own teacher alone
             if study in paper.PAPER and all(map(paper.PAPER[study].taught_by, (teacher_a, teacher_b))):
                 published = paper.PAPER[study].test(arm_a, arm_b)
             paper_p, arrow = (published.p, published.better) if published else (np.nan, "")

@@ -17,6 +17,7 @@ _DAMAGED = (ValueError, OSError, EOFError, BadZipFile)
 
 def require(folder: Path, names: Sequence[str], study: str, command: str) -> None:
     """Raise a FileNotFoundError that names all `names` which a folder lacks, and the command that leaves them."""
+    # all at once, so that one look at the folder settles it
     missing = [name for name in names if not (folder / name).is_file()]
     if missing:
         raise FileNotFoundError(

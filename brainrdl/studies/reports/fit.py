@@ -123,6 +123,7 @@ def _rdms(study: FitFiles) -> Iterator[Picture]:
 def _maps(study: FitFiles) -> Iterator[Picture]:
     if study.rdms is None:
         return
+    # pairs that were not measured leave a map undefined
     figure, left_out = mds_figure(study.rdms, study.thumbnails)
     if figure is None:
         return
@@ -148,6 +149,7 @@ def _held_out(study: FitFiles) -> str:
 
 def _scores(study: FitFiles) -> Iterator[Table | Picture]:
     scored = in_setting(study.summary, study.primary)
+    # the fitted study shows what was learnt at all, beside what carries over to another
     inside = study.primary._replace(scored_study=study.primary.fitted_study)
     other = in_setting(study.summary, inside) if inside != study.primary else scored.iloc[:0]
     also = f"; and scored in the fitted study, with intervals over {format_drawn(other)}" if len(other) else ""
@@ -193,6 +195,7 @@ def _curves(study: FitFiles) -> Iterator[Picture]:
 
 
 def _secondary(study: FitFiles) -> Iterator[Table]:
+    # the first one is the primary setting, which has its own section
     for setting in study.settings[1:]:
         yield from _setting_tables(study, setting)
 

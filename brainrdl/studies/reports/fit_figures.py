@@ -11,9 +11,9 @@ from scipy.stats import rankdata
 
 from brainrdl.plots import learning_curves, plot_mds, plot_rdms, score_dots, trade_off
 from brainrdl.rdms.labelled import condense, label_rdms, select_stimuli
+from brainrdl.rdms.similarities import METHODS
 from brainrdl.studies.reports.fit_files import FitFiles, in_setting
 from brainrdl.studies.reports.methods import (
-    COMPARISONS,
     SCORES,
     fit_arm_family,
     fit_arm_name,
@@ -22,6 +22,7 @@ from brainrdl.studies.reports.methods import (
 )
 
 _CURVES = {"task_loss": "task loss", "rdm_loss": "RDM loss", "task_error": "task error (%)"}
+# the primary contrast and its controls have the first colours, whichever arms a study left out
 _PALETTE = ("rdl", "rdl_category", "rdl_within_shuffle", "rdl_global_shuffle", "rdl_early_visual", "task_only")
 
 
@@ -30,6 +31,7 @@ def score_figure(study: FitFiles) -> Figure:
     primary = study.primary
     inside = primary._replace(scored_study=primary.fitted_study)
     parts = []
+    # the same setting twice where a study is scored in itself
     for setting in dict.fromkeys((primary, inside)):
         same = setting.scored_study == setting.fitted_study
         where = f"scored in the fitted study, {setting.scored_study}" if same else f"scored in {setting.scored_study}"
@@ -41,7 +43,7 @@ def score_figure(study: FitFiles) -> Figure:
         arms={arm: fit_arm_name(arm) for arm in table["arm"]},
         groups={arm: fit_arm_family(arm) for arm in table["arm"]},
         series="where",
-        label=COMPARISONS.get(primary.method, primary.method),
+        label=METHODS.get(primary.method, primary.method),
     )
 
 
@@ -55,11 +57,12 @@ def trade_off_figure(study: FitFiles) -> Figure | None:
         return None
     several = len(set(tries["updates"])) > 1
     lines = {}
+    # the number of updates is NaN where a study did not choose it
     for (layer, updates), line in tries.groupby(["layer", "updates"], sort=False, dropna=False):
         lines[f"{layer}, {updates:,.0f} updates" if several else str(layer)] = line
     if len(lines) > 21:  # more than can be told apart: those that were chosen
         lines = {name: line for name, line in lines.items() if (line["n_chosen"] > 0).any()}
-    method = COMPARISONS.get(study.primary.method, study.primary.method)
+    method = METHODS.get(study.primary.method, study.primary.method)
     return trade_off(lines, label=f"{method} on inner held-out pairs")
 
 
@@ -83,6 +86,7 @@ def alpha_tries(study: FitFiles) -> pd.DataFrame | None:
         return None
     by = ["layer", "updates", "alpha0"]
     table = tries.groupby(by, dropna=False)[["value", "task_error"]].mean()
+    # splits, not rows: a choice stands in each of its inner splits
     table["n_chosen"] = tries[tries["chosen"]].groupby(by, dropna=False)["split"].nunique()
     return table.fillna({"n_chosen": 0}).reset_index()
 
@@ -91,18 +95,18 @@ def curve_figure(study: FitFiles) -> Figure | None:
     """Draw the learning curves of the final fits in the primary setting; None where there are none."""
     if study.histories is None:
         return None
-    tries = study.histories[
+    histories = study.histories[
         (study.histories["scheme"] == study.primary.scheme)
         & study.histories["fitted_study"].isin((study.primary.fitted_study, ""))
     ]
-    columns = {column: name for column, name in _CURVES.items() if tries[column].notna().any()}
-    if tries.empty or not columns:
+    columns = {column: name for column, name in _CURVES.items() if histories[column].notna().any()}
+    if histories.empty or not columns:
         return None
     runs = {
-        fit_arm_name(arm): [run for _, run in tries[tries["arm"] == arm].groupby(["split", "seed"], sort=False)]
-        for arm in order_fit_arms(tries["arm"])
+        fit_arm_name(arm): [run for _, run in histories[histories["arm"] == arm].groupby(["split", "seed"], sort=False)]
+        for arm in order_fit_arms(histories["arm"])
     }
-    palette = [fit_arm_name(arm) for arm in dict.fromkeys([*_PALETTE, *order_fit_arms(tries["arm"])])]
+    palette = [fit_arm_name(arm) for arm in dict.fromkeys([*_PALETTE, *order_fit_arms(histories["arm"])])]
     return learning_curves(runs, columns=columns, palette=palette)
 
 
@@ -130,6 +134,7 @@ def mds_figure(rdms: xr.DataArray, thumbnails: Mapping[str, np.ndarray] | None) 
         return None, left_out
     ranks = rankdata(values[complete], axis=1)
     ids = ordered["stimulus"].values.tolist()
+    # an RDM of percentiles has no metric
     made = label_rdms(ranks / values.shape[1], ids, [names[k] for k in complete], "undeclared")
     groups = None
     if "category" in ordered.coords:
@@ -139,6 +144,7 @@ def mds_figure(rdms: xr.DataArray, thumbnails: Mapping[str, np.ndarray] | None) 
 
 def held_out_of(rdms: xr.DataArray) -> list[str]:
     """List the stimuli that the network "after" was not fitted to: a JSON list, or ids with commas between."""
+    # netCDF attributes hold no lists of text of one form: both ways of writing them are in use
     text = str(rdms.attrs.get("held_out", ""))
     found = json.loads(text) if text.startswith("[") else text.split(",")
     return [str(stimulus).strip() for stimulus in found if str(stimulus).strip()]
@@ -149,6 +155,7 @@ def _titled(rdms: xr.DataArray) -> xr.DataArray:
     what = [str(value) for value in rdms["what"].values]
     order = sorted(range(len(what)), key=lambda k: ("brain", "before", "after").index(what[k]))
     labels = [str(rdms["rdm"].values[k]) for k in order]
+    # a label "before: task_only" is named twice otherwise
     names = [label.removeprefix(f"{what[k]}: ") for k, label in zip(order, labels, strict=True)]
     titles = [
         f"{what[k]}: {fit_arm_name(name)}" if name != what[k] else name for k, name in zip(order, names, strict=True)
@@ -157,6 +164,7 @@ def _titled(rdms: xr.DataArray) -> xr.DataArray:
     if "category" not in found.coords:
         return found
     categories = [str(value) for value in found["category"].values]
+    # categories stand in the order of their first stimulus; sorting is stable, so theirs stays
     first = {name: k for k, name in reversed(list(enumerate(categories)))}
     ids = [str(stimulus) for stimulus in found["stimulus"].values]
     return select_stimuli(found, [ids[k] for k in sorted(range(len(ids)), key=lambda k: first[categories[k]])])

@@ -93,6 +93,7 @@ class FitFiles:
 
 def in_setting(table: pd.DataFrame, setting: Setting) -> pd.DataFrame:
     """Select the rows of one setting; those without a fitted study, of models not fitted, belong to every one."""
+    # models that nothing was fitted to have no fitted study
     found = table["fitted_study"].isin((setting.fitted_study, ""))
     for field in ("scheme", "scored_study", "method"):
         found &= table[field] == getattr(setting, field)
@@ -125,6 +126,7 @@ def read_fit(folder: Path) -> FitFiles:
 
 def _check_summary(study: FitFiles, folder: Path) -> None:
     """Check that the summary is what the scores say, where every fold and seed has one."""
+    # two rows of one cell would make a table print either
     twice = study.summary[study.summary.duplicated([*SETTING, "arm", "score"])]
     if len(twice):
         raise ValueError(f"{folder / 'summary.csv'} has more than one row for {_row(twice.iloc[0])}; keep one of them")
@@ -134,6 +136,7 @@ def _check_summary(study: FitFiles, folder: Path) -> None:
             f"{folder / 'summary.csv'} has the score {unknown[0]!r}; expected {', '.join(SCORES)}: write it again"
         )
     by = [*SETTING, "arm", "score"]
+    # seeds first, then splits, so that each split has the same weight; a NaN is not passed over
     split = study.scores.groupby([*by, "split"], sort=False)["value"].agg(lambda values: values.mean(skipna=False))
     mean = split.groupby(by, sort=False).agg(lambda values: values.mean(skipna=False))
     for _, row in study.summary.iterrows():
@@ -145,8 +148,8 @@ def _check_summary(study: FitFiles, folder: Path) -> None:
         counted, value = float(mean[key]), float(row["value"])
         if abs(counted - value) > _ROUNDING:  # not where either is NaN: a fold may have no such score
             raise ValueError(
-                f"{folder / 'summary.csv'} has {number(value, 4)} for {_row(row)}, but the mean of scores.csv over seeds and "
-                f"splits is {number(counted, 4)}; write both again"
+                f"{folder / 'summary.csv'} has {number(value, 4)} for {_row(row)}, but the mean of scores.csv over "
+                f"seeds and splits is {number(counted, 4)}; write both again"
             )
 
 
@@ -161,6 +164,7 @@ def _check_primary(study: FitFiles, folder: Path) -> None:
             f"{folder / place} has no row of the primary contrast that manifest.json names ({asked}); a page cannot "
             "say what came out: finish the study"
         )
+    # the contrast was fixed before scoring: neither file may change it alone
     flagged = study.contrasts[study.contrasts["primary"]]
     if set(flagged.index) != set(rows.index):
         odd = study.contrasts.loc[min(set(flagged.index) ^ set(rows.index))]
@@ -182,6 +186,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise ValueError(
             f"{path} has primary {json.dumps(primary)}; expected an object with the fields {', '.join(_PRIMARY)}"
         )
+    # a study without such splits may leave the list out
     dropped = manifest.get("dropped_controls", [])
     fields = {"scheme", "split", "controls"}
     if not isinstance(dropped, list) or not all(isinstance(entry, dict) and fields <= set(entry) for entry in dropped):
@@ -197,10 +202,12 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 def _read_table(path: Path) -> pd.DataFrame:
     table = read_table(path, _COLUMNS[path.name], _TEXT)
     text = [column for column in _TEXT if column in table]
+    # an empty cell of text is read as NaN
     table[text] = table[text].fillna("")
     for column in _OPTIONAL_COLUMNS.get(path.name, ()):
         if column not in table:
             table[column] = np.nan
+    # pandas reads a column of True, False and blanks as objects, in which "False" is true
     for column in ("primary", "chosen"):
         if column in table:
             if not set(table[column].astype(str)) <= {"True", "False"}:
@@ -224,6 +231,7 @@ def _read_rdms(path: Path) -> xr.DataArray:
 
 
 def _read_thumbnails(path: Path, rdms: xr.DataArray | None) -> dict[str, np.ndarray]:
+    # any other array means that another program wrote the file
     arrays = read_arrays(path)
     if set(arrays) != {"ids", "images"}:
         raise ValueError(f"{path} holds {name_some(sorted(arrays))}; expected 'ids' and 'images'")

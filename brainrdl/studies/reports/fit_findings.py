@@ -2,8 +2,9 @@
 
 import pandas as pd
 
+from brainrdl.rdms.similarities import METHODS
 from brainrdl.studies.reports.fit_files import FitFiles, Setting, in_setting
-from brainrdl.studies.reports.methods import COMPARISONS, SCHEMES, SCORES, fit_arm_name
+from brainrdl.studies.reports.methods import SCHEMES, SCORES, fit_arm_name
 from brainrdl.studies.reports.settings import DIGITS
 from brainrdl.studies.reports.verdict import RIVALS, Verdict, judge
 from brainrdl.studies.reports.words import capital, count, interval, number, signed_number, span_of
@@ -27,6 +28,7 @@ def summary(study: FitFiles) -> str:
     """Say what was compared."""
     setting, (a, b) = study.primary, study.pair
     rows = in_setting(study.summary, setting)
+    # the arm itself may be missing in a study that was broken off; any row has the setting's counts
     row_of_a = rows[rows["arm"] == a].iloc[0] if (rows["arm"] == a).any() else rows.iloc[0]
     same = setting.scored_study == setting.fitted_study
     where = "the same study" if same else f"another study, {setting.scored_study}"
@@ -35,7 +37,7 @@ def summary(study: FitFiles) -> str:
         f"The primary contrast, fixed before anything was scored: {fit_arm_name(a)} minus {fit_arm_name(b)}, fitted to "
         f"{setting.fitted_study}, scored on held-out stimuli in {where} ({people}), "
         f"{SCHEMES.get(setting.scheme, setting.scheme)} ({row_of_a['n_folds']:.0f}), "
-        f"{COMPARISONS.get(setting.method, setting.method)}, {count(int(row_of_a['n_seeds']), 'seed')}. "
+        f"{METHODS.get(setting.method, setting.method)}, {count(int(row_of_a['n_seeds']), 'seed')}. "
         f"{interval_unit(rows)}"
     )
 
@@ -48,7 +50,7 @@ def format_setting(setting: Setting) -> str:
             f"fitted to {setting.fitted_study}",
             "scored in the same study" if same else f"scored in {setting.scored_study}",
             SCHEMES.get(setting.scheme, setting.scheme.replace("_", " ")),
-            COMPARISONS.get(setting.method, setting.method),
+            METHODS.get(setting.method, setting.method),
         ]
     )
 
@@ -78,6 +80,7 @@ def findings(study: FitFiles) -> list[str]:
     sentences = []
     for score, name in SCORES.items():
         gain = _difference(contrasts, a, b, score)
+        # without controls there is nothing to take out: that is said, and not "not in contrasts.csv"
         if score == "partial" and not (scored["score"] == score).any():
             sentences.append(f"{capital(name)}: not scored, since the study names no control RDMs.")
             continue
@@ -96,6 +99,7 @@ def findings(study: FitFiles) -> list[str]:
             else ". No student of a control target was fitted."
         )
         sentences.append(text)
+    # b first, as the network is before it is fitted
     errors = {arm: scored.loc[scored["arm"] == arm, "task_error"].dropna() for arm in (b, a)}
     if all(len(found) for found in errors.values()):
         before, after = (float(found.iloc[0]) for found in errors.values())
@@ -111,6 +115,7 @@ def _rivals(scored: pd.DataFrame, a: str) -> list[str]:
     raw = scored[(scored["score"] == "raw") & scored["value"].notna()].set_index("arm")["value"]
     if a not in raw:
         return []
+    # students of control targets are compared in the sentences before
     above = raw[(raw > raw[a]) & ~raw.index.isin([a, *RIVALS])].sort_values(ascending=False)
     if above.empty:
         return [f"No other row has a higher raw score than {fit_arm_name(a)}."]
@@ -121,6 +126,7 @@ def _rivals(scored: pd.DataFrame, a: str) -> list[str]:
 def _difference(contrasts: pd.DataFrame, a: str, b: str, score: str) -> str:
     """A difference with its interval, whichever way round it was made; empty where it was not."""
     in_score = contrasts[contrasts["score"] == score]
+    # a contrast may have been declared the other way round
     for first, second, sign in ((a, b, 1), (b, a, -1)):
         found = in_score[(in_score["a"] == first) & (in_score["b"] == second)]
         if len(found):

@@ -7,7 +7,15 @@ from typing import Any
 import pandas as pd
 
 from brainrdl.studies.reports.fit_files import FitFiles
-from brainrdl.studies.reports.methods import SCHEMES, SCORES, about_fit_arm, fit_arm_name, order_fit_arms
+from brainrdl.studies.reports.methods import (
+    FIT_ARMS,
+    SCHEMES,
+    SCORES,
+    about_fit_arm,
+    fit_arm_name,
+    order_fit_arms,
+    words_of,
+)
 from brainrdl.studies.reports.page import Table
 from brainrdl.studies.reports.settings import DIGITS
 from brainrdl.studies.reports.words import (
@@ -30,6 +38,7 @@ def score_table(summary: pd.DataFrame, caption: str, note: str = "", *, folded: 
     """
     scores = [score for score in SCORES if (summary["score"] == score).any()]
     with_task = bool(summary["task_error"].notna().any())
+    # a ceiling depends on pairs and subjects, which arms may differ in
     ceilings = {score: _ceilings(summary[summary["score"] == score]) for score in scores}
     shared = all(len(found) == 1 for found in ceilings.values())
     rows: list[tuple[tuple[str, ...], ...]] = []
@@ -37,6 +46,7 @@ def score_table(summary: pd.DataFrame, caption: str, note: str = "", *, folded: 
         lines = summary[summary["arm"] == arm]
         by_score = {line["score"]: line for line in records(lines)}
         cells = [_score_cell(by_score[score], shared) if score in by_score else ("",) for score in scores]
+        # heads and given RDMs have no task
         error = lines["task_error"].dropna()
         task = [(number(float(error.iloc[0])) if len(error) else "",)] if with_task else []
         rows.append(((fit_arm_name(arm),), *cells, *task))
@@ -80,13 +90,15 @@ def dropped_table(study: FitFiles) -> Iterator[Table]:
 
 def arm_table(study: FitFiles) -> Table:
     """Say what the arms are."""
-    arms = order_fit_arms(study.summary["arm"])
-    return Table("Arms", ("arm", "what it is"), tuple(((fit_arm_name(arm),), (about_fit_arm(arm),)) for arm in arms))
+    words = words_of(study.manifest, FIT_ARMS)
+    rows = tuple(((fit_arm_name(arm),), (about_fit_arm(arm, words),)) for arm in order_fit_arms(study.summary["arm"]))
+    return Table("Arms", ("arm", "what it is"), rows)
 
 
 def manifest_table(study: FitFiles) -> Table:
     """Print the manifest, folded."""
-    apart = ("notes", "title", "dropped_controls")
+    # shown as text, heading and table of their own
+    apart = ("notes", "title", "dropped_controls", "arms")
     rows = [pair for pair in flat(study.manifest) if pair[0].split(".")[0] not in apart]
     return Table("Manifest", ("field", "value"), tuple(((field,), (value,)) for field, value in rows), folded=True)
 
@@ -94,6 +106,7 @@ def manifest_table(study: FitFiles) -> Table:
 def _score_cell(row: Mapping[str, Any], shared: bool) -> tuple[str, ...]:
     if math.isnan(row["value"]):
         return ("–",)
+    # without width it would claim certainty
     spread = interval(row["low"], row["high"], digits=DIGITS)
     if not math.isnan(row["low"]) and has_no_width(row["low"], row["high"]):
         spread = "does not vary"

@@ -98,6 +98,7 @@ def _each(facts: Mapping[str, Mapping[str, Any]]) -> Table:
     rows = []
     for label, fact in facts.items():
         half = fact.get("split_half") or {}
+        # a number for all runs, or one for each
         shrinkage = fact["shrinkage"]
         if isinstance(shrinkage, dict):
             shrinkage = float(np.mean(list(shrinkage.values())))
@@ -130,8 +131,10 @@ def _ceilings(rdms: xr.DataArray) -> Iterator[Table]:
     """Print noise ceilings of the regions that at least two subjects have, fully measured."""
     rows = []
     for region in dict.fromkeys(rdms["roi"].values.tolist()):
+        # errors of single subjects say nothing of the mean over others
         part = rdms.isel(rdm=rdms["roi"].values == region).drop_vars(["standard_error"], errors="ignore")
         n_subjects = len(set(part["subject"].values.tolist()))
+        # a pair that was not measured, or a single distance, leaves no correlation
         if n_subjects >= 2 and not np.isnan(part.values).any() and part.sizes["stimulus"] >= 3:
             lower, upper = noise_ceiling(part)
             rows.append([region, str(n_subjects), number(lower), number(upper)])
@@ -230,6 +233,7 @@ def _warnings(rdms: xr.DataArray, facts: Mapping[str, Mapping[str, Any]]) -> lis
 
 
 def _rdms_figure(rdms: xr.DataArray) -> Figure:
+    # a panel each would be too small to read names
     if rdms.sizes["rdm"] > _MAX_PANELS:
         return plot_rdms(rdms)
     columns = min(2, rdms.sizes["rdm"])
@@ -247,12 +251,14 @@ def _rdms_figure(rdms: xr.DataArray) -> Figure:
 
 def _design_figure(design: pd.DataFrame) -> Figure:
     X = design.to_numpy()
+    # a regressor of zeros, as of a condition that a run lacks, stays grey
     largest = np.abs(X).max(axis=0)
     figure = Figure(figsize=(max(3.2, 0.2 * X.shape[1] + 0.8), 3.6), layout="constrained")
     ax = figure.subplots()
     ax.imshow(
         X / np.where(largest > 0, largest, 1), aspect="auto", cmap="gray", interpolation="nearest", vmin=-1, vmax=1
     )
+    # more names would overlap
     if X.shape[1] <= 60:
         ax.set_xticks(range(X.shape[1]), [str(name) for name in design.columns], rotation=90)
     ax.set_ylabel("scan", fontsize=_FONT)
@@ -263,6 +269,7 @@ def _design_figure(design: pd.DataFrame) -> Figure:
 def _tsnr_figure(tsnr: Mapping[str, Array]) -> Figure:
     figure, ax = _rows_figure(list(tsnr))
     for row, values in enumerate(tsnr.values()):
+        # the ends of the range would be single voxels
         low, q1, middle, q3, high = np.percentile(values, [5, 25, 50, 75, 95])
         ax.plot([low, high], [row, row], color=_BLUE, linewidth=0.8)
         ax.barh(row, q3 - q1, left=q1, height=0.5, color="white", edgecolor=_BLUE, linewidth=0.8)
@@ -276,9 +283,11 @@ def _reliability_figure(halves: Mapping[str, Mapping[str, Any]]) -> Figure:
     figure, ax = _rows_figure(list(halves))
     for row, half in enumerate(halves.values()):
         low, high = half["interval_95"]
+        # fewer than five runs have no jackknife
         if low is not None:
             ax.plot([low, high], [row, row], color=_BLUE, linewidth=1.2)
         ax.plot(half["r"], row, "o", color=_BLUE, markersize=5)
+        # unknown where the correlation is not positive
         if half["spearman_brown_lower_bound"] is not None:
             ax.plot(half["spearman_brown_lower_bound"], row, "o", color=_BLUE, markerfacecolor="white", markersize=5)
     ax.axvline(0, color=_INK, linewidth=0.6)
@@ -291,6 +300,7 @@ def _rows_figure(labels: Sequence[str]) -> tuple[Figure, Any]:
     figure = Figure(figsize=(5.0, 0.7 + 0.28 * len(labels)), layout="constrained")
     ax = figure.subplots()
     ax.set_yticks(range(len(labels)), labels)
+    # the first row at the top
     ax.set_ylim(len(labels) - 0.4, -0.6)
     ax.tick_params(labelsize=_FONT - 1, length=2)
     ax.spines[["top", "right"]].set_visible(False)

@@ -8,7 +8,7 @@ import pandas as pd
 
 from brainrdl.studies.paper import published as paper
 from brainrdl.studies.reports.differences import mcnemar_table
-from brainrdl.studies.reports.methods import distinct_networks, families, kinds_of, teacher_name, with_labels
+from brainrdl.studies.reports.methods import ArmWords, distinct_networks, families, kinds_of, teacher_name, with_labels
 from brainrdl.studies.reports.page import Page, Picture, Section, Table, present, write_page
 from brainrdl.studies.reports.paper_figures import (
     Shown,
@@ -53,7 +53,7 @@ def write_report(folder: Path) -> Path:
     """
     folder = Path(folder)
     study = read_study(folder)
-    networks = distinct_networks(study.results, one_teacher=study.one_teacher)
+    networks = distinct_networks(study.results, one_teacher=study.one_teacher, arms=study.arms)
     if networks.empty:
         raise ValueError(f"{folder / 'results.csv'} has no run with a test error; there is nothing to report")
     page = Page(
@@ -83,7 +83,7 @@ def write_report(folder: Path) -> Path:
 def _sections(study: StudyFiles, networks: pd.DataFrame) -> tuple[Section, ...]:
     """All sections in order; `networks` are the study's runs, as `distinct_networks` leaves them."""
     places = paper.PAPER[study.name].places if study.name in paper.PAPER else {}
-    shown = _shown(networks)
+    shown = _shown(networks, study.arms)
 
     def section(key: str, heading: str, items: Iterable[Table | Picture], absent: str = "") -> Section:
         return Section(key, heading, tuple(items), absent, places.get(key, ""))
@@ -124,17 +124,18 @@ def _sections(study: StudyFiles, networks: pd.DataFrame) -> tuple[Section, ...]:
             "The study left neither results.json nor tries.csv, so the methods' settings are not known here.",
         ),
         section("statistics", "How the numbers are made", ()),
-        section("key", "Methods and teachers", print_key(networks)),
+        section("key", "Methods and teachers", print_key(networks, study.arms)),
         section("manifest", "How the study was run", print_manifest(study)),
     ]
     return present(every)
 
 
 def _errors(study: StudyFiles, networks: pd.DataFrame) -> Iterator[Table | Picture]:
+    # teachers of other classes answer other images and stand in the note
     runs = study.on_the_test_set(with_labels(networks, None))
     if runs.empty:
         return
-    table = error_table(runs, study.correctness, study=study.name, baselines=study.baselines)
+    table = error_table(runs, study.correctness, study=study.name, baselines=study.baselines, arms=study.arms)
     published = table.dropna(subset="paper").set_index("method")["paper"]
     yield print_errors(
         table, "Test error of each method, all training images labelled", error_note(study, networks, table)
@@ -146,7 +147,7 @@ def _errors(study: StudyFiles, networks: pd.DataFrame) -> Iterator[Table | Pictu
         caption += " Diamonds: the paper's single networks."
     yield Picture(
         "test-errors",
-        dots_figure(runs, {str(method): float(error) for method, error in published.items()}),
+        dots_figure(runs, {str(method): float(error) for method, error in published.items()}, study.arms),
         "Dot plot of the test error of each method; the numbers are those of the table above.",
         caption,
     )
@@ -155,20 +156,24 @@ def _errors(study: StudyFiles, networks: pd.DataFrame) -> Iterator[Table | Pictu
 def _tests(study: StudyFiles, networks: pd.DataFrame, shown: list[tuple[str, Shown]]) -> Iterator[Table]:
     for name, methods in shown:
         runs = study.on_the_test_set(methods.methods(networks))
+        # McNemar compares two networks: a test per seed would be many
         runs = runs[runs["seed"] == runs["seed"].min()]
+        # the paper's p belong to its own methods, all labels known
         comparable = methods.labels is None and name.startswith(_FAMILIES[0])
-        table = mcnemar_table(runs, study.correctness, study=study.name if comparable else "")
+        of_paper = study.name if comparable else ""
+        table = mcnemar_table(runs, study.correctness, study=of_paper, arms=study.arms)
         if len(table):
             about = f"networks of seed {runs['seed'].iloc[0]}, {count(len(table), 'test')}"
-            yield print_tests(table, runs, f"{_described(name, methods, runs)}: {about}")
+            yield print_tests(table, runs, f"{_described(name, methods, runs)}: {about}", study.arms)
 
 
 def _labels(study: StudyFiles, networks: pd.DataFrame) -> Iterator[Table | Picture]:
-    table = labels_table(study.on_the_test_set(networks), study.correctness, baselines=study.baselines)
+    table = labels_table(study.on_the_test_set(networks), study.correctness, baselines=study.baselines, arms=study.arms)
     if table.empty:
         return
+    # a study without teachers has one figure, of untaught methods
     for kind in kinds_of(networks[networks["labels"].notna()]) or [""]:
-        shown = Shown(tuple(dict.fromkeys(networks["arm"])), kind)
+        shown = Shown(tuple(dict.fromkeys(networks["arm"])), kind, words=study.arms)
         figure = label_figure(networks, shown)
         if figure is not None:
             yield Picture(
@@ -198,18 +203,20 @@ def _curves(study: StudyFiles, shown: list[tuple[str, Shown]]) -> Iterator[Pictu
 
 
 def _output(study: StudyFiles) -> Iterator[Picture]:
+    # a teacher of other classes has outputs for its own images
     rdms = study.rdms if study.output is None else study.output
     if rdms is not None and (rdms["layer"] == "softmax").any():
         alt = "RDM of a network's outputs for test images, ordered by class."
-        yield Picture("output-rdm", example_rdm(rdms), alt, "", "png")
+        yield Picture("output-rdm", example_rdm(rdms, study.arms), alt, "", "png")
 
 
 def _rdms(study: StudyFiles, shown: list[tuple[str, Shown]]) -> Iterator[Picture]:
     if study.rdms is None:
         return
     models = list(map(str, study.rdms["model"].to_numpy()))
+    # a kind once, whatever its families
     for kind, labels in {methods.teacher: methods.labels for _, methods in shown}.items():
-        everyone = Shown(tuple(dict.fromkeys(arm for _, s in shown for arm in s.arms)), kind, labels)
+        everyone = Shown(tuple(dict.fromkeys(arm for _, s in shown for arm in s.arms)), kind, labels, study.arms)
         figure = rdm_figure(study.rdms, everyone)
         if figure is not None:
             names = everyone.models(models)
@@ -236,39 +243,41 @@ def _maps(study: StudyFiles, shown: list[tuple[str, Shown]]) -> Iterator[Picture
                 drawn[0],
                 "Each network's layers as a path of points from the pixels to the labels.",
                 f"{_described(name, methods, None)}; stress-1 {number(drawn[1], 3)}."
-                + (f" Left out, their RDMs being constant: {format_layers(left_out)}." if left_out else ""),
+                + (f" Left out, their RDMs being constant: {format_layers(left_out, study.arms)}." if left_out else ""),
             )
 
 
 def _geometry(study: StudyFiles) -> Iterator[Table]:
     if study.geometry is not None and not study.geometry.empty:
-        yield from print_geometry(geometry_table(study.geometry, study.baselines))
+        yield from print_geometry(geometry_table(study.geometry, study.baselines, study.arms))
 
 
 def _settings(study: StudyFiles, networks: pd.DataFrame) -> Iterator[Table]:
     table = settings_table(study, networks)
     if len(table):
-        yield print_settings(table)
+        yield print_settings(table, study.arms)
     if study.tries is not None and not study.tries.empty:
-        yield from print_tries(tries_table(study.tries))
+        yield from print_tries(tries_table(study.tries, study.arms))
 
 
-def _shown(networks: pd.DataFrame) -> list[tuple[str, Shown]]:
+def _shown(networks: pd.DataFrame, arms: ArmWords) -> list[tuple[str, Shown]]:
     """Group what is shown together, with a name for its files: by kind of teacher, the paper's and further methods."""
     students = networks[networks["arm"] != "teacher"]
     everyone = students if len(students) else networks
+    # all labels where any student has them; else the most: they are nearest to it
     labels = None if everyone["labels"].isna().any() else int(everyone["labels"].max())
     shown = []
     for kind in kinds_of(networks) or [""]:
         of_kind = networks[networks["teacher"].isin(("", kind))]
-        for k, family in enumerate(families(list(of_kind["arm"]))):
-            shown.append((_slug(_FAMILIES[k], kind), Shown(family, kind, labels)))
+        for k, family in enumerate(families(list(of_kind["arm"]), arms)):
+            shown.append((_slug(_FAMILIES[k], kind), Shown(family, kind, labels, arms)))
     return shown
 
 
 def _described(name: str, shown: Shown, rows: pd.DataFrame | None) -> str:
     """Describe a group of methods in a caption."""
     family = "The paper's methods" if name.startswith(_FAMILIES[0]) else "RDL and further methods"
+    # a figure may show untaught methods alone
     taught = rows is None or (rows["teacher"] == shown.teacher).any()
     return family + (_taught_by(shown.teacher) if taught else "") + _labelled(shown)
 

@@ -6,7 +6,7 @@ A method has the same colour in all of them, whichever methods a figure shows.
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 
 from brainrdl.plots import error_curves, error_dots, label_curve, mds_map, rdm_grid, rdm_panel
 from brainrdl.rdms.labelled import select_stimuli
-from brainrdl.studies.reports.methods import arm_name, in_order, method_name
+from brainrdl.studies.reports.methods import PAPER_ARMS, ArmWords, arm_name, in_order, method_name
 
 _PALETTE = tuple(
     arm_name(arm)
@@ -41,24 +41,29 @@ class Shown:
     arms: tuple[str, ...]
     teacher: str
     labels: int | None = None
+    words: ArmWords = field(default_factory=lambda: PAPER_ARMS)
 
     def methods(self, frame: pd.DataFrame) -> pd.DataFrame:
         """Select the rows of these methods (columns ``arm, teacher, labels``), in the order of a report.
 
         Teachers that saw all labels stand beside students that did not.
         """
+        # NaN is not equal to itself, so that None needs a test of its own
         all_labels = frame["labels"].isna()
         if self.labels is None:
             fitting = all_labels
         else:
             fitting = (frame["labels"] == self.labels) | (all_labels & (frame["arm"] == "teacher"))
-        return in_order(frame[fitting & frame["arm"].isin(self.arms) & frame["teacher"].isin(("", self.teacher))])
+        return in_order(
+            frame[fitting & frame["arm"].isin(self.arms) & frame["teacher"].isin(("", self.teacher))], self.words
+        )
 
     def models(self, names: Sequence[str]) -> list[str]:
         """Select these methods among the names of networks in ``rdms.nc`` and ``mds.nc``, in the order of a report.
 
         Such are ``rdl (clean)`` and ``rdl (clean) 1000 labels``; others are passed over.
         """
+        # "pixels" and "labels" are names of layers, and match as arms that no figure shows
         parsed = [(name, _MODEL.fullmatch(name)) for name in dict.fromkeys(names)]
         frame = pd.DataFrame(
             [
@@ -71,17 +76,17 @@ class Shown:
         return [str(name) for name in self.methods(frame)["name"]]
 
 
-def format_model(model: str) -> str:
+def format_model(model: str, arms: ArmWords = PAPER_ARMS) -> str:
     """Name a network by its name in ``rdms.nc`` and ``mds.nc``: RDL (clean) with 1,000 labels."""
     match = _MODEL.fullmatch(model)
     if not match:
         return model
-    return method_name(match["arm"], match["teacher"] or "") + (
+    return method_name(match["arm"], match["teacher"] or "", arms) + (
         f" with {int(match['labels']):,} labels" if match["labels"] else ""
     )
 
 
-def example_rdm(rdms: xr.DataArray) -> Figure:
+def example_rdm(rdms: xr.DataArray, arms: ArmWords = PAPER_ARMS) -> Figure:
     """Figure 1: the RDM of a network's output, images grouped by class; plain's, or the first one's.
 
     Raises a ValueError if no RDM is of layer ``softmax``.
@@ -92,10 +97,11 @@ def example_rdm(rdms: xr.DataArray) -> Figure:
             f"no RDM is of layer 'softmax'; there are {', '.join(dict.fromkeys(map(str, rdms['layer'].values)))}"
         )
     models = [str(model) for model in outputs["model"].values]
+    # a study of transfer may leave plain out
     name = "plain" if "plain" in models else models[0]
     ordered, classes = _by_class(outputs.isel(rdm=[models.index(name)]))
     figure = Figure(figsize=(4.6, 3.9), layout="constrained")
-    rdm_panel(ordered.isel(rdm=0), groups=classes, title=f"{_title(name)}, softmax", ax=figure.subplots())
+    rdm_panel(ordered.isel(rdm=0), groups=classes, title=f"{_title(name, arms)}, softmax", ax=figure.subplots())
     return figure
 
 
@@ -108,6 +114,7 @@ def rdm_figure(rdms: xr.DataArray, shown: Shown) -> Figure | None:
         return None
     index_of = {pair: k for k, pair in enumerate(zip(models, layers, strict=True))}
     order = [k for layer in FIXED_LAYERS[:1] if (k := _first(layers, layer)) is not None]
+    # pixels and labels are no network's; the first row is as good as any
     owners = [names[0]] * len(order)
     inside = [layer for layer in dict.fromkeys(layers) if layer not in FIXED_LAYERS]
     for name in names:
@@ -120,7 +127,7 @@ def rdm_figure(rdms: xr.DataArray, shown: Shown) -> Figure | None:
             order.append(k)
             owners.append(names[0])
     ordered, classes = _by_class(rdms.isel(rdm=order))
-    drawn = ordered.assign_coords(model=("rdm", [_title(owner) for owner in owners]))
+    drawn = ordered.assign_coords(model=("rdm", [_title(owner, shown.words) for owner in owners]))
     return rdm_grid(drawn, rows="model", columns="layer", groups=classes, scale="column")
 
 
@@ -136,16 +143,18 @@ def map_figure(distances: xr.DataArray, shown: Shown) -> tuple[Figure, float] | 
     points = fixed + [
         k for name in names for k, model in enumerate(models) if model == name and layers[k] not in FIXED_LAYERS
     ]
+    # two points lie on any line
     if not names or len(points) < 3:
         return None
     order = [layer for layer in dict.fromkeys(layers) if layer in {layers[k] for k in points}]
+    # pixels first and labels last, whatever the order of the points
     order.sort(key=lambda layer: {"pixels": -1, "labels": 1}.get(layer, 0))
     return mds_map(
         distances.values[np.ix_(points, points)],
         labels=[layers[k] for k in points],
-        groups=[None if layers[k] in FIXED_LAYERS else _title(models[k]) for k in points],
+        groups=[None if layers[k] in FIXED_LAYERS else _title(models[k], shown.words) for k in points],
         paths=order,
-        palette=_palette(names),
+        palette=_palette(names, shown.words),
     )
 
 
@@ -159,39 +168,39 @@ def curve_figure(histories: pd.DataFrame, shown: Shown) -> Figure | None:
         return None
     rows = rows.assign(epoch=rows["epoch"] + 1)  # errors after 1, 2, … epochs
     runs = {
-        arm_name(str(arm)): [run for _, run in part.groupby("row", sort=False)]
+        arm_name(str(arm), shown.words): [run for _, run in part.groupby("row", sort=False)]
         for arm, part in rows.groupby("arm", sort=False)
     }
     columns = [column for column in ("task_error", "validation_error") if rows[column].notna().any()]
-    return error_curves(runs, columns=columns, palette=_palette(list(dict.fromkeys(rows["arm"]))))
+    return error_curves(runs, columns=columns, palette=_palette(list(dict.fromkeys(rows["arm"])), shown.words))
 
 
-def dots_figure(results: pd.DataFrame, published: dict[str, float]) -> Figure:
+def dots_figure(results: pd.DataFrame, published: dict[str, float], arms: ArmWords = PAPER_ARMS) -> Figure:
     """Draw the test errors of all methods, with the same number of labels, as dots; `published` by name of method."""
-    ordered = in_order(results)
-    names = [method_name(str(a), str(t)) for a, t in zip(ordered["arm"], ordered["teacher"], strict=True)]
+    ordered = in_order(results, arms)
+    names = [method_name(str(a), str(t), arms) for a, t in zip(ordered["arm"], ordered["teacher"], strict=True)]
     return error_dots(ordered.assign(arm=names), paper=published or None)
 
 
 def label_figure(results: pd.DataFrame, shown: Shown) -> Figure | None:
     """Draw the test error of the methods shown against the number of labelled images; None where there is none."""
     chosen = results["arm"].isin(shown.arms) & results["teacher"].isin(("", shown.teacher))
-    runs = in_order(results[results["labels"].notna() & chosen])
+    runs = in_order(results[results["labels"].notna() & chosen], shown.words)
     if runs.empty:
         return None
-    palette = _palette(list(dict.fromkeys(runs["arm"])))
-    return label_curve(runs.assign(arm=[arm_name(str(arm)) for arm in runs["arm"]]), palette=palette)
+    palette = _palette(list(dict.fromkeys(runs["arm"])), shown.words)
+    return label_curve(runs.assign(arm=[arm_name(str(arm), shown.words) for arm in runs["arm"]]), palette=palette)
 
 
-def _palette(names: Sequence[str]) -> list[str]:
+def _palette(names: Sequence[str], arms: ArmWords) -> list[str]:
     """All methods, those that no report knows last."""
-    return list(dict.fromkeys([*_PALETTE, *map(_title, names)]))
+    return list(dict.fromkeys([*_PALETTE, *(_title(name, arms) for name in names)]))
 
 
-def _title(model: str) -> str:
+def _title(model: str, arms: ArmWords) -> str:
     """Name a network without its teacher, whom the figure's caption names."""
     match = _MODEL.fullmatch(model)
-    return arm_name(match["arm"]) if match else model
+    return arm_name(match["arm"], arms) if match else model
 
 
 def _by_class(rdms: xr.DataArray) -> tuple[xr.DataArray, list[str] | None]:
@@ -203,6 +212,7 @@ def _by_class(rdms: xr.DataArray) -> tuple[xr.DataArray, list[str] | None]:
         return rdms, None
     if len(classes) != len(ids):
         raise ValueError(f"the RDMs name {len(classes)} classes for {len(ids)} stimuli; expected one per stimulus")
+    # classes stand in the order of their first image; sorting is stable, so theirs stays
     first = {name: k for k, name in reversed(list(enumerate(classes)))}
     order = sorted(range(len(ids)), key=lambda k: first[classes[k]])
     return select_stimuli(rdms, [ids[k] for k in order]), [classes[k] for k in order]

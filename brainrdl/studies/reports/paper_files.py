@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from brainrdl.rdms.layout import check_rdms
 from brainrdl.studies.reports.differences import Correctness
 from brainrdl.studies.reports.files import if_there, read_array, read_arrays, read_json, read_table, require
-from brainrdl.studies.reports.methods import METHOD, method_name
+from brainrdl.studies.reports.methods import METHOD, PAPER_ARMS, ArmWords, method_name, words_of
 
 RESULTS = (
     *("row", "arm", "seed", "dataset", "train_size", "labels", "teacher", "teacher_size", "teacher_seed"),
@@ -67,6 +67,11 @@ class StudyFiles:
         return {arm: name for arm, name in self.manifest.get("baselines", {}).items() if name}
 
     @property
+    def arms(self) -> ArmWords:
+        """See `words_of`."""
+        return words_of(self.manifest, PAPER_ARMS)
+
+    @property
     def calls(self) -> list[Mapping[str, Any]]:
         """The calls of the command, the first one first; empty where the manifest does not say."""
         return _values(self.manifest.get("calls", []))
@@ -74,6 +79,7 @@ class StudyFiles:
     @property
     def recipe(self) -> Mapping[str, Any]:
         """Everything that was set, empty where the manifest does not say."""
+        # manifests by hand may hold text there
         recipe = self.manifest.get("configuration", {}).get("recipe", {})
         return recipe if isinstance(recipe, Mapping) else {}
 
@@ -137,6 +143,7 @@ def check_results(results: pd.DataFrame, correctness: Correctness, *, one_teache
     twice = results[results.duplicated("row")]
     if len(twice):
         raise ValueError(f"the results hold more than one row {twice['row'].iloc[0]!r}; keep one of them")
+    # the one teacher may be listed for every seed that it served
     runs = results[results["arm"] != "teacher"] if one_teacher else results
     twice = runs[runs.duplicated([*METHOD, "labels", "seed"])]
     if len(twice):
@@ -146,12 +153,14 @@ def check_results(results: pd.DataFrame, correctness: Correctness, *, one_teache
             f"the results hold more than one run of {method_name(run['arm'], run['teacher'])} with {labels}seed "
             f"{run['seed']}; keep one of them"
         )
+    # a run that died was not scored
     scored = results[results["test_error"].notna()]
     lacking = [row for row in scored["row"] if row not in correctness]
     if lacking:
         raise ValueError(
             f"there is no correctness for {len(lacking)} of {len(scored)} runs, {lacking[0]!r} first; score them again"
         )
+    # tests and bootstraps pair images by their place
     sizes = {row: len(correctness[row]) for row in scored["row"]}
     if len(set(sizes.values())) > 1:
         small, large = min(sizes, key=sizes.__getitem__), max(sizes, key=sizes.__getitem__)
@@ -177,6 +186,7 @@ def _read_table(path: Path) -> pd.DataFrame:
 
 
 def _read_correctness(path: Path) -> tuple[dict[str, NDArray[np.bool_]], int]:
+    # the ids are no row's correctness
     arrays = read_arrays(path)
     if "ids" not in arrays:
         raise ValueError(f"{path} lacks 'ids', the test images' ids; score the runs again")

@@ -10,6 +10,8 @@ from brainrdl.studies.paper import published as paper
 from brainrdl.studies.reports.differences import SIGNIFICANT, Difference, difference, mcnemar_table
 from brainrdl.studies.reports.methods import (
     METHOD,
+    PAPER_ARMS,
+    ArmWords,
     arm_name,
     baseline_of,
     in_order,
@@ -29,6 +31,7 @@ _FEW_SEEDS = 10
 def summary(study: StudyFiles, networks: pd.DataFrame) -> str:
     """Say what was run; `networks` are the study's runs, as `distinct_networks` leaves them."""
     students = networks[networks["arm"] != "teacher"]
+    # a study of teachers alone is told of its teachers
     runs = students if len(students) else networks
     n_methods = len(runs[list(METHOD)].drop_duplicates())
     sets = ", ".join(_DATASETS.get(name, name) for name in dict.fromkeys(map(str, runs["dataset"])))
@@ -46,7 +49,7 @@ def summary(study: StudyFiles, networks: pd.DataFrame) -> str:
             else "Each method had one candidate setting, so that nothing was chosen."
         )
     ]
-    parts += _teaching(students)
+    parts += _teaching(students, study.arms)
     if study.one_teacher:
         parts.append(
             "One teacher of each kind served all seeds: every claim about a taught method is conditional on that one "
@@ -54,13 +57,16 @@ def summary(study: StudyFiles, networks: pd.DataFrame) -> str:
         )
     if len(set(runs["seed"])) > 1:
         parts.append("Brackets hold 95 % intervals, of a difference over seeds and test images.")
+    # they are in no mean: a reader has to know
     died = study.results.loc[study.results["test_error"].isna(), "row"]
     if len(died):
         parts.append(f"{count(len(died), 'run')} died in training and count nowhere: {', '.join(died)}.")
+    # a seed is the same training on one kind of device only
     devices = study.results["device"].value_counts()
     if len(devices) > 1:
         trained = _list([f"{name} ({count(int(n), 'network')})" for name, n in devices.items()])
         parts.append(f"Trained on {trained}, whose rounding differs: the same seed is another training there.")
+    # left by an earlier call with other arms or labels
     unlisted = sorted(set(study.correctness) - set(study.results["row"]))
     if unlisted:
         parts.append(f"Scored, but not among the results and not used: {', '.join(unlisted)}.")
@@ -73,23 +79,22 @@ def summary(study: StudyFiles, networks: pd.DataFrame) -> str:
     return " ".join(parts)
 
 
-def _teaching(students: pd.DataFrame) -> list[str]:
+def _teaching(students: pd.DataFrame, arms: ArmWords) -> list[str]:
     """Say which methods had which teacher."""
     taught, alone = students[students["teacher"] != ""], students[students["teacher"] == ""]
-    by_arms: dict[tuple[str, ...], list[str]] = {}
+    by_names: dict[tuple[str, ...], list[str]] = {}
     for kind in kinds_of(taught):
         runs = taught[taught["teacher"] == kind]
-        arms = tuple(dict.fromkeys(arm_name(str(arm)) for arm in in_order(runs)["arm"]))
+        names = tuple(dict.fromkeys(arm_name(str(arm), arms) for arm in in_order(runs, arms)["arm"]))
         trained = f"{teacher_name(kind)} (trained on {span(runs['teacher_size'])} images)"
-        by_arms.setdefault(arms, []).append(trained)
+        by_names.setdefault(names, []).append(trained)
     sentences = [
-        f"{capital(_list(arms))} had {' or, in networks of their own, '.join(teachers)}."
-        for arms, teachers in by_arms.items()
+        f"{capital(_list(names))} had {' or, in networks of their own, '.join(teachers)}."
+        for names, teachers in by_names.items()
     ]
     if sentences and len(alone):
-        sentences.append(
-            f"{capital(_list([arm_name(str(arm)) for arm in dict.fromkeys(alone['arm'])]))} had no teacher."
-        )
+        untaught = [arm_name(str(arm), arms) for arm in dict.fromkeys(alone["arm"])]
+        sentences.append(f"{capital(_list(untaught))} had no teacher.")
     return sentences
 
 
@@ -106,8 +111,10 @@ def findings(study: StudyFiles, networks: pd.DataFrame) -> list[str]:
     full = with_labels(networks, None)
     few = networks[networks["labels"].notna()]
     for arm in ("rdl", "rdl_corr"):
+        # the baseline says what the method adds, plain what a user gains
         for control in dict.fromkeys((baseline_of(arm, study.baselines), "plain")):
             for runs, compare in ((full, _finding), (few, _finding_few)):
+                # without the control there is nothing to say
                 if control is not None and (runs["arm"] == control).any():
                     found += [compare(study, runs, (arm, kind), control) for kind in kinds_of(runs[runs["arm"] == arm])]
     return found or ["There is no pair of RDL and plain runs to compare."]
@@ -127,6 +134,7 @@ def error_note(study: StudyFiles, networks: pd.DataFrame, table: pd.DataFrame) -
     intervals = [table[["low", "high"]].to_numpy(float), table[["paired_low", "paired_high"]].to_numpy(float)]
     if any(has_no_width(low, high) for low, high in np.concatenate(intervals)):
         parts.append("Where all seeds came out equal there is no t interval: one without width would claim certainty.")
+    # a single seed has no bootstrap to be narrow
     shared = table.loc[table["n_shared"] > 1, "n_shared"]
     if len(shared) and shared.min() < _FEW_SEEDS:
         parts.append(
@@ -162,6 +170,7 @@ def _teachers_elsewhere(study: StudyFiles, networks: pd.DataFrame) -> list[str]:
 def faults(study: StudyFiles, networks: pd.DataFrame) -> list[str]:
     """Name the networks at chance, and those with constant RDMs, a sentence each."""
     sentences = []
+    # older manifests name no classes: then nobody is at chance
     n_classes = len(study.manifest.get("classes", ()))
     guessing = at_chance(study.on_the_test_set(networks), n_classes, study.n_images)
     if guessing:
@@ -172,8 +181,8 @@ def faults(study: StudyFiles, networks: pd.DataFrame) -> list[str]:
     collapsed = constant_layers(study.rdms, study.mds)
     if collapsed:
         sentences.append(
-            f"Collapsed, all images being equally far apart in a layer: {format_layers(collapsed)}. A constant RDM "
-            "correlates with nothing, so the maps leave it out."
+            f"Collapsed, all images being equally far apart in a layer: {format_layers(collapsed, study.arms)}. A "
+            "constant RDM correlates with nothing, so the maps leave it out."
         )
     return sentences
 
@@ -187,6 +196,7 @@ def at_chance(networks: pd.DataFrame, n_classes: int, n_images: int) -> list[str
     if n_classes < 2:
         return []
     chance = 1 / n_classes
+    # three standard errors are little among many images, where naming the commonest class gains more
     most = max(chance + 3 * np.sqrt(chance * (1 - chance) / n_images), 1.25 * chance)
     right = 1 - networks["test_error"] / 100
     return [str(row) for row in networks.loc[right <= most, "row"]]
@@ -202,6 +212,7 @@ def constant_layers(rdms: xr.DataArray | None, distances: xr.DataArray | None) -
         return []
     named = _layers(rdms)
     squares = rdms.to_numpy()
+    # the diagonal is 0 whatever the layer
     off = squares[:, ~np.eye(squares.shape[1], dtype=bool)]
     constant = np.ptp(off, axis=1) <= 1e-6 * np.abs(off).max(axis=1)
     mapped = named if distances is None else _layers(distances)
@@ -212,18 +223,18 @@ def constant_layers(rdms: xr.DataArray | None, distances: xr.DataArray | None) -
     ]
 
 
-def format_layers(layers: Sequence[tuple[str, str]]) -> str:
+def format_layers(layers: Sequence[tuple[str, str]], arms: ArmWords = PAPER_ARMS) -> str:
     """Name layers by network: plain (fc), RDL (clean) (pool2, fc)."""
     by_model: dict[str, list[str]] = {}
     for model, layer in layers:
-        by_model.setdefault(format_model(model), []).append(layer)
+        by_model.setdefault(format_model(model, arms), []).append(layer)
     return ", ".join(f"{model} ({', '.join(names)})" for model, names in by_model.items())
 
 
 def _finding(study: StudyFiles, runs: pd.DataFrame, method: tuple[str, str], control: str) -> str:
     compared = difference(runs, study.correctness, method, (control, ""))
-    name, other = arm_name(method[0]), arm_name(control)
-    who = capital(_taught(method))
+    name, other = arm_name(method[0], study.arms), arm_name(control, study.arms)
+    who = capital(_taught(method, study.arms))
     if not compared.n_seeds:
         return f"{who} and {other} share no seed and are not compared."
     text = (
@@ -232,6 +243,7 @@ def _finding(study: StudyFiles, runs: pd.DataFrame, method: tuple[str, str], con
     )
     if compared.n_seeds == 1:
         both = [runs_of(runs, which) for which in (method, (control, ""))]
+        # seeds differ where runs died: the one that both have
         (seed,) = set(both[0]["seed"]) & set(both[1]["seed"])
         p = float(mcnemar_table(pd.concat(both), study.correctness, seed=seed)["p"].iloc[0])
         text += (
@@ -255,14 +267,14 @@ def _finding_few(study: StudyFiles, runs: pd.DataFrame, method: tuple[str, str],
             parts.append(
                 f"{signed_number(compared.estimate)} points {spread}{undecided} with {labels:,.0f} labelled images"
             )
-    who, other = _taught(method), arm_name(control)
+    who, other = _taught(method, study.arms), arm_name(control, study.arms)
     if not parts:
         return f"With few labels, {who} and {other} share no seed and are not compared."
     return f"With few labels, {who} against {other}: {'; '.join(parts)}."
 
 
-def _taught(method: tuple[str, str]) -> str:
-    return f"{arm_name(method[0])} with {teacher_name(method[1])}"
+def _taught(method: tuple[str, str], arms: ArmWords) -> str:
+    return f"{arm_name(method[0], arms)} with {teacher_name(method[1])}"
 
 
 def _holds_0(low: float, high: float) -> bool:
@@ -275,7 +287,9 @@ def _verdict(compared: Difference, name: str, other: str) -> str:
     seeds_undecided = _holds_0(compared.paired_low, compared.paired_high)
     paired = interval(compared.paired_low, compared.paired_high, signed=True)
     agreed = f"paired t interval {paired}" if paired else "the same difference in each, hence no paired t interval"
+    # the crossed interval decides; the paired one, blind to other images, may only take back
     if _holds_0(compared.low, compared.high):
+        # the end farther from 0 bounds what may be missed
         largest = max(-compared.low, compared.high)
         text = "The interval holds 0: no difference is shown"
         text += f", and one of more than {number(largest)} points is not supported." if largest > 0 else "."

@@ -15,10 +15,10 @@ from brainrdl.inference import binomial_standard_error, t_interval
 from brainrdl.studies.paper import published as paper
 from brainrdl.studies.reports.differences import NO_DIFFERENCE, Correctness, difference, mcnemar_table
 from brainrdl.studies.reports.methods import (
-    ABOUT_ARMS,
     ABOUT_TEACHERS,
-    ARM_NAMES,
     METHOD,
+    PAPER_ARMS,
+    ArmWords,
     arm_name,
     baseline_of,
     in_order,
@@ -49,21 +49,24 @@ def error_table(
     *,
     study: str = "",
     baselines: Mapping[str, str] | None = None,
+    arms: ArmWords = PAPER_ARMS,
     n_resamples: int = 10_000,
 ) -> pd.DataFrame:
     """Table 3: the test error of each method, and how far it is from that of its baseline.
 
     `results` are runs with the same number of labels, as `distinct_networks` leaves them. A row per method: ``arm,
-    teacher, method, n_seeds``; ``baseline``, the arm that it is compared with (empty for ``plain``); ``test_error, low,
-    high``, mean and 95 % t interval over seeds; ``standard_error``, binomial, of one network with that error (NaN at 0
-    and 100 %, where its formula gives a certainty that no test set can); ``validation_error``, mean; ``n_shared,
-    difference, crossed_low, crossed_high, paired_low, paired_high`` as in `Difference`; ``paper``, as published.
+    teacher, method, n_seeds``; ``baseline, against``, the arm that it is compared with, and its label (empty for
+    ``plain``); ``test_error, low, high``, mean and 95 % t interval over seeds; ``standard_error``, binomial, of one
+    network with that error (NaN at 0 and 100 %, where its formula gives a certainty that no test set can);
+    ``validation_error``, mean; ``n_shared, difference, crossed_low, crossed_high, paired_low, paired_high`` as in
+    `Difference`; ``paper``, as published.
     """
     lines = []
-    for (arm, teacher), runs in in_order(results).groupby(list(METHOD), sort=False):
+    for (arm, teacher), runs in in_order(results, arms).groupby(list(METHOD), sort=False):
         method = (str(arm), str(teacher))
         mean, low, high = t_interval(runs["test_error"].to_numpy(float))
         baseline = baseline_of(method[0], baselines or {})
+        # plain has nobody to be compared with
         compared = NO_DIFFERENCE
         if baseline is not None:
             compared = difference(results, correctness, method, (baseline, ""), n_resamples=n_resamples)
@@ -71,9 +74,10 @@ def error_table(
             {
                 "arm": arm,
                 "teacher": teacher,
-                "method": method_name(*method),
+                "method": method_name(*method, arms),
                 "n_seeds": len(runs),
                 "baseline": baseline or "",
+                "against": "" if baseline is None else arm_name(baseline, arms),
                 "test_error": mean,
                 "low": low,
                 "high": high,
@@ -97,6 +101,7 @@ def labels_table(
     correctness: Correctness,
     *,
     baselines: Mapping[str, str] | None = None,
+    arms: ArmWords = PAPER_ARMS,
     n_resamples: int = 10_000,
 ) -> pd.DataFrame:
     """Compare the methods at each number of labelled images; runs with all labels are passed over.
@@ -108,14 +113,13 @@ def labels_table(
     parts = []
     for labels in sorted(results["labels"].dropna().unique()):
         runs = results[results["labels"] == labels]
-        part = error_table(runs, correctness, baselines=baselines, n_resamples=n_resamples).drop(columns="paper")
+        part = error_table(runs, correctness, baselines=baselines, arms=arms, n_resamples=n_resamples)
+        part = part.drop(columns="paper")
         part.insert(0, "labels", int(labels))
-        tests = mcnemar_table(runs, correctness).rename(columns={"first": "against", "second": "method"})
+        tests = mcnemar_table(runs, correctness, arms=arms).rename(columns={"first": "against", "second": "method"})
         # as printed there, b counts the images that only the first, here the baseline, gets right
         swapped = tests[["against", "method", "p", "b", "c"]].rename(columns={"b": "c", "c": "b"})
-        against = [arm_name(arm) for arm in part["baseline"]]
-        joined = part.assign(against=against).merge(swapped, on=["against", "method"], how="left")
-        parts.append(joined.drop(columns="against"))
+        parts.append(part.merge(swapped, on=["against", "method"], how="left"))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
@@ -125,6 +129,7 @@ def print_errors(table: pd.DataFrame, caption: str, note: str = "", *, tested: b
     Columns of paired intervals, validation and published errors are left out where there are none. Where methods have
     different baselines, each difference names its own.
     """
+    # one column cannot be headed "to plain" then
     several = bool(set(table["baseline"]) - {"", "plain"})
     to = f"difference to {'the baseline' if several else 'plain'}, points"
     head = ["method", "seeds", "test error, %", to, "paired t over seeds", "McNemar p"]
@@ -137,6 +142,7 @@ def print_errors(table: pd.DataFrame, caption: str, note: str = "", *, tested: b
     }
     rows = []
     for line in records(table):
+        # the baseline is not tested against itself
         untested = math.isnan(line.get("p", math.nan))
         crossed, paired = ((line[f"{kind}_low"], line[f"{kind}_high"]) for kind in ("crossed", "paired"))
         to_baseline = with_interval(signed_number(line["difference"]), *crossed, signed=True, flat="the same images")
@@ -144,7 +150,7 @@ def print_errors(table: pd.DataFrame, caption: str, note: str = "", *, tested: b
             (str(line["method"]),),
             (str(line["n_seeds"]),),
             with_interval(number(line["test_error"]), line["low"], line["high"], flat="all seeds equal"),
-            (*to_baseline, *([f"to {arm_name(line['baseline'])}"] if several and line["baseline"] else [])),
+            (*to_baseline, *([f"to {line['against']}"] if several and line["against"] else [])),
             with_interval("", *paired, signed=True, flat="the same in each"),
             ("",) if untested else (p_value(line["p"]), f"{line['b']:.0f} : {line['c']:.0f}"),
             (number(line["standard_error"]),),
@@ -155,11 +161,13 @@ def print_errors(table: pd.DataFrame, caption: str, note: str = "", *, tested: b
     return Table(caption, tuple(name for name in head if shown[name]), tuple(rows), note)
 
 
-def print_tests(table: pd.DataFrame, runs: pd.DataFrame, caption: str) -> Table:
+def print_tests(table: pd.DataFrame, runs: pd.DataFrame, caption: str, arms: ArmWords = PAPER_ARMS) -> Table:
     """Print what `mcnemar_table` says of `runs`, one per method: ours above the diagonal, the paper's below."""
     methods = [
-        (method_name(arm, teacher), arm_name(arm)) for arm, teacher in zip(runs["arm"], runs["teacher"], strict=True)
+        (method_name(arm, teacher, arms), arm_name(arm, arms))
+        for arm, teacher in zip(runs["arm"], runs["teacher"], strict=True)
     ]
+    # the arm alone would not do where two kinds of teacher stand in one table
     place = {name: k for k, (name, _) in enumerate(methods)}
     cells: list[list[tuple[str, ...]]] = [
         [("–",) if i == j else ("",) for j in range(len(methods))] for i in range(len(methods))
@@ -181,7 +189,9 @@ def print_tests(table: pd.DataFrame, runs: pd.DataFrame, caption: str) -> Table:
     return Table(caption, ("", *(name for _, name in methods)), rows)
 
 
-def geometry_table(geometry: pd.DataFrame, baselines: Mapping[str, str] | None = None) -> pd.DataFrame:
+def geometry_table(
+    geometry: pd.DataFrame, baselines: Mapping[str, str] | None = None, arms: ArmWords = PAPER_ARMS
+) -> pd.DataFrame:
     """Measure how far each method's geometry is from the teacher's, layer by layer.
 
     `geometry` has a row per run, teacher and layer: ``arm, labels, seed, teacher, layer, e_aux, correlation``. A row
@@ -191,7 +201,7 @@ def geometry_table(geometry: pd.DataFrame, baselines: Mapping[str, str] | None =
     is below the baseline's; ``below``, if the mean is.
     """
     lines = []
-    ordered = in_order(geometry.assign(labels=geometry["labels"].astype(float)))
+    ordered = in_order(geometry.assign(labels=geometry["labels"].astype(float)), arms)
     for (labels, arm, teacher, layer), runs in ordered.groupby(
         ["labels", "arm", "teacher", "layer"], sort=False, dropna=False
     ):
@@ -208,7 +218,7 @@ def geometry_table(geometry: pd.DataFrame, baselines: Mapping[str, str] | None =
                 "labels": labels,
                 "arm": arm,
                 "teacher": teacher,
-                "method": arm_name(str(arm)),
+                "method": arm_name(str(arm), arms),
                 "layer": layer,
                 "n_seeds": len(runs),
                 "e_aux": e_aux,
@@ -234,26 +244,27 @@ def print_geometry(table: pd.DataFrame) -> Iterator[Table]:
         rows = []
         for method, lines in part.groupby("method", sort=False):
             by_layer = {line["layer"]: line for line in records(lines)}
-            rows.append(((str(method),), *(_geometry_cell(by_layer.get(layer), str(method)) for layer in layers)))
+            rows.append(((str(method),), *(_geometry_cell(by_layer.get(layer)) for layer in layers)))
         few = not math.isnan(labels)
         caption = capital(f"{teacher_name(kind)}{f', {labels:,.0f} labelled images' if few else ''}")
+        # where all students have few labels, the tables are what the section is about
         fold = few and bool(table["labels"].isna().any())
         yield Table(caption, ("method", *layers), tuple(rows), folded=fold)
 
 
-def _geometry_cell(line: Mapping[str, Any] | None, method: str) -> tuple[str, ...]:
+def _geometry_cell(line: Mapping[str, Any] | None) -> tuple[str, ...]:
     if line is None:
         return ("",)
     lines = [f"{line['e_aux']:#.3g}" + (" ▼" if line["below"] else "")]
-    if method != arm_name("plain") and not math.isnan(line["ratio"]):
+    if line["arm"] != "plain" and not math.isnan(line["ratio"]):
         lines.append(f"{share(line['ratio'])}, {line['n_below']} of {count(line['n_shared'], 'seed')}")
     return (*lines, f"r {number(line['correlation'])}")
 
 
-def print_key(networks: pd.DataFrame) -> Iterator[Table]:
+def print_key(networks: pd.DataFrame, arms: ArmWords = PAPER_ARMS) -> Iterator[Table]:
     """Say what the methods of a study's runs are; then its kinds of teacher, where there are any."""
-    arms = [arm for arm in ARM_NAMES if (networks["arm"] == arm).any()]
-    yield Table("Methods", ("method", "what it is"), tuple(((arm_name(a),), (ABOUT_ARMS[a],)) for a in arms))
+    rows = tuple(((word.label,), (word.about,)) for arm, word in arms.items() if (networks["arm"] == arm).any())
+    yield Table("Methods", ("method", "what it is"), rows)
     kinds = [kind for kind in kinds_of(networks) if kind in ABOUT_TEACHERS]
     if kinds:
         yield Table("Teachers", ("teacher", "what it is"), tuple(((k,), (ABOUT_TEACHERS[k],)) for k in kinds))
@@ -271,7 +282,7 @@ def print_manifest(study: StudyFiles) -> Iterator[Table]:
                 for k, call in enumerate(study.calls)
             ),
         )
-    apart = ("notes", "classes", "title", "calls")  # shown elsewhere, or below in one line
+    apart = ("notes", "classes", "title", "calls", "arms")  # shown elsewhere, or below in one line
     fields = [(field, value) for field, value in flat(study.manifest) if field.split(".")[0] not in apart]
     classes = ", ".join(str(name) for name in study.manifest.get("classes", ()))
     rows = [*fields, *([("classes", classes)] if classes else [])]

@@ -10,7 +10,9 @@ import pandas as pd
 
 from brainrdl.studies.reports.methods import (
     METHOD,
+    PAPER_ARMS,
     SCHEMES,
+    ArmWords,
     arm_name,
     baseline_of,
     fit_arm_name,
@@ -43,18 +45,20 @@ def settings_table(study: StudyFiles, networks: pd.DataFrame) -> pd.DataFrame:
     ``hint_epochs``, how many of them had no task; ``updates``. NaN or empty where it does not apply.
     """
     settings = study.settings or {}
-    first = in_order(networks.sort_values("seed", kind="stable")).drop_duplicates([*METHOD, "labels"])
+    # all seeds of a method have the same settings
+    first = in_order(networks.sort_values("seed", kind="stable"), study.arms).drop_duplicates([*METHOD, "labels"])
     first = first[first["row"].isin(list(settings))].sort_values("labels", kind="stable", na_position="first")
     return pd.DataFrame([_trained_with(study, run, settings[run["row"]]) for _, run in first.iterrows()])
 
 
-def print_settings(table: pd.DataFrame) -> Table:
+def print_settings(table: pd.DataFrame, arms: ArmWords = PAPER_ARMS) -> Table:
     """Print what `settings_table` says, with updates where students have few labels."""
     few = bool(table["labels"].notna().any())
     head = ["method", *(["labels"] if few else []), "learning rate", "weight decay", "α₀", "chosen among", "epochs"]
     rows = []
     for line in records(table):
-        origin = [f"as {arm_name(line['inherited_from'])}"] if line["inherited_from"] else []
+        origin = [f"as {arm_name(line['inherited_from'], arms)}"] if line["inherited_from"] else []
+        # a factor of 1 changes nothing
         times = [f"× {line['factor']:g}"] if line["factor"] != 1 else []
         hints = [f"{line['hint_epochs']} of them for the hint"] if line["hint_epochs"] else []
         updates = ("",) if math.isnan(line["labels"]) else (f"{line['updates']:,}",)
@@ -86,7 +90,7 @@ def print_settings(table: pd.DataFrame) -> Table:
     return Table("What each method was trained with", tuple(head), tuple(rows), " ".join(notes))
 
 
-def tries_table(tries: pd.DataFrame) -> pd.DataFrame:
+def tries_table(tries: pd.DataFrame, arms: ArmWords = PAPER_ARMS) -> pd.DataFrame:
     """Gather what was tried on validation, and what was chosen, in the order of a report.
 
     `tries` has a row per candidate: ``arm, labels, teacher, try, setting`` (a JSON object), ``validation_error,
@@ -94,12 +98,13 @@ def tries_table(tries: pd.DataFrame) -> pd.DataFrame:
     validation_loss, chosen, seconds, note``, which says why there is no validation error: a single candidate was not
     tried, one of several failed.
     """
-    ordered = in_order(tries.sort_values("try", kind="stable")).sort_values(
+    # stable: candidates in the order of trying within a method
+    ordered = in_order(tries.sort_values("try", kind="stable"), arms).sort_values(
         "labels", kind="stable", na_position="first"
     )
     candidates = ordered.groupby(["arm", "teacher", "labels"], dropna=False)["try"].transform("size")
     notes = np.where(ordered["validation_error"].notna(), "", np.where(candidates == 1, UNTRIED, "failed"))
-    names = [method_name(str(a), str(t)) for a, t in zip(ordered["arm"], ordered["teacher"], strict=True)]
+    names = [method_name(str(a), str(t), arms) for a, t in zip(ordered["arm"], ordered["teacher"], strict=True)]
     settings = [format_setting(str(setting)) for setting in ordered["setting"]]
     columns = ["labels", "try", "setting", "validation_error", "validation_loss", "chosen", "seconds"]
     table = ordered[columns].assign(setting=settings, note=notes)
@@ -144,6 +149,7 @@ def print_choices(choices: pd.DataFrame, fitted_study: str, scheme: str) -> Iter
     Then all tries of all settings, folded. `choices` are the rows of ``choices.csv``.
     """
     by = ["fitted_study", "scheme", "split", "arm", "layer", "tried"]
+    # an arm chooses within each outer split for itself
     means = _over_inner_splits(choices, by)
     for (fitted, of_scheme), part in means[means["chosen"]].groupby(["fitted_study", "scheme"], sort=False):
         primary = (fitted, of_scheme) == (fitted_study, scheme)
@@ -155,6 +161,7 @@ def print_choices(choices: pd.DataFrame, fitted_study: str, scheme: str) -> Iter
         columns = ("arm", "split", "layer", "setting", "inner score", "task error, %")
         cells = tuple((*_choice_cells(line), (number(line["task_error"]),)) for line in records(part))
         yield Table(caption, columns, cells, note if primary else "", folded=not primary)
+    # over outer splits, each of which may have chosen another setting
     counted = means.groupby(["fitted_study", "scheme", "arm", "layer", "tried"], sort=False).agg(
         value=("value", "mean"), task_error=("task_error", "mean"), chosen=("chosen", "sum"), n=("split", "nunique")
     )
@@ -172,6 +179,7 @@ def print_choices(choices: pd.DataFrame, fitted_study: str, scheme: str) -> Iter
         for line in lines[:_MAX_TRIES]
     )
     head = ("arm", "fitted to", "layer", "setting", "inner score", "task error, %", "chosen, splits")
+    # a page of ten thousand rows does not open on a telephone
     more = len(lines) > _MAX_TRIES
     note = "Means over inner and outer splits; an empty score is of a setting whose training died."
     note += f" The first {_MAX_TRIES} of them; all are in choices.csv." if more else ""
@@ -180,6 +188,7 @@ def print_choices(choices: pd.DataFrame, fitted_study: str, scheme: str) -> Iter
 
 def print_head_choices(choices: pd.DataFrame) -> Table:
     """Print what the heads of a card chose in inner folds; `choices` are those of `Card`."""
+    # heads have no task
     means = _over_inner_splits(choices.assign(task_error=math.nan), ["split", "arm", "layer", "tried"])
     rows = tuple(_choice_cells(line) for line in records(means[means["chosen"]]))
     note = "Chosen by the mean score on the held-out stimuli of inner folds, within the training stimuli of the split."
@@ -227,6 +236,7 @@ def _format_try(line: Mapping[str, Any]) -> str:
         try:
             setting = dict(flat(json.loads(line["setting"])))
         except ValueError:
+            # a setting in words, as those of studies made by hand
             setting = {"": line["setting"]}
         parts = [f"{key} {value}".strip() for key, value in setting.items()] + parts
     return ", ".join(parts)
@@ -241,12 +251,13 @@ def _trained_with(study: StudyFiles, run: "pd.Series[Any]", setting: Mapping[str
     arm, recipe = str(run["arm"]), study.recipe
     history = None if study.histories is None else study.histories[study.histories["row"] == run["row"]]
     tried = _tried(study.tries, run, setting)
+    # a candidate whose training died has seconds, but no error
     trained = tried["validation_error"].notna() | (tried["seconds"].fillna(0) > 0)
     factor = setting.get("learning_rate_factor", 1.0)
     return {
         "labels": run["labels"],
         "arm": arm,
-        "method": method_name(arm, str(run["teacher"])),
+        "method": method_name(arm, str(run["teacher"]), study.arms),
         "learning_rate": factor * setting.get("learning_rate", recipe.get("learning_rate", np.nan)),
         "factor": factor,
         "weight_decay": setting.get("weight_decay", recipe.get("weight_decay", np.nan)),
@@ -267,6 +278,7 @@ def _trained_with(study: StudyFiles, run: "pd.Series[Any]", setting: Mapping[str
 def _inherited_from(arm: str, baselines: Mapping[str, str]) -> str:
     """Name the arm whose learning rate and weight decay it takes over; baselines and teachers have their own."""
     baseline = baseline_of(arm, baselines)
+    # they chose for themselves
     return "" if baseline is None or arm == "teacher" or arm in baselines.values() else baseline
 
 
@@ -297,6 +309,7 @@ def _first_alphas(history: pd.DataFrame | None) -> dict[str, float]:
 def _alpha_cell(line: Mapping[str, Any]) -> tuple[str, ...]:
     if math.isnan(line["alpha0"]):
         return ("",)
+    # absolute ones are α₀ in every layer
     alphas = line["alphas"] if line["relative"] else {}
     return (
         f"{line['alpha0']:g}{', relative' if line['relative'] else ''}",

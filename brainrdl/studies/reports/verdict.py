@@ -46,11 +46,13 @@ def judge(contrasts: pd.DataFrame, a: str = "rdl", b: str = "task_only") -> Verd
     low, high = raw
     if high < 0:
         return Verdict("loss", "A loss: fitting to the brain made the match worse")
+    # not "low <= 0": a NaN must not pass as a gain
     if not low > 0:
         return Verdict("none", "No gain", ("the interval of the raw difference includes 0",))
     reasons, missing = [], False
     for score in STRICT_SCORES:
         shortfall, lacking = _shortfall(contrasts, a, b, score)
+        # one strict score is enough, see above
         if not shortfall:
             return Verdict("brain-specific", "The gain is brain-specific")
         reasons.append(shortfall)

@@ -17,6 +17,7 @@ def number(value: float | None, digits: int = 2) -> str:
 def signed_number(value: float | None, digits: int = 2) -> str:
     """With its sign: +3.14, −3.14, but 0.00."""
     text = number(value, digits)
+    # a rounded nought has no sign
     if not text.strip("−0."):
         return text.removeprefix("−")
     return text if text.startswith("−") else f"+{text}"
@@ -70,6 +71,7 @@ def capital(text: str) -> str:
 
 def share(ratio: float) -> str:
     """As a percentage: 25 %; from ten on as a multiple: 12 ×."""
+    # 1,200 % is harder to read than 12 ×
     return f"{100 * ratio:.0f} %" if ratio < 10 else f"{ratio:.0f} ×"
 
 
