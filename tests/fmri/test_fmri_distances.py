@@ -90,8 +90,7 @@ def test_pairs_that_no_two_runs_share():
     with raises(
         ValueError,
         "in 'IT' no two runs share both stimuli of 4 pairs, so they cannot be cross-validated: 's1 – s0', 's2 – s0', "
-        "'s3 – s0', 's4 – s0'; leave a stimulus out, or leave such pairs NaN with allow_missing=True (on the command "
-        "line --allow-missing)",
+        "'s3 – s0', 's4 – s0'; leave a stimulus out, or leave such pairs NaN with allow_missing=True",
     ):
         crossnobis(patterns)
     rdms = crossnobis(patterns, allow_missing=True)
@@ -182,7 +181,7 @@ def test_precisions_that_are_none():
     with raises(
         ValueError,
         "the precision of run 1 is singular: there are too few residuals for 2 voxels; shrink it "
-        "(method='shrinkage_diag', on the command line --noise shrinkage_diag)",
+        "(method='shrinkage_diag', in the pipeline noise='shrinkage_diag')",
     ):
         crossnobis(good(), {1: np.ones((2, 2)), 2: np.eye(2)})
     none = (
