@@ -368,8 +368,8 @@ def without(study, name):
         (
             lambda s: score_folds(s.folds(), over="both"),
             ValueError,
-            "5 subjects are too few to speak of other subjects, which takes 8; take over='stimuli' (on the command "
-            "line --over stimuli), which speaks of other stimuli for these subjects",
+            "5 subjects are too few to speak of other subjects, which takes 8; take over='stimuli', "
+            "which speaks of other stimuli for these subjects",
         ),
     ],
 )
