@@ -165,7 +165,7 @@ _BLOCK = 1 << 20
 
 
 def checksums(files: Iterable[Image], root: str | Path | None = None) -> dict[str, str]:
-    """SHA-256 of each file, by its name below `root` (its bare name elsewhere); ``in memory`` for what is no file.
+    """SHA-256 of each file, by its name below `root` (its bare name elsewhere); ``in memory`` for what is not a file.
 
     Examples
     --------

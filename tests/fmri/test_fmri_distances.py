@@ -376,7 +376,7 @@ def test_errors_need_three_runs():
 # not cross-validated
 
 
-def test_biased_distances_equal_rsatoolbox():
+def test_pattern_distances_equal_rsatoolbox():
     patterns, omega = random_patterns(), random_precision()
     data = Dataset(patterns.values, obs_descriptors={"c": patterns.stimulus.values})
     theirs = calc_rdm(data, "correlation", descriptor="c").dissimilarities
@@ -410,6 +410,6 @@ def test_bias_is_warned_of():
         ),
     ],
 )
-def test_biased_bad_input(metric, precision, message):
+def test_pattern_rdm_bad_input(metric, precision, message):
     with raises(ValueError, message):
         pattern_rdm(random_patterns(), metric, precision)

@@ -131,7 +131,7 @@ def test_other_settings(data_set, settings):
         assert facts["runs"][0]["confounds"] == []
 
 
-def test_biased_metrics_warn(data_set):
+def test_metrics_without_cross_validation_warn(data_set):
     folder, masks = data_set
     with pytest.warns(UserWarning, match="mahalanobis distances are not cross-validated"):
         rdms = rdms_from_bids(
