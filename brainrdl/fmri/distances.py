@@ -24,7 +24,7 @@ from brainrdl.fmri.noise import cholesky
 from brainrdl.rdms.labelled import label_rdms
 from brainrdl.rdms.patterns import Array, Precision, RunMeans, factor_of, not_positive, precisions_of, run_means
 
-PatternMetric = Literal["correlation", "euclidean", "mahalanobis"]
+BiasedMetric = Literal["correlation", "euclidean", "mahalanobis"]
 
 
 def crossnobis(
@@ -90,7 +90,7 @@ def crossnobis(
 
 def pattern_rdm(
     patterns: xr.DataArray,
-    metric: PatternMetric = "correlation",
+    metric: BiasedMetric = "correlation",
     precision: Array | None = None,
     *,
     warn: bool = True,
