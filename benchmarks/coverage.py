@@ -1,4 +1,4 @@
-"""How often 95 % intervals of a model's score hold the true score: simulated subjects and stimuli.
+"""Coverage of 95 % intervals of a model's score: simulated subjects and stimuli.
 
     python benchmarks/coverage.py                       # 1,000 simulations, some minutes
     python benchmarks/coverage.py --simulations 100
@@ -59,7 +59,7 @@ def correlations(model: np.ndarray, subjects: np.ndarray) -> np.ndarray:
 
 
 def held(resamples: Resamples, truth: float) -> dict[str, bool]:
-    """Which 95 % intervals of the first model's score hold the truth."""
+    """Find the 95 % intervals of the first model's score that hold the truth."""
     score = np.zeros(len(resamples.estimate))
     score[0] = 1
     estimate = resamples.estimate[0]

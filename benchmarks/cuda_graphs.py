@@ -1,4 +1,4 @@
-"""What recording an epoch's update as a CUDA graph saves: the trainer's update with it over the one without.
+"""Time saved by recording an epoch's update as a CUDA graph: the trainer's update with it over the one without.
 
     python benchmarks/cuda_graphs.py
     python benchmarks/cuda_graphs.py --updates 300 --rounds 5

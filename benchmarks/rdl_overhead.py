@@ -1,4 +1,4 @@
-"""What RDL adds to a training step: time against a plain step, and the memory of the loss alone.
+"""Cost of RDL in a training step: time against a plain step, and the memory of the loss alone.
 
     python benchmarks/rdl_overhead.py
     python benchmarks/rdl_overhead.py --network nin

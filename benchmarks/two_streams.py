@@ -1,4 +1,4 @@
-"""What the second stream costs: an update on task and stimulus batch, over its two forward–backward passes alone.
+"""Cost of the second stream: an update on task and stimulus batch, over its two forward–backward passes alone.
 
     python benchmarks/two_streams.py
     python benchmarks/two_streams.py --network resnet18

@@ -21,7 +21,7 @@ import brainrdl as rdl
 from brainrdl.data import TensorLoader, load_digits
 from brainrdl.data.images import to_float
 from brainrdl.inference.fold_scores import score_folds
-from brainrdl.inference.held_out import Predicted, held_out_scores
+from brainrdl.inference.held_out import Prediction, held_out_scores
 from brainrdl.inference.splits import stratified_splits
 from brainrdl.models import mnist_cnn
 
@@ -92,7 +92,7 @@ def main() -> None:
             if options.out and arm == "rdl":
                 rdl.save_model(student, options.out / f"{split.name}.safetensors", {"fitted_to": list(split.training)})
         both = rdl.concat_rdms(rdms).assign_coords(arm=("rdm", ["task_only", "rdl"]), seed=("rdm", [0, 0]))
-        predicted = Predicted(both, fitted_to=split.training)
+        predicted = Prediction(both, fitted_to=split.training)
         folds.append(held_out_scores([predicted], brain, split, categories=categories, controls=None))
 
     result = score_folds(folds, contrasts=[("rdl", "task_only")])

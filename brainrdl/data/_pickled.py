@@ -61,7 +61,7 @@ _KNOWN: dict[tuple[str, str], Callable[..., Any] | type] = {
 @final
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
-        """Find what a file names among the few that it may."""
+        """Find a name of a file among the few that it may use."""
         if (module, name) not in _KNOWN:
             raise pickle.UnpicklingError(
                 f"it asks to run {module}.{name}, which an array of bytes does not need; nothing of it was run"

@@ -1,4 +1,4 @@
-"""How a study's images become batches: normalised, and in training shuffled and augmented."""
+"""Batches of a study's images: normalised, and in training shuffled and augmented."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,21 +13,14 @@ _EVALUATED_AT_ONCE = 500
 
 @dataclass(frozen=True)
 class Batches:
-    """What is done to images on their way to the networks; student and teacher get the very same batch.
-
-    Attributes
-    ----------
-    normalise : callable or None
-        Pixels (n, channels, height, width) uint8 → float32 of that shape; 0 to 1 if None.
-    augment : callable or None
-        Applied to a normalised training batch; draws from torch's global generator.
-    drop_last : bool
-        Whether a last training batch that is not full is left out.
-    """
+    """The way of images to the networks; student and teacher get the very same batch."""
 
     normalise: Callable[[Tensor], Tensor] | None = None
+    """Pixels (n, channels, height, width) uint8 → float32 of that shape; 0 to 1 if None."""
     augment: Callable[[Tensor], Tensor] | None = None
+    """Applied to a normalised training batch; draws from torch's global generator."""
     drop_last: bool = False
+    """True leaves out a last training batch that is not full."""
 
     def tensor(self, images: LabelledImages) -> Tensor:
         """All images, as the networks see them: (n, channels, height, width) float32."""
@@ -41,6 +34,7 @@ class Batches:
 
     def unlabelled(self, images: LabelledImages, batch_size: int) -> TensorLoader:
         """Batches of (image, id) in a new order each pass, all full."""
+        # a last batch of one image would have no pair for the teacher's terms
         return TensorLoader(
             images,
             batch_size=batch_size,

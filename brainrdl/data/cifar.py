@@ -113,6 +113,7 @@ def load_cifar(
     """
     which = _set(n_classes)
     folder = _folder(which, data_dir, download)
+    # before anything is read: a damaged file may still be a valid pickle
     for name, expected in which.files.items():
         if (got := _md5(_existing(which, folder / name))) != expected:
             raise ValueError(
@@ -128,7 +129,7 @@ def cifar_checksums(n_classes: int, data_dir: str | os.PathLike[str] | None = No
     Parameters
     ----------
     n_classes, data_dir
-        As for `load_cifar`.
+        Set and folder, as for `load_cifar`.
 
     Returns
     -------
@@ -263,6 +264,6 @@ def _read_part(which: _Set, folder: Path, part: str) -> LabelledImages:
     return LabelledImages(
         images=pixels,
         labels=torch.tensor([label for content in contents for label in content[which.labels]]),
-        ids=tuple(f"{which.prefix}-{part}-{at:05d}" for at in range(len(pixels))),
+        ids=tuple(f"{which.prefix}-{part}-{row:05d}" for row in range(len(pixels))),
         classes=tuple(read_pickled(folder / meta)[which.classes]),
     )

@@ -44,7 +44,7 @@ def load_digits() -> tuple[LabelledImages, LabelledImages, LabelledImages]:
     digits = LabelledImages(
         images=torch.from_numpy(bunch.images).to(torch.uint8).unsqueeze(1),
         labels=torch.from_numpy(bunch.target).to(torch.int64),
-        ids=tuple(f"digits-{at:04d}" for at in range(len(bunch.target))),
+        ids=tuple(f"digits-{row:04d}" for row in range(len(bunch.target))),
         classes=tuple(str(digit) for digit in range(10)),
         top=16,
     )

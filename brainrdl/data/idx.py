@@ -30,12 +30,12 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
     Parameters
     ----------
     path : path
-        The file; whether it is gzipped is told from its first bytes, not from its name.
+        The file; its first bytes say whether it is gzipped, not its name.
 
     Returns
     -------
     ndarray
-        Of the header's shape and type, in the machine's byte order.
+        Values of the header's shape and type, in the machine's byte order.
 
     Raises
     ------
@@ -58,6 +58,7 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
     path = Path(path)
     with _opened(path) as (file, largest):
         shape, kind = _read_header(file, path)
+        # before anything is allocated: a damaged header may claim any size
         expected = math.prod(shape) * kind.itemsize
         if expected > largest:
             raise ValueError(
@@ -84,9 +85,9 @@ def write_idx(array: NDArray[Any], path: str | os.PathLike[str]) -> None:
     Parameters
     ----------
     array : ndarray
-        Of a type that IDX knows: uint8, int8, int16, int32, float32 or float64; one dimension or more.
+        Array of a type that IDX knows: uint8, int8, int16, int32, float32 or float64; one dimension or more.
     path : path
-        Where to; gzipped if the name ends in ``.gz`` (equal arrays give equal files).
+        File to write; gzipped if the name ends in ``.gz`` (equal arrays give equal files).
 
     Raises
     ------
@@ -113,12 +114,13 @@ def write_idx(array: NDArray[Any], path: str | os.PathLike[str]) -> None:
         raise ValueError(f"{path}: IDX cannot hold shape {array.shape}; it takes 1 to 255 dimensions, each below 2³²")
     header = struct.pack(f">BBBB{array.ndim}I", 0, 0, codes[kind], array.ndim, *array.shape)
     content = header + array.astype(kind).tobytes()
+    # without the time of writing, so that equal arrays give equal files
     path.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[IO[bytes] | gzip.GzipFile, int]]:
-    """Open a file, gzipped or not; tell how many bytes it can hold; make broken compression a ValueError."""
+    """Open a file, gzipped or not; count the bytes it can hold; make broken compression a ValueError."""
     size = path.stat().st_size
     with path.open("rb") as raw:
         zipped = raw.read(2) == _GZIP_MAGIC

@@ -93,9 +93,9 @@ class LabelledImages:
             return
         outside = (self.labels < 0) | (self.labels >= len(self.classes))
         if outside.any():
-            at = int(outside.nonzero()[0])
+            row = int(outside.nonzero()[0])
             raise ValueError(
-                f"image {self.ids[at]!r} has label {int(self.labels[at])}, expected 0 to "
+                f"image {self.ids[row]!r} has label {int(self.labels[row])}, expected 0 to "
                 f"{len(self.classes) - 1} ({len(self.classes)} classes); correct the label or add the class"
             )
         if self.top < 255 and (brightest := int(self.images.max())) > self.top:
@@ -140,7 +140,7 @@ class LabelledImages:
         return LabelledImages(
             images=self.images[on_device],
             labels=self.labels[on_device],
-            ids=tuple(self.ids[at] for at in chosen.tolist()),
+            ids=tuple(self.ids[row] for row in chosen.tolist()),
             classes=self.classes,
             top=self.top,
         )
@@ -345,9 +345,9 @@ def _shares(available: list[int], size: int) -> list[int]:
         return [0] * len(available)
     shares = [size * count // total for count in available]
     # size ≤ total, so a share with a remainder lies below its count: rounding up never asks for too many.
-    by_remainder = sorted(range(len(available)), key=lambda at: -(size * available[at] % total))
-    for at in by_remainder[: size - sum(shares)]:
-        shares[at] += 1
+    by_remainder = sorted(range(len(available)), key=lambda label: -(size * available[label] % total))
+    for label in by_remainder[: size - sum(shares)]:
+        shares[label] += 1
     return shares
 
 

@@ -32,7 +32,7 @@ _SHIFT_NAMES = "up, down, left, right, up-left, up-right, down-left, down-right,
 
 @dataclass(frozen=True)
 class Deformation:
-    """How strongly and how smoothly images are deformed; what the original does not publish.
+    """Strength and smoothness of deformed images, which the original does not publish.
 
     Parameters
     ----------
@@ -44,11 +44,11 @@ class Deformation:
         Standard deviation, in pixels, of the Gaussian derivative that takes the tangents; at 0 the central
         difference.
     seed : int
-        Of the random fields.
+        Seed of the random fields.
     n_fields : int
         Number of random fields, at least 2; the original has 1,522.
     shift : bool
-        Whether the shift by one pixel follows, as in the original.
+        True shifts by one pixel afterwards, as in the original.
 
     Raises
     ------
@@ -327,8 +327,8 @@ def _smoothed(noise: NDArray[np.float64], kernel: list[float]) -> NDArray[np.flo
     """Correlate along rows, where the kernel fits."""
     height = len(noise) - len(kernel) + 1
     total = np.zeros((height, noise.shape[1]))
-    for at, weight in enumerate(kernel):
-        total += weight * noise[at : at + height]
+    for offset, weight in enumerate(kernel):
+        total += weight * noise[offset : offset + height]
     return total
 
 
@@ -362,9 +362,9 @@ def _filtered(images: Tensor, weights: list[float], dim: int) -> Tensor:
     radius = len(weights) // 2
     padded = pad(images, [radius, radius] if dim == -1 else [0, 0, radius, radius])
     total = torch.zeros_like(images)
-    for at, weight in enumerate(weights):
+    for offset, weight in enumerate(weights):
         if weight:
-            total += padded.narrow(dim, at, images.shape[dim]) * weight
+            total += padded.narrow(dim, offset, images.shape[dim]) * weight
     return total
 
 

@@ -20,7 +20,7 @@ class TensorLoader:
     Parameters
     ----------
     data : LabelledImages
-        At least one image.
+        Images, at least one.
     batch_size : int
         Images in a batch.
     shuffle : bool
@@ -32,8 +32,8 @@ class TensorLoader:
     with_ids : bool
         Add the ids to labelled batches: (image, label, id).
     transform : callable, optional
-        What the network sees of the pixels: Tensor (b, channels, height, width) uint8 to float32, on the same device,
-        such as ``lambda pixels: flip_half(normalize_contrast(pixels))``; `to_float`, 0 to 1, if absent.
+        Map from the pixels to what the network sees: Tensor (b, channels, height, width) uint8 to float32, on the same
+        device, such as ``lambda pixels: flip_half(normalize_contrast(pixels))``; `to_float`, 0 to 1, if absent.
 
     Yields
     ------
@@ -101,16 +101,16 @@ class TensorLoader:
         places = order.to(data.images.device)
         for number in range(len(self)):
             window = slice(number * self.batch_size, (number + 1) * self.batch_size)
-            at = places[window]
-            pixels = data.images[at]
+            rows = places[window]
+            pixels = data.images[rows]
             image = to_float(pixels, data.top) if self.transform is None else self.transform(pixels)
             ids = tuple(data.ids[place] for place in order[window].tolist()) if self._gives_ids else ()
             if not self.labelled:
                 yield image, ids
             elif self.with_ids:
-                yield image, data.labels[at], ids
+                yield image, data.labels[rows], ids
             else:
-                yield image, data.labels[at]
+                yield image, data.labels[rows]
 
     @property
     def _gives_ids(self) -> bool:

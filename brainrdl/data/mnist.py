@@ -80,7 +80,7 @@ def mnist_checksums(data_dir: str | os.PathLike[str] | None = None) -> dict[str,
     Parameters
     ----------
     data_dir : path, optional
-        As for `load_mnist`.
+        Folder as for `load_mnist`.
 
     Returns
     -------
@@ -154,8 +154,7 @@ def _root(data_dir: str | os.PathLike[str] | None) -> Path:
     if named := os.environ.get("BRAINRDL_DATA"):
         return Path(named)
     raise ValueError(
-        "there is no folder to look for MNIST in: give data_dir (on the command line --data-dir) or set the "
-        "environment variable BRAINRDL_DATA"
+        "there is no folder to look for MNIST in: give data_dir= or set the environment variable BRAINRDL_DATA"
     )
 
 
@@ -174,7 +173,7 @@ def _path(root: Path, file: _File) -> Path:
         raise FileNotFoundError(
             f"MNIST's file {file.name}.gz (or {file.name}) is in none of "
             f"{', '.join(map(str, _folders(root)))}; put it into one of them, or fetch it with "
-            "download=True (on the command line --download)"
+            "download=True"
         )
     return path
 
@@ -185,12 +184,12 @@ def _md5(path: Path) -> str:
 
 def _read(root: Path, file: _File) -> Tensor:
     path = _path(root, file)
+    # gzipped or not, the data are the same, but not the published checksum
     expected = file.zipped if path.suffix == ".gz" else file.plain
     if (got := _md5(path)) != expected:
         raise ValueError(
             f"{path}: its MD5 is {got}, expected {expected}; it is damaged or another data set's file of "
-            "the same name: replace it, or remove it and fetch it with download=True (on the command line "
-            "--download)"
+            "the same name: replace it, or remove it and fetch it with download=True"
         )
     return torch.from_numpy(read_idx(path))
 
@@ -200,7 +199,7 @@ def _read_part(root: Path, images: _File, labels: _File, prefix: str) -> Labelle
     return LabelledImages(
         images=pixels,
         labels=_read(root, labels).to(torch.int64),
-        ids=tuple(f"{prefix}-{at:05d}" for at in range(len(pixels))),
+        ids=tuple(f"{prefix}-{row:05d}" for row in range(len(pixels))),
         classes=tuple(str(digit) for digit in range(10)),
     )
 

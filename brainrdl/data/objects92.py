@@ -116,6 +116,7 @@ def load_objects92(rdms: RDMSet = "human", data_dir: str | os.PathLike[str] | No
             ]
         )
     elif rdms == "primates":
+        # squareform's order, which the file does not state
         found = read_rdms(_checked(_SUPPLEMENT, data_dir), stimuli=IDS, metric="correlation", order="row-major")
         found = found.assign_coords(
             rdm=["monkey IT", "human IT"], species=("rdm", ["monkey", "human"]), roi=("rdm", ["IT"] * 2)
@@ -138,7 +139,7 @@ def load_objects92_images(data_dir: str | os.PathLike[str] | None = None) -> Sti
     Parameters
     ----------
     data_dir : path, optional
-        As for `load_objects92`.
+        Folder as for `load_objects92`.
 
     Returns
     -------
@@ -179,7 +180,7 @@ def _checked(file: _File, data_dir: str | os.PathLike[str] | None) -> Path:
     root = data_dir if data_dir is not None else os.environ.get("BRAINRDL_DATA")
     if not root:
         raise ValueError(
-            "there is no folder to look for the 92 images in: give data_dir (on the command line --data-dir) or set "
+            "there is no folder to look for the 92 images in: give data_dir= or set "
             "the environment variable BRAINRDL_DATA"
         )
     path = Path(root, file.name)

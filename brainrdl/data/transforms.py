@@ -1,4 +1,4 @@
-"""What happens to a batch of pixels before the network sees it."""
+"""Transforms of a batch of pixels before the network sees it."""
 
 import torch
 from torch import Tensor

@@ -36,7 +36,7 @@ def read_betas(
     table : path or DataFrame (observations,)
         Tab-separated; ``stimulus`` and ``run`` of each volume, in their order. A file's are text, as it is written.
     mask : path or image
-        As for `fit_patterns`.
+        Mask of the region, as for `fit_patterns`.
     made_by : {"glmsingle", "nsd", "spm", "other"}
         Estimates of ``glmsingle`` and ``nsd`` are cross-validated over all runs, which the patterns and every RDM
         made of them say in ``attrs["warning"]``.
@@ -83,6 +83,7 @@ def read_betas(
         raise ValueError(f"{image_name(image)} has {n_volumes} volumes, its table {len(rows)} rows; expected as many")
     voxels = mask_voxels(mask, image)
     values = read_voxels(image, voxels)
+    # a voxel without variance would divide by 0 in correlations, and has nothing to say in distances
     usable = np.isfinite(values).all(axis=0) & (np.ptp(np.nan_to_num(values), axis=0) > 0)
     if not usable.any():
         raise ValueError(f"every voxel of {image_name(image)} inside the mask has NaN or no variance")
@@ -95,6 +96,7 @@ def read_betas(
     )
     patterns.attrs.update(grid_of(image), mask_voxels=len(voxels), dropped_voxels=int((~usable).sum()))
     if made_by in ("glmsingle", "nsd"):
+        # such betas are fitted with choices made over all runs, and runs are not independent then
         patterns.attrs["warning"] = f"betas {SHARED_NOISE}"
         warnings.warn(patterns.attrs["warning"], UserWarning, stacklevel=2)
     return patterns

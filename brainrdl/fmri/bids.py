@@ -29,7 +29,7 @@ class Run(NamedTuple):
     t_r : float
         Seconds, by the sidecars.
     root : Path
-        Of the data set.
+        Folder of the data set.
     """
 
     subject: str
@@ -67,19 +67,19 @@ def find_runs(
     bids_dir : path
         The raw data set.
     task : str
-        As in ``task-<task>``.
+        Task of the runs, as in ``task-<task>``.
     derivatives : str or None
         Folder of the preprocessed images, relative to `bids_dir`; where it holds one pipeline's folder, that one.
         None: the raw images.
     space, res : str, optional
-        As in ``space-<space>``; needed where there are several.
+        Space and resolution of the images, as in ``space-<space>``; needed where there are several.
     subjects : sequence of str, optional
         With or without ``sub-``, each once; all by default.
 
     Returns
     -------
     list of Run
-        By subject, session and run.
+        Runs, sorted by subject, session and run.
 
     Raises
     ------
@@ -115,6 +115,7 @@ def find_runs(
     seen: dict[tuple[str, str, str], Path] = {}
     for run in runs:
         other = seen.setdefault((run.subject, run.session, run.run), run.image)
+        # two images of one run, such as two descriptions of it, would count it twice
         if other != run.image:
             raise ValueError(f"{other} and {run.image} are of one run; leave one of them in the folder")
     lacking = [subject for subject in wanted if subject not in {run.subject for run in runs}]
@@ -141,13 +142,14 @@ def _pipeline(folder: Path) -> Path:
     if any(folder.glob("sub-*")):
         return folder
     holding = [path for path in sorted(folder.iterdir()) if path.is_dir() and any(path.glob("sub-*"))]
+    # derivatives/ itself is named where it holds one pipeline only
     if len(holding) == 1:
         return holding[0]
     if not holding:
         raise FileNotFoundError(f"{folder} has no subject (sub-*), nor has a folder in it")
     raise ValueError(
         f"{folder} holds several pipelines, {name_some([path.name for path in holding])}; name one: "
-        f"derivatives='{folder.name}/{holding[0].name}' (on the command line --derivatives)"
+        f"derivatives='{folder.name}/{holding[0].name}'"
     )
 
 
@@ -175,10 +177,7 @@ def _only(images: list[Path], entity: str, value: str | None, folder: Path) -> l
     there = sorted({entities(path).get(entity, "") for path in images})
     if value is None:
         if len(there) > 1:
-            raise ValueError(
-                f"{folder} has images of {entity} {name_some(there)}; choose one: {entity}='{there[-1]}' (on the "
-                f"command line --{entity})"
-            )
+            raise ValueError(f"{folder} has images of {entity} {name_some(there)}; choose one: {entity}='{there[-1]}'")
         return images
     chosen = [path for path in images if entities(path).get(entity) == value]
     if not chosen:
@@ -217,7 +216,7 @@ def _repetition_time(image: Path, roots: Iterable[Path], *names: dict[str, str])
             try:
                 value = json.loads(path.read_text(encoding="utf-8")).get("RepetitionTime")
             except (ValueError, AttributeError) as error:
-                raise ValueError(f"{path} is no JSON object ({error})") from error
+                raise ValueError(f"{path} is not a JSON object ({error})") from error
             if value is not None:
                 if isinstance(value, bool) or not isinstance(value, int | float) or not value > 0:
                     raise ValueError(f"{path} has RepetitionTime {value!r}; expected seconds as a number")
@@ -227,6 +226,7 @@ def _repetition_time(image: Path, roots: Iterable[Path], *names: dict[str, str])
             f"no sidecar of {image} states a RepetitionTime; expected one in {_format(names[-1])}_bold.json"
         )
     first, *others = stated
+    # the most specific sidecar applies, but one that says otherwise is a mistake in one of them
     for other in others:
         if abs(stated[other] - stated[first]) > 1e-3 * stated[first]:
             raise ValueError(
@@ -237,7 +237,7 @@ def _repetition_time(image: Path, roots: Iterable[Path], *names: dict[str, str])
 
 
 def _inherited(roots: Iterable[Path], of_file: dict[str, str], ending: str) -> list[Path]:
-    """Files that apply to a run, the most specific first: names whose entities all are the run's, here or higher up."""
+    """Find the files that apply to a run, the most specific first: all entities of their names are the run's."""
     found = []
     for root in roots:
         subject = root / f"sub-{of_file['sub']}"

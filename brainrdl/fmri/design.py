@@ -47,12 +47,12 @@ class GLM:
         Rissman et al. 2004), or of a model of its own each, with the other events of its type in a second regressor
         (least squares, separate; Mumford et al. 2012, as nilearn's example has it).
     slice_time_ref : float
-        To which moment of the scan the slices were corrected, 0 (start) to 1.
+        Moment of the scan to which the slices were corrected, 0 (start) to 1.
 
     Examples
     --------
-    >>> import brainrdl as rdl
-    >>> rdl.fmri.GLM(hrf_model="glover").noise_model
+    >>> from brainrdl.fmri import GLM
+    >>> GLM(hrf_model="glover").noise_model
     'ar1'
     """
 

@@ -24,6 +24,8 @@ from brainrdl.fmri.noise import cholesky
 from brainrdl.rdms.labelled import label_rdms
 from brainrdl.rdms.patterns import Array, Precision, RunMeans, factor_of, not_positive, precisions_of, run_means
 
+BiasedMetric = Literal["correlation", "euclidean", "mahalanobis"]
+
 
 def crossnobis(
     patterns: xr.DataArray,
@@ -43,9 +45,9 @@ def crossnobis(
         Ω. Given per run, that of a run pair is the inverse of the mean of the two covariances. None: the identity
         (cross-validated squared Euclidean distance).
     allow_missing : bool
-        Whether a pair of stimuli that no two runs share becomes NaN; otherwise it is an error.
+        True makes a pair of stimuli that no two runs share NaN; otherwise it is an error.
     device : str or torch.device
-        Where products with the precision are computed.
+        Device on which products with the precision are computed.
 
     Returns
     -------
@@ -66,7 +68,7 @@ def crossnobis(
     Examples
     --------
     >>> import numpy as np, brainrdl as rdl
-    >>> from brainrdl.fmri.patterns import make_patterns
+    >>> from brainrdl.fmri import make_patterns
     >>> patterns = make_patterns(
     ...     np.array([[1.0, 0], [0, 1], [2, 0], [0, 2]]), ["face", "house"] * 2, [1, 1, 2, 2], name="IT"
     ... )
@@ -84,6 +86,90 @@ def crossnobis(
     rdms = label_rdms(distances[None], means.stimuli, [means.name], "crossnobis")
     # what is to be known about the patterns is to be known about their RDM
     return rdms.assign_attrs(warning=patterns.attrs["warning"]) if "warning" in patterns.attrs else rdms
+
+
+def pattern_rdm(
+    patterns: xr.DataArray,
+    metric: BiasedMetric = "correlation",
+    precision: Array | None = None,
+    *,
+    warn: bool = True,
+) -> xr.DataArray:
+    """Compute an RDM of the patterns' means over runs, without cross-validation.
+
+    Parameters
+    ----------
+    patterns : DataArray (observation, voxel)
+        Patterns as for `crossnobis`; the runs' means are averaged over the runs that hold the stimulus.
+    metric : {"correlation", "euclidean", "mahalanobis"}
+        ``correlation``: 1 − Pearson r over voxels (of patterns whitened by `precision` if given). ``euclidean``: the
+        root of the sum of squared differences. ``mahalanobis``: the root of δᵀΩδ.
+    precision : ndarray (voxels, voxels), optional
+        Ω; ``mahalanobis`` needs it, ``euclidean`` refuses it.
+    warn : bool
+        True warns of the bias.
+
+    Returns
+    -------
+    DataArray (rdm, stimulus, stimulus_)
+        One labelled RDM.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the patterns or the precision are malformed, or do not suit the metric.
+
+    Warns
+    -----
+    UserWarning
+        Noise enters ``euclidean`` and ``mahalanobis`` squared, so even equal patterns are apart; ``correlation``
+        distances are pulled towards 1, and biased where stimuli differ in reliability or share runs unequally.
+
+    Examples
+    --------
+    >>> from brainrdl.fmri import make_patterns
+    >>> patterns = make_patterns(np.array([[3.0, 0], [0, 4]]), ["face", "house"], [1, 1], name="IT")
+    >>> pattern_rdm(patterns, "euclidean", warn=False).values[0]
+    array([[0., 5.],
+           [5., 0.]])
+    """
+    if metric not in ("correlation", "euclidean", "mahalanobis"):
+        raise ValueError(f"unknown metric {metric!r}; known are correlation, euclidean, mahalanobis (and crossnobis())")
+    if metric == "mahalanobis" and precision is None:
+        raise ValueError("mahalanobis needs a precision; noise_precision estimates one")
+    if metric == "euclidean" and precision is not None:
+        raise ValueError("euclidean takes no precision; with one it is mahalanobis")
+    means = run_means(patterns)
+    checked = precisions_of(precision, means)
+    if isinstance(checked, list):
+        raise ValueError(f"{metric} takes one precision, not one per run, as it averages the runs' patterns first")
+    if warn:
+        warnings.warn(
+            f"{metric} distances are not cross-validated, so noise biases them: "
+            + (
+                "they are pulled towards 1 where patterns are noisy"
+                if metric == "correlation"
+                else "even equal patterns lie apart, the more so the noisier they are"
+            )
+            + "; crossnobis() is unbiased",
+            UserWarning,
+            stacklevel=2,
+        )
+    values = _over_runs(means)
+    whitened = values if checked is None else values @ factor_of(checked)
+    if metric == "correlation":
+        whitened = whitened - whitened.mean(axis=1, keepdims=True)
+        norms = np.linalg.norm(whitened, axis=1)
+        if not norms.all():
+            constant = means.stimuli[int(np.argmin(norms))]
+            raise ValueError(f"the pattern of {constant!r} is constant over voxels, so it has no correlation")
+        unit = whitened / norms[:, None]
+        i, j = np.triu_indices(len(unit), 1)
+        distances = np.clip(1 - (unit @ unit.T)[i, j], 0.0, 2.0)
+    else:
+        i, j = np.triu_indices(len(whitened), 1)
+        distances = np.linalg.norm(whitened[i] - whitened[j], axis=1)
+    return label_rdms(distances[None], means.stimuli, [means.name], metric)
 
 
 def run_pair_distances(
@@ -140,11 +226,7 @@ def check_shared(means: RunMeans, distances: Array, *, allow_missing: bool) -> N
     i, j = np.triu_indices(len(means.stimuli), 1)
     missing = [f"{means.stimuli[i[k]]} – {means.stimuli[j[k]]}" for k in np.flatnonzero(np.isnan(distances))]
     if missing and (not allow_missing or len(missing) == len(distances)):
-        way_out = (
-            ""
-            if len(missing) == len(distances)
-            else ", or leave such pairs NaN with allow_missing=True (on the command line --allow-missing)"
-        )
+        way_out = "" if len(missing) == len(distances) else ", or leave such pairs NaN with allow_missing=True"
         raise ValueError(
             f"in {means.name!r} no two runs share both stimuli of {len(missing)} pairs, so they cannot be "
             f"cross-validated: {name_some(missing)}; leave a stimulus out{way_out}"
@@ -199,15 +281,15 @@ def _closed_form(means: RunMeans, precision: Array | None, device: torch.device)
     if precision is None:
         total = values.sum(axis=0)
         kernel = total @ total.T  # BLAS computes a triangle of such a product
-        for own in values:
-            kernel -= own @ own.T
+        for patterns in values:
+            kernel -= patterns @ patterns.T
     else:
         # Ω = T + Tᵀ, T its upper triangle with half the diagonal: BTBᵀ and its transpose add up to BΩBᵀ
         half = _times_half(values.reshape(-1, n_voxels), precision, device).reshape(values.shape)
         _check_lengths(half, values)
         kernel = half.sum(axis=0) @ values.sum(axis=0).T
-        for weighted, own in zip(half, values, strict=True):
-            kernel -= weighted @ own.T
+        for weighted, patterns in zip(half, values, strict=True):
+            kernel -= weighted @ patterns.T
         kernel = kernel + kernel.T
     diagonal = np.diagonal(kernel)
     squared = diagonal[i] + diagonal[j] - 2 * kernel[i, j]
@@ -237,93 +319,6 @@ def _times_half(patterns: Array, precision: Array, device: torch.device) -> Arra
     triangle[np.diag_indices(len(triangle))] /= 2
     product: Array = scipy.linalg.blas.dtrmm(1.0, triangle.T, patterns.T, lower=1).T
     return product
-
-
-BiasedMetric = Literal["correlation", "euclidean", "mahalanobis"]
-
-
-def pattern_rdm(
-    patterns: xr.DataArray,
-    metric: BiasedMetric = "correlation",
-    precision: Array | None = None,
-    *,
-    warn: bool = True,
-) -> xr.DataArray:
-    """Compute an RDM of the patterns' means over runs, without cross-validation.
-
-    Parameters
-    ----------
-    patterns : DataArray (observation, voxel)
-        As for `crossnobis`; the runs' means are averaged over the runs that hold the stimulus.
-    metric : {"correlation", "euclidean", "mahalanobis"}
-        ``correlation``: 1 − Pearson r over voxels (of patterns whitened by `precision` if given). ``euclidean``: the
-        root of the sum of squared differences. ``mahalanobis``: the root of δᵀΩδ.
-    precision : ndarray (voxels, voxels), optional
-        Ω; ``mahalanobis`` needs it, ``euclidean`` refuses it.
-    warn : bool
-        Whether to warn of the bias.
-
-    Returns
-    -------
-    DataArray (rdm, stimulus, stimulus_)
-        One labelled RDM.
-
-    Raises
-    ------
-    TypeError, ValueError
-        If the patterns or the precision are malformed, or do not suit the metric.
-
-    Warns
-    -----
-    UserWarning
-        Noise enters ``euclidean`` and ``mahalanobis`` squared, so even equal patterns are apart; ``correlation``
-        distances are pulled towards 1, and biased where stimuli differ in reliability or share runs unequally.
-
-    Examples
-    --------
-    >>> from brainrdl.fmri.patterns import make_patterns
-    >>> patterns = make_patterns(np.array([[3.0, 0], [0, 4]]), ["face", "house"], [1, 1], name="IT")
-    >>> pattern_rdm(patterns, "euclidean", warn=False).values[0]
-    array([[0., 5.],
-           [5., 0.]])
-    """
-    if metric not in ("correlation", "euclidean", "mahalanobis"):
-        raise ValueError(f"unknown metric {metric!r}; known are correlation, euclidean, mahalanobis (and crossnobis())")
-    if metric == "mahalanobis" and precision is None:
-        raise ValueError("mahalanobis needs a precision; noise_precision estimates one")
-    if metric == "euclidean" and precision is not None:
-        raise ValueError("euclidean takes no precision; with one it is mahalanobis")
-    means = run_means(patterns)
-    checked = precisions_of(precision, means)
-    if isinstance(checked, list):
-        raise ValueError(f"{metric} takes one precision, not one per run, as it averages the runs' patterns first")
-    if warn:
-        warnings.warn(
-            f"{metric} distances are not cross-validated, so noise biases them: "
-            + (
-                "they are pulled towards 1 where patterns are noisy"
-                if metric == "correlation"
-                else "even equal patterns lie apart, the more so the noisier they are"
-            )
-            + "; crossnobis() is unbiased",
-            UserWarning,
-            stacklevel=2,
-        )
-    values = _over_runs(means)
-    whitened = values if checked is None else values @ factor_of(checked)
-    if metric == "correlation":
-        whitened = whitened - whitened.mean(axis=1, keepdims=True)
-        norms = np.linalg.norm(whitened, axis=1)
-        if not norms.all():
-            constant = means.stimuli[int(np.argmin(norms))]
-            raise ValueError(f"the pattern of {constant!r} is constant over voxels, so it has no correlation")
-        unit = whitened / norms[:, None]
-        i, j = np.triu_indices(len(unit), 1)
-        distances = np.clip(1 - (unit @ unit.T)[i, j], 0.0, 2.0)
-    else:
-        i, j = np.triu_indices(len(whitened), 1)
-        distances = np.linalg.norm(whitened[i] - whitened[j], axis=1)
-    return label_rdms(distances[None], means.stimuli, [means.name], metric)
 
 
 def _over_runs(means: RunMeans) -> Array:

@@ -32,18 +32,20 @@ def fit_patterns(
     Parameters
     ----------
     imgs : sequence of path or image (runs,)
-        4-D, unsmoothed, on one grid; or surface images.
+        Images of the runs: 4-D, unsmoothed, on one grid; or surface images.
     events : sequence of path or DataFrame (runs,)
-        ``onset`` and ``duration`` in seconds, ``trial_type``.
+        Tables of ``onset`` and ``duration`` in seconds, ``trial_type``.
     mask : path or image
-        Above 0 inside, 0 outside; on the images' grid.
+        Mask, above 0 inside and 0 outside, on the images' grid.
     t_r : float
         Seconds per scan; an image's header that states another is an error.
     confounds : sequence of path, DataFrame or None (runs,), optional
-        A row per scan. fMRIPrep's ``non_steady_state_outlier*`` columns take their scan, and a degree of freedom.
+        Confounds, a row per scan. fMRIPrep's ``non_steady_state_outlier*`` columns take their scan, and a degree of
+        freedom.
     glm : GLM, optional
+        Model, `GLM()` by default.
     runs : sequence (runs,), optional
-        What to call the runs; 1, 2, … by default.
+        Names of the runs; 1, 2, … by default.
 
     Returns
     -------
@@ -95,7 +97,7 @@ def fit_patterns(
 
 
 class RunDesign(NamedTuple):
-    """What the design of one run is made of; events and confounds as `read_events` and `read_confounds` return."""
+    """The parts of the design of one run; events and confounds as `read_events` and `read_confounds` return."""
 
     events: pd.DataFrame
     confounds: pd.DataFrame | None
@@ -152,9 +154,9 @@ def fit_precision(
     Parameters
     ----------
     fit : Dataset
-        What `fit_patterns` returned.
+        Patterns and residuals, as `fit_patterns` returned them.
     method : str
-        As in `noise_precision`.
+        Method of `noise_precision`.
     per_run : bool
         One precision for each run, or one of all runs' residuals, pooled.
 
@@ -237,9 +239,9 @@ def _fit_run(Y: Array, given: RunDesign, glm: GLM, run: Hashable) -> _RunFit:
     if glm.trials == "lss":
         rows = []
         for name, separate in separate_designs(given.events):
-            own = design_matrix(separate, given.n_scans, given.t_r, given.confounds, glm)
-            check_estimable(own, [name], run)
-            rows.append(_solve(Y, own, glm)[0][own.columns.get_loc(name)])
+            matrix = design_matrix(separate, given.n_scans, given.t_r, given.confounds, glm)
+            check_estimable(matrix, [name], run)
+            rows.append(_solve(Y, matrix, glm)[0][matrix.columns.get_loc(name)])
         amplitudes = np.array(rows)
     else:
         check_estimable(design, names, run)

@@ -68,7 +68,7 @@ def read_volumes(image: Image) -> Array:
 
 
 def image_name(image: Image) -> str:
-    """What to call an image in a message: its file, if it has one."""
+    """Name an image for a message: by its file, if it has one."""
     if isinstance(image, str | Path):
         return str(image)
     filename = getattr(image, "get_filename", lambda: None)()
@@ -84,7 +84,7 @@ def n_scans_of(image: Image, expected: str = "one run of scans, 4-D") -> int:
 
 
 def is_surface(image: Any) -> bool:
-    """Whether an image lies on a surface (it has a mesh)."""
+    """True if an image lies on a surface (it has a mesh)."""
     return hasattr(image, "mesh")
 
 
@@ -106,7 +106,7 @@ def check_t_r(t_r: float | None, image: Image, source: str) -> float:
         Seconds.
     image : image
     source : str
-        Where `t_r` is from, for a message.
+        Origin of `t_r`, for a message.
 
     Raises
     ------
@@ -135,28 +135,28 @@ def check_t_r(t_r: float | None, image: Image, source: str) -> float:
 
 def check_same_space(image: Image, reference: Image, what: str, advice: str) -> None:
     """Raise a ValueError (which ends in `advice`) unless two images have the same grid, or as many vertices."""
-    one, other = open_image(image), open_image(reference)
-    if is_surface(one) != is_surface(other):
+    opened, other = open_image(image), open_image(reference)
+    if is_surface(opened) != is_surface(other):
         raise ValueError(
             f"{what} {image_name(image)} and {image_name(reference)} are not both volumes or both surfaces"
         )
-    if is_surface(one):
-        if one.shape[0] != other.shape[0]:
+    if is_surface(opened):
+        if opened.shape[0] != other.shape[0]:
             raise ValueError(
-                f"{what} {image_name(image)} has {one.shape[0]} vertices, but {image_name(reference)} "
+                f"{what} {image_name(image)} has {opened.shape[0]} vertices, but {image_name(reference)} "
                 f"{other.shape[0]}; {advice}"
             )
         return
-    if tuple(one.shape[:3]) != tuple(other.shape[:3]):
+    if tuple(opened.shape[:3]) != tuple(other.shape[:3]):
         raise ValueError(
-            f"{what} {image_name(image)} has the grid {tuple(one.shape[:3])}, but {image_name(reference)} "
+            f"{what} {image_name(image)} has the grid {tuple(opened.shape[:3])}, but {image_name(reference)} "
             f"{tuple(other.shape[:3])}; {advice}"
         )
     # a hundredth of a millimetre is rounding, more is another space
-    if not np.allclose(one.affine, other.affine, atol=1e-2, rtol=0):
-        i, j = map(int, np.unravel_index(np.argmax(np.abs(one.affine - other.affine)), (4, 4)))
+    if not np.allclose(opened.affine, other.affine, atol=1e-2, rtol=0):
+        i, j = map(int, np.unravel_index(np.argmax(np.abs(opened.affine - other.affine)), (4, 4)))
         raise ValueError(
-            f"{what} {image_name(image)} has another affine than {image_name(reference)}: {one.affine[i, j]:g} and "
+            f"{what} {image_name(image)} has another affine than {image_name(reference)}: {opened.affine[i, j]:g} and "
             f"{other.affine[i, j]:g} mm in row {i}, column {j}; {advice}"
         )
 
@@ -165,7 +165,7 @@ _BLOCK = 1 << 20
 
 
 def checksums(files: Iterable[Image], root: str | Path | None = None) -> dict[str, str]:
-    """SHA-256 of each file, by its name below `root` (its bare name elsewhere); ``in memory`` for what is no file.
+    """SHA-256 of each file, by its name below `root` (its bare name elsewhere); ``in memory`` for what is not a file.
 
     Examples
     --------

@@ -60,7 +60,7 @@ def mask_voxels(mask: Image, image: Image, *, resample: bool = False) -> Voxels:
             mask,
             image,
             "mask",
-            "bring it into the images' space, or ask for it with resample=True (on the command line --resample)",
+            "bring it into the images' space, or ask for it with resample=True",
         )
         inside = read_volumes(mask)
         if inside.ndim == 4 and inside.shape[3] == 1:
@@ -80,7 +80,7 @@ def mask_voxels(mask: Image, image: Image, *, resample: bool = False) -> Voxels:
 
 
 def grid_of(image: Image) -> dict[str, list[float]]:
-    """What patterns keep of the grid of their voxels (see `check_grid`); nothing of a surface."""
+    """The attributes that keep the grid of patterns' voxels (see `check_grid`); none of a surface."""
     opened = open_image(image)
     if is_surface(opened):
         return {}
@@ -92,6 +92,7 @@ def grid_of(image: Image) -> dict[str, list[float]]:
 
 def check_grid(attrs: Mapping[Any, Any], mask: Image) -> None:
     """Raise a ValueError if patterns, by their attributes (`grid_of`), lie on another grid than a mask."""
+    # patterns of a surface, or made elsewhere, do not say where they lie
     if "grid_shape" not in attrs:
         return
     opened = open_image(mask)
@@ -146,12 +147,13 @@ def read_voxels(image: Image, voxels: Voxels) -> Array:
     if is_surface(opened):
         return np.asarray(_surface_values(opened)[voxels].T, dtype=np.float64)
     data = read_volumes(image)
+    # contiguous, so that sums over scans and voxels are rounded alike whatever the image's order in memory
     flat = data.reshape(-1, data.shape[-1])
     return np.ascontiguousarray(flat[voxels].T, dtype=np.float64)
 
 
 def _surface_values(image: Any) -> Array:
-    """(vertices,) or (vertices, scans) of a surface image, hemispheres below each other."""
+    """Read (vertices,) or (vertices, scans) of a surface image, hemispheres below each other."""
     values: Array = np.concatenate([np.asarray(part) for part in image.data.parts.values()])
     return values[:, 0] if values.ndim == 2 and values.shape[1] == 1 else values
 

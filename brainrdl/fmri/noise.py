@@ -121,7 +121,7 @@ def repeats_precision(patterns: xr.DataArray, *, method: Method = "shrinkage_dia
     patterns : DataArray (observation, voxel)
         With coordinates ``stimulus`` and ``run``; single trials, of which some share stimulus and run.
     method : str
-        As in `noise_precision`.
+        Method as in `noise_precision`.
 
     Returns
     -------
@@ -135,7 +135,7 @@ def repeats_precision(patterns: xr.DataArray, *, method: Method = "shrinkage_dia
 
     Examples
     --------
-    >>> from brainrdl.fmri.patterns import make_patterns
+    >>> from brainrdl.fmri import make_patterns
     >>> trials = np.random.default_rng(0).normal(size=(40, 3))
     >>> repeats_precision(make_patterns(trials, ["face", "house"] * 20, [1] * 20 + [2] * 20)).shape
     (3, 3)
@@ -165,7 +165,7 @@ def cholesky(matrix: Array, what: str) -> Array:
     if failed or diagonal.min() ** 2 <= len(matrix) * np.finfo(np.float64).eps * diagonal.max() ** 2:
         raise ValueError(
             f"{what} is singular: there are too few residuals for {len(matrix)} voxels; shrink it "
-            "(method='shrinkage_diag', on the command line --noise shrinkage_diag)"
+            "(method='shrinkage_diag', in the pipeline noise='shrinkage_diag')"
         )
     lower: Array = factor
     return lower

@@ -35,29 +35,31 @@ Noise = Method | None
 @final
 @dataclass(frozen=True)
 class Settings:
-    """How RDMs are made of a BIDS data set; the defaults are what the literature advises.
+    """Settings by which RDMs are made of a BIDS data set; the defaults are what the literature advises.
 
     Attributes
     ----------
     derivatives, space, res
-        As in `find_runs`.
+        Choice among images, as in `find_runs`.
     glm : GLM
+        Model of each run.
     confounds : tuple of str
         Strategies of nilearn's `load_confounds` where fMRIPrep made the confounds (``non_steady_state_outlier*`` are
         always added); of other pipelines' files every column is taken. Empty: none.
     metric : {"crossnobis", "correlation", "euclidean", "mahalanobis"}
+        Distance between patterns.
     noise : {"shrinkage_diag", "shrinkage_eye", "diag", "full"} or None
         Method of noise normalisation.
     per_run : bool
         One precision per run instead of one of the pooled residuals.
     sessions : {"apart", "pooled"}
-        Whether each session has an RDM of its own, or runs of all sessions are folds of one.
+        Units of an RDM: each session has its own, or runs of all sessions are folds of one.
     stimuli : tuple of str, optional
         Trial types in the RDM; the others stay in the design. All by default.
     resample : bool
         Bring masks of another grid onto the images'.
     allow_missing : bool
-        As in `crossnobis`.
+        True makes pairs NaN that no two runs share, as in `crossnobis`.
 
     Examples
     --------
@@ -99,7 +101,7 @@ class Settings:
 
 
 class Unit(NamedTuple):
-    """What one cross-validation is over: the runs of a subject, or of one of its sessions."""
+    """The runs that one cross-validation is over: of a subject, or of one of its sessions."""
 
     subject: str
     session: str
@@ -112,7 +114,7 @@ class Unit(NamedTuple):
 
 
 class UnitResult(NamedTuple):
-    """What is made of a unit: its RDMs, and what a report draws besides."""
+    """The RDMs of a unit, and what a report draws besides."""
 
     rdms: xr.DataArray
     design: pd.DataFrame  # of the first run
@@ -133,13 +135,15 @@ def rdms_from_bids(
     Parameters
     ----------
     bids_dir : path
-        With a ``derivatives`` folder of preprocessed images.
+        Data set with a ``derivatives`` folder of preprocessed images.
     task : str
+        Task of the runs.
     masks : mapping of str to path or image
         Regions of interest. ``{subject}`` in a path stands for the subject's label.
     subjects : sequence of str, optional
-        All by default.
+        Subjects to take, all by default.
     settings : Settings, optional
+        Choices along the way, `Settings()` by default.
     log : callable, optional
         Called with a line of progress per subject and run.
 
@@ -153,12 +157,12 @@ def rdms_from_bids(
     Raises
     ------
     FileNotFoundError, TypeError, ValueError
-        Naming the file, if anything is missing, damaged or contradictory; if subjects have different stimuli.
+        If anything is missing, damaged or contradictory; if subjects have different stimuli.
 
     Examples
     --------
-    >>> import brainrdl as rdl
-    >>> rdms = rdl.fmri.rdms_from_bids(
+    >>> from brainrdl.fmri import rdms_from_bids
+    >>> rdms = rdms_from_bids(
     ...     "haxby_bids", "objectviewing", {"VT": "masks/sub-{subject}_VT.nii.gz"}
     ... )  # doctest: +SKIP
     """
@@ -185,9 +189,7 @@ def plan(bids_dir: str | Path, task: str, *, subjects: Sequence[str] | None = No
     ]
     for unit in units:
         if len(unit.runs) < 2 and settings.metric == "crossnobis":
-            way_out = (
-                "; sessions='pooled' (on the command line --sessions pooled) makes folds of the runs of all sessions"
-            )
+            way_out = "; sessions='pooled' makes folds of the runs of all sessions"
             raise ValueError(
                 f"{unit.label} has one run only ({unit.runs[0].image}), so there is nothing to cross-validate over"
                 + (way_out if unit.session else "")
@@ -210,6 +212,7 @@ def process(
         if not voxels.size:
             raise ValueError(f"mask {image_name(paths[name])} lies outside the brain masks of {unit.label}'s runs")
     designs = [_run_design(run, settings) for run in runs]
+    # regions may overlap: each voxel is fitted once
     union: Voxels = np.unique(np.concatenate(list(regions.values())))
     for run, design in zip(runs, designs, strict=True):
         confounds = 0 if design.confounds is None else design.confounds.shape[1]
@@ -223,6 +226,7 @@ def process(
                 f"{unit.label} has no trial type {name_some(unknown)}; there are {name_some(sorted(set(there)))}"
             )
         order = [k for stimulus in settings.stimuli for k, name in enumerate(there) if name == stimulus]
+        # after the fit, so that the others stay in the design
         fit = fit.isel(observation=order)
     common = _unit_provenance(unit, designs, fit, settings)
     rdms, tsnr = [], {}
@@ -264,7 +268,7 @@ def joined(parts: Sequence[xr.DataArray]) -> xr.DataArray:
             faults += [f"{names[0]} lacks {name_some(sorted(others - ids))}"] * bool(others - ids)
             raise ValueError(
                 f"{names[0]} and {names[1]} have different stimuli: {' and '.join(faults)}; name the common ones "
-                "(stimuli=, on the command line --stimuli), or make RDMs of either alone"
+                "(stimuli=), or make RDMs of either alone"
             )
     return concat_rdms(parts)
 
@@ -314,6 +318,7 @@ def _confounds(run: Run, strategy: tuple[str, ...]) -> pd.DataFrame:
     raw = read_confounds(run.confounds, n_scans=n_scans_of(run.image))
     if raw is None:
         return pd.DataFrame()
+    # columns that only fMRIPrep names so; other pipelines' files hold what their makers meant to be taken
     if not any(str(column).startswith(("cosine", "a_comp_cor", "std_dvars")) for column in raw):
         return raw
     from nilearn.interfaces.fmriprep import load_confounds
@@ -336,8 +341,8 @@ def _region(part: xr.Dataset, label: str, settings: Settings) -> tuple[xr.DataAr
         facts["shrinkage"] = _shrinkage(part, settings.noise, per_run=settings.per_run)
     if settings.metric != "crossnobis":
         # Settings refuses a precision per run here
-        own = None if settings.metric == "euclidean" else cast(Array | None, precision)
-        return pattern_rdm(patterns, settings.metric, own), facts
+        weights = None if settings.metric == "euclidean" else cast(Array | None, precision)
+        return pattern_rdm(patterns, settings.metric, weights), facts
     rdm = crossnobis(patterns, precision, allow_missing=settings.allow_missing)
     n_runs = part.sizes["fold"]
     if n_runs >= 3:

@@ -1,4 +1,4 @@
-"""How well the runs of a subject agree about an RDM."""
+"""Reliability: the agreement of a subject's runs about an RDM."""
 
 from collections.abc import Callable, Sequence
 from itertools import combinations
@@ -30,7 +30,7 @@ class SplitHalf(NamedTuple):
         2r/(1+r): what the RDM of all runs would have, NaN if r ≤ 0. A lower bound for cross-validated distances,
         whose error shrinks faster than 1/R.
     n_splits : int
-        How many splits.
+        Number of splits.
     """
 
     r: float
@@ -50,14 +50,14 @@ def split_half(
     Parameters
     ----------
     patterns : DataArray (observation, voxel)
-        As for `crossnobis`; at least four runs and three stimuli.
+        Patterns as for `crossnobis`; at least four runs and three stimuli.
     precision : ndarray (voxels, voxels) or {run: ndarray (voxels, voxels)}, optional
-        As for `crossnobis`. It is used for both halves.
+        Precision as for `crossnobis`. It is used for both halves.
     n_voxels : int, optional
         Use only as many voxels, those of `select_voxels`: each half's are chosen in the other half. The precision
         must then be one for all runs, or None.
     seed : int
-        Of the random splits.
+        Seed of the random splits.
 
     Returns
     -------
@@ -70,7 +70,7 @@ def split_half(
 
     Examples
     --------
-    >>> from brainrdl.fmri.patterns import make_patterns
+    >>> from brainrdl.fmri import make_patterns
     >>> generator = np.random.default_rng(0)
     >>> signal = np.tile(generator.normal(size=(5, 30)), (4, 1))
     >>> noisy = signal + 0.3 * generator.normal(size=signal.shape)
@@ -116,9 +116,9 @@ def splits(runs: Sequence[int], *, seed: int = 0) -> list[tuple[tuple[int, ...],
     Parameters
     ----------
     runs : sequence of int
-        At least four.
+        Numbers of at least four runs.
     seed : int
-        Of the 200 random splits that are drawn, without repetition, where there are more than 500.
+        Seed of the 200 random splits that are drawn, without repetition, where there are more than 500.
 
     Returns
     -------
@@ -158,9 +158,9 @@ def select_voxels(patterns: xr.DataArray, n_voxels: int, *, training_runs: Seque
     Parameters
     ----------
     patterns : DataArray (observation, voxel)
-        As for `crossnobis`.
+        Patterns as for `crossnobis`.
     n_voxels : int
-        How many to keep: those whose means differ most reliably between stimuli, by the F ratio of the variance
+        Number of voxels to keep: those whose means differ most reliably between stimuli, by the F ratio of the variance
         between stimuli to that of stimuli between the training runs.
     training_runs : sequence
         The runs to choose in, at least two; at least one must be left.
@@ -168,8 +168,8 @@ def select_voxels(patterns: xr.DataArray, n_voxels: int, *, training_runs: Seque
     Returns
     -------
     DataArray (observation, voxel)
-        Of the other runs, in the chosen voxels, in their old order; a coordinate ``selected`` along ``voxel`` holds
-        their positions in `patterns`.
+        Patterns of the other runs, in the chosen voxels, in their old order; a coordinate ``selected`` along ``voxel``
+        holds their positions in `patterns`.
 
     Raises
     ------
@@ -178,7 +178,7 @@ def select_voxels(patterns: xr.DataArray, n_voxels: int, *, training_runs: Seque
 
     Examples
     --------
-    >>> from brainrdl.fmri.patterns import make_patterns
+    >>> from brainrdl.fmri import make_patterns
     >>> values = np.random.default_rng(0).normal(size=(8, 5))
     >>> values[::2, 3] += 100
     >>> patterns = make_patterns(values, ["face", "house"] * 4, np.repeat([1, 2, 3, 4], 2))
@@ -220,8 +220,11 @@ def _of_selected_voxels(means: RunMeans, precision: Array | None, n_voxels: int)
     def half_rdm(half: Sequence[int], other: Sequence[int]) -> Array:
         chosen = _most_reliable(means, other, n_voxels)
         part = means.select(half, chosen)
-        own = None if covariance is None else inverse(covariance[np.ix_(chosen, chosen)], "the voxels' covariance")
-        return mean_over_run_pairs(run_pair_distances(part, own))
+        # of the chosen voxels alone: a block of the whole precision would be conditional on the others
+        precision = (
+            None if covariance is None else inverse(covariance[np.ix_(chosen, chosen)], "the voxels' covariance")
+        )
+        return mean_over_run_pairs(run_pair_distances(part, precision))
 
     return half_rdm
 

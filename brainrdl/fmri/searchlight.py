@@ -46,9 +46,9 @@ def searchlight_rdms(
         `fit_patterns` returns. Its whole Dataset has the voxels divided by the SD of their residuals first
         (univariate noise normalisation).
     mask : path or image
-        Of a volume, whose grid `patterns` have; centres are its voxels that have patterns.
+        Mask of a volume, whose grid `patterns` have; centres are its voxels that have patterns.
     radius : float
-        Of a sphere, in mm; voxels whose centres lie within it belong to it.
+        Radius of a sphere, in mm; voxels whose centres lie within it belong to it.
     metric : {"crossnobis", "correlation"}
         ``crossnobis`` over runs; ``correlation`` of the mean over runs, which is biased by noise (see `pattern_rdm`).
     min_voxels : int
@@ -70,7 +70,7 @@ def searchlight_rdms(
 
     Examples
     --------
-    >>> from brainrdl.fmri.patterns import make_patterns
+    >>> from brainrdl.fmri import make_patterns
     >>> mask = nibabel.Nifti1Image(np.ones((3, 3, 3), dtype=np.uint8), np.eye(4))
     >>> values = np.random.default_rng(0).normal(size=(6, 27))
     >>> patterns = make_patterns(values, list("abc") * 2, [1, 1, 1, 2, 2, 2], voxels=range(27))
@@ -125,11 +125,12 @@ def searchlight_map(
     Parameters
     ----------
     patterns, mask, radius, metric, n_jobs
-        As in `searchlight_rdms`.
+        Patterns, spheres, distance and processes, as in `searchlight_rdms`.
     models : DataArray (rdm, stimulus, stimulus_)
         Labelled RDMs of the same stimuli, without NaN.
     compare : {"corr", "cosine", "spearman"}, optional
-        By default ``cosine`` for crossnobis, whose zero means something, ``corr`` for correlation.
+        Comparison with the models; by default ``cosine`` for crossnobis, whose zero means something, ``corr`` for
+        correlation.
 
     Returns
     -------
@@ -143,11 +144,11 @@ def searchlight_map(
 
     Examples
     --------
-    >>> from brainrdl.fmri.patterns import make_patterns
+    >>> from brainrdl.fmri import make_patterns
     >>> mask = nibabel.Nifti1Image(np.ones((3, 3, 3), dtype=np.uint8), np.eye(4))
     >>> values = np.random.default_rng(0).normal(size=(6, 27))
     >>> patterns = make_patterns(values, list("abc") * 2, [1, 1, 1, 2, 2, 2], voxels=range(27))
-    >>> from brainrdl.rdms.labelled import label_rdms
+    >>> from brainrdl.rdms import label_rdms
     >>> model = label_rdms(np.array([[1.0, 2, 3]]), list("abc"), ["model"], "mse")
     >>> searchlight_map(patterns, mask, model, radius=1.0)["model"].shape
     (3, 3, 3)
@@ -288,16 +289,15 @@ def _places(patterns: xr.DataArray, opened: Any, mask: Image) -> Voxels:
 
 
 class _Grid:
-    """Which patterns lie around a voxel: the same displacements everywhere, looked up in a padded volume."""
+    """Lookup of the patterns around a voxel: the same displacements everywhere, in a padded volume."""
 
     def __init__(self, image: Any, places: Voxels, radius: float) -> None:
         shape = np.array(image.shape[:3])
         # voxels that a sphere can reach along each axis, however the axes are turned
         reach = np.minimum(np.floor(radius * np.linalg.norm(np.linalg.inv(image.affine[:3, :3]), axis=1) + 1e-6), shape)
         reach = reach.astype(np.int64)
-        steps = np.stack(np.meshgrid(*(np.arange(-one, one + 1) for one in reach), indexing="ij"), axis=-1).reshape(
-            -1, 3
-        )
+        along = [np.arange(-steps_out, steps_out + 1) for steps_out in reach]
+        steps = np.stack(np.meshgrid(*along, indexing="ij"), axis=-1).reshape(-1, 3)
         near = np.linalg.norm(steps @ image.affine[:3, :3].T, axis=1) <= radius + 1e-6
         padded = tuple(shape + 2 * reach)
         strides = np.array([padded[1] * padded[2], padded[2], 1])

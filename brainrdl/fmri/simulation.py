@@ -28,11 +28,12 @@ _FWHM_TO_SIGMA = 1 / np.sqrt(8 * np.log(2))
 @final
 @dataclass(frozen=True)
 class Simulation:
-    """How a data set is simulated.
+    """Settings of a simulated data set.
 
     Attributes
     ----------
     subjects, runs : int
+        Numbers of subjects, and of runs of each.
     repeats : int
         Presentations of each stimulus per run, in an order drawn anew for each run.
     side : int
@@ -92,8 +93,11 @@ def simulate_bids(
         Labelled RDMs of squared distances (``mse``, ``crossnobis``), one region per label. They must be distances of
         points in a space.
     simulation : Simulation, optional
+        Settings, `Simulation()` by default.
     task : str
+        Name of the task in the files.
     seed : int
+        Seed of patterns, order and noise.
 
     Returns
     -------
@@ -189,13 +193,14 @@ def plant_patterns(rdm: xr.DataArray, n_voxels: int, rng: np.random.Generator) -
     rdm : DataArray (rdm, stimulus, stimulus_)
         One labelled RDM of squared distances.
     n_voxels : int
-        At least stimuli − 1.
+        Number of voxels, at least stimuli − 1.
     rng : Generator
+        Source of the direction.
 
     Returns
     -------
     ndarray (stimuli, n_voxels)
-        Mean 0 over stimuli.
+        Patterns of mean 0 over stimuli.
 
     Raises
     ------

@@ -22,7 +22,7 @@ def read_events(events: Table, *, n_scans: int, t_r: float, name: str | None = N
     t_r : float
         Seconds per scan.
     name : str, optional
-        What to call a DataFrame in a message.
+        Name of a DataFrame in messages.
 
     Returns
     -------
@@ -78,7 +78,7 @@ def read_confounds(confounds: Table | None, *, n_scans: int, name: str | None = 
         gaps are an error.
     n_scans : int
     name : str, optional
-        What to call a DataFrame in a message.
+        Name of a DataFrame in messages.
 
     Returns
     -------
@@ -119,6 +119,7 @@ def read_confounds(confounds: Table | None, *, n_scans: int, name: str | None = 
                 f"confound {column!r} of {name} is {table[column].iloc[late[0]]} at scan {late[0]}; only the first "
                 "values of a derivative may be missing"
             )
+        # a derivative has no first value; 0 would be an outlier in a column far from 0
         values[gaps] = values[known[0]]
         columns[str(column)] = values
     return pd.DataFrame(columns)
@@ -185,6 +186,7 @@ def _check_times(onset: pd.Series, duration: pd.Series, seconds: float, name: st
         raise ValueError(f"{name} has duration {duration.min():g} s in row {duration.argmin() + 1}; expected 0 or more")
     late = np.flatnonzero(onset >= seconds)
     if late.size:
+        # a thousand times too late, and in time once divided
         milliseconds = onset.max() > 20 * seconds and onset.max() / 1000 < seconds
         raise ValueError(
             f"{name} has onset {onset.iloc[late[0]]:g} s in row {late[0] + 1}, past the last scan at {seconds:g} s"

@@ -1,4 +1,4 @@
-"""How far an RDM may reflect the order of its stimuli in time."""
+"""Order in time: the share of it that an RDM may reflect."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,22 +8,11 @@ import xarray as xr
 
 
 def time_order(fit: xr.Dataset, rdm: xr.DataArray, sequences: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """Say how far the RDM may reflect the order of stimuli in time.
+    """Correlate the distances of one RDM with the stimuli's mean distance in time.
 
-    Parameters
-    ----------
-    fit : Dataset
-        With ``onset``, ``stimulus`` and ``run`` along ``observation``.
-    rdm : DataArray (rdm, stimulus, stimulus_)
-        One RDM.
-    sequences : sequence of sequence of str
-        The trial types of each run, in their order.
-
-    Returns
-    -------
-    dict
-        ``correlation`` of the distances with the stimuli's mean distance in time, null where there is none;
-        ``shared_by_runs``: whether all runs have one order; and then ``warning``.
+    `fit` has ``onset``, ``stimulus`` and ``run`` along ``observation``; `sequences` holds the trial types of each run,
+    in their order. Returns ``correlation`` (None where nothing varies), ``shared_by_runs`` (True if all runs have one
+    order) and then ``warning``.
     """
     ids = rdm["stimulus"].values.tolist()
     runs = list(dict.fromkeys(fit["run"].values.tolist()))
@@ -34,6 +23,7 @@ def time_order(fit: xr.Dataset, rdm: xr.DataArray, sequences: Sequence[Sequence[
         count[place] += 1
     onsets = np.where(count > 0, total / np.maximum(count, 1), np.nan)
     i, j = np.triu_indices(len(ids), 1)
+    # within runs: between them there is no distance in time that patterns could share
     apart = np.abs(onsets[:, i] - onsets[:, j])
     shared = (~np.isnan(apart)).sum(axis=0)
     mean = np.nansum(apart, axis=0) / np.maximum(shared, 1)

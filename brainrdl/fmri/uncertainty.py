@@ -1,4 +1,4 @@
-"""How sure crossnobis distances are: their covariance, and standard errors of single pairs.
+"""Uncertainty of crossnobis distances: their covariance, and standard errors of single pairs.
 
 Diedrichsen & Kriegeskorte (2017), with Δ_ab = δ_aᵀδ_b/V the inner products of the true differences of pairs a and b,
 Ξ = C Σ_K Cᵀ (Σ_K the covariance of one run's noise between stimuli, C the contrasts of pairs) and Σ the voxel
@@ -32,7 +32,7 @@ def standard_errors(
     Parameters
     ----------
     patterns : DataArray (observation, voxel)
-        As for `crossnobis`; at least three runs.
+        Patterns as for `crossnobis`; at least three runs.
     precision : ndarray (voxels, voxels) or {run: ndarray (voxels, voxels)}, optional
         The one given to `crossnobis`.
     method : {"analytic", "jackknife"}
@@ -41,7 +41,7 @@ def standard_errors(
         It is conservative: where the true distance is zero, its variance is 2(R−1)/(R−2) times too large (Efron &
         Stein 1981). The spread over run pairs is no standard error, as run pairs share runs.
     allow_missing : bool
-        As in `crossnobis`.
+        True makes pairs NaN that no two runs share, as in `crossnobis`.
 
     Returns
     -------
@@ -57,7 +57,7 @@ def standard_errors(
     Examples
     --------
     >>> import numpy as np, brainrdl as rdl
-    >>> from brainrdl.fmri.patterns import make_patterns
+    >>> from brainrdl.fmri import make_patterns
     >>> noise = np.random.default_rng(0).normal(size=(6, 50))
     >>> patterns = make_patterns(noise, ["face", "house"] * 3, [1, 1, 2, 2, 3, 3], name="IT")
     >>> rdms = rdl.fmri.crossnobis(patterns)
@@ -95,12 +95,12 @@ def distance_covariance(patterns: xr.DataArray, precision: Precision = None) -> 
     Parameters
     ----------
     patterns, precision
-        As for `standard_errors`, every stimulus in every run.
+        Patterns and precision as for `standard_errors`, every stimulus in every run.
 
     Returns
     -------
     ndarray (n(n−1)/2, n(n−1)/2)
-        Of the pairs in condensed order. Δ is itself cross-validated, so that the diagonal, unlike
+        Covariance of the pairs in condensed order. Δ is itself cross-validated, so that the diagonal, unlike
         ``standard_errors``², may be too small, or negative, where a distance is.
 
     Raises
@@ -110,7 +110,7 @@ def distance_covariance(patterns: xr.DataArray, precision: Precision = None) -> 
 
     Examples
     --------
-    >>> from brainrdl.fmri.patterns import make_patterns
+    >>> from brainrdl.fmri import make_patterns
     >>> noise = np.random.default_rng(0).normal(size=(9, 50))
     >>> distance_covariance(make_patterns(noise, ["a", "b", "c"] * 3, [1] * 3 + [2] * 3 + [3] * 3)).shape
     (3, 3)
@@ -131,12 +131,12 @@ def stimulus_covariance(patterns: xr.DataArray, precision: Precision = None) -> 
     Parameters
     ----------
     patterns, precision
-        As for `standard_errors`, every stimulus in every run.
+        Patterns and precision as for `standard_errors`, every stimulus in every run.
 
     Returns
     -------
     DataArray (stimulus, stimulus_)
-        Of one run's mean patterns, per voxel.
+        Covariance of one run's mean patterns, per voxel.
 
     Raises
     ------
@@ -145,7 +145,7 @@ def stimulus_covariance(patterns: xr.DataArray, precision: Precision = None) -> 
 
     Examples
     --------
-    >>> from brainrdl.fmri.patterns import make_patterns
+    >>> from brainrdl.fmri import make_patterns
     >>> noise = np.random.default_rng(0).normal(size=(6, 500))
     >>> stimulus_covariance(make_patterns(noise, ["a", "b"] * 3, [1, 1, 2, 2, 3, 3])).shape
     (2, 2)
@@ -206,7 +206,7 @@ def _squared_products(noise: Array) -> float:
     by E[h_p h_q h_r h_s] = (δ_pq δ_rs + δ_pr δ_qs + δ_ps δ_qr)/(d(d + 2)) of a unit vector of any direction.
     """
     d = len(noise) - 1
-    own = np.zeros((noise.shape[1], noise.shape[1]))
+    within = np.zeros((noise.shape[1], noise.shape[1]))
     b = c = 0.0
     for r, s in combinations_with_replacement(range(len(noise)), 2):
         product = noise[r] @ noise[s].T
@@ -214,8 +214,8 @@ def _squared_products(noise: Array) -> float:
         b += times * float(np.vdot(product, product.T))
         c += times * float(np.square(product).sum())
         if r == s:
-            own += product
-    a = float(np.square(own).sum())
+            within += product
+    a = float(np.square(within).sum())
     return (c - (a + b + c) / (d + 2)) / (d * (d - 1))
 
 

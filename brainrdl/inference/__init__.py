@@ -1,4 +1,4 @@
-"""How sure: differences between networks, scores of models against subjects, tables of tests."""
+"""Certainty: differences between networks, scores of models against subjects, tables of tests."""
 
 import lazy_loader
 

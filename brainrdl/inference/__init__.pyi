@@ -10,6 +10,7 @@ from .fold_scores import FoldScores as FoldScores
 from .fold_scores import score_folds as score_folds
 from .held_out import HeldOut as HeldOut
 from .held_out import Predicted as Predicted
+from .held_out import Prediction as Prediction
 from .held_out import held_out_scores as held_out_scores
 from .model_comparison import ModelComparison as ModelComparison
 from .model_comparison import compare_models as compare_models

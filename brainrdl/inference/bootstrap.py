@@ -18,22 +18,23 @@ Factor = Literal["stimuli", "subjects", "both"]
 
 
 class Resamples(NamedTuple):
-    """What `resample_scores` returns: scores of the data, and of resampled data.
+    """Scores of the data, and of resampled data, as `resample_scores` returns them.
 
     The columns of all are the models' scores, then the lower and the upper noise ceiling.
 
     Attributes
     ----------
     estimate : ndarray (models + 2,)
-        Of the data themselves.
+        Row of results of the data themselves.
     scores : ndarray (models, subjects)
         Each model's similarity to each subject, of the data themselves.
     stimuli, subjects, both : ndarray (n_resamples, models + 2) or None
-        Of data with stimuli, subjects, or both drawn with replacement; None where that factor is not resampled. NaN
-        in a draw that leaves fewer than three stimuli, or (for the ceilings) fewer than two subjects.
+        Rows of results of data with stimuli, subjects, or both drawn with replacement; None where that factor is not
+        resampled. NaN in a draw that leaves fewer than three stimuli, or (for the ceilings) fewer than two subjects.
     n_stimuli, n_subjects : int
+        Numbers that draws are made of.
     n_folds : int
-        Into how many parts the stimuli fall that are drawn from separately; each costs a degree of freedom.
+        Number of parts that stimuli are drawn from separately; each costs a degree of freedom.
     """
 
     estimate: np.ndarray
@@ -47,7 +48,7 @@ class Resamples(NamedTuple):
 
     @property
     def degrees_of_freedom(self) -> int:
-        """Of Student's t: those of the factor resampled, or of the smaller of the two."""
+        """Degrees of freedom of Student's t: those of the factor resampled, or of the smaller of the two."""
         of_stimuli, of_subjects = self.n_stimuli - self.n_folds, self.n_subjects - 1
         if self.both is not None:
             return min(of_stimuli, of_subjects)
@@ -55,13 +56,14 @@ class Resamples(NamedTuple):
 
     def draws(self) -> np.ndarray:
         """The draws that all resampled factors vary in."""
+        # draws of both factors hold the variation of either
         for drawn in (self.both, self.stimuli, self.subjects):
             if drawn is not None:
                 return drawn
         raise ValueError("nothing was resampled")
 
     def varies(self, column: int) -> bool:
-        """Whether the usable draws of a column differ; equal ones, as of three stimuli, measure no uncertainty."""
+        """True if the usable draws of a column differ; equal ones, as of three stimuli, measure no uncertainty."""
         values = self.draws()[:, column]
         values = values[np.isfinite(values)]
         return bool(len(values) > 1 and np.ptp(values) > _ROUNDING)
@@ -115,12 +117,13 @@ def resample_scores(
     subjects : ndarray (subjects, pairs)
         Condensed RDMs of the same stimuli, one per subject. NaN is an unmeasured pair.
     method : str
-        As in `compare_rdms`.
+        Comparison of RDMs, as in `compare_rdms`.
     over : {"stimuli", "subjects", "both"}
-        What is drawn with replacement.
+        Factor that is drawn with replacement.
     n_resamples : int
+        Number of draws, at least 2.
     seed : int
-        Of the draws.
+        Seed of the draws.
 
     Returns
     -------
@@ -138,6 +141,7 @@ def resample_scores(
 
     Examples
     --------
+    >>> from brainrdl.inference import resample_scores
     >>> rng = np.random.default_rng(0)
     >>> model = rng.random((1, 45))
     >>> resamples = resample_scores(model, model + rng.random((10, 45)), "corr", "both", n_resamples=200)
@@ -151,11 +155,13 @@ def resample_scores(
     n, n_subjects = stimuli_of(models.shape[1]), len(subjects)
     if n_subjects < 2 and over != "stimuli":
         raise ValueError("there is a single subject, so subjects cannot be resampled; take over='stimuli'")
+    # both factors' draws come first, so that a seed gives the same ones whatever the data are scored by
     rng = np.random.default_rng(seed)
     stimulus_draws = rng.integers(0, n, (n_resamples, n)) if over != "subjects" else None
     subject_counts = None
     if over != "stimuli":
         subject_counts = rng.multinomial(n_subjects, np.full(n_subjects, 1 / n_subjects), n_resamples).astype(float)
+    # stimuli as they are: subjects' draws weigh their scores, and compare nothing anew
     whole = _data(models, subjects, method)
     everyone = np.ones(n_subjects)
     itself = next(whole.resampled(None))
@@ -184,12 +190,13 @@ class _Sample(Protocol):
 
 
 class _Data(Protocol):
-    """What samples of stimuli, (draws, n), are taken from; None takes every stimulus once."""
+    """Data that samples of stimuli, (draws, n), are taken from; None takes every stimulus once."""
 
     def resampled(self, draws: np.ndarray | None) -> Iterator[_Sample]: ...
 
 
 def _data(models: np.ndarray, subjects: np.ndarray, method: str) -> _Data:
+    # ranks and whitening change with the stimuli drawn, and NaN with the pairs: no weighted moments give them
     complete = not (np.isnan(models).any() or np.isnan(subjects).any())
     if method in ("corr", "cosine") and complete:
         return _Moments(models, subjects, method)
@@ -208,7 +215,7 @@ class _GramSample(NamedTuple):
 
 
 def ceilings_of_products(alike: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """The lower and upper noise ceiling (..., 2) from subjects' similarities with each other.
+    """Compute the lower and upper noise ceiling (..., 2) from subjects' similarities with each other.
 
     `alike` (..., subjects, subjects) holds cosines K of vectors z, as which each subject is counted `counts`
     (..., subjects) times. All copies of a subject are left out together; NaN where fewer than two are left.
@@ -217,14 +224,14 @@ def ceilings_of_products(alike: np.ndarray, counts: np.ndarray) -> np.ndarray:
     # Σ_tu m_t m_u K_tu; without s, its own terms are taken off
     pulled = (alike @ counts[..., None])[..., 0]
     square = (counts * pulled).sum(axis=-1, keepdims=True)
-    here = counts > 0
-    own = counts * np.diagonal(alike, axis1=-2, axis2=-1)
-    without = square - 2 * counts * pulled + counts * own
+    drawn = counts > 0
+    of_itself = counts * np.diagonal(alike, axis1=-2, axis2=-1)
+    without = square - 2 * counts * pulled + counts * of_itself
     with np.errstate(invalid="ignore", divide="ignore"):
-        lower = np.where(here, counts * (pulled - own) / np.sqrt(without), 0.0)
-        upper = np.where(here, counts * pulled / np.sqrt(square), 0.0)
+        lower = np.where(drawn, counts * (pulled - of_itself) / np.sqrt(without), 0.0)
+        upper = np.where(drawn, counts * pulled / np.sqrt(square), 0.0)
     ceilings = np.stack((lower.sum(axis=-1), upper.sum(axis=-1)), axis=-1) / counts.sum(axis=-1)[..., None]
-    return np.where(here.sum(axis=-1)[..., None] > 1, ceilings, np.nan)
+    return np.where(drawn.sum(axis=-1)[..., None] > 1, ceilings, np.nan)
 
 
 class _Moments:
@@ -252,6 +259,7 @@ class _Moments:
     def resampled(self, draws: np.ndarray | None) -> Iterator[_GramSample]:
         if draws is None:
             draws = np.arange(self.n)[None]
+        # a block's weights (draws, pairs) stay at some 30 MB
         at_once = max(1, 4_000_000 // len(self.i))
         for start in range(0, len(draws), at_once):
             part = draws[start : start + at_once]
@@ -262,6 +270,7 @@ class _Moments:
     def _samples(self, weights: np.ndarray, n_distinct: np.ndarray) -> Iterator[_GramSample]:
         k, m = len(self.values), self.n_models
         total = weights.sum(axis=1)
+        # of two stimuli there is one pair, which does not vary
         total = np.where(n_distinct > 2, total, np.nan)
         cross = (weights @ self.products.T / total[:, None]).reshape(-1, k, k - m)
         squares = weights @ self.squares.T / total[:, None]
@@ -272,8 +281,8 @@ class _Moments:
         lengths = np.sqrt(np.concatenate((squares, np.diagonal(cross[:, m:], axis1=1, axis2=2)), axis=1).clip(0))
         lengths = np.where(lengths > 1e-13, lengths, np.inf)  # nothing to compare: 0, as in compare_rdms
         alike = cross / lengths[:, :, None] / lengths[:, None, m:]
-        for one in alike:
-            yield _GramSample(one[:m], one[m:])
+        for similarity in alike:
+            yield _GramSample(similarity[:m], similarity[m:])
 
 
 class _DirectSample(NamedTuple):
@@ -316,6 +325,7 @@ class _Direct:
 
 
 def _variance(draws: np.ndarray, contrast: np.ndarray) -> float:
+    # a draw may be NaN in a column that the contrast does not use, and 0 · NaN is NaN
     used = contrast != 0
     values = draws[:, used] @ contrast[used]
     values = values[np.isfinite(values)]

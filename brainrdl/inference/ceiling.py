@@ -1,4 +1,4 @@
-"""How well any model could score: noise ceilings on the scale of the scores."""
+"""Noise ceilings: the range of the best possible model's score, on the scale of the scores."""
 
 from typing import NamedTuple
 
@@ -41,11 +41,11 @@ def noise_ceiling(
     rdms : DataArray (rdm, stimulus, stimulus_)
         One RDM per subject, or one per subject and session. NaN is an unmeasured pair: it takes no part in a mean.
     method : str
-        As in `compare_rdms`.
+        Comparison of RDMs, as in `compare_rdms`.
     over : str
-        The coordinate along ``rdm`` that tells the subjects apart.
+        Coordinate along ``rdm`` that tells the subjects apart.
     normalize : bool
-        Whether RDMs are brought to one scale before they are averaged over subjects: z-scored for ``corr`` and
+        True brings RDMs to one scale before they are averaged over subjects: z-scored for ``corr`` and
         ``corr_cov``, divided by their root mean square for the cosines, ranked for the rank correlations, left as they
         are for ``mse``. False averages distances.
 
@@ -66,12 +66,13 @@ def noise_ceiling(
 
     Examples
     --------
-    >>> import numpy as np, brainrdl as rdl
+    >>> from brainrdl.inference import noise_ceiling
+    >>> from brainrdl.rdms import label_rdms
     >>> rng = np.random.default_rng(0)
     >>> values = rng.random(45) + rng.random((6, 45))
     >>> ids, subjects = [f"s{i}" for i in range(10)], [f"sub-{k}" for k in range(6)]
-    >>> rdms = rdl.label_rdms(values, ids, subjects, "correlation", {"subject": subjects})
-    >>> lower, upper = rdl.noise_ceiling(rdms)
+    >>> rdms = label_rdms(values, ids, subjects, "correlation", {"subject": subjects})
+    >>> lower, upper = noise_ceiling(rdms)
     >>> print(f"{lower:.2f} to {upper:.2f}")
     0.70 to 0.80
     """
@@ -91,7 +92,7 @@ def subject_rdms(rdms: xr.DataArray, *, over: str = "subject") -> xr.DataArray:
     rdms : DataArray (rdm, stimulus, stimulus_)
         Labelled RDMs.
     over : str
-        The coordinate along ``rdm`` that tells the subjects apart.
+        Coordinate along ``rdm`` that tells the subjects apart.
 
     Returns
     -------
@@ -105,11 +106,11 @@ def subject_rdms(rdms: xr.DataArray, *, over: str = "subject") -> xr.DataArray:
 
     Examples
     --------
-    >>> import numpy as np, brainrdl as rdl
     >>> from brainrdl.inference import subject_rdms
+    >>> from brainrdl.rdms import label_rdms
     >>> values, ids = np.array([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]]), ["face", "body", "house"]
     >>> coords = {"subject": "sub-01", "session": ["ses-1", "ses-2"]}
-    >>> rdms = rdl.label_rdms(values, ids, ["a", "b"], "correlation", coords)
+    >>> rdms = label_rdms(values, ids, ["a", "b"], "correlation", coords)
     >>> subject_rdms(rdms).sel(stimulus="face").values
     array([[0., 2., 2.]])
     """
@@ -120,6 +121,7 @@ def subject_rdms(rdms: xr.DataArray, *, over: str = "subject") -> xr.DataArray:
             f"no coordinate {over!r} along 'rdm' to tell subjects apart; there are: {there}; add it: "
             f"rdms.assign_coords({over}=('rdm', [...]))"
         )
+    # over another coordinate, such as the session itself, sessions are what is compared
     if over == "subject" and "session" in rdms.coords:
         rdms = average_rdms(rdms, over="session")
     names = rdms[over].values.tolist()
@@ -140,13 +142,14 @@ def subject_rdms(rdms: xr.DataArray, *, over: str = "subject") -> xr.DataArray:
 
 
 def ceiling_of(rdms: np.ndarray, scaled: np.ndarray, method: str, counts: np.ndarray | None = None) -> NoiseCeiling:
-    """The noise ceiling of condensed RDMs (subjects, pairs), averaged as `scaled`, each subject counted `counts` times.
+    """Noise ceiling of condensed RDMs (subjects, pairs), averaged as `scaled`, each subject counted `counts` times.
 
     All copies of a subject are left out together. NaN where fewer than two subjects are left.
     """
     counts = np.ones(len(rdms)) if counts is None else counts
-    here = np.flatnonzero(counts)
-    if len(here) < 2:
+    drawn = np.flatnonzero(counts)
+    # of one subject there are no others to compare it with
+    if len(drawn) < 2:
         return NoiseCeiling(np.nan, np.nan)
     measured = ~np.isnan(scaled)
     times = counts[:, None] * measured
@@ -155,7 +158,8 @@ def ceiling_of(rdms: np.ndarray, scaled: np.ndarray, method: str, counts: np.nda
     options = Options(method)
     found = np.zeros(2)
     with np.errstate(invalid="ignore"):  # 0/0: a pair that nobody measured stays NaN
-        for subject in here:
+        for subject in drawn:
+            # all copies of a subject leave together: a copy among the others would be compared with itself
             others = (total - filled[subject]) / (number - times[subject])
             means = torch.from_numpy(np.stack((others, total / number)))
             found += counts[subject] * similarities(means, torch.from_numpy(rdms[[subject]]), options)[:, 0].numpy()

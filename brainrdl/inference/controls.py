@@ -1,4 +1,4 @@
-"""What other RDMs, or categories, already explain: category RDMs, block means, partitioned variance."""
+"""Category RDMs, block means and partitioned variance: the share that other RDMs already explain."""
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from itertools import combinations
@@ -22,9 +22,9 @@ def category_rdm(labels: Labels, name: str = "category") -> xr.DataArray:
     Parameters
     ----------
     labels : mapping of str, or DataArray (stimulus,)
-        Stimulus id → category.
+        Category of each stimulus id.
     name : str
-        The RDM's label.
+        Label of the RDM.
 
     Returns
     -------
@@ -38,21 +38,21 @@ def category_rdm(labels: Labels, name: str = "category") -> xr.DataArray:
 
     Examples
     --------
-    >>> import brainrdl as rdl
-    >>> rdl.category_rdm({"face": "animate", "body": "animate", "house": "inanimate"}).values[0]
+    >>> from brainrdl.inference import category_rdm
+    >>> category_rdm({"face": "animate", "body": "animate", "house": "inanimate"}).values[0]
     array([[0., 0., 1.],
            [0., 0., 1.],
            [1., 1., 0.]])
     """
-    of = read_labels(labels)
-    if not of:
+    category_of = read_labels(labels)
+    if not category_of:
         raise ValueError("labels names no stimuli; give a category for each of at least two")
-    codes = _codes(list(of.values()))
+    codes = _codes(list(category_of.values()))
     if codes.max() == 0:
         raise ValueError(
-            f"all {len(codes)} stimuli are in one category, {next(iter(of.values()))!r}; give at least two"
+            f"all {len(codes)} stimuli are in one category, {next(iter(category_of.values()))!r}; give at least two"
         )
-    return label_rdms((codes[:, None] != codes).astype(np.float64)[None], list(of), [name], "undeclared")
+    return label_rdms((codes[:, None] != codes).astype(np.float64)[None], list(category_of), [name], "undeclared")
 
 
 def remove_block_means(rdms: xr.DataArray, labels: Labels) -> xr.DataArray:
@@ -66,7 +66,7 @@ def remove_block_means(rdms: xr.DataArray, labels: Labels) -> xr.DataArray:
     rdms : DataArray (rdm, stimulus, stimulus_)
         Labelled RDMs.
     labels : mapping of str, or DataArray (stimulus,)
-        Stimulus id → category, for all stimuli of the RDMs.
+        Category of each stimulus id, for all stimuli of the RDMs.
 
     Returns
     -------
@@ -82,9 +82,10 @@ def remove_block_means(rdms: xr.DataArray, labels: Labels) -> xr.DataArray:
 
     Examples
     --------
-    >>> import numpy as np, brainrdl as rdl
-    >>> rdms = rdl.label_rdms(np.array([[0.2, 1.3, 1.1]]), ["face", "body", "house"], ["IT"], "correlation")
-    >>> within = rdl.remove_block_means(rdms, {"face": "animate", "body": "animate", "house": "inanimate"})
+    >>> from brainrdl.inference import remove_block_means
+    >>> from brainrdl.rdms import label_rdms
+    >>> rdms = label_rdms(np.array([[0.2, 1.3, 1.1]]), ["face", "body", "house"], ["IT"], "correlation")
+    >>> within = remove_block_means(rdms, {"face": "animate", "body": "animate", "house": "inanimate"})
     >>> within.sel(rdm="IT", stimulus="house").values.round(3)
     array([ 0.1, -0.1,  0. ])
     """
@@ -94,18 +95,19 @@ def remove_block_means(rdms: xr.DataArray, labels: Labels) -> xr.DataArray:
             "standard errors do not say how sure a difference from a block's mean is; leave them out: "
             "rdms.drop_vars('standard_error')"
         )
-    of = read_labels(labels)
+    category_of = read_labels(labels)
     ids = rdms["stimulus"].values.tolist()
-    lacking = [stimulus for stimulus in ids if stimulus not in of]
+    lacking = [stimulus for stimulus in ids if stimulus not in category_of]
     if lacking:
         raise ValueError(f"labels has no category for {len(lacking)} of {len(ids)} stimuli: {name_some(lacking)}")
-    blocks = pair_blocks([of[stimulus] for stimulus in ids])
+    blocks = pair_blocks([category_of[stimulus] for stimulus in ids])
     values = upper_triangles(rdms.values)
     left = np.empty_like(values)
     for rdm, out in zip(values, left, strict=True):
         measured = ~np.isnan(rdm)
         counts = np.bincount(blocks, measured)
         sums = np.bincount(blocks, np.where(measured, rdm, 0.0))
+        # a block without a measured pair has no mean, and nothing to subtract it from
         out[:] = rdm - (sums / np.maximum(counts, 1))[blocks]
     removed = rdms.copy(data=to_squares(left, len(ids)))
     return check_rdms(removed.assign_attrs(metric="undeclared", metric_before=rdms.attrs["metric"]))
@@ -127,9 +129,9 @@ def partition_variance(
     families : dict of DataArray (rdm, stimulus, stimulus_)
         One to three families, each of one or more model RDMs.
     method : {"corr", "spearman"}
-        Whether distances or their ranks are regressed.
+        Regression of distances, or of their ranks.
     join : {"exact", "intersect"}
-        See `compare_rdms`.
+        Treatment of stimuli that only some RDMs have, see `compare_rdms`.
 
     Returns
     -------
@@ -144,11 +146,11 @@ def partition_variance(
 
     Examples
     --------
-    >>> import numpy as np, brainrdl as rdl
-    >>> from brainrdl.inference.controls import partition_variance
+    >>> from brainrdl.inference import partition_variance
+    >>> from brainrdl.rdms import label_rdms
     >>> rng = np.random.default_rng(0)
     >>> ids = [f"s{i}" for i in range(8)]
-    >>> a, b = (rdl.label_rdms(rng.random((1, 28)), ids, [name], "undeclared") for name in "ab")
+    >>> a, b = (label_rdms(rng.random((1, 28)), ids, [name], "undeclared") for name in "ab")
     >>> partition_variance(2 * a + 1 - np.eye(8), {"a": a, "b": b}).round(2)["total"].item()
     1.0
     """
@@ -160,6 +162,7 @@ def partition_variance(
         raise ValueError("a family is called 'target', which is what is explained; choose another name")
     joined = join_rdms({"target": target, **families}, join=join)
     values = {name: joined.condensed(name) for name in ("target", *families)}
+    # R² of different fits are subtracted, so that all must rest on the same pairs
     measured = ~np.any([np.isnan(rdms).any(axis=0) for rdms in values.values()], axis=0)
     if measured.sum() < 2:
         raise ValueError(f"{measured.sum()} pairs are measured in all RDMs; variance needs at least 2")
@@ -200,7 +203,7 @@ def _codes(labels: Sequence[Hashable]) -> np.ndarray:
 
 
 def pair_blocks(categories: Sequence[Hashable]) -> np.ndarray:
-    """A number for each pair's unordered two categories, (n(n-1)/2,), of the categories of n stimuli."""
+    """Number the pairs (n(n-1)/2,) of n stimuli by their two categories, in either order."""
     codes = _codes(categories)
     i, j = np.triu_indices(len(codes), 1)
     low, high = np.minimum(codes[i], codes[j]), np.maximum(codes[i], codes[j])

@@ -22,7 +22,7 @@ _COUNTS = ["n_folds", "n_seeds", "n_subjects", "n_stimuli", "over"]
 @final
 @dataclass(frozen=True)
 class FoldScores:
-    """What `score_folds` returns.
+    """Scores over folds, and tests of contrasts, as `score_folds` returns them.
 
     Attributes
     ----------
@@ -34,13 +34,13 @@ class FoldScores:
         A row per contrast and score: ``a``, ``b``, ``score``, ``difference`` (a − b), ``se``, ``low``, ``high``, ``p``
         (two-sided) and ``p_holm``, corrected over the contrasts of the score.
     over : {"stimuli", "subjects", "both"}
-        What intervals and tests generalise over.
+        Factor that intervals and tests generalise over.
     note : str
-        What a reader has to know about them, empty if nothing.
+        Caution for whoever reads them, empty if none.
     level : float
         Coverage of the intervals.
     resamples : dict of Resamples
-        By score, with a column per arm of `table`: behind the standard errors.
+        Draws behind the standard errors, by score; a column per arm of `table`.
     """
 
     table: pd.DataFrame
@@ -70,17 +70,18 @@ def score_folds(
     Parameters
     ----------
     folds : sequence of HeldOut
-        Of one scheme, with the same arms, seeds, subjects and scores.
+        Folds of one scheme, with the same arms, seeds, subjects and scores.
     contrasts : sequence of (str, str)
         Pairs of arms to test, as declared before looking.
     over : {"auto", "stimuli", "subjects", "both"}
-        What to generalise over: other stimuli (for these subjects), other subjects (for these stimuli), or both at once
-        with the two-factor correction. ``auto``: both from eight subjects on, below that stimuli only.
+        Factor to generalise over: other stimuli (for these subjects), other subjects (for these stimuli), or both at
+        once with the two-factor correction. ``auto``: both from eight subjects on, below that stimuli only.
     n_resamples : int
+        Number of draws.
     level : float
         Coverage of the intervals.
     seed : int
-        Of the draws, whatever the order of folds, stimuli and subjects.
+        Seed of the draws, whatever the order of folds, stimuli and subjects.
 
     Returns
     -------
@@ -111,17 +112,16 @@ def score_folds(
 
     Examples
     --------
-    >>> import numpy as np, brainrdl as rdl
-    >>> from brainrdl.inference import Predicted, held_out_scores, score_folds
-    >>> from brainrdl.inference.splits import stratified_splits
+    >>> from brainrdl.inference import Prediction, held_out_scores, score_folds, stratified_splits
+    >>> from brainrdl.rdms import label_rdms
     >>> rng = np.random.default_rng(0)
     >>> labels = {f"{kind}-{k}": kind for kind in ("face", "house") for k in range(15)}
     >>> ids, people = list(labels), ["ann", "bob", "eve"]
     >>> values = rng.random((2, 435))
-    >>> models = rdl.label_rdms(values, ids, ["a/0", "b/0"], "mse", {"arm": ["a", "b"], "seed": 0})
-    >>> brains = rdl.label_rdms(rng.random((3, 435)) + values[0], ids, people, "mse", {"subject": people})
+    >>> models = label_rdms(values, ids, ["a/0", "b/0"], "mse", {"arm": ["a", "b"], "seed": 0})
+    >>> brains = label_rdms(rng.random((3, 435)) + values[0], ids, people, "mse", {"subject": people})
     >>> folds = [
-    ...     held_out_scores([Predicted(models, ())], brains, split, categories=labels, controls=None)
+    ...     held_out_scores([Prediction(models, ())], brains, split, categories=labels, controls=None)
     ...     for split in stratified_splits(labels, 2)
     ... ]
     >>> scores = score_folds(folds, contrasts=[("a", "b")], n_resamples=200)
@@ -139,6 +139,7 @@ def score_folds(
     chosen = checked_contrasts(contrasts, names)
     n_subjects = len(first.subjects)
     factor, note = factor_of(over, n_subjects)
+    # one draw for all scores, so that contrasts of scores rest on the same resamples
     draws = draw([fold.pairs["raw"].stimuli for fold in folds], n_subjects, n_resamples=n_resamples, seed=seed)
     rows: list[dict[str, object]] = []
     tests: list[pd.DataFrame] = []
@@ -176,7 +177,7 @@ def score_folds(
 
 
 def _matched(folds: Sequence[HeldOut]) -> list[HeldOut]:
-    """The folds in the order of their names, so that draws depend on no other, with their models in one order."""
+    """Sort the folds by name, so that draws depend on no other order, and their models in one order."""
     if not folds:
         raise ValueError("folds is empty; give the held-out scores of at least one split")
     first = folds[0]
@@ -200,10 +201,10 @@ def _matched(folds: Sequence[HeldOut]) -> list[HeldOut]:
 def _differing(theirs: str | list[Any], mine: str | list[Any]) -> str:
     if isinstance(theirs, str) or isinstance(mine, str):
         return f"{theirs!r} and {mine!r}"
-    alone = [[one for one in these if one not in those] for these, those in ((theirs, mine), (mine, theirs))]
+    alone = [[name for name in these if name not in those] for these, those in ((theirs, mine), (mine, theirs))]
     return " and ".join(
-        f"{name_some(ones) if ones else 'none'} alone in the {which}"
-        for ones, which in zip(alone, ("first", "second"), strict=True)
+        f"{name_some(names) if names else 'none'} alone in the {which}"
+        for names, which in zip(alone, ("first", "second"), strict=True)
     )
 
 

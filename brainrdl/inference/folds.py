@@ -1,4 +1,4 @@
-"""Scores on folds of held-out stimuli, as they are and resampled.
+"""Scores on folds of held-out stimuli, of the data and of resampled data.
 
 Three scores are one computation. Models and subjects are compared by what regressors leave of both, and the regressors
 are an intercept (raw), control RDMs (partial) or indicators of category blocks (within category). In every resample the
@@ -22,57 +22,44 @@ _NUMBERS_AT_ONCE = 4_000_000
 
 
 class FoldPairs(NamedTuple):
-    """The pairs of a fold's held-out stimuli: what regressors leave of models and subjects.
-
-    Attributes
-    ----------
-    stimuli : tuple of str
-        The held-out stimuli.
-    measured : ndarray (n(n-1)/2,)
-        Which of their pairs are compared; the arrays below hold these only.
-    models, subjects : ndarray (models, pairs), (subjects, pairs)
-        Of mean square 1, or 0 where the regressors leave nothing.
-    regressors : ndarray (regressors, pairs)
-        Orthogonal, of mean square 1.
-    undefined : float
-        The similarity to an RDM of which nothing is left: 0 as in `compare_rdms`, or NaN.
-    """
+    """The pairs of a fold's held-out stimuli: residuals of models and subjects after regression."""
 
     stimuli: tuple[str, ...]
     measured: np.ndarray
+    """True for each pair (n(n-1)/2,) that is compared; the arrays below hold these only."""
     models: np.ndarray
+    """Residuals (models, pairs) of mean square 1, or 0 where the regressors leave nothing."""
     subjects: np.ndarray
+    """The subjects' residuals (subjects, pairs), likewise."""
     regressors: np.ndarray
+    """Orthogonal regressors (regressors, pairs) of mean square 1."""
     undefined: float
+    """The similarity to an RDM of which nothing is left: 0 as in `compare_rdms`, or NaN."""
 
 
 class Draws(NamedTuple):
-    """How often each stimulus and each subject is drawn, for all scores alike.
-
-    Attributes
-    ----------
-    stimuli : tuple of ndarray (n_resamples, n)
-        For each fold.
-    subjects : ndarray (n_resamples, subjects)
-    n_stimuli, n_parts : int
-        Distinct stimuli, and parts that were drawn from separately.
-    """
+    """Numbers of times that each stimulus and each subject is drawn, for all scores alike."""
 
     stimuli: tuple[np.ndarray, ...]
+    """Counts (n_resamples, n) for each fold."""
     subjects: np.ndarray
+    """Counts (n_resamples, subjects)."""
     n_stimuli: int
+    """Number of distinct stimuli."""
     n_parts: int
+    """Number of parts that were drawn from separately."""
 
 
 def intercept_regressors(n_pairs: int, method: str) -> np.ndarray:
-    """The intercept (1, pairs) of ``corr``; none, (0, pairs), for ``cosine``."""
+    """Return the intercept (1, pairs) of ``corr``; none, (0, pairs), for ``cosine``."""
     return np.ones((1 if method == "corr" else 0, n_pairs))
 
 
 def control_regressors(controls: np.ndarray, method: str) -> np.ndarray:
-    """Orthogonal regressors that span control RDMs (controls, pairs), and for ``corr`` the intercept."""
+    """Make orthogonal regressors that span control RDMs (controls, pairs), and for ``corr`` the intercept."""
     centred = method == "corr"
     rows = centred_features(controls, "corr") if centred else controls
+    # controls of very different size would otherwise fall below the tolerance
     length = np.linalg.norm(rows, axis=1, keepdims=True)
     _, sizes, directions = np.linalg.svd(rows / np.where(length > 0, length, 1.0), full_matrices=False)
     spanned = directions[sizes > _ROUNDING] * np.sqrt(controls.shape[1])
@@ -80,14 +67,14 @@ def control_regressors(controls: np.ndarray, method: str) -> np.ndarray:
 
 
 def block_regressors(blocks: np.ndarray) -> np.ndarray:
-    """An indicator for each block, from the number of each pair's block (pairs,)."""
+    """Make an indicator for each block, from the number of each pair's block (pairs,)."""
     inside = blocks == np.unique(blocks)[:, None]
     indicators: np.ndarray = inside / np.sqrt(inside.mean(axis=1, keepdims=True))
     return indicators
 
 
 def left_of(rdms: np.ndarray, regressors: np.ndarray, method: str) -> np.ndarray:
-    """What regressors leave of condensed RDMs (rdms, pairs), at mean square 1; 0 where that is nothing but rounding."""
+    """Residuals of condensed RDMs (rdms, pairs) at mean square 1; 0 where regressors leave nothing but rounding."""
     rdms = centred_features(rdms, "corr") if method == "corr" else rdms
     before = np.linalg.norm(rdms, axis=1, keepdims=True)
     for _ in range(2):  # once leaves rounding errors of the size of what is taken out
@@ -104,20 +91,7 @@ def draw(
     """Draw stimuli and subjects with replacement.
 
     Where no stimulus is in two folds, each fold's stimuli are drawn from separately, so that folds keep their sizes.
-    Otherwise all stimuli are drawn from at once, and a stimulus is drawn as often in every fold that holds it: folds
-    that share stimuli are no independent evidence.
-
-    Parameters
-    ----------
-    stimuli : sequence of tuple of str
-        The held-out stimuli of each fold.
-    n_subjects : int
-    n_resamples : int
-    seed : int
-
-    Returns
-    -------
-    Draws
+    Otherwise all stimuli are drawn from at once, and a stimulus is drawn as often in every fold that holds it.
     """
     n_resamples = whole_number(n_resamples, "n_resamples", at_least=2)
     rng = np.random.default_rng(whole_number(seed, "seed"))
@@ -125,31 +99,18 @@ def draw(
     if len(everything) == sum(map(len, stimuli)):
         counts = tuple(_counts(rng, len(fold), n_resamples) for fold in stimuli)
     else:
-        of_all, at = _counts(rng, len(everything), n_resamples), {name: k for k, name in enumerate(everything)}
-        counts = tuple(of_all[:, [at[stimulus] for stimulus in fold]] for fold in stimuli)
+        # folds that share stimuli are no independent evidence
+        of_all, column_of = _counts(rng, len(everything), n_resamples), {name: k for k, name in enumerate(everything)}
+        counts = tuple(of_all[:, [column_of[stimulus] for stimulus in fold]] for fold in stimuli)
     n_parts = len(stimuli) if len(everything) == sum(map(len, stimuli)) else 1
     return Draws(counts, _counts(rng, n_subjects, n_resamples), len(everything), n_parts)
 
 
 def resample_folds(folds: Sequence[FoldPairs], arms: Sequence[Sequence[int]], draws: Draws, over: Factor) -> Resamples:
-    """Score arms on resampled data: means over subjects and seeds, then over folds.
+    """Score arms on resampled data: means over subjects and seeds, then over folds with the same models and subjects.
 
-    Parameters
-    ----------
-    folds : sequence of FoldPairs
-        With the same models and the same subjects.
-    arms : sequence of sequence of int
-        The models, one per seed, whose mean is an arm's score.
-    draws : Draws
-        Of the same folds.
-    over : {"stimuli", "subjects", "both"}
-        What is resampled.
-
-    Returns
-    -------
-    Resamples
-        With a column per arm, and the lower and the upper ceiling. A draw that leaves fewer than three stimuli of a
-        fold, or nothing of an arm, is NaN.
+    `arms` holds the models, one per seed, whose mean is an arm's score: a column each, before the lower and the upper
+    ceiling. A draw that leaves fewer than three stimuli of a fold, or nothing of an arm, is NaN.
     """
     everyone = np.ones_like(draws.subjects[:1])
     whole = [scores_and_likeness(fold, np.ones((1, len(fold.stimuli)))) for fold in folds]
@@ -173,29 +134,22 @@ def resample_folds(folds: Sequence[FoldPairs], arms: Sequence[Sequence[int]], dr
 
 
 def score_fold(fold: FoldPairs) -> np.ndarray:
-    """Each model's mean similarity to the subjects, and the lower and the upper ceiling: (models + 2,)."""
+    """Average each model's similarity to the subjects; and the lower and the upper ceiling: (models + 2,)."""
     whole = scores_and_likeness(fold, np.ones((1, len(fold.stimuli))))
     row: np.ndarray = _rows(*whole, np.ones((1, len(fold.subjects))), [[k] for k in range(len(fold.models))])[0]
     return row
 
 
 def scores_and_likeness(fold: FoldPairs, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Similarities of models to subjects, and of subjects to each other, where stimulus i is drawn c_i times.
+    """Compare models with subjects, and subjects with each other, where stimulus i is drawn ``counts[draw, i]`` times.
 
-    Parameters
-    ----------
-    fold : FoldPairs
-    counts : ndarray (draws, n)
-        A pair (i, j) occurs c_i c_j times; a stimulus makes no pair with itself.
-
-    Returns
-    -------
-    scores : ndarray (draws, models, subjects)
-    alike : ndarray (draws, subjects, subjects)
+    A pair (i, j) occurs c_i c_j times; a stimulus makes no pair with itself. Returns similarities (draws, models,
+    subjects) and (draws, subjects, subjects).
     """
     values = np.concatenate((fold.models, fold.subjects))
     m, s = len(fold.models), len(fold.subjects)
     i, j = (which[fold.measured] for which in np.triu_indices(len(fold.stimuli), 1))
+    # draws in blocks, whose weights and products stay at some 30 MB
     at_once = max(1, _NUMBERS_AT_ONCE // max(len(i), len(values) * max(s, len(fold.regressors))))
     alike = np.empty((len(counts), m + s, s))
     for start in range(0, len(counts), at_once):
@@ -209,6 +163,7 @@ def scores_and_likeness(fold: FoldPairs, counts: np.ndarray) -> tuple[np.ndarray
         left = squares - np.square(taken_out).sum(axis=1)
         length = np.sqrt(np.where(left > _ROUNDING * squares, left, np.nan))
         similar = products / length[:, :, None] / length[:, None, m:]
+        # undefined first: a draw with too few stimuli is left out, even where a constant model scores 0
         similar[np.isnan(similar)] = fold.undefined
         similar[(part > 0).sum(axis=1) < 3] = np.nan
         alike[start : start + at_once] = similar
@@ -219,8 +174,9 @@ def _explained(values: np.ndarray, regressors: np.ndarray, weights: np.ndarray) 
     """Coordinates (draws, regressors, rdms) of fitted values: (ZᵀWZ)^-½ ZᵀWx, whose products are those of the fits."""
     projected = np.empty((len(weights), len(regressors), len(values)))
     for c, regressor in enumerate(regressors):
-        here = np.flatnonzero(regressor)
-        projected[:, c] = (weights[:, here] * regressor[here]) @ values[:, here].T
+        # an indicator of a block is 0 nearly everywhere
+        inside = np.flatnonzero(regressor)
+        projected[:, c] = (weights[:, inside] * regressor[inside]) @ values[:, inside].T
     if not len(regressors):
         return projected
     if (np.count_nonzero(regressors, axis=0) < 2).all():  # ZᵀWZ is diagonal

@@ -30,7 +30,7 @@ from brainrdl.rdms.similarities import centred_features
 
 @final
 @dataclass(frozen=True)
-class Predicted:
+class Prediction:
     """RDMs that models predict, and the stimuli whose targets their fit has seen.
 
     Attributes
@@ -48,11 +48,11 @@ class Predicted:
 
     Examples
     --------
-    >>> import numpy as np, brainrdl as rdl
-    >>> from brainrdl.inference import Predicted
+    >>> from brainrdl.inference import Prediction
+    >>> from brainrdl.rdms import label_rdms
     >>> coords = {"arm": "pixels", "seed": 0}
-    >>> rdms = rdl.label_rdms(np.array([[0.2, 1.3, 1.1]]), ["face", "body", "house"], ["pixels/0"], "mse", coords)
-    >>> Predicted(rdms, fitted_to=()).arms
+    >>> rdms = label_rdms(np.array([[0.2, 1.3, 1.1]]), ["face", "body", "house"], ["pixels/0"], "mse", coords)
+    >>> Prediction(rdms, fitted_to=()).arms
     (('pixels', 0),)
     """
 
@@ -81,24 +81,20 @@ class Predicted:
         return tuple(zip(map(str, self.rdms["arm"].values), map(int, self.rdms["seed"].values), strict=True))
 
 
-def check_once(arms: Sequence[tuple[str, int]]) -> None:
-    """Raise a ValueError that names the (arm, seed) that occur more than once."""
-    twice = list(dict.fromkeys(arm for arm in arms if list(arms).count(arm) > 1))
-    if twice:
-        raise ValueError(f"an arm has one RDM per seed, but these (arm, seed) occur more than once: {name_some(twice)}")
+Predicted = Prediction  # the former name, until the first release
 
 
 @final
 @dataclass(frozen=True)
 class HeldOut:
-    """What `held_out_scores` returns.
+    """Scores of one split, and the pairs behind them, as `held_out_scores` returns them.
 
     Attributes
     ----------
     split : Split
-        Its held-out stimuli were scored.
+        Split whose held-out stimuli were scored.
     method : str
-        How RDMs were compared.
+        Comparison of RDMs.
     table : DataFrame
         A row per arm, seed and score: ``arm``, ``seed``, ``score`` (``raw``, ``partial``, ``within_category``),
         ``value`` (mean over subjects of the similarity to the subject's RDM), ``ceiling_lower``, ``ceiling_upper`` (of
@@ -108,8 +104,9 @@ class HeldOut:
     arms : tuple of (str, int)
         Arm and seed of each model, in the order of the models in `pairs`.
     subjects : tuple of str
+        Names of the subjects, in alphabetical order.
     pairs : dict of FoldPairs
-        By score: what is compared, for resampling.
+        Pairs that are compared, by score, for resampling.
     """
 
     split: Split
@@ -122,7 +119,7 @@ class HeldOut:
 
 
 def held_out_scores(
-    predicted: Sequence[Predicted],
+    predicted: Sequence[Prediction],
     subjects: xr.DataArray,
     split: Split,
     *,
@@ -140,18 +137,19 @@ def held_out_scores(
 
     Parameters
     ----------
-    predicted : sequence of Predicted
-        The arms, each arm and seed once.
+    predicted : sequence of Prediction
+        RDMs of the arms, each arm and seed once.
     subjects : DataArray (rdm, stimulus, stimulus_)
         Measured RDMs of the held-out stimuli, and maybe others, with a ``subject`` coordinate, of one region; a
         subject's sessions are averaged first.
     split : Split
-        Which stimuli are held out.
+        Split that names the held-out stimuli.
     categories : mapping of str, or DataArray (stimulus,)
-        Stimulus id → category, of the held-out stimuli at least.
+        Category of each stimulus id, of the held-out stimuli at least.
     controls : DataArray (rdm, stimulus, stimulus_) or None
         RDMs to hold constant; None gives no partial score. One that is constant on these pairs is left out and named.
     method : {"corr", "cosine"}
+        Comparison of RDMs.
 
     Returns
     -------
@@ -174,18 +172,17 @@ def held_out_scores(
 
     Examples
     --------
-    >>> import numpy as np, brainrdl as rdl
-    >>> from brainrdl.inference import Predicted, held_out_scores
-    >>> from brainrdl.inference.splits import stratified_splits
+    >>> from brainrdl.inference import Prediction, held_out_scores, stratified_splits
+    >>> from brainrdl.rdms import label_rdms
     >>> rng = np.random.default_rng(0)
     >>> labels = {f"{kind}-{k}": kind for kind in ("face", "house") for k in range(10)}
     >>> ids, people = list(labels), ["ann", "bob", "eve"]
-    >>> model = rdl.label_rdms(rng.random((1, 190)), ids, ["m/0"], "mse", {"arm": "m", "seed": 0})
-    >>> values = rdl.label_rdms(
+    >>> model = label_rdms(rng.random((1, 190)), ids, ["m/0"], "mse", {"arm": "m", "seed": 0})
+    >>> values = label_rdms(
     ...     rng.random((3, 190)) + model.values[0][np.triu_indices(20, 1)], ids, people, "mse", {"subject": people}
     ... )
     >>> scored = held_out_scores(
-    ...     [Predicted(model, ())], values, stratified_splits(labels, 2)[0], categories=labels, controls=None
+    ...     [Prediction(model, ())], values, stratified_splits(labels, 2)[0], categories=labels, controls=None
     ... )
     >>> scored.table[["arm", "seed", "score", "n_pairs"]]
       arm  seed            score  n_pairs
@@ -197,20 +194,19 @@ def held_out_scores(
     if not predicted:
         raise ValueError("predicted is empty; give at least one arm to score")
     stimuli = tuple(sorted(split.held_out))
-    for one in predicted:
-        _check_not_fitted(one, split)
-    arms = tuple(arm for one in predicted for arm in one.arms)
+    for prediction in predicted:
+        _check_not_fitted(prediction, split)
+    arms = tuple(arm for prediction in predicted for arm in prediction.arms)
     check_once(arms)
     people = subject_rdms(_held_out(subjects, stimuli, "the subjects' RDMs"))
+    # by name, so that no draw of subjects depends on the order in which they come
     people = people.isel(rdm=np.argsort(people["subject"].values.astype(str), kind="stable"))
     data = upper_triangles(people.values)
     models = np.concatenate(
-        [
-            upper_triangles(_held_out(one.rdms, stimuli, f"predicted RDMs of {one.arms[0][0]!r}").values)
-            for one in predicted
-        ]
+        [upper_triangles(_held_out(p.rdms, stimuli, f"predicted RDMs of {p.arms[0][0]!r}").values) for p in predicted]
     )
     held = np.empty((0, data.shape[1])) if controls is None else _controls(controls, stimuli)
+    # a pair that anyone lacks is left out for all: scores and ceilings must rest on the same pairs
     measured = ~np.isnan(np.concatenate((data, models, held))).any(axis=0)
     if measured.sum() < 2:
         raise ValueError(
@@ -223,6 +219,7 @@ def held_out_scores(
     dropped: tuple[str, ...] = ()
     if controls is not None:
         held = held[:, measured]
+        # a constant regressor is the intercept once more, and for the cosine would take out what the raw score keeps
         varies = centred_features(held, "corr").any(axis=1)
         names: list[str] = controls["rdm"].values.tolist()
         dropped = tuple(names[k] for k in np.flatnonzero(~varies))
@@ -235,19 +232,27 @@ def held_out_scores(
             left_of(models[:, measured], taken_out, method),
             left_of(data[:, measured], taken_out, method),
             taken_out,
+            # nothing left by the regression is not a similarity of 0: there is nothing to compare
             0.0 if score == "raw" else np.nan,
         )
         for score, taken_out in regressors.items()
     }
-    own = tuple(str(name) for name in people["subject"].values)
-    return HeldOut(split, method, _table(arms, pairs), dropped, arms, own, pairs)
+    subject_names = tuple(str(name) for name in people["subject"].values)
+    return HeldOut(split, method, _table(arms, pairs), dropped, arms, subject_names, pairs)
 
 
-def _check_not_fitted(one: Predicted, split: Split) -> None:
+def check_once(arms: Sequence[tuple[str, int]]) -> None:
+    """Raise a ValueError that names the (arm, seed) that occur more than once."""
+    twice = list(dict.fromkeys(arm for arm in arms if list(arms).count(arm) > 1))
+    if twice:
+        raise ValueError(f"an arm has one RDM per seed, but these (arm, seed) occur more than once: {name_some(twice)}")
+
+
+def _check_not_fitted(prediction: Prediction, split: Split) -> None:
     held_out = set(split.held_out)
-    if seen := [stimulus for stimulus in one.fitted_to if stimulus in held_out]:
+    if seen := [stimulus for stimulus in prediction.fitted_to if stimulus in held_out]:
         raise ValueError(
-            f"{name_some(list(dict.fromkeys(arm for arm, _ in one.arms)))} was fitted to {len(seen)} of the "
+            f"{name_some(list(dict.fromkeys(arm for arm, _ in prediction.arms)))} was fitted to {len(seen)} of the "
             f"{len(held_out)} stimuli that split {split.name!r} holds out: {name_some(seen)}; a score on them would "
             "say how well it was fitted, not what it predicts: fit it to split.training"
         )
@@ -266,12 +271,12 @@ def _controls(controls: xr.DataArray, stimuli: tuple[str, ...]) -> np.ndarray:
 
 
 def _blocks(categories: Labels, stimuli: tuple[str, ...]) -> np.ndarray:
-    of = read_labels(categories, "categories")
-    if lacking := [stimulus for stimulus in stimuli if stimulus not in of]:
+    category_of = read_labels(categories, "categories")
+    if lacking := [stimulus for stimulus in stimuli if stimulus not in category_of]:
         raise ValueError(
             f"categories has none for {len(lacking)} of {len(stimuli)} held-out stimuli: {name_some(lacking)}"
         )
-    return pair_blocks([of[stimulus] for stimulus in stimuli])
+    return pair_blocks([category_of[stimulus] for stimulus in stimuli])
 
 
 def _table(arms: Sequence[tuple[str, int]], pairs: dict[str, FoldPairs]) -> pd.DataFrame:

@@ -17,23 +17,23 @@ from brainrdl.rdms.layout import check_rdms
 @final
 @dataclass(frozen=True)
 class ModelComparison:
-    """What `compare_models` returns.
+    """Scores and tests of models in all regions, as `compare_models` returns them.
 
     Attributes
     ----------
     method : str
-        How RDMs were compared.
+        Comparison of RDMs.
     scores : dict of ModelScores
-        By region, the only one being ``""`` where the data name none.
+        Scores by region, the only one being ``""`` where the data name none.
     table : DataFrame
         A row per region and model: ``roi``, ``model``, the columns of `ModelScores.table`, ``p_fdr`` (Benjamini and
         Hochberg over all rows), ``ceiling_lower``, ``ceiling_upper``, ``over``, ``n_subjects``, ``n_stimuli``.
     contrasts : DataFrame
         A row per region and contrast, as `ModelScores.contrasts` gives them; ``p_holm`` is over all rows.
     notes : list of str
-        What a reader has to know.
+        Cautions for whoever reads them.
     declared : bool
-        Whether the contrasts were declared; otherwise they are all pairs of models.
+        True if the contrasts were declared; otherwise they are all pairs of models.
     """
 
     method: str
@@ -64,7 +64,7 @@ def compare_models(
         Measured RDMs of the same stimuli, with a ``subject`` coordinate where there are several subjects, and ``roi``
         where there are several regions.
     method, over, n_resamples, seed
-        As in `score_models`.
+        Comparison, factor to generalise over, number and seed of the draws, as in `score_models`.
     contrasts : sequence of (str, str), optional
         Models to test against each other, in every region; all pairs if absent.
 
@@ -79,14 +79,14 @@ def compare_models(
 
     Examples
     --------
-    >>> import numpy as np, brainrdl as rdl
-    >>> from brainrdl.inference.model_comparison import compare_models
+    >>> from brainrdl.inference import compare_models
+    >>> from brainrdl.rdms import label_rdms
     >>> rng = np.random.default_rng(0)
     >>> ids, names = [f"s{i}" for i in range(10)], [f"sub-{k}" for k in range(10)]
-    >>> good = rdl.label_rdms(rng.random((1, 45)), ids, ["good"], "mse")
-    >>> bad = rdl.label_rdms(rng.random((1, 45)), ids, ["bad"], "correlation")
+    >>> good = label_rdms(rng.random((1, 45)), ids, ["good"], "mse")
+    >>> bad = label_rdms(rng.random((1, 45)), ids, ["bad"], "correlation")
     >>> values = rng.random((10, 45)) + good.values[:, *np.triu_indices(10, 1)]
-    >>> brains = rdl.label_rdms(values, ids, names, "correlation", {"subject": names})
+    >>> brains = label_rdms(values, ids, names, "correlation", {"subject": names})
     >>> compare_models([good, bad], brains, n_resamples=50).table[["model", "score", "over"]].round(2)
       model  score  over
     0  good   0.75  both
@@ -113,6 +113,7 @@ def compare_models(
         tested = scored.contrasts(contrasts)
         tested.insert(0, "roi", roi)
         tests.append(tested)
+    # corrected over all regions at once: within each alone, more regions would mean more false findings
     table, tested = pd.concat(tables, ignore_index=True), pd.concat(tests, ignore_index=True)
     table.insert(table.columns.tolist().index("p") + 1, "p_fdr", fdr(table["p"].to_numpy(dtype=float)))
     tested["p_holm"] = holm(tested["p"].to_numpy(dtype=float))
@@ -121,12 +122,13 @@ def compare_models(
 
 
 def _pooled(models: xr.DataArray | Sequence[xr.DataArray], method: str) -> xr.DataArray:
-    """All models in one array, whatever their metrics: a comparison that ignores the scale needs no common one."""
+    """Put all models into one array, whatever their metrics: a comparison without a scale needs no common one."""
     if isinstance(models, xr.DataArray):
         return models
     parts = [check_rdms(part) for part in models]
     if len({part.attrs["metric"] for part in parts}) > 1 and method == "mse":
         raise ValueError("mse compares units, so that the models must have one metric; take corr or cosine")
+    # arrays of different coordinates and attributes do not concatenate
     bare = [
         xr.DataArray(
             part.values,

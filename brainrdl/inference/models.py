@@ -24,7 +24,7 @@ MIN_SUBJECTS = 8
 @final
 @dataclass(frozen=True)
 class ModelScores:
-    """What `score_models` returns.
+    """Scores of models, with intervals and tests, as `score_models` returns them.
 
     Attributes
     ----------
@@ -36,15 +36,15 @@ class ModelScores:
     subjects : DataFrame
         Index ``model``, a column per subject: the similarities whose means are the scores.
     ceiling : NoiseCeiling
-        On the same scale, subjects and pairs; NaN with a single subject.
+        Noise ceiling on the same scale, subjects and pairs; NaN with a single subject.
     over : {"stimuli", "subjects", "both"}
-        What intervals and tests generalise over.
+        Factor that intervals and tests generalise over.
     note : str
-        What a reader has to know about them, empty if nothing.
+        Caution for whoever reads them, empty if none.
     level : float
         Coverage of the intervals.
     resamples : Resamples
-        Behind the standard errors.
+        Draws behind the standard errors.
     """
 
     table: pd.DataFrame
@@ -107,15 +107,16 @@ def score_models(
     subjects : DataArray (rdm, stimulus, stimulus_)
         RDMs of the same stimuli with a ``subject`` coordinate, of one region; or a single RDM.
     method : str
-        As in `compare_rdms`.
+        Comparison of RDMs, as in `compare_rdms`.
     over : {"auto", "stimuli", "subjects", "both"}
-        What to generalise over: other stimuli (for these subjects), other subjects (for these stimuli), or both at once
-        with the two-factor correction. ``auto``: both from eight subjects on, below that stimuli only.
+        Factor to generalise over: other stimuli (for these subjects), other subjects (for these stimuli), or both at
+        once with the two-factor correction. ``auto``: both from eight subjects on, below that stimuli only.
     n_resamples : int
+        Number of draws.
     level : float
         Coverage of the intervals.
     seed : int
-        Of the draws of stimuli, whatever their order, and of subjects.
+        Seed of the draws of stimuli, whatever their order, and of subjects.
 
     Returns
     -------
@@ -134,14 +135,13 @@ def score_models(
 
     Examples
     --------
-    >>> import numpy as np, brainrdl as rdl
     >>> from brainrdl.inference import score_models
-    >>> from brainrdl.rdms.labelled import condense
+    >>> from brainrdl.rdms import condense, label_rdms
     >>> rng = np.random.default_rng(0)
     >>> ids, names = [f"s{i}" for i in range(10)], [f"sub-{k}" for k in range(10)]
-    >>> models = rdl.label_rdms(rng.random((2, 45)), ids, ["good", "bad"], "mse")
+    >>> models = label_rdms(rng.random((2, 45)), ids, ["good", "bad"], "mse")
     >>> values = rng.random((10, 45)) + condense(models)[0]
-    >>> brains = rdl.label_rdms(values, ids, names, "correlation", {"subject": names})
+    >>> brains = label_rdms(values, ids, names, "correlation", {"subject": names})
     >>> scores = score_models(models, brains, n_resamples=200)
     >>> scores.over, scores.table["score"].round(2).to_dict()
     ('both', {'good': 0.75, 'bad': 0.18})
@@ -150,13 +150,13 @@ def score_models(
     if not 0 < level < 1:
         raise ValueError(f"level must lie between 0 and 1, such as 0.95, but is {level:g}")
     joined = join_rdms({"models": models, "subjects": subjects})
-    alone = joined.rdms["subjects"].sizes["rdm"] == 1
-    if alone and "subject" not in joined.rdms["subjects"].coords:
-        one = joined.rdms["subjects"].assign_coords(subject=joined.rdms["subjects"]["rdm"])
-    else:
-        one = joined.rdms["subjects"]
-    joined = joined._replace(rdms={**joined.rdms, "subjects": subject_rdms(one)})
+    people = joined.rdms["subjects"]
+    # a single RDM, such as a group's mean, needs no subject to tell it from others
+    if people.sizes["rdm"] == 1 and "subject" not in people.coords:
+        people = people.assign_coords(subject=people["rdm"])
+    joined = joined._replace(rdms={**joined.rdms, "subjects": subject_rdms(people)})
     names = [str(name) for name in joined.rdms["subjects"]["subject"].values]
+    # by name, so that draws of stimuli do not depend on the order in which they come
     joined = joined.by_name()
     factor, note = factor_of(over, len(names))
     resamples = resample_scores(
@@ -179,6 +179,7 @@ def score_models(
         draws = resamples.draws()[:, k]
         row = tested(resamples, score, level)
         statistic = row["estimate"] / row["se"] if row["se"] > 0 else np.nan
+        # one-sided: a score below zero is no finding
         row["p"] = float(stats.t.sf(statistic, resamples.degrees_of_freedom))
         percentiles = np.nanquantile(draws, [tail, 1 - tail]) if resamples.varies(k) else (np.nan, np.nan)
         rows.append(
@@ -203,7 +204,8 @@ def score_models(
 
 
 def checked_contrasts(pairs: Sequence[tuple[str, str]], names: Sequence[str]) -> list[tuple[str, str]]:
-    """Return declared contrasts, each of two different ones of the models' names; ValueError otherwise."""
+    """Check declared contrasts, each of two different models among `names`; ValueError otherwise."""
+    # names may come from a table, as NumPy's strings
     chosen = [(str(a), str(b)) for a, b in pairs]
     for a, b in chosen:
         for name in (a, b):
@@ -215,7 +217,7 @@ def checked_contrasts(pairs: Sequence[tuple[str, str]], names: Sequence[str]) ->
 
 
 def factor_of(over: str, n_subjects: int) -> tuple[Factor, str]:
-    """What to resample, and what a reader has to know about it; ValueError where `over` asks for what cannot be."""
+    """Choose the factor to resample, with a note for the reader; ValueError where `over` asks for what cannot be."""
     if over not in ("auto", "stimuli", "subjects", "both"):
         raise ValueError(f"unknown over {over!r}; known are: auto, stimuli, subjects, both")
     few = (
@@ -224,10 +226,7 @@ def factor_of(over: str, n_subjects: int) -> tuple[Factor, str]:
     )
     if over in ("subjects", "both"):
         if n_subjects < MIN_SUBJECTS:
-            raise ValueError(
-                f"{few}; take over='stimuli' (on the command line --over stimuli), which speaks of other stimuli for "
-                "these subjects"
-            )
+            raise ValueError(f"{few}; take over='stimuli', which speaks of other stimuli for these subjects")
         return ("subjects", "") if over == "subjects" else ("both", "")
     if over == "auto" and n_subjects >= MIN_SUBJECTS:
         return "both", ""
@@ -240,7 +239,7 @@ def tested(resamples: Resamples, weights: np.ndarray, level: float) -> dict[str,
     """Return a linear combination of scores, with its t interval and two-sided test of zero."""
     used = weights != 0
     estimate = float(resamples.estimate[used] @ weights[used])
-    # two columns that never vary are told by no draw to differ or not
+    # no draw says whether two columns that never vary differ
     se = resamples.standard_error(weights) if any(map(resamples.varies, np.flatnonzero(used).tolist())) else np.nan
     degrees = resamples.degrees_of_freedom
     half = float(stats.t.ppf((1 + level) / 2, degrees)) * se

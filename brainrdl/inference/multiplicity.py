@@ -35,6 +35,7 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
 
     Examples
     --------
+    >>> from brainrdl.inference import holm
     >>> holm([0.01, 0.04, 0.03, np.nan])
     array([0.03, 0.06, 0.06,  nan])
     """
@@ -42,6 +43,7 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     tested = p[made]
     order = np.argsort(tested, kind="stable")
     scaled = tested[order] * np.arange(tested.size, 0, -1)
+    # step down: a test is rejected only where all with smaller p are, hence the running maximum
     stepped = np.empty_like(tested)
     stepped[order] = np.minimum(np.maximum.accumulate(scaled), 1.0)
     adjusted = np.full_like(p, np.nan)
@@ -76,19 +78,20 @@ def fdr(p_values: ArrayLike) -> NDArray[np.float64]:
 
     Examples
     --------
+    >>> from brainrdl.inference import fdr
     >>> fdr([[0.01, 0.04], [0.03, np.nan]])
     array([[0.03, 0.04],
            [0.04,  nan]])
     """
     p, made = _checked(p_values)
     adjusted = np.full_like(p, np.nan)
-    if made.any():
+    if made.any():  # SciPy refuses an empty set of tests
         adjusted[made] = stats.false_discovery_control(p[made])
     return adjusted
 
 
 def _checked(p_values: ArrayLike) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    """P-values, and which tests were made."""
+    """Check p-values; and find the tests that were made."""
     p = np.asarray(p_values, dtype=np.float64)
     made = ~np.isnan(p)
     tested = p[made]

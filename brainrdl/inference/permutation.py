@@ -15,12 +15,12 @@ from brainrdl.rdms.similarities import Options, similarities
 
 
 class PermutationTest(NamedTuple):
-    """What `permutation_test` returns.
+    """Similarities with their p-values and null distribution, as `permutation_test` returns them.
 
     Attributes
     ----------
     similarity : DataArray (rdm_a, rdm_b)
-        As `compare_rdms` gives it.
+        Similarities, as `compare_rdms` gives them.
     p : DataArray (rdm_a, rdm_b)
         ``(1 + number of permutations at least as similar)/(1 + permutations)``, one-sided, not corrected.
     null : DataArray (permutation, rdm_a, rdm_b)
@@ -52,12 +52,13 @@ def permutation_test(
     a, b : DataArray (rdm, stimulus, stimulus_)
         Labelled RDMs of the same stimuli, without missing pairs.
     method : str
-        As in `compare_rdms`.
+        Comparison of RDMs, as in `compare_rdms`.
     within : mapping of str, or DataArray (stimulus,), optional
-        Stimulus id → category; stimuli change places within their category only.
+        Category of each stimulus id; stimuli change places within their category only.
     n_permutations : int
+        Number of permutations.
     seed : int
-        Of the permutations, which do not depend on the order of the stimuli.
+        Seed of the permutations, which do not depend on the order of the stimuli.
 
     Returns
     -------
@@ -71,11 +72,11 @@ def permutation_test(
 
     Examples
     --------
-    >>> import numpy as np, brainrdl as rdl
     >>> from brainrdl.inference import permutation_test
+    >>> from brainrdl.rdms import label_rdms
     >>> values, ids = np.random.default_rng(0).random((2, 45)), [f"s{i}" for i in range(10)]
-    >>> a = rdl.label_rdms(values[:1], ids, ["a"], "undeclared")
-    >>> b = rdl.label_rdms(values.sum(axis=0)[None], ids, ["b"], "undeclared")
+    >>> a = label_rdms(values[:1], ids, ["a"], "undeclared")
+    >>> b = label_rdms(values.sum(axis=0)[None], ids, ["b"], "undeclared")
     >>> permutation_test(a, b, n_permutations=99).p.item()
     0.01
     """
@@ -100,7 +101,7 @@ def permutation_test(
         for group in groups:
             order[group] = rng.permutation(group)
         out[:] = similarities(mine[:, place[order[i], order[j]]], theirs, Options(method)).numpy()
-    # what rounding leaves of an equal similarity counts as equal
+    # what rounding leaves of an equal similarity counts as equal; the data are one more permutation, hence the 1 +
     reached = (null >= similarity.values - 1e-12).sum(axis=0)
     p = similarity.copy(data=(1 + reached) / (1 + n_permutations)).rename("p")
     drawn = xr.DataArray(null, dims=("permutation", *similarity.dims), coords=similarity.coords, name="null")
@@ -110,13 +111,14 @@ def permutation_test(
 def _groups(within: Labels | None, ids: tuple[str, ...]) -> list[np.ndarray]:
     if within is None:
         return [np.arange(len(ids))]
-    of = read_labels(within, "within")
-    lacking = [stimulus for stimulus in ids if stimulus not in of]
+    category_of = read_labels(within, "within")
+    lacking = [stimulus for stimulus in ids if stimulus not in category_of]
     if lacking:
         raise ValueError(f"within has no category for {len(lacking)} of {len(ids)} stimuli: {name_some(lacking)}")
     members: dict[Hashable, list[int]] = {}
     for position, stimulus in enumerate(ids):
-        members.setdefault(of[stimulus], []).append(position)
+        members.setdefault(category_of[stimulus], []).append(position)
+    # the null would be the data themselves, again and again
     if max(map(len, members.values())) < 2:
         raise ValueError("every category of within holds a single stimulus, so that nothing can change places")
     return [np.array(rows) for rows in members.values()]

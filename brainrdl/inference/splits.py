@@ -1,4 +1,4 @@
-"""Which stimuli models are fitted to, and which they are judged on.
+"""Splits of the stimuli: those that models are fitted to, and those that they are judged on.
 
 A pair of stimuli is fitted only if both are training stimuli and scored only if both are held out; a pair that
 straddles the two is neither.
@@ -14,7 +14,7 @@ from brainrdl.arguments import name_some, whole_number
 from brainrdl.ids import Labels, check_ids, read_labels
 
 MIN_STIMULI = 3
-"""Of either kind: two stimuli make a single pair, which has nothing to vary against."""
+"""Fewest stimuli of either kind: two make a single pair, which has nothing to vary against."""
 
 
 @final
@@ -25,9 +25,9 @@ class Split:
     Attributes
     ----------
     scheme : str
-        How the stimuli were split, such as ``stratified``; scores of one scheme are averaged.
+        Name of the way in which stimuli were split, such as ``stratified``; scores of one scheme are averaged.
     name : str
-        Which of the scheme's splits this is, such as ``fold-1``.
+        Name of the split within its scheme, such as ``fold-1``.
     training, held_out : tuple of str
         Ids, at least three of either, none in both.
 
@@ -38,6 +38,7 @@ class Split:
 
     Examples
     --------
+    >>> from brainrdl.inference import Split
     >>> Split("by hand", "faces", training=("cup", "key", "car"), held_out=("ann", "bob", "eve")).held_out
     ('ann', 'bob', 'eve')
     """
@@ -73,16 +74,16 @@ def stratified_splits(labels: Labels, n_folds: SupportsIndex = 5, *, seed: Suppo
     Parameters
     ----------
     labels : mapping of str, or DataArray (stimulus,)
-        Stimulus id → category.
+        Category of each stimulus id.
     n_folds : int
-        Each category's shares in the folds, and the folds themselves, differ by one stimulus at most.
+        Number of folds. Each category's shares in the folds, and the folds themselves, differ by one stimulus at most.
     seed : int
-        Of the dealing, whatever the order of the stimuli.
+        Seed of the dealing, whatever the order of the stimuli.
 
     Returns
     -------
     list of Split
-        Of scheme ``stratified``, named ``fold-1`` and so on; each stimulus is held out once.
+        Splits of scheme ``stratified``, named ``fold-1`` and so on; each stimulus is held out once.
 
     Raises
     ------
@@ -91,6 +92,7 @@ def stratified_splits(labels: Labels, n_folds: SupportsIndex = 5, *, seed: Suppo
 
     Examples
     --------
+    >>> from brainrdl.inference import stratified_splits
     >>> labels = {f"{kind}-{k}": kind for kind in ("face", "house") for k in range(6)}
     >>> for split in stratified_splits(labels, 3):
     ...     print(split.name, [labels[stimulus] for stimulus in split.held_out])
@@ -107,12 +109,12 @@ def category_splits(labels: Labels) -> list[Split]:
     Parameters
     ----------
     labels : mapping of str, or DataArray (stimulus,)
-        Stimulus id → category.
+        Category of each stimulus id.
 
     Returns
     -------
     list of Split
-        Of scheme ``leave_one_category_out``, by the names of the categories, in alphabetical order.
+        Splits of scheme ``leave_one_category_out``, by the names of the categories, in alphabetical order.
 
     Raises
     ------
@@ -122,6 +124,7 @@ def category_splits(labels: Labels) -> list[Split]:
 
     Examples
     --------
+    >>> from brainrdl.inference import category_splits
     >>> labels = {f"{kind}-{k}": kind for kind in ("face", "house") for k in range(3)}
     >>> [(split.name, split.held_out) for split in category_splits(labels)]
     [('face', ('face-0', 'face-1', 'face-2')), ('house', ('house-0', 'house-1', 'house-2'))]
@@ -143,19 +146,20 @@ def random_splits(
     Parameters
     ----------
     labels : mapping of str, or DataArray (stimulus,)
-        Stimulus id → category.
+        Category of each stimulus id.
     n_splits : int
+        Number of splits.
     held_out : float
         Share of the stimuli, rounded to a whole number of them, that each split holds out; of each category's within
         one stimulus.
     seed : int
-        Of the draws, whatever the order of the stimuli. More splits with one seed begin with the same ones.
+        Seed of the draws, whatever the order of the stimuli. More splits with one seed begin with the same ones.
 
     Returns
     -------
     list of Split
-        Of scheme ``random``, named ``split-01`` and so on. Splits share stimuli, so that their scores depend on each
-        other.
+        Splits of scheme ``random``, named ``split-01`` and so on. They share stimuli, so that their scores depend on
+        each other.
 
     Raises
     ------
@@ -165,18 +169,20 @@ def random_splits(
 
     Examples
     --------
+    >>> from brainrdl.inference import random_splits
     >>> labels = {f"{kind}-{k}": kind for kind in ("face", "house") for k in range(10)}
     >>> [split.held_out for split in random_splits(labels, 2)]
     [('face-0', 'face-2', 'house-3', 'house-7'), ('face-0', 'face-7', 'house-0', 'house-6')]
     """
-    of, n_splits = _read(labels), whole_number(n_splits, "n_splits", at_least=1)
+    category_of, n_splits = _read(labels), whole_number(n_splits, "n_splits", at_least=1)
     if not 0 < held_out < 1:
         raise ValueError(f"held_out is {held_out!r}; expected the share of stimuli to hold out, such as 0.2")
+    # one generator for all, so that more splits with one seed begin with the same ones
     rng = np.random.default_rng(whole_number(seed, "seed"))
-    n, n_held = len(of), round(held_out * len(of))
+    n, n_held = len(category_of), round(held_out * len(category_of))
     splits = []
     for number in range(1, n_splits + 1):
-        row = _in_a_row(of, rng)
+        row = _in_a_row(category_of, rng)
         # systematic sampling: steps of n / n_held along the row, from a random start
         reached = (np.arange(n + 1) * n_held + rng.integers(n)) // n
         splits.append(_split(row, np.diff(reached) > 0, "random", f"split-{number:02d}"))
@@ -189,17 +195,19 @@ def inner_splits(split: Split, labels: Labels, n_folds: SupportsIndex = 3, *, se
     Parameters
     ----------
     split : Split
-        Its held-out stimuli are in none of the inner splits.
+        Split whose held-out stimuli are in none of the inner splits.
     labels : mapping of str, or DataArray (stimulus,)
-        Stimulus id → category, at least of the training stimuli.
+        Category of each stimulus id, at least of the training stimuli.
     n_folds : int
-        Folds stratified by category, as in `stratified_splits`; a category of fewer stimuli is in some of them only.
+        Number of folds, stratified by category, as in `stratified_splits`; a category of fewer stimuli is in some of
+        them only.
     seed : int
+        Seed of the dealing.
 
     Returns
     -------
     list of Split
-        Of scheme ``inner``, named ``inner-1`` and so on.
+        Splits of scheme ``inner``, named ``inner-1`` and so on.
 
     Raises
     ------
@@ -208,32 +216,34 @@ def inner_splits(split: Split, labels: Labels, n_folds: SupportsIndex = 3, *, se
 
     Examples
     --------
+    >>> from brainrdl.inference import inner_splits, stratified_splits
     >>> labels = {f"{kind}-{k}": kind for kind in ("face", "house") for k in range(9)}
     >>> outer = stratified_splits(labels, 3)[0]
     >>> inner = inner_splits(outer, labels)
-    >>> [len(one.held_out) for one in inner], any(set(outer.held_out) & set(one.training) for one in inner)
+    >>> [len(split.held_out) for split in inner], any(set(outer.held_out) & set(split.training) for split in inner)
     ([4, 4, 4], False)
     """
-    of = _read(labels)
-    lacking = [stimulus for stimulus in split.training if stimulus not in of]
+    category_of = _read(labels)
+    lacking = [stimulus for stimulus in split.training if stimulus not in category_of]
     if lacking:
         raise ValueError(
             f"labels has no category for {len(lacking)} of {len(split.training)} training stimuli: {name_some(lacking)}"
         )
-    return _dealt({stimulus: of[stimulus] for stimulus in split.training}, n_folds, seed, "inner", "inner")
+    # not even the number of held-out stimuli enters
+    return _dealt({stimulus: category_of[stimulus] for stimulus in split.training}, n_folds, seed, "inner", "inner")
 
 
 def _read(labels: Labels) -> dict[str, Hashable]:
-    of = read_labels(labels)
-    check_ids(list(of), "the stimuli of labels")
-    return of
+    category_of = read_labels(labels)
+    check_ids(list(category_of), "the stimuli of labels")
+    return category_of
 
 
 def _dealt(
-    of: Mapping[str, Hashable], n_folds: SupportsIndex, seed: SupportsIndex, scheme: str, prefix: str
+    category_of: Mapping[str, Hashable], n_folds: SupportsIndex, seed: SupportsIndex, scheme: str, prefix: str
 ) -> list[Split]:
     n_folds = whole_number(n_folds, "n_folds", at_least=2)
-    row = _in_a_row(of, np.random.default_rng(whole_number(seed, "seed")))
+    row = _in_a_row(category_of, np.random.default_rng(whole_number(seed, "seed")))
     # dealt like cards, one category after another: no fold has two more than another, of a category or in all
     fold = np.arange(len(row)) % n_folds
     return [_split(row, fold == number, scheme, f"{prefix}-{number + 1}") for number in range(n_folds)]
@@ -241,19 +251,20 @@ def _dealt(
 
 def _split(row: list[str], held: np.ndarray, scheme: str, name: str) -> Split:
     training, held_out = (
-        tuple(sorted(stimulus for stimulus, here in zip(row, which, strict=True) if here)) for which in (~held, held)
+        tuple(sorted(stimulus for stimulus, chosen in zip(row, which, strict=True) if chosen))
+        for which in (~held, held)
     )
     return Split(scheme, name, training, held_out)
 
 
-def _in_a_row(of: Mapping[str, Hashable], rng: np.random.Generator) -> list[str]:
-    """All stimuli, category after category, in random order within each."""
-    return [stimulus for members in _members(of).values() for stimulus in rng.permutation(members).tolist()]
+def _in_a_row(category_of: Mapping[str, Hashable], rng: np.random.Generator) -> list[str]:
+    """Line up all stimuli, category after category, in random order within each."""
+    return [stimulus for members in _members(category_of).values() for stimulus in rng.permutation(members).tolist()]
 
 
-def _members(of: Mapping[str, Hashable]) -> dict[Hashable, list[str]]:
-    """The stimuli of each category; both in the alphabetical order of the ids, whatever order they came in."""
+def _members(category_of: Mapping[str, Hashable]) -> dict[Hashable, list[str]]:
+    """Group the stimuli by category; both in the alphabetical order of the ids, whatever order they came in."""
     members: dict[Hashable, list[str]] = {}
-    for stimulus in sorted(of):
-        members.setdefault(of[stimulus], []).append(stimulus)
+    for stimulus in sorted(category_of):
+        members.setdefault(category_of[stimulus], []).append(stimulus)
     return members

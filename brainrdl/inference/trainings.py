@@ -1,4 +1,4 @@
-"""How sure a difference between networks is: over test images, over trainings, over both."""
+"""Certainty of a difference between networks: over test images, over trainings, over both."""
 
 from typing import Literal, NamedTuple
 
@@ -8,7 +8,7 @@ from scipy import stats
 
 
 class McNemar(NamedTuple):
-    """What `mcnemar` returns.
+    """P-value and counts, as `mcnemar` returns them.
 
     Attributes
     ----------
@@ -31,8 +31,9 @@ class Interval(NamedTuple):
     Attributes
     ----------
     estimate : float
+        The estimate itself.
     low, high : float
-        NaN where the data cannot say (a single seed).
+        Ends of the interval; NaN where the data cannot say (a single seed).
     """
 
     estimate: float
@@ -49,7 +50,7 @@ def mcnemar(correct_a: ArrayLike, correct_b: ArrayLike, *, method: Literal["exac
     Parameters
     ----------
     correct_a, correct_b : array_like of bool, shape (images,)
-        Whether each network is right, image by image in the same order. 0 and 1 serve as well.
+        True where a network is right, image by image in the same order. 0 and 1 serve as well.
     method : {"exact", "corrected"}
         ``"exact"``: two-sided binomial test of b against c,
         ``p = min(1, 2 BinomCDF(min(b, c); b + c, 1/2))``, and 1 where b + c = 0.
@@ -79,6 +80,7 @@ def mcnemar(correct_a: ArrayLike, correct_b: ArrayLike, *, method: Literal["exac
 
     Examples
     --------
+    >>> from brainrdl.inference import mcnemar
     >>> a = [1, 1, 1, 1, 1, 1, 0, 1]
     >>> b = [0, 0, 0, 0, 0, 1, 0, 1]
     >>> mcnemar(a, b)
@@ -91,7 +93,7 @@ def mcnemar(correct_a: ArrayLike, correct_b: ArrayLike, *, method: Literal["exac
     _same_shape(right_a, right_b, ("correct_a", "correct_b"), "score both networks on the same images")
     b = int(np.count_nonzero(right_a & ~right_b))
     c = int(np.count_nonzero(~right_a & right_b))
-    if b == c:
+    if b == c:  # the corrected statistic would be above 0, or 0/0 where all agree
         p = 1.0
     elif method == "exact":
         p = min(1.0, 2.0 * float(stats.binom.cdf(min(b, c), b + c, 0.5)))
@@ -123,6 +125,7 @@ def t_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
 
     Examples
     --------
+    >>> from brainrdl.inference import t_interval
     >>> estimate, low, high = t_interval([0.50, 0.55, 0.60])
     >>> print(f"{estimate:.2f} [{low:.3f}, {high:.3f}]")
     0.55 [0.426, 0.674]
@@ -146,7 +149,7 @@ def paired_t_interval(a: ArrayLike, b: ArrayLike, *, level: float = 0.95) -> Int
     Returns
     -------
     Interval
-        In the unit of `a` and `b`. With a single seed the two limits are NaN.
+        Mean difference in the unit of `a` and `b`. With a single seed the two limits are NaN.
 
     Raises
     ------
@@ -156,6 +159,7 @@ def paired_t_interval(a: ArrayLike, b: ArrayLike, *, level: float = 0.95) -> Int
 
     Examples
     --------
+    >>> from brainrdl.inference import paired_t_interval
     >>> estimate, low, high = paired_t_interval([0.50, 0.55, 0.60], [0.60, 0.63, 0.69])
     >>> print(f"{estimate:.2f} [{low:.3f}, {high:.3f}]")
     -0.09 [-0.115, -0.065]
@@ -186,13 +190,14 @@ def crossed_bootstrap(
     Parameters
     ----------
     correct_a, correct_b : array_like of bool, shape (seeds, images)
-        Whether the networks of each method are right; row k of both is the same seed, column i the same
+        True where the networks of each method are right; row k of both is the same seed, column i the same
         image. 0 and 1 serve as well.
     level : float
         Coverage, between 0 and 1.
     n_resamples : int
+        Number of resamples.
     seed : int
-        Of the draws; the same seed gives the same interval.
+        Seed of the draws; the same seed gives the same interval.
 
     Returns
     -------
@@ -212,6 +217,7 @@ def crossed_bootstrap(
 
     Examples
     --------
+    >>> from brainrdl.inference import crossed_bootstrap
     >>> rng = np.random.default_rng(0)
     >>> a, b = rng.random((5, 1000)) < 0.97, rng.random((5, 1000)) < 0.90
     >>> estimate, low, high = crossed_bootstrap(a, b, n_resamples=2000)
@@ -272,6 +278,7 @@ def binomial_standard_error(error_percent: float, n: int) -> float:
 
     Examples
     --------
+    >>> from brainrdl.inference import binomial_standard_error
     >>> round(binomial_standard_error(0.63, 10_000), 3)
     0.079
     """
@@ -286,7 +293,7 @@ def binomial_standard_error(error_percent: float, n: int) -> float:
 def _t_interval(values: NDArray[np.float64], level: float) -> Interval:
     mean = float(values.mean())
     n = values.size
-    if n == 1:
+    if n == 1:  # one training says nothing about others
         return Interval(mean, np.nan, np.nan)
     half = float(stats.t.ppf((1 + level) / 2, df=n - 1) * values.std(ddof=1) / np.sqrt(n))
     return Interval(mean, mean - half, mean + half)

@@ -35,6 +35,7 @@ class Style(NamedTuple):
 
 def styles_of(names: Sequence[str], palette: Sequence[str] | None = None) -> dict[str, Style]:
     """A style for each name, by its place in the palette (or else among the names)."""
+    # all colours before a second dash: few methods differ by colour alone
     known = [Style(color, dash, fill) for dash, fill in zip(_DASHES, _FILLS, strict=True) for color in _COLORS]
     places = list(names if palette is None else palette)
     lacking = [name for name in names if name not in places]
@@ -112,6 +113,7 @@ def scale_errors(ax: Axes, errors: NDArray[np.float64]) -> None:
     positive = errors[errors > 0]
     if positive.size == 0 or positive.max() < 5 * positive.min():
         return
+    # over more than two decades the ticks between powers of ten would run into each other
     subs = (1.0, 2.0, 5.0) if positive.max() < 300 * positive.min() else (1.0,)
     if positive.size == errors.size:
         ax.set_yscale("log")

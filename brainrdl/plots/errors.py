@@ -71,6 +71,7 @@ def label_curve(results: pd.DataFrame, *, level: float = 0.95, palette: Sequence
     ax = figure.subplots()
     for k, (arm, style) in enumerate(styles_of(arms, palette).items()):
         rows = results[results["arm"] == arm]
+        # a factor, the axis being logarithmic: intervals beside each other, and within 16 % in all
         nudge = 10 ** (min(0.03, 0.16 / len(arms)) * (k - (len(arms) - 1) / 2))
         intervals = {n: t_interval(e, level=level) for n, e in rows.groupby("labels")["test_error"]}
         x = np.array(list(intervals), dtype=float) * nudge
@@ -144,6 +145,7 @@ def error_dots(results: pd.DataFrame, *, paper: Mapping[str, float] | None = Non
         ax.plot(mean, row, **marker(color, "o"))
         if paper and arm in paper:
             ax.plot(paper[arm], row, **published)
+        # a single seed has no interval
         spread = f" [{decimals(low)}, {decimals(high)}]" if np.isfinite(low) else ""
         if high - low < 1e-9:  # an interval without width would claim certainty
             spread = " (seeds equal)"

@@ -1,4 +1,4 @@
-"""RDMs as points in the plane, by metric scaling of the distances between them."""
+"""Maps: the stimuli of an RDM, or RDMs, as points in the plane, by metric scaling of the distances between them."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,205 +25,6 @@ from brainrdl.rdms.labelled import condense
 from brainrdl.rdms.layout import check_rdms
 
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "<", ">")
-
-
-def mds_map(
-    distances: ArrayLike,
-    *,
-    labels: Sequence[str],
-    groups: Sequence[str | None],
-    paths: Sequence[str] | None = None,
-    palette: Sequence[str] | None = None,
-    measure: str | None = None,
-    seed: int = 0,
-) -> tuple[Figure, float]:
-    """Draw RDMs as points in the plane, by metric scaling of the distances between them.
-
-    Parameters
-    ----------
-    distances : array_like, shape (points, points)
-        Distance between each two RDMs, such as 1 − Pearson r.
-    labels : sequence of str, length points
-        Kind of each point, such as its layer. A label that occurs once is written beside its point; one that
-        several points share has a marker shape of its own, which the legend explains.
-    groups : sequence of str or None, length points
-        Owner of each point, such as its model: a colour each, named in the legend. None is nobody's (the
-        pixels, the class labels): grey. At most 21 groups.
-    paths : sequence of str, optional
-        Labels in the order in which a line runs through each group's points, such as ``["pixels", "pool1",
-        "pool2", "fc", "softmax"]``. A label that a group lacks is nobody's point of that label, or skipped
-        where there is none.
-    palette : sequence of str, optional
-        Names of all methods of a set of figures, at most 21. Each takes the style of its place there, so that
-        figures which show different methods agree; by default, of its place in this figure.
-    measure : str, optional
-        Name of the distances, written below the map.
-    seed : int
-        Seed of the start, see `brainrdl.plots.mds`.
-
-    Returns
-    -------
-    figure : Figure
-        With Kruskal's stress-1 below the map and a bar that shows its scale. Paths run from left to right.
-    stress : float
-
-    Raises
-    ------
-    ValueError
-        If the lengths differ, a name in `paths` is no label, two points share label and group, there are more
-        groups or shapes than can be told apart, `palette` lacks a group, or `distances` is refused by
-        `brainrdl.plots.mds`.
-
-    Examples
-    --------
-    >>> figure, stress = mds_map(
-    ...     [[0, 3, 4], [3, 0, 5], [4, 5, 0]],
-    ...     labels=["pixels", "fc", "fc"],
-    ...     groups=[None, "plain", "RDL"],
-    ...     paths=["pixels", "fc"],
-    ... )
-    >>> round(stress, 6)
-    0.0
-    """
-    points, stress = mds(distances, seed=seed)
-    labels, groups = list(labels), list(groups)
-    for what, given in (("labels", labels), ("groups", groups)):
-        if len(given) != len(points):
-            raise ValueError(f"{what} has {len(given)} entries for {len(points)} points; give one per point")
-    index_of: dict[tuple[str | None, str], int] = {}
-    for k, (group, label) in enumerate(zip(groups, labels, strict=True)):
-        if (group, label) in index_of:
-            raise ValueError(
-                f"points {index_of[group, label]} and {k} both have label {label!r} and group {group!r}; "
-                "give each point of a group a label of its own"
-            )
-        index_of[group, label] = k
-    unknown = [name for name in paths or () if name not in labels]
-    if unknown:
-        raise ValueError(f"paths names {quoted(unknown)}, but the labels are {quoted(dict.fromkeys(labels))}")
-
-    if paths:
-        first, last = (points[[label == end for label in labels], 0].mean() for end in (paths[0], paths[-1]))
-        # scaling leaves the orientation open
-        points = points * (-1 if first > last else 1, 1)
-    names = [name for name in dict.fromkeys(groups) if name is not None]
-    styles = styles_of(names, palette)
-    shared = [label for label in dict.fromkeys(labels) if labels.count(label) > 1]
-    if len(shared) > len(_MARKERS):
-        raise ValueError(
-            f"{len(shared)} labels are shared by several points, but only {len(_MARKERS)} marker shapes can "
-            "be told apart; show fewer of them"
-        )
-    shapes = dict(zip(shared, _MARKERS, strict=False))
-
-    wide, high = np.maximum(np.ptp(points, axis=0), 1e-9)
-    entries = len(names) + len(shapes) + bool(names and shapes)
-    height = max(2.6, 0.5 + 0.175 * entries, min(5.2, 0.6 + 4.6 * high / wide))
-    figure = Figure(figsize=(6.6, height), layout="constrained")
-    ax = figure.subplots()
-    for name in names if paths else ():
-        stops = [index_of.get((name, label), index_of.get((None, label), -1)) for label in paths or ()]
-        route = points[[stop for stop in stops if stop >= 0]]
-        style = styles[name]
-        ax.plot(*route.T, color=style.color, linestyle=style.dash, linewidth=0.9, alpha=0.75, zorder=1)
-    nobody = Style("0.45", "solid", "full")
-    for point, label, group in zip(points, labels, groups, strict=True):
-        style = nobody if group is None else styles[group]
-        ax.plot(
-            *point,
-            **marker(style.color, shapes.get(label, "o"), style.fill),
-            zorder=3 if group is None else 2,
-        )
-    ax.set_aspect("equal", adjustable="datalim")
-    ax.margins(0.06)
-    write_beside(ax, points, [None if label in shapes else label for label in labels])
-    ax.set(xticks=[], yticks=[])
-    for side in ax.spines.values():
-        side.set(color="0.8", linewidth=0.6)
-    distance_name = f"{measure}; " if measure else ""
-    ax.set_xlabel(f"{distance_name}metric MDS, stress-1 = {decimals(stress, 3)}", fontsize=FONT, color=INK)
-    _draw_scale_bar(ax, points)
-
-    key: list[tuple[str, Any, dict[str, Any]]]
-    key = [
-        (name, styles[name].dash if paths else "none", marker(styles[name].color, "o", styles[name].fill))
-        for name in names
-    ]
-    key += [("", "none", {})] if names and shapes else []
-    key += [(label, "none", marker(nobody.color, shape)) for label, shape in shapes.items()]
-    if key:
-        handles = [Line2D([], [], linestyle=dash, linewidth=0.9, **marker) for _, dash, marker in key]
-        texts = [text for text, _, _ in key]
-        legend_beside(figure, handles, texts)
-    return figure, stress
-
-
-def write_beside(
-    ax: Axes,
-    points: NDArray[np.float64],
-    names: Sequence[str | None],
-    *,
-    size: float = FONT - 1,
-    inches: float = 3.6,
-) -> None:
-    """Write names beside their points, where they cover least of points and names, outwards if equal.
-
-    The map is about so many `inches` wide; the names do not count when the axes are laid out.
-    """
-    scale = 72 * inches / (np.ptp(points, axis=0).max() or 1.0)
-    taken = [(x - 3, y - 3, x + 3, y + 3) for x, y in scale * points]
-
-    def covered(box: tuple[float, float, float, float]) -> float:
-        sides = [
-            (min(box[2], other[2]) - max(box[0], other[0]), min(box[3], other[3]) - max(box[1], other[1]))
-            for other in taken
-        ]
-        return float(sum(w * h for w, h in sides if w > 0 and h > 0))
-
-    for point, name in zip(points, names, strict=True):
-        if name is None:
-            continue
-        x, y = scale * point
-        w, h = 72 * text_width(name, size), size
-        beside = [(("left", "center"), (x + 5, y - h / 2)), (("right", "center"), (x - 5 - w, y - h / 2))]
-        places = {
-            **dict(beside if point[0] >= 0 else beside[::-1]),
-            ("center", "bottom"): (x - w / 2, y + 5),
-            ("center", "top"): (x - w / 2, y - 5 - h),
-        }
-        boxes = {place: (left, low, left + w, low + h) for place, (left, low) in places.items()}
-        ha, va = min(boxes, key=lambda place: covered(boxes[place]))
-        left, low, right, top = boxes[ha, va]
-        taken.append((left, low, right, top))
-        ax.update_datalim([(left / scale, low / scale), (right / scale, top / scale)])
-        offset = ({"left": 5, "right": -5}.get(ha, 0), {"bottom": 5, "top": -5}.get(va, 0))
-        text = ax.annotate(name, point, xytext=offset, textcoords="offset points", ha=ha, va=va, fontsize=size)
-        text.set_in_layout(False)
-
-
-def _draw_scale_bar(ax: Axes, points: NDArray[np.float64]) -> None:
-    """Draw a bar of a round length, about a sixth of the map, below its left corner."""
-    about = np.ptp(points, axis=0).max() / 6
-    if about == 0:
-        return
-    power = 10.0 ** np.floor(np.log10(about))
-    length = power * max(step for step in (1, 2, 5) if step * power <= about)
-    ax.add_artist(
-        AnchoredSizeBar(
-            ax.transData,
-            length,
-            f"distance {length:g}",
-            "upper left",
-            frameon=False,
-            color=INK,
-            pad=0,
-            borderpad=0.4,
-            sep=2,
-            bbox_to_anchor=(0, 0),
-            bbox_transform=ax.transAxes,
-            fontproperties=FontProperties(size=FONT - 1),
-        )
-    )
 
 
 def plot_mds(
@@ -381,3 +182,211 @@ def save_plot(
     else:
         figure = plot_mds(rdms, of="stimuli" if kind == "mds" else "rdms", images=images, groups=groups)
     figure.savefig(path, dpi=200)
+
+
+def mds_map(
+    distances: ArrayLike,
+    *,
+    labels: Sequence[str],
+    groups: Sequence[str | None],
+    paths: Sequence[str] | None = None,
+    palette: Sequence[str] | None = None,
+    measure: str | None = None,
+    seed: int = 0,
+) -> tuple[Figure, float]:
+    """Draw RDMs as points in the plane, by metric scaling of the distances between them.
+
+    Parameters
+    ----------
+    distances : array_like, shape (points, points)
+        Distance between each two RDMs, such as 1 − Pearson r.
+    labels : sequence of str, length points
+        Kind of each point, such as its layer. A label that occurs once is written beside its point; one that
+        several points share has a marker shape of its own, which the legend explains.
+    groups : sequence of str or None, length points
+        Owner of each point, such as its model: a colour each, named in the legend. None is nobody's (the
+        pixels, the class labels): grey. At most 21 groups.
+    paths : sequence of str, optional
+        Labels in the order in which a line runs through each group's points, such as ``["pixels", "pool1",
+        "pool2", "fc", "softmax"]``. A label that a group lacks is nobody's point of that label, or skipped
+        where there is none.
+    palette : sequence of str, optional
+        Names of all methods of a set of figures, at most 21. Each takes the style of its place there, so that
+        figures which show different methods agree; by default, of its place in this figure.
+    measure : str, optional
+        Name of the distances, written below the map.
+    seed : int
+        Seed of the start, see `brainrdl.plots.mds`.
+
+    Returns
+    -------
+    figure : Figure
+        With Kruskal's stress-1 below the map and a bar that shows its scale. Paths run from left to right.
+    stress : float
+        Kruskal's stress-1.
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ, a name in `paths` is no label, two points share label and group, there are more
+        groups or shapes than can be told apart, `palette` lacks a group, or `distances` is refused by
+        `brainrdl.plots.mds`.
+
+    Examples
+    --------
+    >>> figure, stress = mds_map(
+    ...     [[0, 3, 4], [3, 0, 5], [4, 5, 0]],
+    ...     labels=["pixels", "fc", "fc"],
+    ...     groups=[None, "plain", "RDL"],
+    ...     paths=["pixels", "fc"],
+    ... )
+    >>> round(stress, 6)
+    0.0
+    """
+    points, stress = mds(distances, seed=seed)
+    labels, groups = list(labels), list(groups)
+    index_of = _indices(labels, groups, len(points))
+    unknown = [name for name in paths or () if name not in labels]
+    if unknown:
+        raise ValueError(f"paths names {quoted(unknown)}, but the labels are {quoted(dict.fromkeys(labels))}")
+
+    if paths:
+        first, last = (points[[label == end for label in labels], 0].mean() for end in (paths[0], paths[-1]))
+        # scaling leaves the orientation open
+        points = points * (-1 if first > last else 1, 1)
+    names = [name for name in dict.fromkeys(groups) if name is not None]
+    styles = styles_of(names, palette)
+    shared = [label for label in dict.fromkeys(labels) if labels.count(label) > 1]
+    if len(shared) > len(_MARKERS):
+        raise ValueError(
+            f"{len(shared)} labels are shared by several points, but only {len(_MARKERS)} marker shapes can "
+            "be told apart; show fewer of them"
+        )
+    shapes = dict(zip(shared, _MARKERS, strict=False))
+
+    wide, high = np.maximum(np.ptp(points, axis=0), 1e-9)
+    entries = len(names) + len(shapes) + bool(names and shapes)
+    # as high as the legend needs, or as the map is beside its width, within what a page bears
+    height = max(2.6, 0.5 + 0.175 * entries, min(5.2, 0.6 + 4.6 * high / wide))
+    figure = Figure(figsize=(6.6, height), layout="constrained")
+    ax = figure.subplots()
+    for name in names if paths else ():
+        stops = [index_of.get((name, label), index_of.get((None, label), -1)) for label in paths or ()]
+        route = points[[stop for stop in stops if stop >= 0]]
+        style = styles[name]
+        ax.plot(*route.T, color=style.color, linestyle=style.dash, linewidth=0.9, alpha=0.75, zorder=1)
+    nobody = Style("0.45", "solid", "full")
+    for point, label, group in zip(points, labels, groups, strict=True):
+        style = nobody if group is None else styles[group]
+        ax.plot(
+            *point,
+            **marker(style.color, shapes.get(label, "o"), style.fill),
+            zorder=3 if group is None else 2,
+        )
+    ax.set_aspect("equal", adjustable="datalim")
+    ax.margins(0.06)
+    # a label of several points stands in the legend, with their shape
+    write_beside(ax, points, [None if label in shapes else label for label in labels])
+    ax.set(xticks=[], yticks=[])
+    for side in ax.spines.values():
+        side.set(color="0.8", linewidth=0.6)
+    distance_name = f"{measure}; " if measure else ""
+    ax.set_xlabel(f"{distance_name}metric MDS, stress-1 = {decimals(stress, 3)}", fontsize=FONT, color=INK)
+    _draw_scale_bar(ax, points)
+
+    key: list[tuple[str, Any, dict[str, Any]]]
+    key = [
+        (name, styles[name].dash if paths else "none", marker(styles[name].color, "o", styles[name].fill))
+        for name in names
+    ]
+    key += [("", "none", {})] if names and shapes else []
+    key += [(label, "none", marker(nobody.color, shape)) for label, shape in shapes.items()]
+    if key:
+        handles = [Line2D([], [], linestyle=dash, linewidth=0.9, **marker) for _, dash, marker in key]
+        texts = [text for text, _, _ in key]
+        legend_beside(figure, handles, texts)
+    return figure, stress
+
+
+def _indices(labels: list[str], groups: list[str | None], n_points: int) -> dict[tuple[str | None, str], int]:
+    """Number the points by their group and label; ValueError where two share both."""
+    for what, given in (("labels", labels), ("groups", groups)):
+        if len(given) != n_points:
+            raise ValueError(f"{what} has {len(given)} entries for {n_points} points; give one per point")
+    index_of: dict[tuple[str | None, str], int] = {}
+    for k, (group, label) in enumerate(zip(groups, labels, strict=True)):
+        if (group, label) in index_of:
+            raise ValueError(
+                f"points {index_of[group, label]} and {k} both have label {label!r} and group {group!r}; "
+                "give each point of a group a label of its own"
+            )
+        index_of[group, label] = k
+    return index_of
+
+
+def write_beside(
+    ax: Axes,
+    points: NDArray[np.float64],
+    names: Sequence[str | None],
+    *,
+    size: float = FONT - 1,
+    inches: float = 3.6,
+) -> None:
+    """Write names beside their points, where they cover least of points and names, outwards if equal.
+
+    The map is about so many `inches` wide; the names do not count when the axes are laid out.
+    """
+    scale = 72 * inches / (np.ptp(points, axis=0).max() or 1.0)
+    taken = [(x - 3, y - 3, x + 3, y + 3) for x, y in scale * points]
+
+    def covered(box: tuple[float, float, float, float]) -> float:
+        sides = [
+            (min(box[2], other[2]) - max(box[0], other[0]), min(box[3], other[3]) - max(box[1], other[1]))
+            for other in taken
+        ]
+        return float(sum(w * h for w, h in sides if w > 0 and h > 0))
+
+    for point, name in zip(points, names, strict=True):
+        if name is None:
+            continue
+        x, y = scale * point
+        w, h = 72 * text_width(name, size), size
+        beside = [(("left", "center"), (x + 5, y - h / 2)), (("right", "center"), (x - 5 - w, y - h / 2))]
+        places = {
+            **dict(beside if point[0] >= 0 else beside[::-1]),
+            ("center", "bottom"): (x - w / 2, y + 5),
+            ("center", "top"): (x - w / 2, y - 5 - h),
+        }
+        boxes = {place: (left, low, left + w, low + h) for place, (left, low) in places.items()}
+        ha, va = min(boxes, key=lambda place: covered(boxes[place]))
+        left, low, right, top = boxes[ha, va]
+        taken.append((left, low, right, top))
+        ax.update_datalim([(left / scale, low / scale), (right / scale, top / scale)])
+        offset = ({"left": 5, "right": -5}.get(ha, 0), {"bottom": 5, "top": -5}.get(va, 0))
+        text = ax.annotate(name, point, xytext=offset, textcoords="offset points", ha=ha, va=va, fontsize=size)
+        text.set_in_layout(False)
+
+
+def _draw_scale_bar(ax: Axes, points: NDArray[np.float64]) -> None:
+    """Draw a bar of a round length, about a sixth of the map, below its left corner."""
+    about = np.ptp(points, axis=0).max() / 6
+    if about == 0:
+        return
+    power = 10.0 ** np.floor(np.log10(about))
+    length = power * max(step for step in (1, 2, 5) if step * power <= about)
+    ax.add_artist(
+        AnchoredSizeBar(
+            ax.transData,
+            length,
+            f"distance {length:g}",
+            "upper left",
+            frameon=False,
+            color=INK,
+            pad=0,
+            borderpad=0.4,
+            sep=2,
+            bbox_to_anchor=(0, 0),
+            bbox_transform=ax.transAxes,
+            fontproperties=FontProperties(size=FONT - 1),
+        )
+    )

@@ -51,6 +51,7 @@ def rdm_panel(
         in the order of the RDM. Thin lines part the groups, and their names stand along the edges where they
         fit. Stimuli of a group must stand together.
     title : str, optional
+        Title above the panel.
     label : str, optional
         Label of the colour bar; by default the metric that `rdm` declares.
     limits : (float, float), optional
@@ -86,6 +87,7 @@ def rdm_panel(
     if ax is None:
         ax = Figure(figsize=(3.4, 2.9), layout="constrained").subplots()
     figure = ax.figure
+    # the axes may be a caller's, of any size
     side = min(ax.bbox.width, ax.bbox.height) / figure.dpi
     metric = str(rdm.attrs.get("metric", "undeclared")) if isinstance(rdm, DataArray) else "undeclared"
     scale = scale_of(square, metric, limits)
@@ -149,7 +151,7 @@ def plot_rdms(
     grid = np.full((n_rows, n_columns), -1)
     grid.ravel()[: len(names)] = np.arange(len(names))
     if groups is None and images is None and rdms.sizes["stimulus"] <= MAX_IDS:
-        groups = "stimulus"
+        groups = "stimulus"  # pictures name stimuli better than their ids would
     pictures = () if images is None else thumbnails_of(images, rdms["stimulus"].to_numpy().tolist())
     measure = f"percentile of {measure_of(rdms)}" if rank else None
     panels = _panels(_percentiles(rdms) if rank else rdms, grid, groups, scale, measure)

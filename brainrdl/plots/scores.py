@@ -45,6 +45,7 @@ def score_panel(
     label : str
         Label of the score's axis.
     title : str, optional
+        Title above the panel.
     ax : Axes, optional
         Axes to draw on; by default a figure of its own, found as ``ax.figure``.
 
@@ -78,7 +79,7 @@ def score_panel(
     if table.empty:
         raise ValueError("table holds no model; give at least one")
     names = [str(name) for name in table.index]
-    joined = _lines(contrasts, names)
+    joined = _lines(contrasts, names)  # before anything is drawn into a caller's axes
     shown = shortened(names)
     if ax is None:
         widest = max(text_width(name, FONT - 1) for name in shown)
@@ -91,6 +92,7 @@ def score_panel(
     ends = [table["low"].min(), table["high"].max(), 0.0]
     if subjects is not None and subjects.shape[1] > 1:
         single = subjects.reindex(table.index).to_numpy(dtype=float)
+        # side by side over their bar, in the same place over every bar
         beside = x[:, None] + np.linspace(-0.22, 0.22, single.shape[1])
         ax.plot(beside.ravel(), single.ravel(), "o", color="black", alpha=0.5, markersize=2.4, markeredgewidth=0)
         ends += [np.nanmin(single), np.nanmax(single)]
@@ -162,6 +164,7 @@ def similarity_matrix(
     label : str, optional
         Label of the colour bar; by default the array's name.
     title : str, optional
+        Title above the panel.
     limits : (float, float), optional
         Ends of the colours; by default zero (or the lowest, if below) to the highest.
     ax : Axes, optional
@@ -208,6 +211,7 @@ def similarity_matrix(
         if np.isnan(value):
             continue
         mark = "*" if significant is not None and bool(significant.to_numpy()[k, m]) else ""
+        # viridis ends in yellow, on which white is lost
         shade = (value - low) / (top - low) if top > low else 1.0
         ax.text(
             m,

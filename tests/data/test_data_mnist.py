@@ -91,8 +91,7 @@ class TestLoading:
         assert got != MD5[name]
         message = (
             f"{copied / name}: its MD5 is {got}, expected {MD5[name]}; it is damaged or another data set's "
-            "file of the same name: replace it, or remove it and fetch it with download=True (on the "
-            "command line --download)"
+            "file of the same name: replace it, or remove it and fetch it with download=True"
         )
         with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
             load_mnist(copied)
@@ -107,7 +106,7 @@ class TestLoading:
         message = (
             "MNIST's file t10k-images-idx3-ubyte.gz (or t10k-images-idx3-ubyte) is in none of "
             f"{copied / 'mnist'}, {copied / 'MNIST' / 'raw'}, {copied}; put it into one of them, or fetch "
-            "it with download=True (on the command line --download)"
+            "it with download=True"
         )
         for function in (load_mnist, mnist_checksums):
             with pytest.raises(FileNotFoundError, match=f"^{re.escape(message)}$"):
@@ -116,8 +115,7 @@ class TestLoading:
     def test_no_folder(self, monkeypatch):
         monkeypatch.delenv("BRAINRDL_DATA", raising=False)
         message = (
-            "there is no folder to look for MNIST in: give data_dir (on the command line --data-dir) or "
-            "set the environment variable BRAINRDL_DATA"
+            "there is no folder to look for MNIST in: give data_dir= or set the environment variable BRAINRDL_DATA"
         )
         with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
             load_mnist()
@@ -207,5 +205,5 @@ class TestPrepare:
 
     def test_says_what_to_do(self, monkeypatch, tmp_path):
         monkeypatch.setattr(sys, "argv", [str(PREPARE), "--data-dir", str(tmp_path)])
-        with pytest.raises(SystemExit, match=r"^MNIST's file train-images-idx3-ubyte\.gz .* --download\)$"):
+        with pytest.raises(SystemExit, match=r"^MNIST's file train-images-idx3-ubyte\.gz .* download=True$"):
             runpy.run_path(str(PREPARE), run_name="__main__")

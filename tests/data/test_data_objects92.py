@@ -98,8 +98,7 @@ def test_other_files_of_the_same_name_are_refused(tmp_path, monkeypatch):
         load_objects92("second-study", tmp_path)
     monkeypatch.delenv("BRAINRDL_DATA", raising=False)
     message = (
-        "there is no folder to look for the 92 images in: give data_dir (on the command line --data-dir) or set the "
-        "environment variable BRAINRDL_DATA"
+        "there is no folder to look for the 92 images in: give data_dir= or set the environment variable BRAINRDL_DATA"
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         load_objects92()

@@ -90,8 +90,7 @@ def test_pairs_that_no_two_runs_share():
     with raises(
         ValueError,
         "in 'IT' no two runs share both stimuli of 4 pairs, so they cannot be cross-validated: 's1 – s0', 's2 – s0', "
-        "'s3 – s0', 's4 – s0'; leave a stimulus out, or leave such pairs NaN with allow_missing=True (on the command "
-        "line --allow-missing)",
+        "'s3 – s0', 's4 – s0'; leave a stimulus out, or leave such pairs NaN with allow_missing=True",
     ):
         crossnobis(patterns)
     rdms = crossnobis(patterns, allow_missing=True)
@@ -182,7 +181,7 @@ def test_precisions_that_are_none():
     with raises(
         ValueError,
         "the precision of run 1 is singular: there are too few residuals for 2 voxels; shrink it "
-        "(method='shrinkage_diag', on the command line --noise shrinkage_diag)",
+        "(method='shrinkage_diag', in the pipeline noise='shrinkage_diag')",
     ):
         crossnobis(good(), {1: np.ones((2, 2)), 2: np.eye(2)})
     none = (
@@ -377,7 +376,7 @@ def test_errors_need_three_runs():
 # not cross-validated
 
 
-def test_biased_distances_equal_rsatoolbox():
+def test_pattern_distances_equal_rsatoolbox():
     patterns, omega = random_patterns(), random_precision()
     data = Dataset(patterns.values, obs_descriptors={"c": patterns.stimulus.values})
     theirs = calc_rdm(data, "correlation", descriptor="c").dissimilarities
@@ -411,6 +410,6 @@ def test_bias_is_warned_of():
         ),
     ],
 )
-def test_biased_bad_input(metric, precision, message):
+def test_pattern_rdm_bad_input(metric, precision, message):
     with raises(ValueError, message):
         pattern_rdm(random_patterns(), metric, precision)

@@ -164,16 +164,14 @@ def test_a_mask_of_another_grid_is_resampled_only_when_asked(run):
     with raises(
         ValueError,
         "mask an image of shape (2, 2, 1) has the grid (2, 2, 1), but an image of shape (4, 3, 2, 80) (4, 3, 2); bring "
-        "it into the images' space, or ask for it with resample=True (on the command line "
-        "--resample)",
+        "it into the images' space, or ask for it with resample=True",
     ):
         mask_voxels(coarse, image)
     moved = nibabel.Nifti1Image(np.ones((4, 3, 2), dtype=np.uint8), np.diag([3.0, 3, 2.5, 1]))
     with raises(
         ValueError,
         "mask an image of shape (4, 3, 2) has another affine than an image of shape (4, 3, 2, 80): 2.5 and 3 mm in row "
-        "2, column 2; bring it into the images' space, or ask for it with resample=True (on the command line "
-        "--resample)",
+        "2, column 2; bring it into the images' space, or ask for it with resample=True",
     ):
         mask_voxels(moved, image)
 

@@ -42,7 +42,7 @@ def test_equals_rsatoolbox_with_fewer_scans_than_voxels(method):
 
 
 def test_too_small_dof_removes_the_covariance():
-    """What DESIGN warns of: the number of regressors passed as dof."""
+    """The mistake that DESIGN warns of: the number of regressors passed as dof."""
     precision = noise_precision(residuals(), 8)
     assert np.count_nonzero(precision - np.diag(np.diagonal(precision))) == 0
 
@@ -126,7 +126,7 @@ def with_value(value, column=None):
             15,
             "full",
             "the covariance by method 'full' is singular: there are too few residuals for 30 voxels; shrink it "
-            "(method='shrinkage_diag', on the command line --noise shrinkage_diag)",
+            "(method='shrinkage_diag', in the pipeline noise='shrinkage_diag')",
         ),
     ],
 )

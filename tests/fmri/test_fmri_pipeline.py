@@ -131,7 +131,7 @@ def test_other_settings(data_set, settings):
         assert facts["runs"][0]["confounds"] == []
 
 
-def test_biased_metrics_warn(data_set):
+def test_metrics_without_cross_validation_warn(data_set):
     folder, masks = data_set
     with pytest.warns(UserWarning, match="mahalanobis distances are not cross-validated"):
         rdms = rdms_from_bids(
@@ -183,8 +183,8 @@ def test_sessions_are_kept_apart(copy):
     (lone.parent / lone.name.replace("run-03", "run-04")).unlink()
     with raises(
         ValueError,
-        f"sub-01/ses-2 has one run only ({lone}), so there is nothing to cross-validate over; sessions='pooled' (on "
-        "the command line --sessions pooled) makes folds of the runs of all sessions",
+        f"sub-01/ses-2 has one run only ({lone}), so there is nothing to cross-validate over; sessions='pooled' "
+        "makes folds of the runs of all sessions",
     ):
         rdms_from_bids(folder, "sim", {"IT": masks["IT"]})
 
@@ -349,8 +349,7 @@ def test_several_spaces(copy):
     shutil.copy(image, image.parent / image.name.replace("space-sim", "space-T1w"))
     with raises(
         ValueError,
-        f"{folder}/derivatives/simulated has images of space 'T1w', 'sim'; choose one: space='sim' (on the command "
-        "line --space)",
+        f"{folder}/derivatives/simulated has images of space 'T1w', 'sim'; choose one: space='sim'",
     ):
         find_runs(folder, "sim")
 
@@ -415,7 +414,7 @@ def test_different_stimuli(copy):
     with raises(
         ValueError,
         "sub-01 and sub-02 have different stimuli: sub-02 lacks 'car' and sub-01 lacks 'bus'; name the common ones "
-        "(stimuli=, on the command line --stimuli), or make RDMs of either alone",
+        "(stimuli=), or make RDMs of either alone",
     ):
         rdms_from_bids(folder, "sim", masks)
     common = Settings(stimuli=("face", "body", "house"))

@@ -42,7 +42,7 @@ def patterns(mask):
 
 
 def spheres(patterns, radius):
-    """Which columns lie within the radius of each voxel, by brute force."""
+    """The columns within the radius of each voxel, by brute force."""
     millimetres = np.stack(np.unravel_index(patterns["voxel"].values, SHAPE), axis=1) * np.diag(AFFINE)[:3]
     return [np.flatnonzero(np.linalg.norm(millimetres - centre, axis=1) <= radius) for centre in millimetres]
 

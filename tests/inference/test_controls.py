@@ -9,6 +9,7 @@ from scipy.stats import rankdata
 import brainrdl as rdl
 from brainrdl.data.objects92 import CATEGORIES, IDS
 from brainrdl.inference.controls import partition_variance
+from brainrdl.inference.reweighting.mixtures import mixture_weights
 from brainrdl.rdms.labelled import condense
 from objects92 import ANIMACY, human_it
 
@@ -221,6 +222,14 @@ def test_a_mixture_of_categories_predicts_held_out_pairs_of_human_it():
     fit = rdl.fit_rdms(rdl.concat_rdms([animacy, six]), rdl.average_rdms(human_it()), 2)
     assert 0.5 < fit.scores.mean().item() < 0.7
     assert (fit.weights > 0).all(axis=None)
+
+
+def test_weights_without_folds_are_those_of_the_mixture():
+    models = rdms_of(2, 6, names=["x", "y"])
+    target = (models[:1] + 3 * models[1:].values).assign_coords(rdm=["IT"])
+    weights = mixture_weights(models, target)
+    assert weights.index.tolist() == ["x", "y"]
+    assert weights["y"] / weights["x"] == pytest.approx(3)
 
 
 def two_by_name():

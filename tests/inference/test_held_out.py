@@ -9,7 +9,7 @@ import brainrdl as rdl
 from brainrdl.inference import subject_rdms
 from brainrdl.inference.fold_scores import score_folds
 from brainrdl.inference.folds import draw
-from brainrdl.inference.held_out import HeldOut, Predicted, held_out_scores
+from brainrdl.inference.held_out import HeldOut, Prediction, held_out_scores
 from brainrdl.inference.splits import Split, category_splits, random_splits, stratified_splits
 from brainrdl.rdms.labelled import condense
 
@@ -51,7 +51,7 @@ class Study:
 
     def scored(self, split=None, **options):
         options = {"categories": self.labels, "controls": self.controls} | options
-        return held_out_scores([Predicted(self.models, ())], self.brains, split or self.split, **options)
+        return held_out_scores([Prediction(self.models, ())], self.brains, split or self.split, **options)
 
     def folds(self, **options):
         return [self.scored(split, **options) for split in stratified_splits(self.labels, 3)]
@@ -130,7 +130,7 @@ def test_sessions_are_averaged_within_subjects():
         {"subject": people, "session": ["1", "1", "1", "2", "2"]},
     )
     scored = held_out_scores(
-        [Predicted(study.models, ())], sessions, study.split, categories=study.labels, controls=study.controls
+        [Prediction(study.models, ())], sessions, study.split, categories=study.labels, controls=study.controls
     )
     study.brains = subject_rdms(sessions)
     assert scored.subjects == tuple(PEOPLE[:3])
@@ -225,7 +225,7 @@ def test_blocks_of_one_pair_leave_nothing():
     rng = np.random.default_rng(0)
     models, brains = arms_of(rng.random((1, 15)), ids, ["m"]), brains_of(rng.random((3, 15)), ids)
     split = Split("by hand", "one of each", ids[1::2], ids[::2])
-    scored = held_out_scores([Predicted(models, ())], brains, split, categories=labels, controls=None)
+    scored = held_out_scores([Prediction(models, ())], brains, split, categories=labels, controls=None)
     within = scored.table[scored.table["score"] == "within_category"]
     assert np.isnan(within[["value", "ceiling_lower", "ceiling_upper"]]).all(axis=None)
     assert np.isfinite(values_of(scored, "raw")).all()
@@ -248,14 +248,14 @@ def test_a_single_subject_has_no_ceiling():
 def test_a_model_is_not_scored_on_what_it_was_fitted_to():
     study = Study()
     first, second = study.split.held_out[:2]
-    fitted = Predicted(study.models.isel(rdm=[0, 1]), (*study.split.training, second, first))
+    fitted = Prediction(study.models.isel(rdm=[0, 1]), (*study.split.training, second, first))
     with pytest.raises(ValueError) as raised:
         held_out_scores([fitted], study.brains, study.split, categories=study.labels, controls=None)
     assert str(raised.value) == (
         f"'rdl' was fitted to 2 of the 12 stimuli that split 'fold-2' holds out: '{second}', '{first}'; a score on "
         "them would say how well it was fitted, not what it predicts: fit it to split.training"
     )
-    fitted = Predicted(study.models, study.split.training)
+    fitted = Prediction(study.models, study.split.training)
     scored = held_out_scores([fitted], study.brains, study.split, categories=study.labels, controls=None)
     np.testing.assert_array_equal(scored.table["value"], study.scored(controls=None).table["value"])
 
@@ -279,7 +279,7 @@ def without(study, name):
         ),
         (
             lambda s: held_out_scores(
-                [Predicted(s.models, ()), Predicted(s.models[:1], ())],
+                [Prediction(s.models, ()), Prediction(s.models[:1], ())],
                 s.brains,
                 s.split,
                 categories=s.labels,
@@ -289,35 +289,35 @@ def without(study, name):
             "an arm has one RDM per seed, but these (arm, seed) occur more than once: ('rdl', 0)",
         ),
         (
-            lambda s: Predicted(s.models.assign_coords(seed=("rdm", [0, 0, 1, 1])), ()),
+            lambda s: Prediction(s.models.assign_coords(seed=("rdm", [0, 0, 1, 1])), ()),
             ValueError,
             "an arm has one RDM per seed, but these (arm, seed) occur more than once: ('rdl', 0), ('task_only', 1)",
         ),
         (
-            lambda s: Predicted(s.models.drop_vars("seed"), ()),
+            lambda s: Prediction(s.models.drop_vars("seed"), ()),
             ValueError,
             "predicted RDMs have no coordinate 'seed' along 'rdm'; add it: rdms.assign_coords(seed=('rdm', [...]))",
         ),
         (
-            lambda s: Predicted(s.models.assign_coords(seed=("rdm", [0.5, 1, 2, 3])), ()),
+            lambda s: Prediction(s.models.assign_coords(seed=("rdm", [0.5, 1, 2, 3])), ()),
             TypeError,
             "coordinate 'seed' of predicted RDMs is of type float64; expected a whole number for each RDM",
         ),
         (
-            lambda s: Predicted(s.models, "abc"),
+            lambda s: Prediction(s.models, "abc"),
             TypeError,
             "fitted_to is one string, 'abc'; expected a sequence of strings: ['abc']",
         ),
         (
             lambda s: held_out_scores(
-                [Predicted(without(s, "models"), ())], s.brains, s.split, categories=s.labels, controls=None
+                [Prediction(without(s, "models"), ())], s.brains, s.split, categories=s.labels, controls=None
             ),
             ValueError,
             "predicted RDMs of 'rdl' lack 1 of 12 held-out stimuli: 'a-00'",
         ),
         (
             lambda s: held_out_scores(
-                [Predicted(s.models, ())], without(s, "brains"), s.split, categories=s.labels, controls=None
+                [Prediction(s.models, ())], without(s, "brains"), s.split, categories=s.labels, controls=None
             ),
             ValueError,
             "the subjects' RDMs lack 1 of 12 held-out stimuli: 'a-00'",
@@ -368,8 +368,8 @@ def without(study, name):
         (
             lambda s: score_folds(s.folds(), over="both"),
             ValueError,
-            "5 subjects are too few to speak of other subjects, which takes 8; take over='stimuli' (on the command "
-            "line --over stimuli), which speaks of other stimuli for these subjects",
+            "5 subjects are too few to speak of other subjects, which takes 8; take over='stimuli', "
+            "which speaks of other stimuli for these subjects",
         ),
     ],
 )
@@ -485,7 +485,7 @@ def test_draws_of_fewer_than_three_stimuli_are_left_out():
     rng = np.random.default_rng(0)
     models, brains = arms_of(rng.random((1, 15)), ids, ["m"]), brains_of(rng.random((2, 15)), ids)
     split = Split("by hand", "one", ids[3:], ids[:3])
-    fold = held_out_scores([Predicted(models, ())], brains, split, categories=labels, controls=None)
+    fold = held_out_scores([Prediction(models, ())], brains, split, categories=labels, controls=None)
     drawn = score_folds([fold], n_resamples=200).resamples["raw"].stimuli
     counts = draw([split.held_out], 2, n_resamples=200, seed=0).stimuli[0]
     np.testing.assert_array_equal(np.isnan(drawn[:, 0]), (counts > 0).sum(axis=1) < 3)
@@ -501,7 +501,7 @@ def test_intervals_cover_differences():
         features = rng.normal(size=(30, 12)) + np.repeat(rng.normal(size=(3, 12)), 10, axis=0) * 0.5
         models = np.stack([pdist(features[:, :8]), pdist(features[:, :3])])
         brains = pdist(features) + rng.normal(size=(8, 435)) + 0.5 * rng.normal(size=(8, 1)) * pdist(features[:, 8:])
-        predicted, people = Predicted(arms_of(models, list(labels), "ab"), ()), brains_of(brains, list(labels))
+        predicted, people = Prediction(arms_of(models, list(labels), "ab"), ()), brains_of(brains, list(labels))
         folds = [
             held_out_scores([predicted], people, split, categories=labels, controls=None)
             for split in stratified_splits(labels, 2)
@@ -546,7 +546,7 @@ def test_scoring_on_training_or_straddling_pairs_would_have_read_higher():
         model = weighted(features, fitted_weights(features, brain, kinds["training"]))
         for kind, pairs in kinds.items():
             means[kind].append(np.corrcoef(model[pairs], brain[pairs])[0, 1])
-        predicted = Predicted(arms_of(model[None], ids, ["fitted"]), split.training)
+        predicted = Prediction(arms_of(model[None], ids, ["fitted"]), split.training)
         folds.append(held_out_scores([predicted], brains_of(brain[None], ids), split, categories=labels, controls=None))
     training, straddling, held_out = (np.mean(means[kind]) for kind in ("training", "straddling", "held out"))
     assert training > held_out + 0.3
@@ -557,7 +557,7 @@ def test_scoring_on_training_or_straddling_pairs_would_have_read_higher():
     for split in stratified_splits(labels, 4)[1:]:  # which hold out what the first split's model was fitted to
         with pytest.raises(ValueError, match="was fitted to 12 of the 12 stimuli"):
             held_out_scores(
-                [Predicted(arms_of(model[None], ids, ["fitted"]), ids)],
+                [Prediction(arms_of(model[None], ids, ["fitted"]), ids)],
                 brains_of(brain[None], ids),
                 split,
                 categories=labels,
@@ -585,8 +585,8 @@ def test_category_structure_gives_no_gain_beyond_categories():
             held = np.isin(ids, split.held_out)
             weights = fitted_weights(features, brains.mean(axis=0), ~held[i] & ~held[j])
             arms = [
-                Predicted(arms_of(weighted(features, weights)[None], ids, ["fitted"]), split.training),
-                Predicted(arms_of(weighted(features, np.ones(40))[None], ids, ["unfitted"]), ()),
+                Prediction(arms_of(weighted(features, weights)[None], ids, ["fitted"]), split.training),
+                Prediction(arms_of(weighted(features, np.ones(40))[None], ids, ["unfitted"]), ()),
             ]
             folds.append(held_out_scores(arms, brains_of(brains, ids), split, categories=labels, controls=controls))
         tested = score_folds(folds, contrasts=[("fitted", "unfitted")], n_resamples=100).contrasts

@@ -241,8 +241,8 @@ def test_few_subjects_speak_of_stimuli_only_and_it_says_so():
     with pytest.raises(ValueError) as error:
         score_models(models, subjects, over="both")
     assert str(error.value) == (
-        "4 subjects are too few to speak of other subjects, which takes 8; take over='stimuli' (on the command line "
-        "--over stimuli), which speaks of other stimuli for these subjects"
+        "4 subjects are too few to speak of other subjects, which takes 8; take over='stimuli', "
+        "which speaks of other stimuli for these subjects"
     )
 
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from brainrdl.arguments import check_tensor, did_you_mean, name_some, whole_number
 from brainrdl.ids import check_ids, find_ids
 from brainrdl.inference.ceiling import subject_rdms
-from brainrdl.inference.held_out import Predicted
+from brainrdl.inference.held_out import Prediction
 from brainrdl.inference.reweighting.head_paths import Candidate, Problem, frrsa_path, gains_path, readout_path
 from brainrdl.inference.splits import Split
 from brainrdl.rdms.combine import mean_of_measured, scale_for, to_scale
@@ -27,7 +27,7 @@ from brainrdl.rdms.layout import check_rdms
 from brainrdl.rdms.similarities import Options, similarities
 
 KINDS = ("frrsa", "gains", "low_rank", "readout")
-"""The heads that can be fitted."""
+"""Kinds of heads that can be fitted."""
 
 _TRIED = {
     "frrsa": ("ridges", "standardize", "positions"),
@@ -40,28 +40,28 @@ _TRIED = {
 @final
 @dataclass(frozen=True)
 class HeadSettings:
-    """What is tried in the inner splits.
+    """Settings to try in the inner splits.
 
     Attributes
     ----------
     ridges : tuple of float
-        Of ``frrsa``, see `fit_frrsa`.
+        Strengths of the penalty of ``frrsa``, see `fit_frrsa`.
     standardize : tuple of bool
-        Of ``frrsa``, see `fit_frrsa`.
+        Units of that penalty, see `fit_frrsa`.
     positions : tuple of str
-        Of ``frrsa`` on layers with positions: ``shared`` gives one weight to all units of a channel, ``mean`` averages
-        them before.
+        Treatment of positions by ``frrsa``, on layers with positions: ``shared`` gives one weight to all units of a
+        channel, ``mean`` averages them before.
     strengths : tuple of float
-        Of the pull toward the task network, times the mean of (gain − 1)² over channels, or ``‖W − I‖²`` over the
-        number of training stimuli for readouts; added to the loss, 1 − correlation.
+        Strengths of the pull toward the task network, times the mean of (gain − 1)² over channels, or ``‖W − I‖²`` over
+        the number of training stimuli for readouts; added to the loss, 1 − correlation.
     ranks : tuple of int
-        Of ``low_rank``.
+        Ranks of ``low_rank``.
     steps : tuple of int
-        After how many steps to stop; 0 is the task network itself.
+        Numbers of steps after which to stop; 0 is the task network itself.
     learning_rate : float
-        Of Adam: about how far a gain can move in one step.
+        Learning rate of Adam: about how far a gain can move in one step.
     seed : int
-        Of what ``low_rank`` starts from.
+        Seed of the factor that ``low_rank`` starts from.
 
     Raises
     ------
@@ -70,6 +70,7 @@ class HeadSettings:
 
     Examples
     --------
+    >>> from brainrdl.inference import HeadSettings
     >>> HeadSettings(strengths=(0.1,), steps=(0, 10)).strengths
     (0.1,)
     """
@@ -109,23 +110,23 @@ class HeadSettings:
 @final
 @dataclass(frozen=True, eq=False)
 class FittedHead:
-    """A head, how it was chosen, and the stimuli that its fit has seen. What `fit_head` returns.
+    """A head, the way it was chosen, and the stimuli that its fit has seen, as `fit_head` returns them.
 
     Attributes
     ----------
     kind : str
         One of `KINDS`.
     layer : str
-        The layer that the head is on.
+        Name of the layer that the head is on.
     metric : str
-        Of the head's RDMs: ``sqeuclidean`` for ``frrsa``, otherwise that of the fit.
+        Distance of the head's RDMs: ``sqeuclidean`` for ``frrsa``, otherwise that of the fit.
     head : nn.Module
-        Features of the layer, in its own shape, → what the RDM is computed from; ``Headed(model, fitted.layer,
-        fitted.head)`` is the whole network.
+        Module that maps the layer's features, in their own shape, to the patterns of the RDM; ``Headed(model,
+        fitted.layer, fitted.head)`` is the whole network.
     fitted_to : tuple of str
         All stimuli whose targets were used.
     setting : dict
-        What was chosen, ``steps`` among it unless there are none to take.
+        Setting that was chosen, ``steps`` among it unless there are none to take.
     tries : DataFrame
         A row for each layer × setting × steps × inner split: ``layer``, ``setting`` (JSON), ``steps`` (0 for
         ``frrsa``), ``inner_split``, ``value`` (mean similarity to the subjects on the inner held-out pairs),
@@ -146,7 +147,7 @@ class FittedHead:
         Parameters
         ----------
         features : dict of Tensor (n, ...)
-            Layer → features, of these stimuli; the head's own layer must be there.
+            Features of these stimuli by layer; the head's own layer must be there.
         ids : sequence of str
             The stimuli, in the order of the features.
 
@@ -160,25 +161,25 @@ class FittedHead:
         TypeError, ValueError
             If the layer is not there, or its features are not of these stimuli.
         """
-        own = _checked_features({self.layer: _layer(features, self.layer)}, check_ids(ids, "ids"))[self.layer]
+        checked = _checked_features({self.layer: _layer(features, self.layer)}, check_ids(ids, "ids"))
         with torch.no_grad():
-            return rdm(deepcopy(self.head).double()(own), self.metric)
+            return rdm(deepcopy(self.head).double()(checked[self.layer]), self.metric)
 
-    def predicted(self, features: Mapping[str, Tensor], ids: Sequence[str], arm: str, seed: int) -> Predicted:
+    def predicted(self, features: Mapping[str, Tensor], ids: Sequence[str], arm: str, seed: int) -> Prediction:
         """Predict the RDM of any stimuli, in the form in which it is scored: with the stimuli that the fit has seen.
 
         Parameters
         ----------
         features, ids
-            As for `rdm`.
+            Features and stimuli, as for `rdm`.
         arm : str
-            What to call it.
+            Name of the arm.
         seed : int
-            Of the network's training.
+            Seed of the network's training.
 
         Returns
         -------
-        Predicted
+        Prediction
 
         Raises
         ------
@@ -188,7 +189,7 @@ class FittedHead:
         seed = whole_number(seed, "seed")
         distances = self.rdm(features, ids)[None]
         rdms = label_rdms(distances, ids, [f"{arm}/{seed}"], self.metric, {"arm": arm, "seed": seed})
-        return Predicted(rdms, self.fitted_to)
+        return Prediction(rdms, self.fitted_to)
 
 
 def fit_head(
@@ -214,7 +215,7 @@ def fit_head(
         Feature-reweighted RSA (`fit_frrsa`); non-negative gains per channel (`Gains`); the identity plus a linear map
         of the flattened features, of low rank or of any (`Readout`).
     features : dict of Tensor (n, C, ...)
-        Layer → features of all `ids`, such as `capture` returns with ``flatten=False``.
+        Features of all `ids` by layer, such as `capture` returns with ``flatten=False``.
     ids : sequence of str
         The stimuli, in the order of the features.
     target : DataArray (rdm, stimulus, stimulus_)
@@ -224,9 +225,9 @@ def fit_head(
     inner : sequence of Split
         Splits of the training stimuli, as `inner_splits` makes them.
     settings : HeadSettings, optional
-        What is tried.
+        Settings to try.
     compare : {"corr", "cosine", "corr_cov", "cosine_cov", "soft-spearman"}
-        Comparison that is trained with and scored by (Spearman's for ``soft-spearman``). ``frrsa`` is always fitted
+        Comparison to train with and to score by (Spearman's for ``soft-spearman``). ``frrsa`` is always fitted
         by least squares with an intercept, which its RDMs leave out.
     metric : str
         Distance between the head's patterns, see `rdm`. ``frrsa`` predicts by squared differences: for ``correlation``
@@ -245,15 +246,14 @@ def fit_head(
 
     Examples
     --------
-    >>> import numpy as np, torch, brainrdl as rdl
-    >>> from brainrdl.inference.reweighting.fit_heads import fit_head
-    >>> from brainrdl.inference.splits import inner_splits, stratified_splits
+    >>> from brainrdl.inference import fit_head, inner_splits, stratified_splits
+    >>> from brainrdl.rdms import label_rdms, rdm, select_stimuli
     >>> features = torch.randn(30, 8, generator=torch.Generator().manual_seed(0))
     >>> labels = {f"image-{k:02}": "cat" if k % 2 else "dog" for k in range(30)}
-    >>> hidden = rdl.rdm(features * torch.tensor([9.0, 1, 1, 1, 1, 1, 1, 1]), "correlation")
-    >>> brain = rdl.label_rdms(hidden[None], list(labels), ["IT"], "correlation")
+    >>> hidden = rdm(features * torch.tensor([9.0, 1, 1, 1, 1, 1, 1, 1]), "correlation")
+    >>> brain = label_rdms(hidden[None], list(labels), ["IT"], "correlation")
     >>> split = stratified_splits(labels)[0]
-    >>> target = rdl.select_stimuli(brain, split.training)
+    >>> target = select_stimuli(brain, split.training)
     >>> fitted = fit_head("gains", {"conv": features}, list(labels), target, inner_splits(split, labels))
     >>> set(fitted.fitted_to) == set(split.training)
     True
@@ -278,7 +278,7 @@ def fit_head(
     _check_inner(inner, training)
 
     def problem(layer: str, fit_to: Sequence[str], predict: Sequence[str]) -> Problem:
-        fitted, predicted = (patterns[layer][[rows[one] for one in some]] for some in (fit_to, predict))
+        fitted, predicted = (patterns[layer][[rows[stimulus] for stimulus in part]] for part in (fit_to, predict))
         return Problem(fitted, predicted, _mean_target(subjects, fit_to, compare), metric, compare)
 
     tries = []
@@ -295,11 +295,13 @@ def fit_head(
     means = table.groupby(keys, sort=False)["value"].mean()
     if means.isna().all():
         raise ValueError("no inner split has held-out pairs that were measured, to choose by; split otherwise")
+    # the first of equals: candidates come with the more cautious first
     layer, setting, steps = means.index[int(np.nanargmax(means.to_numpy()))]
     table["chosen"] = (table[keys] == [layer, setting, steps]).all(axis=1)
     chosen = _only(kind, settings, json.loads(setting), steps)
     with torch.no_grad():
-        *_, final = (one for one in _candidates(kind, problem(layer, training, ()), chosen) if one.steps == steps)
+        # fitted to all training stimuli; there is nothing to predict here
+        *_, final = (head for head in _candidates(kind, problem(layer, training, ()), chosen) if head.steps == steps)
     how = final.setting if kind == "frrsa" else {**final.setting, "steps": final.steps}
     return FittedHead(kind, layer, final.metric, final.head(), training, how, table)
 
@@ -321,19 +323,20 @@ def _candidates(kind: str, problem: Problem, settings: HeadSettings) -> Iterator
 
 
 def _only(kind: str, settings: HeadSettings, setting: dict[str, Any], steps: int) -> HeadSettings:
-    """The settings that try one thing."""
+    """Make the settings that try one thing."""
     singular = {"ridges": "ridge", "strengths": "strength", "ranks": "rank"}
-    one = {name: (setting[singular.get(name, name)],) for name in _TRIED[kind] if name != "steps"}
-    return HeadSettings(**{**asdict(settings), **one, "steps": (steps,)})
+    single = {name: (setting[singular.get(name, name)],) for name in _TRIED[kind] if name != "steps"}
+    return HeadSettings(**{**asdict(settings), **single, "steps": (steps,)})
 
 
 def _mean_target(subjects: xr.DataArray, ids: Sequence[str], compare: str) -> Tensor:
-    """The subjects' mean RDM of some stimuli, on the scale of the comparison; nothing of other stimuli enters."""
+    """Average the subjects' RDMs of some stimuli, on the scale of the comparison; nothing of other stimuli enters."""
     values = upper_triangles(select_stimuli(subjects, ids).values)
     return torch.from_numpy(mean_of_measured(to_scale(values, scale_for(compare))[0]))
 
 
 def _score(distances: Tensor, subjects: Tensor, compare: str) -> float:
+    # the soft ranks are there for their gradient; a score is of the ranks themselves
     method = "spearman" if compare == "soft-spearman" else compare
     return float(similarities(distances[None], subjects, Options(method)).nanmean())
 
@@ -353,7 +356,7 @@ def _check_numbers(name: str, values: Sequence[object], *, may_be_0: bool) -> No
 
 
 def _checked_features(features: Mapping[str, Tensor], ids: Sequence[str]) -> dict[str, Tensor]:
-    """Layer → features in float64 on the CPU, without gradient."""
+    """Check features by layer; in float64 on the CPU, without gradient."""
     if not isinstance(features, Mapping):
         raise TypeError(f"features is a {type(features).__name__}, expected a dict of layer → features of all stimuli")
     if not features:

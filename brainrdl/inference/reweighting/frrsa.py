@@ -29,10 +29,10 @@ def fit_frrsa(features: Tensor, target: Tensor, ridge: float, *, standardize: bo
     ridge : float
         Strength of the penalty, above 0. It has no unit: s_k carries those of the features.
     standardize : bool
-        Whether s_k is the standard deviation over pairs of the feature's own ``(f_ik − f_jk)²``, so that a feature is
-        penalised by what it adds to D whatever its scale (as the authors' software does it); otherwise all s_k are the
-        root mean square of these standard deviations, and features of large variance are favoured, as they are in an
-        unweighted RDM.
+        True takes as s_k the standard deviation over pairs of the feature's own ``(f_ik − f_jk)²``, so that a feature
+        is penalised by what it adds to D whatever its scale (as the authors' software does it); otherwise all s_k are
+        the root mean square of these standard deviations, and features of large variance are favoured, as they are in
+        an unweighted RDM.
 
     Returns
     -------
@@ -63,10 +63,10 @@ def fit_frrsa(features: Tensor, target: Tensor, ridge: float, *, standardize: bo
 
     Examples
     --------
-    >>> import torch, brainrdl as rdl
-    >>> from brainrdl.inference.reweighting.frrsa import fit_frrsa
+    >>> from brainrdl.inference import fit_frrsa
+    >>> from brainrdl.rdms import rdm
     >>> features = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
-    >>> target = 5 + rdl.rdm(features * torch.tensor([2.0, 0.0, 1.0]), "sqeuclidean")
+    >>> target = 5 + rdm(features * torch.tensor([2.0, 0.0, 1.0]), "sqeuclidean")
     >>> fit_frrsa(features, target, 1e-9).round(decimals=4)
     tensor([4., 0., 1.], dtype=torch.float64)
     """
@@ -74,33 +74,9 @@ def fit_frrsa(features: Tensor, target: Tensor, ridge: float, *, standardize: bo
 
 
 def fit_frrsa_path(features: Tensor, target: Tensor, ridges: Sequence[float], *, standardize: bool = True) -> Tensor:
-    """`fit_frrsa` for several strengths of the penalty, which share most of the work.
+    """Fit as `fit_frrsa` for several strengths of the penalty, in any order, which share most of the work.
 
-    Parameters
-    ----------
-    features, target, standardize
-        As for `fit_frrsa`.
-    ridges : sequence of float
-        Strengths, in any order.
-
-    Returns
-    -------
-    Tensor (ridges, K)
-        Weights, in the order of `ridges`.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `fit_frrsa`.
-
-    Examples
-    --------
-    >>> import torch, brainrdl as rdl
-    >>> from brainrdl.inference.reweighting.frrsa import fit_frrsa_path
-    >>> features = torch.randn(20, 3, generator=torch.Generator().manual_seed(0))
-    >>> fit_frrsa_path(features, rdl.rdm(features, "sqeuclidean"), [0.1, 1e-9]).round(decimals=2)
-    tensor([[0.9000, 0.9100, 0.9200],
-            [1.0000, 1.0000, 1.0000]], dtype=torch.float64)
+    Returns weights (ridges, K), in the order of `ridges`.
     """
     for ridge in ridges:
         if not 0 < ridge < np.inf:
@@ -118,6 +94,7 @@ def fit_frrsa_path(features: Tensor, target: Tensor, ridges: Sequence[float], *,
     scaled = covariance[np.ix_(varies, varies)] / scale[:, None] / scale
     moment = moment[varies] / scale
     weights = np.zeros((len(ridges), len(variances)))
+    # from the strongest penalty on: the features in use change little from one to the next
     passive = moment > 0  # the solution where the penalty outweighs everything
     for position in np.argsort(ridges)[::-1]:
         regularised = scaled + ridges[position] * np.eye(len(scale))
@@ -160,6 +137,7 @@ def _moments(patterns: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.n
     count = measured.sum()
     i, j = np.triu_indices(n, 1)
     deviations = np.where(measured, target - target[measured].mean(), 0.0)
+    # the closed form is of single units and of all pairs, less the few that were not measured
     if n_units > 1 or 2 * count < len(target):
         differences = _squared_differences(patterns, i[measured], j[measured])
         differences -= differences.mean(axis=0)
@@ -180,7 +158,7 @@ def _moments(patterns: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def _squared_differences(patterns: np.ndarray, i: np.ndarray, j: np.ndarray) -> np.ndarray:
-    """(pairs, K): squared differences, summed over the units of a feature."""
+    """Squared differences (pairs, K), summed over the units of a feature."""
     out = np.empty((len(i), patterns.shape[1]))
     at_once = max(1, 2**22 // patterns[0].size)  # a block's differences stay small beside the result
     for start in range(0, len(i), at_once):
@@ -190,11 +168,10 @@ def _squared_differences(patterns: np.ndarray, i: np.ndarray, j: np.ndarray) -> 
 
 
 def _nonnegative(matrix: np.ndarray, moment: np.ndarray, passive: np.ndarray) -> np.ndarray:
-    """The x ≥ 0 that minimises ½ xᵀMx − mᵀx, M positive definite, by block principal pivoting.
+    """Find the x ≥ 0 that minimises ½ xᵀMx − mᵀx, M positive definite, by block principal pivoting.
 
     Guesses which x are above 0 (`passive`), solves for these, and exchanges all that the optimality conditions
-    contradict: x ≥ 0 where passive, gradient ≥ 0 elsewhere. Where that does not reduce their number three times
-    running, only the last of them is exchanged, which cannot go on for ever.
+    contradict: x ≥ 0 where passive, gradient ≥ 0 elsewhere.
     """
     size, largest = np.abs(moment).max(initial=0.0), np.diag(matrix).max()
     fewest, tries = len(moment) + 1, 3
@@ -218,7 +195,7 @@ def _nonnegative(matrix: np.ndarray, moment: np.ndarray, passive: np.ndarray) ->
             fewest, tries = n_wrong, 3
         elif tries > 0:
             tries -= 1
-        else:
+        else:  # three times running there were not fewer: exchanging only the last one cannot go round in circles
             wrong = np.arange(len(moment)) == np.flatnonzero(wrong)[-1]
         passive = passive ^ wrong
     raise ValueError("the ridge is too small to make the weights unique in float64; take a larger one, such as 1e-6")

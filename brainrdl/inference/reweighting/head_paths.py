@@ -1,4 +1,4 @@
-"""How heads are fitted to an RDM on one layer: every strength at once, looked at on the way.
+"""Fits of heads to an RDM on one layer: every strength at once, looked at on the way.
 
 The heads' RDMs are functions of Gram matrices, and those of a few stimuli are small however wide the layer is. Gains
 weigh the channels' own Gram matrices. A linear readout that descends from the identity changes nothing outside the span
@@ -23,57 +23,39 @@ _RANK_TOLERANCE = 1e-10
 
 
 class Candidate(NamedTuple):
-    """A head that was fitted in one way.
-
-    Attributes
-    ----------
-    setting : dict
-        How: strengths and such, JSON-able.
-    steps : int
-        After how many steps.
-    distances : Tensor (m(m-1)/2,)
-        The RDM of the m stimuli to predict.
-    metric : str
-        Of the head's RDMs.
-    head : callable
-        Makes the head.
-    """
+    """A head that was fitted in one way, and the RDM that it predicts."""
 
     setting: dict[str, Any]
+    """Strengths and such, JSON-able."""
     steps: int
+    """Number of steps taken."""
     distances: Tensor
+    """The RDM (m(m-1)/2,) of the m stimuli to predict."""
     metric: str
+    """Distance of the head's RDMs."""
     head: Callable[[], nn.Module]
+    """Maker of the head: few of the candidates are wanted as modules."""
 
 
 @final
 @dataclass(frozen=True)
 class Problem:
-    """Features of one layer and the RDM that they are fitted to.
-
-    Attributes
-    ----------
-    training : Tensor (n, C, ...)
-        Of the stimuli to fit to, float64.
-    predicted : Tensor (m, C, ...)
-        Of the stimuli to predict.
-    target : Tensor (n(n-1)/2,)
-        NaN where unmeasured.
-    metric : str
-        Of the features.
-    compare : str
-        The comparison to train with.
-    """
+    """Features of one layer and the RDM that they are fitted to."""
 
     training: Tensor
+    """Features (n, C, ...) of the stimuli to fit to, float64."""
     predicted: Tensor
+    """Features (m, C, ...) of the stimuli to predict."""
     target: Tensor
+    """The RDM (n(n-1)/2,) to fit to, NaN where unmeasured."""
     metric: str
+    """Distance between patterns."""
     compare: str
+    """Comparison to train with."""
 
 
 def frrsa_path(problem: Problem, settings: Iterable[tuple[dict[str, Any], Sequence[float]]]) -> Iterator[Candidate]:
-    """Feature-reweighted RSA for each setting (``positions`` and ``standardize``) and each of its ridges."""
+    """Fit feature-reweighted RSA for each setting (``positions`` and ``standardize``) and each of its ridges."""
     for setting, ridges in settings:
         before = nn.Sequential()
         if setting["positions"] == "mean":
@@ -89,13 +71,14 @@ def frrsa_path(problem: Problem, settings: Iterable[tuple[dict[str, Any], Sequen
 
             gains = weights.sqrt().reshape(1, -1, *[1] * (predicted.ndim - 2))
             distances = rdm(predicted * gains, "sqeuclidean") if len(predicted) > 1 else predicted.new_zeros(0)
+            # weights are of squared differences, and there are no steps to take
             yield Candidate({**setting, "ridge": ridge}, 0, distances, "sqeuclidean", head)
 
 
 def gains_path(
     problem: Problem, strengths: Sequence[float], steps: Sequence[int], learning_rate: float
 ) -> Iterator[Candidate]:
-    """Gains for each strength of the pull toward 1, after each number of steps."""
+    """Fit gains for each strength of the pull toward 1, after each number of steps."""
     fitted, wanted = _ChannelGrams(problem.training), _ChannelGrams(problem.predicted)
     n_channels = problem.training.shape[1]
     pull = torch.tensor(strengths, dtype=torch.float64)
@@ -124,7 +107,7 @@ def readout_path(
     learning_rate: float,
     seed: int = 0,
 ) -> Iterator[Candidate]:
-    """Readouts, full ones where `rank` is None, for each strength of the pull toward the identity."""
+    """Fit readouts, full ones where `rank` is None, for each strength of the pull toward the identity."""
     span = _Span(problem)
     n, dims = len(problem.training), span.basis.shape[1]
     pull = torch.tensor(strengths, dtype=torch.float64)
@@ -158,10 +141,8 @@ def _descend(
     steps: Sequence[int],
     learning_rate: float,
 ) -> Iterator[tuple[int, list[Tensor]]]:
-    """Adam on the sum of independent objectives, one per entry along the first dimension; the values after `steps`.
-
-    Adam moves each number by its own gradient alone, so that the entries do not know of each other.
-    """
+    """Descend the sum of independent objectives, one per entry along the first dimension; the values after `steps`."""
+    # Adam moves each number by its own gradient alone, so that the entries do not know of each other
     parameters = [value.clone().requires_grad_() for value in start]
     optimizer = torch.optim.Adam(parameters, lr=learning_rate)
     for step in range(max(steps) + 1):
@@ -177,6 +158,7 @@ def _descend(
 
 
 def _losses(problem: Problem, distances: Tensor) -> Tensor:
+    # NaN would reach the gradient even at weight 0
     measured = ~problem.target.isnan()
     target = torch.where(measured, problem.target, 0.0)
     return torch.stack([dissimilarity(row, target, problem.compare, measured.double()) for row in distances])
@@ -191,6 +173,7 @@ class _ChannelGrams:
         n, n_channels, n_positions = channels.shape
         self.n_units = n_channels * n_positions
         self.pairs = torch.triu_indices(n, n, 1)
+        # (C, n, n): small however many positions there are, and all that the gains' RDMs are made of
         grams = torch.einsum("ncp,mcp->cnm", channels, channels)
         self.products = grams[:, *self.pairs].contiguous()
         self.squares = grams.diagonal(dim1=1, dim2=2).contiguous()
@@ -254,6 +237,7 @@ def _distances(products: Tensor, squares: Tensor, pairs: Tensor, metric: str, n_
         # `where` twice: the root's gradient at 0 would be NaN even in the branch not taken
         defined = lengths > 0
         return 1 - torch.where(defined, products / torch.where(defined, lengths, 1.0).sqrt(), 0.0)
+    # rounding leaves distances just below 0
     square = (squares[:, i] + squares[:, j] - 2 * products).clamp_min(0.0)
     if metric == "euclidean":
         return torch.where(square > 0, torch.where(square > 0, square, 1.0).sqrt(), 0.0)

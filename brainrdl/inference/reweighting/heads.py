@@ -1,4 +1,4 @@
-"""Heads on a frozen network, of so few parameters (or held so close to the network) that few stimuli can fit them."""
+"""Heads on a frozen network, of so few parameters (or kept so close to the network) that few stimuli can fit them."""
 
 from copy import deepcopy
 from typing import Self, SupportsIndex, final
@@ -19,17 +19,16 @@ class Gains(nn.Module):
     Parameters
     ----------
     n_channels : int
-        Channels: dimension 1 of the features.
+        Number of channels: dimension 1 of the features.
 
     Attributes
     ----------
     gains : Tensor (n_channels,)
-        At least 0; 1 at the start, which changes nothing.
+        Gains of at least 0; 1 at the start, which changes nothing.
 
     Examples
     --------
-    >>> import torch
-    >>> from brainrdl.inference.reweighting.heads import Gains
+    >>> from brainrdl.inference.reweighting import Gains
     >>> head = Gains(2)
     >>> head(torch.tensor([[3.0, 4.0]])).detach(), head.deviation().item()
     (tensor([[3., 4.]]), 0.0)
@@ -62,7 +61,7 @@ class Gains(nn.Module):
         return features * self.gains.reshape(1, -1, *[1] * (features.ndim - 2))
 
     def deviation(self) -> Tensor:
-        """How far it is from changing nothing: the mean of (gain − 1)² over channels."""
+        """Distance from changing nothing: the mean of (gain − 1)² over channels."""
         return (self.gains - 1).square().mean()
 
 
@@ -73,14 +72,13 @@ class Readout(nn.Module):
     Parameters
     ----------
     n_units : int
-        Units of the flattened features, before and after.
+        Number of units of the flattened features, before and after.
     rank : int, optional
-        Inner dimension of A B. Absent: a full map, whose A is the identity: n_units² parameters.
+        Inner dimension of A B. If absent: a full map, whose A is the identity: n_units² parameters.
 
     Examples
     --------
-    >>> import torch
-    >>> from brainrdl.inference.reweighting.heads import Readout
+    >>> from brainrdl.inference.reweighting import Readout
     >>> head = Readout(4, rank=1)
     >>> head(torch.ones(1, 2, 2)).detach(), head.deviation().item()
     (tensor([[1., 1., 1., 1.]]), 0.0)
@@ -118,7 +116,7 @@ class Readout(nn.Module):
         return flat + (flat if self.down is None else flat @ self.down) @ self.up
 
     def deviation(self) -> Tensor:
-        """How far it is from changing nothing: ``‖W − I‖²``, the sum over all entries of the map W."""
+        """Distance from changing nothing: ``‖W − I‖²``, the sum over all entries of the map W."""
         if self.down is None:
             return self.up.square().sum()
         return ((self.down.T @ self.down) * (self.up @ self.up.T)).sum()  # trace(AᵀA BBᵀ): never units × units
@@ -126,15 +124,7 @@ class Readout(nn.Module):
 
 @final
 class PositionMean(nn.Module):
-    """The mean of each channel over its positions: (n, C, ...) → (n, C).
-
-    Examples
-    --------
-    >>> import torch
-    >>> from brainrdl.inference.reweighting.heads import PositionMean
-    >>> PositionMean()(torch.arange(8.0).reshape(1, 2, 2, 2))
-    tensor([[1.5000, 5.5000]])
-    """
+    """The mean of each channel over its positions: (n, C, ...) → (n, C)."""
 
     def forward(self, features: Tensor) -> Tensor:
         """Average features (n, C, ...)."""
@@ -143,24 +133,10 @@ class PositionMean(nn.Module):
 
 @final
 class UnitPatterns(nn.Module):
-    """Each stimulus's pattern, all its units together, brought to length 1.
+    """Each stimulus's pattern, all its units together, centred if asked for, and brought to length 1.
 
     Between such patterns half the squared Euclidean distance is the cosine distance, and if they are centred before,
     the correlation distance.
-
-    Parameters
-    ----------
-    centred : bool
-        Whether the pattern's mean over units is subtracted before.
-
-    Examples
-    --------
-    >>> import torch, brainrdl as rdl
-    >>> from brainrdl.inference.reweighting.heads import UnitPatterns
-    >>> features = torch.rand(3, 5)
-    >>> halved = rdl.rdm(UnitPatterns(centred=True)(features), "sqeuclidean") / 2
-    >>> torch.allclose(halved, rdl.rdm(features, "correlation"), atol=1e-5)
-    True
     """
 
     def __init__(self, *, centred: bool) -> None:
@@ -176,7 +152,7 @@ class UnitPatterns(nn.Module):
         return (flat / torch.where(length > 0, length, 1.0)).reshape(features.shape)
 
     def extra_repr(self) -> str:
-        """What the printed module says of it."""
+        """The arguments to print."""
         return f"centred={self.centred}"
 
 
@@ -190,11 +166,11 @@ class Headed(nn.Module):
     Parameters
     ----------
     backbone : nn.Module
-        The network, of which a copy is held: in eval mode, whatever mode the whole is in, and without gradients.
+        Network, of which a copy is held: in eval mode, whatever mode the whole is in, and without gradients.
     layer : str
-        One of its layers, named as in `list_layers`.
+        Name of one of its layers, as in `list_layers`.
     head : nn.Module
-        What is put on it, such as `Gains`; it gets the features in the layer's own shape.
+        Module on top of it, such as `Gains`; it gets the features in the layer's own shape.
 
     Raises
     ------
@@ -209,8 +185,8 @@ class Headed(nn.Module):
     --------
     Saved, and loaded in three lines:
 
-    >>> import tempfile, torch, brainrdl as rdl
-    >>> from brainrdl.inference.reweighting.heads import Gains, Headed
+    >>> import tempfile, brainrdl as rdl
+    >>> from brainrdl.inference.reweighting import Gains, Headed
     >>> from brainrdl.models import mnist_cnn
     >>> model = Headed(mnist_cnn(), "conv2", Gains(64))
     >>> path = tempfile.mkdtemp() + "/model.safetensors"
@@ -244,5 +220,5 @@ class Headed(nn.Module):
         return self
 
     def extra_repr(self) -> str:
-        """What the printed module says of it."""
+        """The arguments to print."""
         return f"layer={self.layer!r}"

@@ -18,7 +18,7 @@ from brainrdl.rdms.similarities import Options, check_method, features, similari
 
 
 class MixtureFit(NamedTuple):
-    """What `fit_rdms` returns.
+    """Scores and weights by fold, as `fit_rdms` returns them.
 
     Attributes
     ----------
@@ -55,20 +55,20 @@ def fit_rdms(
     Parameters
     ----------
     models : DataArray (rdm, stimulus, stimulus_)
-        The RDMs to mix.
+        RDMs to mix.
     target : DataArray (rdm, stimulus, stimulus_)
         RDMs to predict, such as those of several subjects, each for itself: a subject's sessions are averaged by
         `brainrdl.inference.subject_rdms`. NaN is an unmeasured pair.
     folds : int or mapping of str
-        Stimulus id → the fold in which it is held out; a number deals the stimuli into that many folds at random,
+        Fold in which each stimulus id is held out; a number deals the stimuli into that many folds at random,
         in whatever order they come.
     method : str
-        As in `compare_rdms`, but for ``mse``. Least squares is that of the distances, with a free intercept for all
-        methods but the cosines, whitened for the whitened methods; the score is the method's.
+        Comparison as in `compare_rdms`, but for ``mse``. Least squares is that of the distances, with a free intercept
+        for all methods but the cosines, whitened for the whitened methods; the score is the method's.
     seed : int
-        Of the random folds.
+        Seed of the random folds.
     join : {"exact", "intersect"}
-        See `compare_rdms`.
+        Treatment of stimuli that only some RDMs have, see `compare_rdms`.
 
     Returns
     -------
@@ -82,12 +82,13 @@ def fit_rdms(
 
     Examples
     --------
-    >>> import numpy as np, brainrdl as rdl
+    >>> from brainrdl.inference import fit_rdms
+    >>> from brainrdl.rdms import label_rdms
     >>> rng = np.random.default_rng(0)
     >>> ids = [f"s{i:02}" for i in range(12)]
-    >>> models = rdl.label_rdms(rng.random((2, 66)), ids, ["a", "b"], "undeclared")
+    >>> models = label_rdms(rng.random((2, 66)), ids, ["a", "b"], "undeclared")
     >>> target = (0.5 * models[:1] + 2 * models[1:].values).assign_coords(rdm=["IT"])
-    >>> fit = rdl.fit_rdms(models, target, 3)
+    >>> fit = fit_rdms(models, target, 3)
     >>> (fit.weights["b"] / fit.weights["a"]).round(3).tolist()
     [4.0, 4.0, 4.0]
     >>> fit.scores.mean().round(3)
@@ -97,6 +98,7 @@ def fit_rdms(
     joined = _joined(models, target, method, join)
     fold_of = _folds(folds, joined.ids, whole_number(seed, "seed"))
     names = list(dict.fromkeys(fold_of.values()))
+    # by name, so that nothing depends on the order in which stimuli are given
     joined = joined.by_name()
     held = [fold_of[stimulus] for stimulus in joined.ids]
     mixed, targets = joined.condensed("models"), joined.condensed("target")
@@ -110,6 +112,7 @@ def fit_rdms(
                 f"fold {name!r} holds out {held_out.sum()} of {len(held_out)} stimuli; at least 3 must be held out and "
                 "3 left to fit"
             )
+        # a pair with one stimulus in the fold would let what was fitted into the score
         fitted, scored = ~held_out[i] & ~held_out[j], held_out[i] & held_out[j]
         weight = _fit(mixed[:, fitted], _pooled(targets[:, fitted], method), method)
         weights.append(weight)
@@ -130,30 +133,8 @@ def mixture_weights(
 ) -> pd.Series:
     """Fit a non-negative mixture of model RDMs to the mean of the target RDMs, on all stimuli that are given.
 
-    Parameters
-    ----------
-    models, target, method, join
-        As in `fit_rdms`, which fits and scores in folds; give only the stimuli that may be fitted to.
-
-    Returns
-    -------
-    Series
-        Index: the models' labels; weights of at least 0, of the RDMs as given.
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `fit_rdms`.
-
-    Examples
-    --------
-    >>> import numpy as np, brainrdl as rdl
-    >>> from brainrdl.inference.reweighting.mixtures import mixture_weights
-    >>> rng = np.random.default_rng(0)
-    >>> models = rdl.label_rdms(rng.random((2, 15)), list("abcdef"), ["x", "y"], "undeclared")
-    >>> weights = mixture_weights(models, (models[:1] + 3 * models[1:].values).assign_coords(rdm=["IT"]))
-    >>> round(float(weights["y"] / weights["x"]), 6)
-    3.0
+    Arguments are as in `fit_rdms`, which fits and scores in folds; give only the stimuli that may be fitted to. The
+    weights, at least 0 and of the RDMs as given, are indexed by the models' labels.
     """
     joined = _joined(models, target, method, join)
     mixed, targets = joined.condensed("models"), joined.condensed("target")
@@ -173,7 +154,7 @@ def _joined(models: xr.DataArray, target: xr.DataArray, method: str, join: Join)
 
 
 def _fit(models: np.ndarray, target: np.ndarray, method: str) -> np.ndarray:
-    """Non-negative weights by least squares over the target's measured pairs."""
+    """Fit non-negative weights by least squares over the target's measured pairs."""
     measured = torch.from_numpy(~np.isnan(target))
     rows = torch.from_numpy(np.concatenate((models, target[None])))[:, measured]
     # ranks of a mixture are not a mixture of ranks: what is ranked to be scored is fitted as it is
@@ -184,19 +165,19 @@ def _fit(models: np.ndarray, target: np.ndarray, method: str) -> np.ndarray:
 
 
 def _pooled(rdms: np.ndarray, method: str) -> np.ndarray:
-    """The mean of the targets, each brought to the scale of the comparison, over the RDMs that measured a pair."""
+    """Average the targets, each brought to the scale of the comparison, over the RDMs that measured a pair."""
     # ranks of a mixture are not a mixture of ranks: what is ranked to be scored is averaged as for a correlation
     return mean_of_measured(to_scale(rdms, "unit" if method.startswith("cosine") else "zscore")[0])
 
 
 def _folds(folds: int | Mapping[str, Hashable], ids: tuple[str, ...], seed: int) -> dict[str, Hashable]:
-    """The fold of each stimulus: the folds of a mapping in the stimuli's order, dealt ones by number."""
+    """Find the fold of each stimulus: the folds of a mapping in the stimuli's order, dealt ones by number."""
     if isinstance(folds, Mapping):
-        of = read_labels(folds, "folds")
-        lacking = [stimulus for stimulus in ids if stimulus not in of]
+        fold_of = read_labels(folds, "folds")
+        lacking = [stimulus for stimulus in ids if stimulus not in fold_of]
         if lacking:
             raise ValueError(f"folds has no fold for {len(lacking)} of {len(ids)} stimuli: {name_some(lacking)}")
-        return {stimulus: of[stimulus] for stimulus in ids}
+        return {stimulus: fold_of[stimulus] for stimulus in ids}
     try:
         if isinstance(folds, bool):
             raise TypeError
