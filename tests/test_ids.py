@@ -2,8 +2,7 @@ import re
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 from brainrdl.arguments import did_you_mean, name_some
 from brainrdl.ids import check_ids, find_ids

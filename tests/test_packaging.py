@@ -1,5 +1,6 @@
 """What a user installs and imports."""
 
+import ast
 import inspect
 import pkgutil
 import re
@@ -111,3 +112,15 @@ def test_the_readme_fits_on_a_screen_or_three_and_its_links_lead_somewhere() -> 
     assert len(text.splitlines()) <= 120
     for target in re.findall(r"\]\(([^)]+)\)", text):
         assert target.startswith("https://") or (ROOT / target).exists(), target
+
+
+def test_type_checkers_see_the_names_that_users_get() -> None:
+    tree = ast.parse((ROOT / "brainrdl" / "__init__.py").read_text(encoding="utf-8"))
+    (block,) = [node for node in tree.body if isinstance(node, ast.If)]
+    seen = {
+        alias.name: node.module for node in ast.walk(block) if isinstance(node, ast.ImportFrom) for alias in node.names
+    }
+    packages = {name for name, module in seen.items() if module == "brainrdl"}
+    assert packages == set(brainrdl._PACKAGES)
+    assert seen.keys() - packages == set(brainrdl.__all__)
+    assert all(name in brainrdl._NAMES[seen[name].removeprefix("brainrdl.")] for name in brainrdl.__all__)

@@ -4,8 +4,7 @@ import re
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from PIL import Image
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 from torchvision.transforms import v2

@@ -1,18 +1,8 @@
 from ._groups import Groups as Groups
-from .curves import error_curves as error_curves
-from .curves import learning_curves as learning_curves
+from .curves import error_curves as error_curves, learning_curves as learning_curves
 from .dots import score_dots as score_dots
-from .embedding import classical_mds as classical_mds
-from .embedding import mds as mds
-from .errors import error_dots as error_dots
-from .errors import label_curve as label_curve
-from .errors import trade_off as trade_off
-from .mds import mds_map as mds_map
-from .mds import plot_mds as plot_mds
-from .mds import save_plot as save_plot
-from .rdms import plot_rdms as plot_rdms
-from .rdms import rdm_grid as rdm_grid
-from .rdms import rdm_panel as rdm_panel
-from .scores import align_scores as align_scores
-from .scores import score_panel as score_panel
-from .scores import similarity_matrix as similarity_matrix
+from .embedding import classical_mds as classical_mds, mds as mds
+from .errors import error_dots as error_dots, label_curve as label_curve, trade_off as trade_off
+from .mds import mds_map as mds_map, plot_mds as plot_mds, save_plot as save_plot
+from .rdms import plot_rdms as plot_rdms, rdm_grid as rdm_grid, rdm_panel as rdm_panel
+from .scores import align_scores as align_scores, score_panel as score_panel, similarity_matrix as similarity_matrix

@@ -1,17 +1,14 @@
-from .alpha import constant as constant
-from .alpha import cosine_decay as cosine_decay
-from .alpha import deep_supervision_decay as deep_supervision_decay
-from .alpha import linear_decay as linear_decay
-from .alpha import relative_alpha as relative_alpha
-from .alpha import step_decay as step_decay
-from .base import Batch as Batch
-from .base import Term as Term
-from .distillation import KD as KD
-from .distillation import Hint as Hint
-from .losses import RDLoss as RDLoss
-from .losses import rdl_loss as rdl_loss
+from .alpha import (
+    constant as constant,
+    cosine_decay as cosine_decay,
+    deep_supervision_decay as deep_supervision_decay,
+    linear_decay as linear_decay,
+    relative_alpha as relative_alpha,
+    step_decay as step_decay,
+)
+from .base import Batch as Batch, Term as Term
+from .distillation import KD as KD, Hint as Hint
+from .losses import RDLoss as RDLoss, rdl_loss as rdl_loss
 from .rdl import RDLTerm as RDLTerm
-from .relational import CKA as CKA
-from .relational import RKD as RKD
-from .relational import SP as SP
+from .relational import CKA as CKA, RKD as RKD, SP as SP
 from .supervision import DeepSupervision as DeepSupervision

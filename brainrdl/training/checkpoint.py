@@ -12,8 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_model as load_tensors
-from safetensors.torch import save_model as save_tensors
+from safetensors.torch import load_model as load_tensors, save_model as save_tensors
 from torch import nn
 
 from brainrdl.files import atomic_path

@@ -14,8 +14,7 @@ import rsatoolbox.rdm
 import scipy.io
 import torch
 import xarray as xr
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from scipy.spatial.distance import squareform
 
 import brainrdl as rdl

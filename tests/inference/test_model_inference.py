@@ -5,8 +5,7 @@ import pytest
 import xarray as xr
 from rsatoolbox.inference import boot_noise_ceiling, eval_bootstrap_pattern, eval_dual_bootstrap
 from rsatoolbox.model import ModelFixed
-from rsatoolbox.rdm import RDMs
-from rsatoolbox.rdm import compare as rsa_compare
+from rsatoolbox.rdm import RDMs, compare as rsa_compare
 from rsatoolbox.util.inference_util import extract_variances
 from scipy import stats
 

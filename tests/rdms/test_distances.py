@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 import scipy.stats
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as hnp
 from rsatoolbox.data import Dataset
 from rsatoolbox.rdm import calc_rdm
@@ -16,8 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import brainrdl as rdl
-from brainrdl.rdms import distances
-from brainrdl.rdms import float64 as _exact
+from brainrdl.rdms import distances, float64 as _exact
 from brainrdl.rdms.condensed import condensed_index, stimuli_of
 from brainrdl.rdms.differentiable import COMPARISONS
 from brainrdl.rdms.distances import METRICS, full_precision, training_rdm

@@ -15,8 +15,7 @@ from torch import nn
 from torchvision.models import resnet18
 
 import brainrdl as rdl
-from brainrdl.rdms import activations as _activations
-from brainrdl.rdms import layers as export
+from brainrdl.rdms import activations as _activations, layers as export
 from brainrdl.rdms.distances import METRICS
 from brainrdl.rdms.layout import check_rdms
 

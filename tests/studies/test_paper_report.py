@@ -21,8 +21,7 @@ from scipy.spatial.distance import pdist
 from brainrdl.data import LabelledImages
 from brainrdl.inference import crossed_bootstrap
 from brainrdl.rdms.labelled import label_rdms
-from brainrdl.studies.paper import runs as runs_module
-from brainrdl.studies.paper import score
+from brainrdl.studies.paper import runs as runs_module, score
 from brainrdl.studies.paper.digits import digits_study
 from brainrdl.studies.paper.published import PAPER
 from brainrdl.studies.paper.recipe import override

@@ -31,8 +31,7 @@ from brainrdl.data.batches import Batches
 from brainrdl.models import mnist_cnn
 from brainrdl.rdms.layout import check_rdms
 from brainrdl.studies.folder import locked
-from brainrdl.studies.paper import runs as runs_module
-from brainrdl.studies.paper import score as score_module
+from brainrdl.studies.paper import runs as runs_module, score as score_module
 from brainrdl.studies.paper.arms import paper_arms
 from brainrdl.studies.paper.digits import digits_study
 from brainrdl.studies.paper.mnist import mnist_study

@@ -10,8 +10,7 @@ import brainrdl as rdl
 from brainrdl.inference.reweighting.mixtures import fit_rdms
 from brainrdl.inference.splits import stratified_splits
 from brainrdl.studies.brain import arms as brain
-from brainrdl.studies.brain.configuration import ARMS as RESERVED
-from brainrdl.studies.brain.configuration import checked
+from brainrdl.studies.brain.configuration import ARMS as RESERVED, checked
 from brainrdl.studies.brain.inputs import load_inputs
 from brainrdl.studies.card import CardOptions, make_card
 from brainrdl.studies.inputs import CardRequest, read_inputs

@@ -6,8 +6,7 @@ import torch
 import brainrdl as rdl
 import tape
 from brainrdl.training import run as _run
-from brainrdl.training.cuda_graphs import beside_default_stream
-from brainrdl.training.cuda_graphs import cuda_graphs as new_record
+from brainrdl.training.cuda_graphs import beside_default_stream, cuda_graphs as new_record
 from small_network import assert_same, loader, network, network_teacher, stimuli, weights
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

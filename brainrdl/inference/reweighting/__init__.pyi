@@ -1,9 +1,4 @@
-from .fit_heads import FittedHead as FittedHead
-from .fit_heads import HeadSettings as HeadSettings
-from .fit_heads import fit_head as fit_head
+from .fit_heads import FittedHead as FittedHead, HeadSettings as HeadSettings, fit_head as fit_head
 from .frrsa import fit_frrsa as fit_frrsa
-from .heads import Gains as Gains
-from .heads import Headed as Headed
-from .heads import Readout as Readout
-from .mixtures import MixtureFit as MixtureFit
-from .mixtures import fit_rdms as fit_rdms
+from .heads import Gains as Gains, Headed as Headed, Readout as Readout
+from .mixtures import MixtureFit as MixtureFit, fit_rdms as fit_rdms

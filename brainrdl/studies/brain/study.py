@@ -33,15 +33,13 @@ from brainrdl.studies.reports.fit import write_report
 from brainrdl.studies.tries import tries_table
 from brainrdl.training.machine import (
     PACKAGES,
+    Machine as Machine,
     describe_call,
     device_name,
     now,
     open_fabric,
     precision_of,
     use_threads,
-)
-from brainrdl.training.machine import (
-    Machine as Machine,
 )
 
 _NOTES = (
