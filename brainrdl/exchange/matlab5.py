@@ -38,11 +38,12 @@ def readable_variables(path: Path) -> list[str]:
     names, offset = [], _HEADER
     try:
         while offset < len(content):
-            kind, claimed = struct.unpack_from(order + "II", content, offset) if offset + 8 <= len(content) else (0, 8)
+            whole = offset + 8 <= len(content)
+            kind, claimed = struct.unpack_from(order + "II", content, offset) if whole else (0, 8)
             if offset + 8 + claimed > len(content):
                 raise _CutOffError(
-                    f"{path}: a variable claims {claimed} bytes, the file holds {max(len(content) - offset - 8, 0)} more; "
-                    "it is cut off: fetch or write it again"
+                    f"{path}: a variable claims {claimed} bytes, the file holds "
+                    f"{max(len(content) - offset - 8, 0)} more; it is cut off: fetch or write it again"
                 )
             data = content[offset + 8 : offset + 8 + claimed]
             if kind == _COMPRESSED:
