@@ -1,4 +1,4 @@
-"""Features: what named layers answer to a batch of stimuli."""
+"""Features: the answers of named layers to a batch of stimuli."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -53,11 +53,11 @@ def capture(
     Parameters
     ----------
     model : nn.Module
-        The model; its mode (train or eval) is left as it is.
+        Model; its mode (train or eval) is left as it is.
     layers : iterable of str
         Names as in `list_layers`.
     x : Tensor (n, ...) or whatever the model takes
-        The input, handed on as it is.
+        Input, handed on as it is.
     select : dict, optional
         For layers whose output is a tuple or dict: layer → index, key or function that picks the tensor.
     flatten : bool
@@ -66,7 +66,7 @@ def capture(
     Returns
     -------
     output : object
-        What the model returned.
+        Output of the model.
     features : dict of Tensor (n, units)
         One entry per layer, differentiable.
 
@@ -106,7 +106,7 @@ class Recorder:
     Parameters
     ----------
     model : nn.Module
-        The model that will be called; whole forward passes only.
+        Model that will be called; whole forward passes only.
     layers : iterable of str
         Names as in `list_layers`; a wrapper's prefix (``module.``, ``_orig_mod.``, ``_forward_module.``) may stand
         before them.
@@ -210,7 +210,7 @@ class Recorder:
         self._handles.clear()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """What a copied or pickled model carries: nothing is recorded there, nothing of the original's is touched."""
+        """Leave an inert recorder in a copied or pickled model, which touches nothing of the original."""
         return _inert_recorder, ()
 
     def __enter__(self) -> Self:
@@ -236,6 +236,70 @@ class Recorder:
         # a copy: an in-place operation behind the layer would change what it answered
         value = value.clone()
         self._features[layer] = value.flatten(1) if self._flatten else value
+
+
+def layer_shapes(model: nn.Module, example: Tensor) -> dict[str, tuple[int, ...] | None]:
+    """Find the shape of every layer's answer to one stimulus, `example` (1, ...): layer → shape without stimuli.
+
+    The model runs once, in eval mode, and is left in the mode it was in. None where a layer does not run, runs more
+    than once, or does not answer with a tensor, so that it cannot be asked for by name.
+    """
+    answers: dict[nn.Module, list[Any]] = {}
+
+    def note(module: nn.Module, args: Any, output: Any) -> None:
+        tensor = isinstance(output, Tensor) and output.ndim > 0 and len(output) == len(example)
+        answers.setdefault(module, []).append(tuple(output.shape[1:]) if tensor else None)
+
+    modules = dict(model.named_modules(remove_duplicate=False))
+    handles = [module.register_forward_hook(note) for module in model.modules()]
+    try:
+        with kept_modes(model), torch.no_grad():
+            model.eval()
+            model(example)
+    finally:
+        for handle in handles:
+            handle.remove()
+    shapes = {}
+    for layer in list_layers(model):
+        found = answers.get(modules[layer], []) if layer in modules else []
+        shapes[layer] = found[0] if len(found) == 1 else None
+    return shapes
+
+
+def run_model(model: nn.Module, images: Any, who: str) -> Any:
+    """Call a model on `images` (n, ...); `who` is its name in an error.
+
+    ValueError if BatchNorm meets a batch of one image; TypeError if the images are not of the parameters' data type and
+    the model cannot take them.
+    """
+    try:
+        return model(images)
+    except (RuntimeError, ValueError) as error:
+        if not isinstance(images, Tensor):
+            raise
+        if "more than 1 value per channel" in str(error):
+            raise ValueError(
+                f"{who} normalises over the batch, and one of {len(images)} image has no spread ({error}); choose "
+                "another batch size, or leave out the incomplete last batch (drop_last=True)"
+            ) from error
+        expected = next((p.dtype for p in model.parameters() if p.is_floating_point()), images.dtype)
+        if images.dtype != expected and "type" in str(error):
+            raise TypeError(
+                f"{who} has parameters of {expected} and got images of {images.dtype} ({error}); convert the images, "
+                f"as in {_conversion(images.dtype, expected)}"
+            ) from error
+        raise
+
+
+@contextmanager
+def kept_modes(model: nn.Module) -> Iterator[None]:
+    """Leave every module in the mode (train or eval) it was in, however the block ends."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
 
 
 def _inert_recorder() -> Recorder:
@@ -301,103 +365,5 @@ def _refuse_compiled(model: nn.Module) -> None:
             )
 
 
-def run_model(model: nn.Module, images: Any, who: str) -> Any:
-    """Call a model.
-
-    Parameters
-    ----------
-    model : nn.Module
-        The model.
-    images : Tensor (n, ...)
-        Its input.
-    who : str
-        What to call the model in an error.
-
-    Raises
-    ------
-    ValueError
-        If BatchNorm meets a batch of one image.
-    TypeError
-        If the images are not of the parameters' data type and the model cannot take them.
-    """
-    try:
-        return model(images)
-    except (RuntimeError, ValueError) as error:
-        if not isinstance(images, Tensor):
-            raise
-        if "more than 1 value per channel" in str(error):
-            raise ValueError(
-                f"{who} normalises over the batch, and one of {len(images)} image has no spread ({error}); choose "
-                "another batch size, or leave out the incomplete last batch (drop_last=True)"
-            ) from error
-        expected = next((p.dtype for p in model.parameters() if p.is_floating_point()), images.dtype)
-        if images.dtype != expected and "type" in str(error):
-            raise TypeError(
-                f"{who} has parameters of {expected} and got images of {images.dtype} ({error}); convert the images, "
-                f"as in {_conversion(images.dtype, expected)}"
-            ) from error
-        raise
-
-
-@contextmanager
-def kept_modes(model: nn.Module) -> Iterator[None]:
-    """Leave every module in the mode (train or eval) it was in, however the block ends."""
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-
-
 def _conversion(got: torch.dtype, expected: torch.dtype) -> str:
     return f"images.to({expected}) / 255" if got == torch.uint8 else f"images.to({expected})"
-
-
-def layer_shapes(model: nn.Module, example: Tensor) -> dict[str, tuple[int, ...] | None]:
-    """Find the shape of every layer's answer to one stimulus.
-
-    Parameters
-    ----------
-    model : nn.Module
-        Any network; it runs once, in eval mode, and is left in the mode it was in.
-    example : Tensor (1, ...)
-        A batch of one stimulus.
-
-    Returns
-    -------
-    dict of tuple
-        Layer name, as in `list_layers`, to shape without the stimuli; None where a layer does not run, runs more than
-        once, or answers with no tensor, so that it cannot be asked for by name.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from brainrdl.features import layer_shapes
-    >>> model = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3), torch.nn.Flatten())
-    >>> layer_shapes(model, torch.zeros(1, 3, 8, 8))
-    {'0': (4, 6, 6), '1': (144,)}
-    """
-    answers: dict[nn.Module, list[Any]] = {}
-
-    def note(module: nn.Module, args: Any, output: Any) -> None:
-        tensor = isinstance(output, Tensor) and output.ndim > 0 and len(output) == len(example)
-        answers.setdefault(module, []).append(tuple(output.shape[1:]) if tensor else None)
-
-    modules = dict(model.named_modules(remove_duplicate=False))
-    modes = {module: module.training for module in model.modules()}
-    handles = [module.register_forward_hook(note) for module in modes]
-    try:
-        model.eval()
-        with torch.no_grad():
-            model(example)
-    finally:
-        for handle in handles:
-            handle.remove()
-        for module, mode in modes.items():
-            module.training = mode
-    shapes = {}
-    for layer in list_layers(model):
-        found = answers.get(modules[layer], []) if layer in modules else []
-        shapes[layer] = found[0] if len(found) == 1 else None
-    return shapes

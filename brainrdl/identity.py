@@ -1,4 +1,4 @@
-"""What a thing is, in a checkpoint or a manifest: JSON-able, and alike in another process."""
+"""Identity: things described for a checkpoint or a manifest, JSON-able, and alike in another process."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler, MultiplicativeLR
 
 DIGEST = "sha256:"
-"""What a digest begins with; two that differ say no more than that."""
+"""Beginning of a digest; two that differ say no more than that."""
 
 
 def digest(tensors: Iterable[tuple[str, Tensor]]) -> str:

@@ -1,4 +1,4 @@
-"""Ids: what an id is, how ids are found, and how a message names them.
+"""Ids: their check, how they are found, and the labels that hang on them.
 
 The id is the only key on which images, RDM rows and patterns are joined, so every module checks ids with
 `check_ids` and finds them with `find_ids`.
@@ -17,28 +17,9 @@ from brainrdl.arguments import did_you_mean, name_some
 def check_ids(ids: Iterable[str], field: str) -> tuple[str, ...]:
     """Return ids (or other labels) as a tuple, after checking that they can serve as a key.
 
-    Parameters
-    ----------
-    ids : sequence of str
-        Labels, in an order that means something.
-    field : str
-        What to call them in an error.
-
-    Returns
-    -------
-    tuple of str
-
-    Raises
-    ------
-    TypeError
-        If `ids` is a single string, has no order (a set), or holds anything but strings.
-    ValueError
-        If one is empty, holds a character that files cannot store (NUL, lone surrogates), or occurs twice.
-
-    Examples
-    --------
-    >>> check_ids(["face", "house"], "stimuli")
-    ('face', 'house')
+    `field` is their name in an error. TypeError if `ids` is a single string, has no order (a set), or holds anything
+    but strings; ValueError if one is empty, holds a character that files cannot store (NUL, lone surrogates), or occurs
+    twice.
     """
     if isinstance(ids, str):
         raise TypeError(f"{field} is one string, {ids!r}; expected a sequence of strings: [{ids!r}]")
@@ -66,31 +47,9 @@ def check_ids(ids: Iterable[str], field: str) -> tuple[str, ...]:
 
 
 def find_ids(ids: Sequence[str], known: Sequence[str], place: str) -> list[int]:
-    """Find ids by name.
+    """Find the position of each of `ids` in `known`, which a message calls `place`.
 
-    Parameters
-    ----------
-    ids : sequence of str
-        What to find.
-    known : sequence of str
-        Where to find it.
-    place : str
-        What to call `known` in an error.
-
-    Returns
-    -------
-    list of int
-        The position in `known` of each of `ids`.
-
-    Raises
-    ------
-    ValueError
-        If an id is not there; names such ids and those most like the first.
-
-    Examples
-    --------
-    >>> find_ids(["c", "a"], ["a", "b", "c"], "the alphabet")
-    [2, 0]
+    ValueError if an id is not there, with those most like the first.
     """
     positions = {stimulus: position for position, stimulus in enumerate(known)}
     unknown = [stimulus for stimulus in ids if stimulus not in positions]
@@ -113,35 +72,31 @@ Labels = Mapping[str, Hashable] | xr.DataArray
 
 
 def read_labels(labels: Labels, field: str = "labels") -> dict[str, Hashable]:
-    """Return the category of each stimulus; `field` is what to call the labels in an error.
+    """Return the category of each stimulus; `field` is the name of the labels in an error.
 
-    Raises
-    ------
-    TypeError
-        If labels come without ids, or one cannot be compared for equality with others (a list).
-    ValueError
-        If an id occurs twice, or a label is missing (None, NaN).
+    TypeError if labels come without ids, or one cannot be compared for equality with others (a list); ValueError if an
+    id occurs twice, or a label is missing (None, NaN).
     """
     if isinstance(labels, xr.DataArray):
         if labels.dims != ("stimulus",) or "stimulus" not in labels.coords:
             raise ValueError(f"{field} has dimensions {labels.dims}, expected ('stimulus',) with the ids as coordinate")
         ids = check_ids(labels["stimulus"], f"coordinate 'stimulus' of {field}")
-        of = dict(zip(ids, labels.values.tolist(), strict=True))
+        label_of = dict(zip(ids, labels.values.tolist(), strict=True))
     elif isinstance(labels, Mapping):
-        of = dict(labels)
+        label_of = dict(labels)
     else:
         raise TypeError(
             f"{field} is a {type(labels).__name__}, which has no stimulus ids; give a mapping: dict(zip(ids, labels))"
         )
-    for stimulus, label in of.items():
+    for stimulus, label in label_of.items():
         if not isinstance(label, Hashable):
             raise TypeError(
                 f"{field} has {label!r} for {stimulus!r}, of type {type(label).__name__}; expected a string or a number"
             )
-    lacking = [stimulus for stimulus, label in of.items() if pd.api.types.is_scalar(label) and pd.isna(label)]
+    lacking = [stimulus for stimulus, label in label_of.items() if pd.api.types.is_scalar(label) and pd.isna(label)]
     if lacking:
         raise ValueError(
-            f"{field} has a missing label (None or NaN) for {len(lacking)} of {len(of)} stimuli: {name_some(lacking)}; "
-            "leave these stimuli out, or give them a category"
+            f"{field} has a missing label (None or NaN) for {len(lacking)} of {len(label_of)} stimuli: "
+            f"{name_some(lacking)}; leave these stimuli out, or give them a category"
         )
-    return of
+    return label_of

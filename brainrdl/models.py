@@ -27,7 +27,7 @@ def mnist_cnn(
     image_size : int
         Height and width of the images in pixels.
     padding : int
-        Of the convolutions: 2 keeps the size ("same"), 0 is none.
+        Padding of the convolutions: 2 keeps the size ("same"), 0 is none.
     ceil_mode : bool
         Whether pooling windows may reach over the border. Table 1's "1500" inputs of the fully connected layer fit
         no choice; same padding and ceiling give 1600 (374,306 parameters for 28 × 28 images and 10 classes).

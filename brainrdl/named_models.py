@@ -27,7 +27,7 @@ class NamedModel(NamedTuple):
     transform: Callable[[Image.Image], Tensor] | None
     """From a PIL image to the network's input; None: floats in [0, 1]."""
     weights: str
-    """Where its weights are from."""
+    """Source of its weights."""
 
 
 def load_named_model(name: str, weights: str | os.PathLike[str] | None = None, *, seed: int = 0) -> NamedModel:
@@ -44,7 +44,7 @@ def load_named_model(name: str, weights: str | os.PathLike[str] | None = None, *
         name of its weights, such as ``IMAGENET1K_V1``, which are then downloaded. Absent: as the network is made, which
         in torchvision means random ones.
     seed : int
-        Of what is drawn while the network is made.
+        Seed of what is drawn while the network is made.
 
     Returns
     -------
@@ -54,10 +54,10 @@ def load_named_model(name: str, weights: str | os.PathLike[str] | None = None, *
     Raises
     ------
     ValueError
-        If there is no such model, module, function or name of weights; if the file holds no state_dict, or that of
-        another architecture; if the function needs arguments, or returns no network.
+        If there is no such model, module, function or name of weights; if the file does not hold a state_dict, or that
+        of another architecture; if the function needs arguments, or does not return a network.
     FileNotFoundError
-        If there is no such file.
+        If `weights` is not a file.
 
     Examples
     --------
@@ -74,7 +74,9 @@ def load_named_model(name: str, weights: str | os.PathLike[str] | None = None, *
 def _made(name: str, weights: str | os.PathLike[str] | None) -> NamedModel:
     source, separator, what = name.partition(":")
     if not (separator and source and what) or source.startswith("."):
-        raise ValueError(f"model {name!r} is no name of a model; expected torchvision:NAME or package.module:factory")
+        raise ValueError(
+            f"model {name!r} is not the name of a model; expected torchvision:NAME or package.module:factory"
+        )
     if source == "torchvision":
         return _from_torchvision(what, weights)
     made = _factory(name, source, what)()
@@ -130,7 +132,7 @@ def _factory(name: str, module_name: str, function: str) -> Callable[[], Any]:
         inspect.signature(made).bind()
     except TypeError as error:
         raise ValueError(f"{name} cannot be called without arguments ({error}); name a function that can") from error
-    except ValueError:  # written in C, and does not tell
+    except ValueError:  # written in C, and without a signature
         pass
     factory: Callable[[], Any] = made
     return factory
@@ -148,7 +150,7 @@ def _working_directory_first() -> Iterator[None]:
 
 
 def _load_weights(model: nn.Module, path: Path) -> str:
-    """Load a file's weights into a model, strictly; says what was loaded."""
+    """Load a file's weights into a model, strictly; returns what was loaded."""
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}; name a state_dict (.pt, .pth) or a .safetensors file")
     state = _read_weights(path)
@@ -172,12 +174,12 @@ def _read_weights(path: Path) -> Any:
         if path.suffix == ".safetensors":
             return load_file(path)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch's thoughts on a file that is refused anyway
+            warnings.simplefilter("ignore")  # torch's opinion of a file that is refused anyway
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ValueError(
-            f"{path} holds more than tensors, or is no file of torch's; it is not opened, since that could run code: "
-            "save the weights alone with torch.save(model.state_dict(), path)"
+            f"{path} holds more than tensors, or is not a file of torch's; it is not opened, since that could run "
+            "code: save the weights alone with torch.save(model.state_dict(), path)"
         ) from error
     except OSError:
         raise

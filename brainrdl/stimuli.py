@@ -17,13 +17,13 @@ from brainrdl.arguments import name_some
 from brainrdl.ids import check_ids, find_ids
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-"""What the name of an image file ends with, in small or capital letters."""
+"""Endings of the names of image files, in small or capital letters."""
 
 _WIDE_MODES = ("I", "F")
 
 
 class _Images(Protocol):
-    """Where images come from: the i-th as a tensor, in memory that the source does not share."""
+    """A source of images: the i-th as a tensor, in memory that the source does not share."""
 
     def __getitem__(self, position: int, /) -> Any: ...
 
@@ -38,14 +38,14 @@ class StimulusSet(Dataset[tuple[Tensor, str]]):
     Parameters
     ----------
     images : object with ``images[position] -> Tensor``
-        The source. The class methods make it.
+        Source of the images. The class methods make it.
     ids : sequence of str
-        One unique id per image.
+        Unique ids, one per image.
 
     Attributes
     ----------
     ids : tuple of str
-        The ids, in order.
+        Ids, in order.
 
     Raises
     ------
@@ -94,7 +94,7 @@ class StimulusSet(Dataset[tuple[Tensor, str]]):
         Raises
         ------
         NotADirectoryError
-            If `path` is no folder.
+            If `path` is not a folder.
         ValueError
             If there is no image in it, or two images share an id (``a.png`` and ``a.jpg``). When an image is
             asked for: if it holds transparent pixels, several frames or more than 8 bits per channel, none of
@@ -149,7 +149,7 @@ class StimulusSet(Dataset[tuple[Tensor, str]]):
             Floating point or uint8, which stays as it is. The array is not copied, so that one mapped from
             disk stays there; the image that is handed out is a copy.
         ids : sequence of str (n,)
-            One unique id per image, in the array's order.
+            Unique ids, one per image, in the array's order.
 
         Returns
         -------
@@ -160,7 +160,7 @@ class StimulusSet(Dataset[tuple[Tensor, str]]):
         TypeError
             If `images` is neither a tensor nor an array, or of another data type.
         ValueError
-            If it is no stack of images, or there are more or fewer ids than images.
+            If it is not a stack of images, or there are more or fewer ids than images.
 
         Examples
         --------
@@ -191,7 +191,7 @@ class StimulusSet(Dataset[tuple[Tensor, str]]):
         dataset : map-style Dataset
             Yields the image, or a tuple whose first element is the image, as a tensor.
         ids : sequence of str
-            One unique id per item, in the dataset's order.
+            Unique ids, one per item, in the dataset's order.
 
         Returns
         -------
@@ -252,7 +252,7 @@ class StimulusSet(Dataset[tuple[Tensor, str]]):
         Parameters
         ----------
         ids : sequence of str
-            Which stimuli.
+            Ids of the stimuli.
 
         Returns
         -------

@@ -81,7 +81,7 @@ class Harmful:
 def test_a_file_with_code_is_not_opened(here, capsys):
     torch.save({"0.weight": Harmful()}, here / "weights.pt")
     message = (
-        "weights.pt holds more than tensors, or is no file of torch's; it is not opened, since that could run code: "
+        "weights.pt holds more than tensors, or is not a file of torch's; it is not opened, since that could run code: "
         "save the weights alone with torch.save(model.state_dict(), path)"
     )
     with raises(message):
@@ -96,7 +96,7 @@ def test_a_file_with_code_is_not_opened(here, capsys):
             "resnet18",
             None,
             ValueError,
-            "model 'resnet18' is no name of a model; expected torchvision:NAME or package.module:factory",
+            "model 'resnet18' is not the name of a model; expected torchvision:NAME or package.module:factory",
         ),
         (
             "torchvision:alexnett",
@@ -222,7 +222,7 @@ def test_layers_are_listed(here):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        (".os:x", "model '.os:x' is no name of a model; expected torchvision:NAME or package.module:factory"),
+        (".os:x", "model '.os:x' is not the name of a model; expected torchvision:NAME or package.module:factory"),
         ("os:getcwd", "os:getcwd returned a str; expected a torch module, or a module and its transform"),
         (
             "textwrap:dedent",

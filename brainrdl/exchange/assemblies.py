@@ -28,15 +28,11 @@ def find_assembly(dataset: xr.Dataset) -> xr.DataArray | None:
 def read_parts(assembly: xr.DataArray, given: Given, path: Path) -> Parts:
     """Turn patterns into RDMs, by the metric given.
 
-    Raises
-    ------
-    ValueError
-        If no metric that patterns can be compared by is given, ids are missing, or a value is not finite.
+    ValueError if no metric that patterns can be compared by is given, ids are missing, or a value is not finite.
     """
     if given.metric not in METRICS:
         raise ValueError(
-            f"{path} holds patterns, which a metric turns into RDMs; give metric= (on the command line --metric), one "
-            f"of {', '.join(METRICS)}"
+            f"{path} holds patterns, which a metric turns into RDMs; give metric=, one of {', '.join(METRICS)}"
         )
     extra = [str(dim) for dim in assembly.dims if dim not in _DIMS]
     if extra:
@@ -60,7 +56,7 @@ def read_parts(assembly: xr.DataArray, given: Given, path: Path) -> Parts:
             "leave these presentations or neuroids out"
         )
     stimuli = list(dict.fromkeys(ids))
-    position = {stimulus: at for at, stimulus in enumerate(stimuli)}
+    position = {stimulus: row for row, stimulus in enumerate(stimuli)}
     row = np.array([position[stimulus] for stimulus in ids])
     count = np.bincount(row)
     sums = np.zeros((len(patterns), len(stimuli), patterns.shape[2]))

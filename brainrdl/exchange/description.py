@@ -1,4 +1,4 @@
-"""What is in a file of RDMs, told without changing or completing it."""
+"""Description of a file of RDMs, which is neither changed nor completed."""
 
 import os
 from pathlib import Path
@@ -17,7 +17,7 @@ _LONGEST = 200
 def describe(
     path: str | os.PathLike[str], *, metric: str | None = None, order: Order | None = None, format: str | None = None
 ) -> dict[str, Any]:
-    """Tell what a file says of its RDMs, and what it lacks.
+    """Describe what a file says of its RDMs, and what it lacks.
 
     Parameters
     ----------
@@ -35,7 +35,7 @@ def describe(
     Raises
     ------
     FileNotFoundError, ValueError
-        As `read_rdms`, but for missing labels and values that are no distances.
+        As `read_rdms`, but for missing labels and values that are not distances.
 
     Examples
     --------
@@ -90,16 +90,18 @@ def describe_as_text(path: str | os.PathLike[str], *, metric: str | None = None,
         f"metric: {found['metric'] or 'not in the file'}",
         f"coordinates: {', '.join(found['coords']) or 'none'}",
     ]
-    for at in range(found["n_rdms"]):
-        name = repr(found["names"][at]) if found["names"] else f"RDM {at} (no name in the file)"
-        span = found["range"][at]
+    for row in range(found["n_rdms"]):
+        name = repr(found["names"][row]) if found["names"] else f"RDM {row} (no name in the file)"
+        span = found["range"][row]
         lines.append(
             f"{name}: {'no pair measured' if span is None else f'{span[0]:.6g} to {span[1]:.6g}'}, "
-            f"{found['missing_pairs'][at]} missing and {found['negative_pairs'][at]} negative pairs, "
-            + (f"asymmetric by up to {found['asymmetry'][at]:.6g}" if found["asymmetry"][at] else "symmetric")
-            + (f", diagonal up to {found['diagonal'][at]:.6g}" if found["diagonal"][at] else "")
+            f"{found['missing_pairs'][row]} missing and {found['negative_pairs'][row]} negative pairs, "
+            + (f"asymmetric by up to {found['asymmetry'][row]:.6g}" if found["asymmetry"][row] else "symmetric")
+            + (f", diagonal up to {found['diagonal'][row]:.6g}" if found["diagonal"][row] else "")
         )
     for name, value in found["attrs"].items():
         text = " ".join(str(value).split())
-        lines.append(f"{name}: {text}" if len(text) <= _LONGEST else f"{name}: {text[:_LONGEST]} … ({len(text)} signs)")
+        lines.append(
+            f"{name}: {text}" if len(text) <= _LONGEST else f"{name}: {text[:_LONGEST]} … ({len(text)} characters)"
+        )
     return "\n".join(lines)

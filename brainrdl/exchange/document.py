@@ -39,21 +39,9 @@ def to_document(rdms: xr.DataArray) -> str:
 
 @final
 class Document:
-    """The labels that `to_document` wrote.
+    """The labels that `to_document` wrote: ids, names, metric, attributes without it, coordinates (dimensions, values).
 
-    Attributes
-    ----------
-    stimuli, names : list of str
-    metric : str
-    attrs : dict
-        Without the metric.
-    coords : dict
-        Dimensions and values by name.
-
-    Raises
-    ------
-    ValueError
-        If the text is none of ours, or of a later version.
+    ValueError if the text was not written by it, or by a later version.
     """
 
     def __init__(self, text: str, place: str) -> None:
@@ -79,9 +67,9 @@ class Document:
                 f"RDM {unknown[0]!r} is not among those that {place} describes; remove it after renaming or adding "
                 "RDMs, and give the labels when reading"
             )
-        at = [self.names.index(name) for name in names]
+        rows = [self.names.index(name) for name in names]
         return {
-            name: (dims, values[at]) if dims == ("rdm",) else (dims, values)
+            name: (dims, values[rows]) if dims == ("rdm",) else (dims, values)
             for name, (dims, values) in self.coords.items()
         }
 
@@ -109,7 +97,7 @@ def damaged(place: str) -> ValueError:
 
 
 def is_type(kind: Any) -> bool:
-    """Whether `encode_values` gives a type this name."""
+    """True if `encode_values` gives a type this name."""
     return isinstance(kind, str) and _TYPES.fullmatch(kind) is not None
 
 

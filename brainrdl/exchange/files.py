@@ -118,7 +118,7 @@ def write_rdms(rdms: xr.DataArray, path: str | os.PathLike[str], *, format: str 
     ------
     TypeError, ValueError
         If the format cannot hold something (netCDF alone holds standard errors), which is named; if `path` is a
-        folder, or lies below a file; if `rdms` is no labelled RDM.
+        folder, or lies below a file; if `rdms` is not labelled RDMs.
 
     Examples
     --------

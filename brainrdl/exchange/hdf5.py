@@ -20,13 +20,7 @@ _EMPTY_DIMENSION = b"This is a netCDF dimension but not a netCDF variable"
 
 @contextmanager
 def opened(path: Path) -> Iterator[h5py.File]:
-    """Open an HDF5 file for reading, after the checks above.
-
-    Raises
-    ------
-    ValueError
-        If it is not HDF5, is cut off or damaged, or a check fails.
-    """
+    """Open an HDF5 file for reading, after the checks above; ValueError if it is damaged or fails one."""
     try:
         file = h5py.File(path, "r")
     except OSError as error:

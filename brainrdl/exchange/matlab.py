@@ -87,16 +87,16 @@ def _plain(value: Any) -> Any:
         return value
     if value.dtype.names:
         structs = np.empty(value.shape, dtype=object)
-        for at in np.ndindex(value.shape):
-            structs[at] = {name: _plain(value[at][name]) for name in value.dtype.names}
+        for cell in np.ndindex(value.shape):
+            structs[cell] = {name: _plain(value[cell][name]) for name in value.dtype.names}
         return structs
     if value.dtype.kind == "U":
         texts = value.reshape(-1).tolist()
         return texts if len(texts) == 1 else unpadded(texts)
     if value.dtype == object:
         cells = np.empty(value.shape, dtype=object)
-        for at in np.ndindex(value.shape):
-            cells[at] = _plain(value[at])
+        for cell in np.ndindex(value.shape):
+            cells[cell] = _plain(value[cell])
         return cells
     return value
 
@@ -142,6 +142,6 @@ def write(rdms: xr.DataArray, path: Path) -> None:
             f"a MATLAB file of version 5 cannot hold RDMs of {rdms.sizes['stimulus']} stimuli; write netCDF"
         )
     structs = np.empty((1, rdms.sizes["rdm"]), dtype=[("RDM", object), ("name", object), ("color", object)])
-    for at, name in enumerate(rdms["rdm"].values.tolist()):
-        structs[0, at] = (rdms.values[at], name, np.zeros((1, 3)))
+    for row, name in enumerate(rdms["rdm"].values.tolist()):
+        structs[0, row] = (rdms.values[row], name, np.zeros((1, 3)))
     savemat(path, {"RDMs": structs, _OURS: to_document(rdms)}, appendmat=False)

@@ -28,26 +28,24 @@ Element = tuple[int, memoryview]
 def readable_variables(path: Path) -> list[str]:
     """Check a file, and name the variables that SciPy can read.
 
-    Raises
-    ------
-    ValueError
-        If the file is not of version 5 to 7, is cut off, or claims more than it holds.
+    ValueError if the file is not of version 5 to 7, is cut off, or claims more than it holds.
     """
     content = memoryview(path.read_bytes())
     mark = bytes(content[126:128])
     if mark not in (b"IM", b"MI"):
         raise broken(path)
     order = "<" if mark == b"IM" else ">"
-    names, at = [], _HEADER
+    names, offset = [], _HEADER
     try:
-        while at < len(content):
-            kind, claimed = struct.unpack_from(order + "II", content, at) if at + 8 <= len(content) else (0, 8)
-            if at + 8 + claimed > len(content):
+        while offset < len(content):
+            whole = offset + 8 <= len(content)
+            kind, claimed = struct.unpack_from(order + "II", content, offset) if whole else (0, 8)
+            if offset + 8 + claimed > len(content):
                 raise _CutOffError(
-                    f"{path}: a variable claims {claimed} bytes, the file holds {max(len(content) - at - 8, 0)} more; "
-                    "it is cut off: fetch or write it again"
+                    f"{path}: a variable claims {claimed} bytes, the file holds "
+                    f"{max(len(content) - offset - 8, 0)} more; it is cut off: fetch or write it again"
                 )
-            data = content[at + 8 : at + 8 + claimed]
+            data = content[offset + 8 : offset + 8 + claimed]
             if kind == _COMPRESSED:
                 (kind, data), *more = _elements(memoryview(_inflated(data)), order)
                 if more:
@@ -56,7 +54,7 @@ def readable_variables(path: Path) -> list[str]:
                 raise ValueError(f"a variable of type {kind}")
             name, is_readable = _check_matrix(data, order, 0)
             names += [name] if is_readable else []
-            at += 8 + claimed
+            offset += 8 + claimed
     except _CutOffError:
         raise
     except (ValueError, struct.error, zlib.error, IndexError) as error:
@@ -83,20 +81,20 @@ def _inflated(data: memoryview) -> bytes:
 
 def _elements(data: memoryview, order: str) -> Iterator[Element]:
     """The elements one after the other: type and content."""
-    at = 0
-    while at < len(data):
-        (first,) = struct.unpack_from(order + "I", data, at)
+    offset = 0
+    while offset < len(data):
+        (first,) = struct.unpack_from(order + "I", data, offset)
         if first >> 16:  # up to four bytes within the tag
-            kind, size, start, step = first & 0xFFFF, first >> 16, at + 4, 8
+            kind, size, start, step = first & 0xFFFF, first >> 16, offset + 4, 8
             if size > 4:
                 raise ValueError("a short element of more than four bytes")
         else:
-            (size,) = struct.unpack_from(order + "I", data, at + 4)
-            kind, start, step = first, at + 8, 8 + -(-size // 8) * 8
+            (size,) = struct.unpack_from(order + "I", data, offset + 4)
+            kind, start, step = first, offset + 8, 8 + -(-size // 8) * 8
         if start + size > len(data):
             raise ValueError("an element that ends after what holds it")
         yield kind, data[start : start + size]
-        at += step
+        offset += step
 
 
 def _check_matrix(data: memoryview, order: str, depth: int) -> tuple[str, bool]:

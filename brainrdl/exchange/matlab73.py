@@ -50,10 +50,10 @@ def _is_reference(item: h5py.Dataset) -> bool:
 def _followed(item: h5py.Dataset, path: Path, depth: int) -> np.ndarray:
     references = item[()].T
     cells = np.empty(references.shape, dtype=object)
-    for at in np.ndindex(references.shape):
-        if not references[at]:
+    for cell in np.ndindex(references.shape):
+        if not references[cell]:
             raise ValueError(f"{path}: {item.name} holds an empty reference; the file is damaged")
-        cells[at] = _value(item.file[references[at]], path, depth + 1)
+        cells[cell] = _value(item.file[references[cell]], path, depth + 1)
     return cells
 
 
@@ -73,6 +73,6 @@ def _structs(group: h5py.Group, path: Path, depth: int) -> np.ndarray:
     if len(shapes) > 1:
         raise ValueError(f"{path}: the fields of the struct array {group.name} differ in shape; the file is damaged")
     structs = np.empty(shapes.pop(), dtype=object)
-    for at in np.ndindex(structs.shape):
-        structs[at] = {name: column[at] for name, column in columns.items()}
+    for cell in np.ndindex(structs.shape):
+        structs[cell] = {name: column[cell] for name, column in columns.items()}
     return structs

@@ -23,7 +23,7 @@ _TASK = "multiarrange"
 
 
 def is_meadows(variables: Mapping[str, Any]) -> bool:
-    """Whether a .mat file's variables are Meadows'."""
+    """True if a .mat file's variables are Meadows'."""
     return any(name.startswith("rdmutv") for name in variables)
 
 
@@ -99,9 +99,9 @@ def _ids(value: Any, path: Path) -> list[str]:
     """Names of stimuli: a char matrix, or a cell array of strings."""
     if isinstance(value, np.ndarray) and value.dtype == object:
         value = [cell[0] if isinstance(cell, list) and len(cell) == 1 else cell for cell in value.flat]
-    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         raise ValueError(f"{path}: 'stimuli' is neither a char matrix nor a cell array of strings")
-    return [str(one) for one in value]
+    return [str(name) for name in value]
 
 
 def _numbers(given: Any) -> np.ndarray:

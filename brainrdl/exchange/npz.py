@@ -13,18 +13,7 @@ _LARGEST_EXPANSION = 1032  # of deflate
 
 @final
 class Npz:
-    """The members of an .npz file.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-
-    Raises
-    ------
-    ValueError
-        If it is no .npz, is cut off, or has two members of one name.
-    """
+    """The members of an .npz file; ValueError if it is not one, is cut off, or has two members of one name."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -55,7 +44,7 @@ class Npz:
         return list(self._headers)
 
     def __contains__(self, name: str) -> bool:
-        """Whether there is a member of that name."""
+        """True if there is a member of that name."""
         return name in self._headers
 
     def __getitem__(self, name: str) -> np.ndarray:

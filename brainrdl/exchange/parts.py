@@ -1,4 +1,4 @@
-"""What a file holds of RDMs, and how the caller's words complete it.
+"""Parts of RDMs that a file holds, completed with the caller's words.
 
 A reader gathers `Parts`: values, and what the file says about them. `complete` adds what the caller gave
 (`Given`) where the file says nothing, refuses what contradicts the file, and labels the result. Nothing is
@@ -21,7 +21,7 @@ from brainrdl.rdms.labelled import label_rdms
 from brainrdl.rdms.layout import METRICS, check_rdms
 
 Order = Literal["row-major", "column-major"]
-"""How a vector lists the pairs of the upper triangle: by row (SciPy, torch, rsatoolbox and MATLAB's `pdist` and
+"""The order of the upper triangle's pairs in a vector: by row (SciPy, torch, rsatoolbox and MATLAB's `pdist` and
 `squareform`), or by column (MATLAB's ``rdm(triu(true(n), 1))``; nilearn's lower triangle by row)."""
 
 Coord = tuple[tuple[str, ...], Any]
@@ -30,7 +30,7 @@ Coord = tuple[tuple[str, ...], Any]
 
 @dataclass(frozen=True)
 class Given:
-    """What the caller says about a file; see `read_rdms`."""
+    """The caller's words about a file; see `read_rdms`."""
 
     stimuli: Iterable[str] | str | None = None
     metric: str | None = None
@@ -49,7 +49,7 @@ class Given:
 
 @dataclass(frozen=True)
 class Parts:
-    """What a file says. None is what it does not say.
+    """The words of a file about its RDMs; None where it does not say.
 
     Attributes
     ----------
@@ -86,7 +86,7 @@ class Parts:
 
     @property
     def is_condensed(self) -> bool:
-        """Whether the values are vectors of pairs."""
+        """True if the values are vectors of pairs."""
         return self.values.ndim == 2
 
     @property
@@ -105,8 +105,8 @@ class Parts:
         known = self.order or order
         if known is None:
             raise ValueError(
-                f"holds vectors of {self.values.shape[1]} pairs, but not their order; give order= (on the command line "
-                "--order): 'row-major' for SciPy's and MATLAB's squareform, 'column-major' for MATLAB's "
+                f"holds vectors of {self.values.shape[1]} pairs, but not their order; give order=: "
+                "'row-major' for SciPy's and MATLAB's squareform, 'column-major' for MATLAB's "
                 "rdm(triu(true(n), 1)) and nilearn's lower triangles"
             )
         return self.values if known == "row-major" else by_row(self.values, self.n_stimuli)
@@ -122,12 +122,9 @@ def by_row(values: np.ndarray, n: int) -> np.ndarray:
 
 
 def complete(parts: Parts, given: Given, path: object) -> xr.DataArray:
-    """Label what a file holds, with the caller's words where it says nothing.
+    """Label a file's RDMs, with the caller's words where it says nothing.
 
-    Raises
-    ------
-    TypeError, ValueError
-        As `read_rdms`; every message begins with `path`.
+    Raises what `read_rdms` raises; every message begins with `path`.
     """
     try:
         if given.order is not None and parts.order not in (None, given.order) and parts.is_condensed:
@@ -181,12 +178,12 @@ def _resolve(
     count: int,
 ) -> Sequence[str]:
     """Return the ids or names: the file's, or the caller's where it has none that can serve."""
-    of = "the stimulus ids" if what == "stimuli" else "the names of the RDMs"
+    labels = "the stimulus ids" if what == "stimuli" else "the names of the RDMs"
     axis = "stimuli" if what == "stimuli" else "RDMs"
     if isinstance(given, str):
         if given not in fields:
             known = f"; there are {name_some(fields)}" if fields else ", and has none to choose from"
-            raise ValueError(f"has no field {given!r} that could hold {of}{known}")
+            raise ValueError(f"has no field {given!r} that could hold {labels}{known}")
         given = fields[given]
     answer = None if given is None else check_ids(given, what)
     if answer is not None and len(answer) != count:
@@ -198,21 +195,18 @@ def _resolve(
             return answer
         if fields:
             raise ValueError(
-                f"does not say which of its fields holds {of}: {name_some(fields)}; choose one: "
-                f"{what}={next(iter(fields))!r} (on the command line --{what} {next(iter(fields))})"
+                f"does not say which of its fields holds {labels}: {name_some(fields)}; choose one "
+                f"by {what}=, such as {next(iter(fields))!r}"
             )
-        raise ValueError(
-            f"does not hold {of}; give them in the file's order: {what}=[...] (on the command line --{what} FILE, one "
-            f"a line), {count} strings"
-        )
+        raise ValueError(f"does not hold {labels}; give {what}=, {count} strings in the file's order")
     if len(there) != count:
-        raise ValueError(f"holds {count} {axis}, but {len(there)} of {of}; the file contradicts itself")
+        raise ValueError(f"holds {count} {axis}, but {len(there)} of {labels}; the file contradicts itself")
     copies = [name for name, times in Counter(there).items() if times > 1]
     if answer is None:
         if copies:
             raise ValueError(
-                f"{of} must be unique, but the file has these more than once: {name_some(copies)}; give others in "
-                f"their place, in the file's order: {what}=[...] (on the command line --{what} FILE, one a line)"
+                f"{labels} must be unique, but the file has these more than once: {name_some(copies)}; give others in "
+                f"their place by {what}=, in the file's order"
             )
         return check_ids(there, what)
     if list(answer) != list(there) and not copies:
@@ -230,8 +224,8 @@ def _metric(parts: Parts, given: Given) -> str:
             return given.metric
         called = f", and calls it {parts.foreign_metric!r}, which is none of them" if parts.foreign_metric else ""
         raise ValueError(
-            f"does not say by a known name what the distances are{called}; give metric= (on the command line "
-            f"--metric), one of {', '.join(METRICS)} ('undeclared' where it is not known)"
+            f"does not say by a known name what the distances are{called}; give metric=, one "
+            f"of {', '.join(METRICS)} ('undeclared' where it is not known)"
         )
     if given.metric not in (None, parts.metric):
         raise ValueError(

@@ -65,7 +65,7 @@ def to_rsatoolbox(rdms: xr.DataArray) -> "RDMs":
     ImportError
         If rsatoolbox is not installed.
     TypeError, ValueError
-        If there are standard errors, which it has no place for, or `rdms` is no labelled RDM.
+        If there are standard errors, which it has no place for, or `rdms` is not labelled RDMs.
 
     Examples
     --------
@@ -208,7 +208,7 @@ def _from_dict(content: Mapping[str, Any], place: str) -> Parts:
                 if np.array_equal(typed, np.arange(len(typed))):
                     continue  # rsatoolbox's own numbering
                 name = f"{kind}_index"
-            if name in DIMS:  # numbers, which are no labels
+            if name in DIMS:  # numbers, which are not labels
                 name = f"{kind}_{name}"
             if name in coords:
                 raise ValueError(f"{place} has both an RDM and a pattern descriptor {name!r}; rename one of them")
@@ -238,7 +238,7 @@ def _from_dict(content: Mapping[str, Any], place: str) -> Parts:
 
 def _mapping(given: Any, kind: str, place: str) -> dict[str, Any]:
     if given is not None and not isinstance(given, Mapping):
-        raise ValueError(f"{place}: {kind!r} is no group of descriptors; the file is damaged: write it again")
+        raise ValueError(f"{place}: {kind!r} is not a group of descriptors; the file is damaged: write it again")
     return dict(given or {})
 
 
@@ -264,7 +264,7 @@ def _listed(column: Any) -> Any:
 def _text(value: Any, name: str, place: str) -> str:
     value = value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
     if not isinstance(value, str | bytes):
-        raise ValueError(f"{place}: {name!r} is no text; the file is damaged: write it again")
+        raise ValueError(f"{place}: {name!r} is not text; the file is damaged: write it again")
     return as_labels([value], f"{place}: {name!r}")[0]
 
 

@@ -34,7 +34,9 @@ def read_parts(path: Path) -> Parts:
         )
     names = list(dict.fromkeys(table["rdm"])) if "rdm" in table else None
     rows = (
-        table["rdm"].map({name: at for at, name in enumerate(names)}).to_numpy() if names else np.zeros(len(table), int)
+        table["rdm"].map({name: row for row, name in enumerate(names)}).to_numpy()
+        if names
+        else np.zeros(len(table), int)
     )
     ours = Document(table[_OURS].iloc[0], f"the column {_OURS!r} of {path}") if _OURS in table else None
     pairs = table[["stimulus", "stimulus_"]].to_numpy()
@@ -83,7 +85,7 @@ def _table(path: Path) -> pd.DataFrame:
         raise ValueError(f"{path} is not a CSV table in UTF-8, or is cut off; write it again") from error
     finally:
         csv.field_size_limit(before)
-    odd = [name for at, name in enumerate(header) if not name or name in header[:at]]
+    odd = [name for column, name in enumerate(header) if not name or name in header[:column]]
     if odd:
         what = f"several columns named {odd[0]!r}" if odd[0] else "a column without a name"
         raise ValueError(f"{path} has {what}; give each column a name of its own")
@@ -122,9 +124,9 @@ def _squares(
     table: pd.DataFrame, rows: np.ndarray, pairs: np.ndarray, stimuli: list[str], names: list[str], path: Path
 ) -> np.ndarray:
     n = len(stimuli)
-    at = {stimulus: position for position, stimulus in enumerate(stimuli)}
-    i = np.array([at[stimulus] for stimulus in pairs[:, 0]])
-    j = np.array([at[stimulus] for stimulus in pairs[:, 1]])
+    row_of = {stimulus: position for position, stimulus in enumerate(stimuli)}
+    i = np.array([row_of[stimulus] for stimulus in pairs[:, 0]])
+    j = np.array([row_of[stimulus] for stimulus in pairs[:, 1]])
     distances = np.array([_number(cell, path) for cell in table["dissimilarity"]])
     count = np.zeros((len(names), n, n), dtype=int)
     np.add.at(count, (rows, i, j), 1)

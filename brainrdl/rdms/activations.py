@@ -1,4 +1,4 @@
-"""What layers answer to all stimuli, handed out in blocks of units, whatever fits into memory.
+"""Answers of layers to all stimuli, handed out in blocks of units, whatever fits into memory.
 
 A network answers stimulus by stimulus, a Gram matrix wants all stimuli of some units. Where the answers do not fit into
 memory in between, they wait in a file; where that has no room either, the model runs again for each share of them.
@@ -54,7 +54,7 @@ class Block(NamedTuple):
 
 
 class Patterns(NamedTuple):
-    """What is known of a layer's patterns as wholes."""
+    """A layer's patterns as wholes."""
 
     mean: Tensor  # (n, 1), over units
     without: Tensor  # (n,), those that have no direction
@@ -116,9 +116,9 @@ class ModelOnStimuli(NamedTuple):
         except torch.OutOfMemoryError:
             raise
         except RuntimeError as error:
-            own = next((f" with weights of {value.dtype}" for value in self.model.parameters()), "")
+            weights = next((f" with weights of {value.dtype}" for value in self.model.parameters()), "")
             raise ValueError(
-                f"{type(self.model).__name__}{own} does not take the stimuli, {images.dtype} of shape "
+                f"{type(self.model).__name__}{weights} does not take the stimuli, {images.dtype} of shape "
                 f"{tuple(images.shape)}: {str(error).strip().splitlines()[0]}; give stimuli of the type, channels and "
                 "size that the model expects"
             ) from error
@@ -221,18 +221,8 @@ class _File:
 class Activations:
     """The layers' answers to all stimuli, block by block, as often as they are asked for.
 
-    Parameters
-    ----------
-    run : Run
-        The model and the stimuli.
-    layers : dict of Layer
-        As `measure_layers` gives them.
-    passes : list of list of Block
-        As `plan_passes` gives them.
-    metric : str
-        Of the distances: what `patterns` is about.
-    in_memory : bool
-        Where answers wait for those to the other stimuli: in memory, or in a temporary file.
+    `layers` come from `measure_layers`, `passes` from `plan_passes`; `metric` decides what `patterns` are about.
+    Answers wait for those to the other stimuli in memory, or in a temporary file unless `in_memory`.
     """
 
     def __init__(
@@ -263,7 +253,7 @@ class Activations:
         self._open.close()
 
     def patterns(self, layer: str) -> Patterns:
-        """What is known of the layer's patterns as wholes; runs the model if it has not seen the layer yet."""
+        """The layer's patterns as wholes; runs the model if it has not seen the layer yet."""
         if layer not in self._patterns:
             self._load(next(k for k, blocks in enumerate(self._passes) if any(b.layer == layer for b in blocks)))
         return self._patterns[layer]
@@ -318,10 +308,10 @@ class Activations:
                 )
             if first == 0:
                 self._check_alone(layer, rows[0])
-            here = slice(first, first + len(rows))
-            found.without[here] = undefined(rows, self._metric)
+            batch = slice(first, first + len(rows))
+            found.without[batch] = undefined(rows, self._metric)
             if self._metric == "correlation":
-                found.mean[here] = unit_means(rows, unit_slices(*rows.shape))
+                found.mean[batch] = unit_means(rows, unit_slices(*rows.shape))
             for block in blocks:
                 self._store.put(block, first, rows[:, block.start : block.stop])
 
@@ -360,7 +350,7 @@ def disk_room() -> int:
 
 
 def _is_memory(folder: Path) -> bool:
-    """Whether the folder lies in a file system that is kept in memory, as far as the system tells (Linux)."""
+    """True if the folder lies in a file system that is kept in memory, as far as the system says (Linux)."""
     mounts = Path("/proc/mounts")
     if not os.path.exists(mounts):
         return False

@@ -108,7 +108,7 @@ def average_rdms(rdms: xr.DataArray, over: str = "subject", *, normalize: Normal
         If there is no coordinate `over`, or nothing to average (each group holds one of its several values,
         sessions excepted); if two RDMs of a subject differ in no coordinate; if an RDM is constant
         (``zscore``) or zero (``unit``); if there are standard errors (``rank``); if the RDMs were already
-        normalised in another way; if `rdms` is no labelled RDM.
+        normalised in another way; if `rdms` is not labelled RDMs.
 
     Examples
     --------
@@ -261,7 +261,7 @@ def _groups(rdms: xr.DataArray, over: str) -> tuple[dict[tuple[str, ...], dict[s
         seen[key] = row
         groups.setdefault(group, {}).setdefault(member, []).append(row)
     several = len({member for members in groups.values() for member in members}) > 1
-    # sessions lie within subjects: that each group has one of its own is no sign of a stray coordinate
+    # sessions lie within subjects: that each group has one of its own does not mean a stray coordinate
     if over != "session" and several and all(len(members) == 1 for members in groups.values()):
         raise ValueError(
             f"no two RDMs that differ in {over!r} agree in all of {', '.join(map(repr, kept))}, so there is "
@@ -295,9 +295,9 @@ def _in_order_of(first: xr.DataArray, part: xr.DataArray, number: int) -> xr.Dat
     ids, others = first["stimulus"].values.tolist(), part["stimulus"].values.tolist()
     if ids == others:
         return part
-    here, there = set(others), set(ids)
-    missing = [stimulus for stimulus in ids if stimulus not in here]
-    extra = [stimulus for stimulus in others if stimulus not in there]
+    in_part, in_first = set(others), set(ids)
+    missing = [stimulus for stimulus in ids if stimulus not in in_part]
+    extra = [stimulus for stimulus in others if stimulus not in in_first]
     faults = [f"lacks {name_some(missing)}"] * bool(missing) + [f"adds {name_some(extra)}"] * bool(extra)
     if faults:
         raise ValueError(
@@ -354,7 +354,7 @@ def _joined_attrs(parts: Sequence[xr.DataArray]) -> dict[str, Any]:
                 )
     sources = [part.attrs.get("provenance") for part in parts]
     if any(source != sources[0] for source in sources):
-        attrs["provenance"] = json.dumps({"concatenated": [one for part in parts for one in _provenances(part)]})
+        attrs["provenance"] = json.dumps({"concatenated": [source for part in parts for source in _provenances(part)]})
     return attrs
 
 

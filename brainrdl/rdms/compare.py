@@ -69,7 +69,7 @@ def compare_rdms(
     ------
     TypeError, ValueError
         If the stimuli differ (or fewer than three are shared); for an unknown method, for controls or `sigma_k` with a
-        method that cannot take them, for ``mse`` between different metrics; if an array is no labelled RDM.
+        method that cannot take them, for ``mse`` between different metrics; if an array is not labelled RDMs.
 
     Notes
     -----
@@ -136,16 +136,9 @@ def compare_rdms(
 
 
 class Joined(NamedTuple):
-    """What `join_rdms` returns.
+    """Arrays of labelled RDMs, each in its own order of stimuli, and the `ids` on which they are compared.
 
-    Attributes
-    ----------
-    rdms : dict of DataArray (rdm, stimulus, stimulus_)
-        The RDMs, each in its own order of stimuli.
-    ids : tuple of str
-        The stimuli to compare, in the order of the first.
-    left_out : dict of int
-        How many stimuli of each are not among them.
+    `left_out` is the number of each array's stimuli that are not among them.
     """
 
     rdms: dict[str, xr.DataArray]
@@ -159,10 +152,10 @@ class Joined(NamedTuple):
     def condensed(self, name: str, rdms: slice = slice(None), out: np.ndarray | None = None) -> np.ndarray:
         """The upper triangles (rdms, pairs) of one of the arrays, or some of its RDMs, in the order of `ids`."""
         values = self.rdms[name].values[rdms]
-        own = self.rdms[name]["stimulus"].values.tolist()
-        if own == list(self.ids):
+        known = self.rdms[name]["stimulus"].values.tolist()
+        if known == list(self.ids):
             return upper_triangles(values, out)
-        rows = np.array(find_ids(self.ids, own, name))
+        rows = np.array(find_ids(self.ids, known, name))
         return upper_triangles(values[:, rows[:, None], rows], out)
 
     def on_device(self, name: str) -> Tensor:
@@ -182,42 +175,30 @@ class Joined(NamedTuple):
 
 
 def join_rdms(rdms: Mapping[str, xr.DataArray], *, join: Join = "exact") -> Joined:
-    """Find the stimuli on which arrays of labelled RDMs are compared.
+    """Find the stimuli on which arrays of labelled RDMs are compared, in the order of the first.
 
-    Parameters
-    ----------
-    rdms : dict of DataArray (rdm, stimulus, stimulus_)
-        By what to call them in an error; the first gives the order.
-    join : {"exact", "intersect"}
-        See `compare_rdms`.
-
-    Returns
-    -------
-    Joined
-
-    Raises
-    ------
-    TypeError, ValueError
-        As `compare_rdms`.
+    The keys are their names in an error. Raises what `compare_rdms` raises.
     """
     if join not in ("exact", "intersect"):
         raise ValueError(f"unknown join {join!r}; known are: exact, intersect")
     checked = {name: check_rdms(array) for name, array in rdms.items()}
-    own = {name: array["stimulus"].values.tolist() for name, array in checked.items()}
-    first = next(iter(own))
-    shared = set(own[first]).intersection(*own.values())
-    ids = tuple(stimulus for stimulus in own[first] if stimulus in shared)
-    left_out = {name: len(stimuli) - len(ids) for name, stimuli in own.items()}
+    stimuli_of = {name: array["stimulus"].values.tolist() for name, array in checked.items()}
+    first = next(iter(stimuli_of))
+    shared = set(stimuli_of[first]).intersection(*stimuli_of.values())
+    ids = tuple(stimulus for stimulus in stimuli_of[first] if stimulus in shared)
+    left_out = {name: len(stimuli) - len(ids) for name, stimuli in stimuli_of.items()}
     if join == "exact" and any(left_out.values()):
         faults = [
-            f"{name} alone has {name_some([s for s in own[name] if s not in shared])}" for name in own if left_out[name]
+            f"{name} alone has {name_some([s for s in stimuli_of[name] if s not in shared])}"
+            for name in stimuli_of
+            if left_out[name]
         ]
         raise ValueError(
-            f"the stimuli of {' and '.join(own)} differ: {len(ids)} are shared, {'; '.join(faults)}; "
-            "join='intersect' (on the command line --shared), or select_stimuli first, leaves the others out"
+            f"the stimuli of {' and '.join(stimuli_of)} differ: {len(ids)} are shared, {'; '.join(faults)}; "
+            "join='intersect', or select_stimuli first, leaves the others out"
         )
     if len(ids) < 3:
-        raise ValueError(f"{' and '.join(own)} share {len(ids)} stimuli; a comparison needs at least 3")
+        raise ValueError(f"{' and '.join(stimuli_of)} share {len(ids)} stimuli; a comparison needs at least 3")
     return Joined(checked, ids, left_out)
 
 

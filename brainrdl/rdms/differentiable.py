@@ -12,7 +12,7 @@ COMPARISONS = ("mse", "corr", "cosine", "corr_cov", "cosine_cov", "soft-spearman
 """The comparisons that can be trained with."""
 
 TEMPERATURE = 0.1
-"""How soft the ranks of ``soft-spearman`` are, in standard deviations of the distances."""
+"""Softness of the ranks of ``soft-spearman``, in standard deviations of the distances."""
 
 _NUMBERS_AT_ONCE = 4_000_000
 
@@ -26,39 +26,20 @@ def dissimilarity(
     pairs: Tensor | None = None,
     n: int | None = None,
 ) -> Tensor:
-    """Compare distances with target distances.
+    """Compare distances (P,) with finite target distances (P,) of the same pairs: a loss (), smaller is more alike.
 
-    Parameters
-    ----------
-    distances, target : Tensor (P,)
-        Distances of the same pairs; the target finite.
-    compare : str
-        ``mse``: Σ w (D − T)² / Σ w, Eq. 2 where all w are 1. ``corr``: 1 − weighted Pearson r. ``cosine``: 1 − weighted
-        cosine. ``corr_cov`` and ``cosine_cov``: the same of the RDMs whitened by the covariance of distances that share
-        a stimulus, the patterns' errors being independent [1]_. ``soft-spearman``: 1 − weighted Pearson r between
-        the target's ranks and soft ranks ``1/2 + Σ_j w_j sigmoid((D_i − D_j)/τ)`` of the distances [2]_, τ being
-        `TEMPERATURE` times their standard deviation, so that the scale of the distances does not matter; it tends to
-        Spearman's correlation with τ.
-    weights : Tensor (P,)
-        w ≥ 0 of each pair; 0 for a pair that does not count. Only 0 and 1 for the whitened comparisons.
-    pairs : Tensor (P, 2), optional
-        The members of each pair, for the whitened comparisons; absent: all pairs in condensed order.
-    n : int, optional
-        Number of stimuli, where `pairs` are given.
+    ``mse``: Σ w (D − T)² / Σ w, Eq. 2 where all w are 1. ``corr``: 1 − weighted Pearson r. ``cosine``: 1 − weighted
+    cosine. ``corr_cov`` and ``cosine_cov``: the same of the RDMs whitened by the covariance of distances that share a
+    stimulus, the patterns' errors being independent [1]_. ``soft-spearman``: 1 − weighted Pearson r between the
+    target's ranks and soft ranks ``1/2 + Σ_j w_j sigmoid((D_i − D_j)/τ)`` of the distances [2]_, τ being `TEMPERATURE`
+    times their standard deviation, so that the scale of the distances does not matter; it tends to Spearman's
+    correlation with τ.
 
-    Returns
-    -------
-    Tensor ()
-        The loss. Where nothing can be compared it is constant, with zero gradient: 0 for ``mse`` where no pair
-        counts, 1 for the others where either side has no variance beyond rounding (no length).
+    `weights` (P,) are w ≥ 0, 0 for a pair that does not count, and only 0 and 1 for the whitened comparisons, which
+    need the members `pairs` (P, 2) of n stimuli, unless they are all pairs in condensed order. Where nothing can be
+    compared the loss is constant, with zero gradient: 0 for ``mse`` where no pair counts, 1 for the others where either
+    side has no variance beyond rounding (no length).
 
-    Raises
-    ------
-    ValueError
-        For an unknown comparison; the known ones are listed.
-
-    References
-    ----------
     .. [1] Diedrichsen et al. (2020). Comparing representational geometries using whitened unbiased-distance-matrix
        similarity. arXiv:2007.02789.
     .. [2] Qin, Liu & Li (2010). A general approximation framework for direct optimization of information retrieval
@@ -66,6 +47,7 @@ def dissimilarity(
     """
     check_compare(compare)
     if compare == "mse":
+        # Eq. 2: Σ w (D − T)² / Σ w
         total = weights.sum()
         residual = weights * (distances - target).square()
         return residual.sum() / torch.where(total > 0, total, 1.0)

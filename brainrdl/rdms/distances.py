@@ -83,24 +83,11 @@ def rdm(features: Tensor, metric: str = "mse") -> Tensor:
 def training_rdm(
     features: Tensor, metric: str = "mse", row_scale: Tensor | None = None, *, pairs: Tensor | None = None
 ) -> Tensor:
-    """Compute the distances as they are computed during training.
+    """Compute the distances of patterns (n, ...) as they are computed during training.
 
-    Parameters
-    ----------
-    features : Tensor (n, ...)
-        Patterns, with or without gradient.
-    metric : str
-        As in `rdm`.
-    row_scale : Tensor (n,), optional
-        Factors c_i on the gradient that reaches stimulus i (not on the value): with them the gradient is
-        ``c_i Σ_j g_ij ∂d_ij/∂f_i``, the form of Eq. 4.
-    pairs : Tensor (P, 2), optional
-        The pairs whose distances are wanted, all of a condensed RDM if absent.
-
-    Returns
-    -------
-    Tensor (n(n-1)/2,) or (P,)
-        Distances in the features' precision, at least float32.
+    In their precision, at least float32; all (n(n-1)/2,) or those of some `pairs` (P, 2). `row_scale` (n,) holds
+    factors c_i on the gradient that reaches stimulus i (not on the value), ``c_i Σ_j g_ij ∂d_ij/∂f_i``: with
+    `eq4_factors` it is that of Eq. 4.
     """
     check_metric(metric)
     distances: Tensor = _Distances.apply(_flat(features), metric, row_scale, pairs)  # type: ignore[no-untyped-call, unused-ignore]
@@ -108,26 +95,9 @@ def training_rdm(
 
 
 def group_means(features: Tensor, groups: Tensor) -> Tensor:
-    """Average patterns over groups of stimuli.
+    """Average patterns (n, ...) over groups of stimuli: (m, K), at least float32; carries the gradient.
 
-    Parameters
-    ----------
-    features : Tensor (n, ...)
-        One pattern per stimulus; everything behind the first dimension is flattened to K units.
-    groups : Tensor (n,)
-        The group of each stimulus, 0 … m − 1, none of them empty; on the CPU.
-
-    Returns
-    -------
-    Tensor (m, K)
-        In the features' precision, at least float32; carries the gradient.
-
-    Examples
-    --------
-    >>> import torch
-    >>> group_means(torch.tensor([[0.0], [2.0], [5.0]]), torch.tensor([0, 0, 1]))
-    tensor([[1.],
-            [5.]])
+    `groups` (n,), on the CPU, holds the group of each stimulus, 0 … m − 1, none of them empty.
     """
     flat = _flat(features)
     member = torch.nn.functional.one_hot(groups).T.to(torch.promote_types(flat.dtype, torch.float32))
@@ -163,10 +133,12 @@ class _Distances(torch.autograd.Function):
     def backward(ctx: Any, gradient_of_pairs: Tensor) -> tuple[Tensor, None, None, None]:
         features, whole, square, norms, row_scale, position = ctx.saved_tensors
         with full_precision(square.device):
-            # g_ij = ∂L/∂d_ij; row i holds what reaches stimulus i, which Eq. 4 scales by c_i
+            # g_ij = ∂L/∂d_ij; row i holds what reaches stimulus i
             one_sided = square.new_zeros(square.numel()).index_add_(0, position, gradient_of_pairs.to(square.dtype))
             g = one_sided.view_as(square) + one_sided.view_as(square).T
             if row_scale is not None:
+                # Eq. 4: c_i Σ_j g_ij ∂d_ij/∂f_i. Scaling row i here, before the product with the patterns, is linear
+                # and costs n² where scaling the features' gradient would cost n · K and round otherwise
                 g = g * row_scale.to(g.dtype)[:, None]
             pull = _pull(g, square, norms, (features if whole is None else whole).shape[1], ctx.metric)
             if whole is not None:

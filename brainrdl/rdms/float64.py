@@ -58,7 +58,7 @@ def unit_means(features: Tensor, slices: Sequence[slice]) -> Tensor:
 
 
 def undefined(features: Tensor, metric: str) -> Tensor:
-    """Which patterns (n,) have no distance: constant ones under ``correlation``, zero ones under ``cosine``."""
+    """Patterns (n,) that have no distance: constant ones under ``correlation``, zero ones under ``cosine``."""
     if metric == "correlation":
         return features.amax(dim=1) == features.amin(dim=1)
     if metric == "cosine":
@@ -69,28 +69,12 @@ def undefined(features: Tensor, metric: str) -> Tensor:
 def fill_distances(
     square: Tensor, blocks: Callable[[], Iterable[Tensor]], metric: str, n_units: int, *, mean: Tensor, without: Tensor
 ) -> bool:
-    """Fill the upper triangle of a matrix of zeros with distances.
+    """Fill the upper triangle of a matrix of zeros (n, n), float64 and contiguous, with distances.
 
-    Parameters
-    ----------
-    square : Tensor (n, n)
-        Zeros, float64, contiguous. Gram matrix and distances take turns in it, so that little else is needed.
-    blocks : callable
-        Gives the patterns as blocks of units (n, w), in any precision and on any device. Called a second time where
-        pairs are close.
-    metric : str
-        As in `rdm`.
-    n_units : int
-        Units of all blocks together.
-    mean : Tensor (n, 1)
-        Of each pattern over its units, see `unit_means`; read by ``correlation`` only.
-    without : Tensor (n,)
-        The patterns that have no direction, see `undefined`: their distance to every other is 1.
-
-    Returns
-    -------
-    bool
-        Whether all is well. If not, a pattern is not finite, or so large that its square is not.
+    `blocks` gives the patterns as blocks of units (n, w), `n_units` in all, in any precision and on any device; it is
+    called a second time where pairs are close. `mean` (n, 1) is that over each pattern's units (`unit_means`; read by
+    ``correlation`` only), `without` (n,) marks patterns without direction (`undefined`), whose distance to every other
+    is 1. False if a pattern is not finite, or so large that its square is not.
     """
     angular = metric in ANGULAR
 
@@ -151,7 +135,7 @@ def _add_gram(gram: Tensor, block: Tensor) -> None:
 
 
 def _shares_an_offset(gram: Tensor) -> bool:
-    """Whether nine tenths of the patterns' energy are that of their mean, by their Gram matrix's upper triangle."""
+    """True if nine tenths of the patterns' energy are that of their mean, by their Gram matrix's upper triangle."""
     energy = gram.diagonal().sum()
     return bool(2 * gram.sum() - energy > 0.9 * len(gram) * energy)
 

@@ -102,7 +102,7 @@ def condense(rdms: xr.DataArray) -> np.ndarray:
     Raises
     ------
     TypeError, ValueError
-        If `rdms` is no labelled RDM; see `check_rdms`.
+        If `rdms` is not labelled RDMs; see `check_rdms`.
 
     Examples
     --------
@@ -134,7 +134,7 @@ def select_stimuli(rdms: xr.DataArray, ids: Iterable[str]) -> xr.DataArray:
     ------
     TypeError, ValueError
         If an id is unknown or occurs twice, fewer than two are given, or an RDM has none of their pairs
-        measured; if `rdms` is no labelled RDM.
+        measured; if `rdms` is not labelled RDMs.
 
     Examples
     --------

@@ -21,7 +21,7 @@ from brainrdl.rdms.layout import DIMS
 from brainrdl.stimuli import StimulusSet
 
 MAX_MEMORY = 2**30
-"""Bytes that `layer_rdms` holds at most, unless told otherwise."""
+"""Default limit of the bytes that `layer_rdms` holds."""
 
 _OVERHEAD = 24 * 2**20  # of chunks of a matrix, buffers and all small things
 _BLOCK_ELEMENTS = 2**20
@@ -71,7 +71,7 @@ def layer_rdms(
     Raises
     ------
     TypeError
-        If `model` is no module, `stimuli` no StimulusSet, or `batch_size` no whole number.
+        If `model` is not a module, `stimuli` not a StimulusSet, or `batch_size` not a whole number.
     ValueError
         If a layer is unknown (with near matches), is named twice, answers with no tensor or with values that are not
         finite; if it did not run, or ran more than once, in a forward pass; if its answers depend on the batch or on

@@ -252,7 +252,7 @@ def _check_symmetric(values: np.ndarray, what: str, labels: Sequence[str], ids: 
 
 
 def _is_exact(rdm: np.ndarray) -> bool:
-    """Whether a matrix is symmetric to the last bit (NaN included), zero on the diagonal and not infinite.
+    """True if a matrix is symmetric to the last bit (NaN included), zero on the diagonal and not infinite.
 
     A few cheap passes for what nearly every RDM is; False says only that a closer look is needed.
     """

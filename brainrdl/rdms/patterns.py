@@ -103,7 +103,7 @@ class RunMeans:
 
     @property
     def balanced(self) -> bool:
-        """Whether every run has every stimulus."""
+        """True if every run has every stimulus."""
         return bool((self.counts > 0).all())
 
     @cached_property

@@ -13,24 +13,7 @@ _DIGIT = 6
 
 
 def midranks(values: Tensor) -> Tensor:
-    """Rank each row from 1; tied values share the mean of their ranks.
-
-    Parameters
-    ----------
-    values : Tensor (rows, length)
-        Finite values.
-
-    Returns
-    -------
-    Tensor (rows, length)
-        float64.
-
-    Examples
-    --------
-    >>> import torch
-    >>> midranks(torch.tensor([[3.0, 1.0, 3.0]]))
-    tensor([[2.5000, 1.0000, 2.5000]], dtype=torch.float64)
-    """
+    """Rank each row of finite values (rows, length) from 1, in float64; tied values share the mean of their ranks."""
     if values.device.type == "cpu":  # numpy sorts several times as fast as torch
         return torch.from_numpy(np.stack([_midranks(row) for row in values.numpy()]))
     ordered, order = values.sort(dim=1)
@@ -57,14 +40,8 @@ def _midranks(row: np.ndarray) -> np.ndarray:
 class Ranking(NamedTuple):
     """A vector prepared for `concordance`.
 
-    Attributes
-    ----------
-    ranks : ndarray (length,)
-        int64, from 0; tied values have the same, and the next value the next rank.
-    order : ndarray (length,)
-        What sorts the vector.
-    tied_pairs : int
-        Number of pairs of equal values.
+    Ranks (length,) from 0, tied values alike and the next value the next rank; the order (length,) that sorts the
+    vector, and the number of pairs of equal values.
     """
 
     ranks: np.ndarray
@@ -104,23 +81,7 @@ def ranking(values: np.ndarray) -> Ranking:
 
 
 def concordance(a: Ranking, b: Ranking) -> Concordance:
-    """Compare the order of all pairs of entries of two vectors, ties counted exactly.
-
-    Parameters
-    ----------
-    a, b : Ranking
-        Of vectors of one length, see `ranking`.
-
-    Returns
-    -------
-    Concordance
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> concordance(ranking(np.array([1, 2, 3])), ranking(np.array([1, 3, 2]))).tau_a
-    0.3333333333333333
-    """
+    """Compare the order of all pairs of entries of two vectors of one length, ties counted exactly."""
     n = len(a.ranks)
     total = n * (n - 1) // 2
     bits = max(n - 1, 1).bit_length()
@@ -144,26 +105,11 @@ def concordance(a: Ranking, b: Ranking) -> Concordance:
 
 
 def inversions(permutation: np.ndarray) -> int:
-    """Count the pairs i < j with p_i > p_j.
+    """Count the pairs i < j with p_i > p_j of a permutation (length,) of 0 … length − 1.
 
     The upper bits of the values split them into buckets, and positions are split into blocks of 128. Two entries of
     different buckets are counted from a table of blocks × buckets if their blocks differ, and by comparing if they
     share one; then each bucket, whose entries keep their order, is treated likewise with the next bits.
-
-    Parameters
-    ----------
-    permutation : ndarray (length,)
-        The integers 0 … length − 1.
-
-    Returns
-    -------
-    int
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> inversions(np.array([2, 0, 1]))
-    2
     """
     n = len(permutation)
     bits = max(n - 1, 1).bit_length()

@@ -41,18 +41,8 @@ _LARGEST = 1e100
 
 
 class Options(NamedTuple):
-    """How to compare.
-
-    Attributes
-    ----------
-    method : str
-        One of `METHODS`.
-    covariance : Tensor (n,) or (n, n), optional
-        For the whitened methods, the covariance of the pattern estimates over stimuli.
-    controls : Tensor (controls, pairs), optional
-        Condensed RDMs to project out.
-    projected : tuple of bool
-        Whether the controls are projected out of a, and of b.
+    """A comparison: one of `METHODS`, with Σ (n,) or (n, n) over stimuli for the whitened ones, and condensed RDMs
+    (controls, pairs) that are projected out of a, of b, or of both (`projected`).
     """
 
     method: str = "corr"
@@ -68,44 +58,18 @@ def check_method(method: str) -> None:
 
 
 def similarities(a: Tensor, b: Tensor, options: Options) -> Tensor:
-    """Compare each RDM of one set with each of another; larger is more alike.
+    """Compare each RDM of one set (rdms_a, pairs) with each of another (rdms_b, pairs): float64 (rdms_a, rdms_b).
 
-    Parameters
-    ----------
-    a : Tensor (rdms_a, pairs)
-        Condensed RDMs of n stimuli; NaN is an unmeasured pair.
-    b : Tensor (rdms_b, pairs)
-        Of the same stimuli in the same order, on the same device.
-    options : Options
-        Method, covariance and controls.
-
-    Returns
-    -------
-    Tensor (rdms_a, rdms_b)
-        float64. Two RDMs are compared on the pairs that both have measured (and all controls); NaN where these are
-        fewer than two. 0 where an RDM has no variation beyond rounding (for the cosines: no length) to compare.
-
-    Examples
-    --------
-    >>> import torch
-    >>> a = torch.tensor([[1.0, 2.0, 3.0]])
-    >>> similarities(a, torch.tensor([[2.0, 4.0, 6.0], [3.0, 2.0, 1.0]]), Options("corr")).round(decimals=6)
-    tensor([[ 1., -1.]], dtype=torch.float64)
+    Larger is more alike. Both are condensed, of the same stimuli in the same order, on the same device. Two RDMs are
+    compared on the pairs that both have measured (and all controls); NaN where these are fewer than two. 0 where an RDM
+    has no variation beyond rounding (for the cosines: no length) to compare.
     """
     return Comparison(b, options)(a)
 
 
 @final
 class Comparison:
-    """`similarities` to given RDMs, whose features are computed once for however many calls.
-
-    Parameters
-    ----------
-    b : Tensor (rdms_b, pairs)
-        Condensed RDMs.
-    options : Options
-        Method, covariance and controls.
-    """
+    """`similarities` to given RDMs (rdms_b, pairs), whose features are computed once for however many calls."""
 
     def __init__(self, b: Tensor, options: Options) -> None:
         check_method(options.method)

@@ -23,43 +23,15 @@ WHITENED = ("cosine_cov", "corr_cov")
 
 
 def whitened(rdms: Tensor, n: int, *, covariance: Tensor | None = None, measured: Tensor | None = None) -> Tensor:
-    """Turn condensed RDMs into vectors whose inner products are ``dᵀ V⁻¹ d'``.
+    """Turn condensed RDMs (rdms, pairs) of n stimuli into vectors (rdms, length) with products ``dᵀ V⁻¹ d'`` [1]_.
 
-    Parameters
-    ----------
-    rdms : Tensor (rdms, pairs)
-        Distances of the measured pairs of n stimuli, in condensed order.
-    n : int
-        Number of stimuli.
-    covariance : Tensor (n,) or (n, n), optional
-        Σ, the covariance of the pattern estimates over stimuli, up to a factor; a vector holds the variances of
-        uncorrelated ones. Absent: equal variances, the identity.
-    measured : Tensor (n(n-1)/2,), optional
-        bool, which pairs are measured (all if absent); there are as many as `rdms` has columns.
+    Σ is the covariance of the pattern estimates over stimuli, up to a factor: (n, n), variances (n,) of uncorrelated
+    ones, or the identity if absent. `measured` (n(n-1)/2,) marks the pairs that are columns of `rdms`, all if absent.
+    The length depends on the case; differentiable but for a full covariance with missing pairs. ValueError if the
+    covariance has another shape, is not symmetric, or leaves a contrast of stimuli without variance.
 
-    Returns
-    -------
-    Tensor (rdms, length)
-        The length depends on the case; differentiable but for a full covariance with missing pairs.
-
-    Raises
-    ------
-    ValueError
-        If the covariance has another shape, is not symmetric, or leaves a contrast of stimuli without variance.
-
-    References
-    ----------
-    Diedrichsen, Berlot, Mur, Schütt, Shahbazi & Kriegeskorte (2020). Comparing representational geometries using
-    whitened unbiased-distance-matrix similarity. arXiv:2007.02789.
-
-    Examples
-    --------
-    >>> import torch
-    >>> d = torch.tensor([[1.0, 2.0, 3.0]], dtype=torch.float64)
-    >>> V = torch.tensor([[4.0, 1, 1], [1, 4, 1], [1, 1, 4]], dtype=torch.float64)
-    >>> z = whitened(d, 3)
-    >>> torch.allclose(z @ z.T, d @ V.inverse() @ d.T)
-    True
+    .. [1] Diedrichsen, Berlot, Mur, Schütt, Shahbazi & Kriegeskorte (2020). Comparing representational geometries using
+       whitened unbiased-distance-matrix similarity. arXiv:2007.02789.
     """
     if measured is not None and bool(measured.all()):
         measured = None
@@ -95,23 +67,11 @@ def _identity(rdms: Tensor, n: int) -> Tensor:
 
 
 def whitened_pairs(distances: Tensor, pairs: Tensor, variances: Tensor, *, counts: Tensor | None = None) -> Tensor:
-    """`whitened` for any set of pairs, of stimuli with uncorrelated errors.
+    """`whitened` for any set of pairs (pairs, 2) of n stimuli with uncorrelated errors: (rdms, pairs + n).
 
-    Parameters
-    ----------
-    distances : Tensor (rdms, pairs)
-        Distances of these pairs.
-    pairs : Tensor (pairs, 2)
-        Distinct pairs of different stimuli.
-    variances : Tensor (n,)
-        Diagonal of Σ, above 0.
-    counts : Tensor (pairs,), optional
-        1 for a pair that counts and 0 for one that does not (all count if absent), which saves asking a device which.
-
-    Returns
-    -------
-    Tensor (rdms, pairs + n)
-        ``[(d − Bc)/√(2σ_iσ_j), c/σ]`` with c from the n × n normal equations; differentiable.
+    Differentiable: ``[(d − Bc)/√(2σ_iσ_j), c/σ]`` of distances (rdms, pairs), with c from the n × n normal equations
+    and the variances (n,) above 0. `counts` (pairs,) is 1 for a pair that counts and 0 for one that does not (all count
+    if absent), which saves asking a device which they are.
     """
     n = len(variances)
     i, j = pairs.unbind(dim=1)
@@ -132,7 +92,7 @@ def _full(rdms: Tensor, covariance: Tensor, measured: Tensor | None) -> Tensor:
     """W D Wᵀ / 2, its triangles laid side by side, with WᵀW = M."""
     centred = covariance - covariance.mean(dim=0) - covariance.mean(dim=1, keepdim=True) + covariance.mean()
     variances, directions = torch.linalg.eigh(centred)
-    # the smallest is that of the constant, 0 but for rounding, or else Σ is no covariance
+    # the smallest is that of the constant, 0 but for rounding, or else Σ is not a covariance
     smallest = variances[0] if variances[0] < -1e-12 * variances[-1] else variances[1]
     variances, directions = variances[1:], directions[:, 1:]
     if not smallest > 1e-12 * variances[-1]:
@@ -152,8 +112,8 @@ def _full(rdms: Tensor, covariance: Tensor, measured: Tensor | None) -> Tensor:
 def _filled(rdms: Tensor, M: Tensor, measured: Tensor) -> Tensor:
     """Unmeasured pairs at the minimum of tr(M D M D), by conjugate gradients."""
 
-    def gradient(of: Tensor) -> Tensor:
-        return upper_triangle(M @ to_square(of) @ M)[:, ~measured]
+    def gradient(rdms: Tensor) -> Tensor:
+        return upper_triangle(M @ to_square(rdms) @ M)[:, ~measured]
 
     filled = rdms.new_zeros(len(rdms), len(measured))
     filled[:, measured] = rdms

@@ -1,4 +1,4 @@
-"""RDM teachers: whatever can answer "how far apart are these stimuli?"."""
+"""RDM teachers: whatever can answer how far apart stimuli are."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -106,27 +106,9 @@ class RDMTeacher(nn.Module, ABC):
 
 
 def rows_by_id(ids: Sequence[str] | None, rows: Mapping[str, int], *, teacher: str, what: str) -> list[int]:
-    """Find the rows of a batch's stimuli.
+    """Find the rows of a batch's stimuli, of which the same may come twice; `teacher` and `what` it has are for errors.
 
-    Parameters
-    ----------
-    ids : sequence of str or None
-        The batch's ids; the same may come twice.
-    rows : dict of int
-        Stimulus → row.
-    teacher, what : str
-        The asking class, and what it has per stimulus, for an error.
-
-    Returns
-    -------
-    list of int
-
-    Raises
-    ------
-    TypeError
-        If `ids` is a single string.
-    ValueError
-        If there are no ids, or some are unknown; with near matches.
+    TypeError if `ids` is a single string; ValueError if there are none, or some are unknown, with near matches.
     """
     if ids is None:
         raise ValueError(
@@ -149,10 +131,7 @@ def rows_by_id(ids: Sequence[str] | None, rows: Mapping[str, int], *, teacher: s
 def student_metric(metric: str) -> str:
     """The metric a student's features are measured by, to meet a teacher's metric.
 
-    Raises
-    ------
-    ValueError
-        For a measured metric without a counterpart: it has to be declared.
+    ValueError for a measured metric without a counterpart, which has to be declared.
     """
     if metric in METRICS:
         return metric

@@ -1,12 +1,12 @@
 """Conditions that a batch shows by several exemplars: which image belongs to which row of the teacher's RDM."""
 
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
 from typing import Any, Literal, final, get_args
 
 import torch
 from torch import Tensor
 
+from brainrdl.files import sha256
 from brainrdl.identity import DIGEST
 from brainrdl.rdms.condensed import to_square, upper_triangle
 from brainrdl.teachers.base import RDMTeacher, rows_by_id
@@ -125,7 +125,7 @@ class ConditionTeacher(RDMTeacher):
         return {
             "name": type(self).__name__,
             "between": self.between,
-            "conditions": DIGEST + sha256("".join(lines).encode()).hexdigest(),
+            "conditions": DIGEST + sha256("".join(lines).encode()),
             "teacher": self.teacher.describe(),
         }
 

@@ -1,7 +1,6 @@
 """Measured RDMs as teachers: brains, behaviour, exported layers."""
 
 from collections.abc import Sequence
-from hashlib import sha256
 from math import nan
 from typing import Any, final
 
@@ -10,6 +9,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
+from brainrdl.files import sha256
 from brainrdl.identity import DIGEST
 from brainrdl.rdms.combine import average_rdms, scale_for
 from brainrdl.rdms.layout import check_rdms
@@ -46,7 +46,7 @@ class MeasuredTeacher(RDMTeacher):
     -----
     The names with a ``subject`` coordinate but no ``roi``: a single subject's RDMs answer by their ``rdm`` labels;
     subjects' averages by the other coordinates along ``rdm`` (``layer``, ``time``, …) joined with ``/``, or by
-    ``mean`` where there is none (see `average_rdms`); ``subjects="draw"`` needs a ``roi``. ``names`` tells.
+    ``mean`` where there is none (see `average_rdms`); ``subjects="draw"`` needs a ``roi``. ``names`` lists them.
 
     The comparison it asks for follows from the metric: ``cosine`` where zero distance means something
     (``crossnobis``, ``mse``, ``sqeuclidean``, ``euclidean``, ``mahalanobis``), ``corr`` for everything else
@@ -109,7 +109,7 @@ class MeasuredTeacher(RDMTeacher):
     def describe(self) -> dict[str, Any]:
         """Name what identifies the teacher: distances, weights and the names and stimuli they belong to."""
         described = super().describe()
-        stimuli = sha256("\0".join(self._stimuli).encode()).hexdigest()
+        stimuli = sha256("\0".join(self._stimuli).encode())
         return {
             "name": described["name"],
             "metric": self.metric,

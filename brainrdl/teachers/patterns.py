@@ -9,7 +9,6 @@ h_ij the number of these run pairs. Every run is a part of its own (r ≠ s), un
 """
 
 from collections.abc import Mapping, Sequence
-from hashlib import sha256
 from typing import Any, Literal, final
 
 import numpy as np
@@ -19,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from brainrdl.arguments import name_some
+from brainrdl.files import sha256
 from brainrdl.identity import DIGEST, digest
 from brainrdl.rdms.condensed import upper_triangle
 from brainrdl.rdms.distances import full_precision
@@ -53,10 +53,10 @@ class PatternTeacher(RDMTeacher):
     Raises
     ------
     TypeError
-        If `patterns` is no DataArray of real numbers, or stimuli are not strings.
+        If `patterns` is not a DataArray of real numbers, or stimuli are not strings.
     ValueError
         If a dimension or coordinate is missing, a value is not finite, there are fewer than two stimuli, or stimuli of
-        one run only; if the precision is given per run, or is no positive definite (voxels, voxels) matrix; for
+        one run only; if the precision is given per run, or is not a positive definite (voxels, voxels) matrix; for
         unknown `weights` and impossible `splits`. When asked: if no pair of a batch's stimuli shares two runs.
 
     Notes
@@ -177,7 +177,7 @@ class PatternTeacher(RDMTeacher):
             "weights": "observations" if self._weighted else None,
             "splits": self._splits,
             "runs": [str(run) for run in self._runs],
-            "stimuli": DIGEST + sha256("\0".join(self._stimuli).encode()).hexdigest(),
+            "stimuli": DIGEST + sha256("\0".join(self._stimuli).encode()),
             "observations": digest(tables),
             "patterns": digest([("", self._patterns)]),
         }
@@ -205,16 +205,16 @@ class PatternTeacher(RDMTeacher):
         # (rows, n): is the row of that stimulus; has that stimulus the row's run
         is_of = torch.from_numpy(np.eye(len(cells))[stimulus]).to(device)
         shares = torch.from_numpy((cells >= 0).T.astype(float)[run]).to(device)
-        own, cross = (w.new_zeros(len(cells), len(cells)) for _ in range(2))
+        same_stimulus, cross = (w.new_zeros(len(cells), len(cells)) for _ in range(2))
         for part in np.unique(self._parts[run]):
-            here = self._parts[run] == part
-            t, u = (torch.from_numpy(np.flatnonzero(rows)).to(device) for rows in (here, ~here))
+            in_part = self._parts[run] == part
+            t, u = (torch.from_numpy(np.flatnonzero(rows)).to(device) for rows in (in_part, ~in_part))
             products = w[t] @ w[u].T  # row t: stimulus i in run r; row u: in another part, run s
             same = products * (is_of[t] @ is_of[u].T)  # w_ir·w_is, where j has r and s
-            own += is_of[t].T @ ((same @ shares[u]) * shares[t])
+            same_stimulus += is_of[t].T @ ((same @ shares[u]) * shares[t])
             other = products * (shares[u] @ is_of[t].T).T  # w_ir·w_js, where i has s and j has r
             cross += is_of[t].T @ ((other @ is_of[u]) * shares[t])
-        return own + own.T - cross - cross.T
+        return same_stimulus + same_stimulus.T - cross - cross.T
 
     def _of(self, cells: NDArray[np.int32]) -> Tensor:
         patterns: Tensor = self._patterns[torch.from_numpy(cells).long().to(self._patterns.device)]

@@ -1,4 +1,4 @@
-"""Schedules of α, the weight of a term in Eq. 5: called with (epoch, epochs), they answer a number or a per-layer dict."""
+"""Schedules of α, the weight of a term in Eq. 5: called with (epoch, epochs), they answer α, or one per layer."""
 
 import inspect
 from collections.abc import Callable, Mapping

@@ -68,7 +68,8 @@ class Batch:
         Returns
         -------
         Tensor (n_pairs, 2) or None
-            Pairs of rows, on the images' device. None where there are no more than `n_pairs` pairs, so that all of them are meant.
+            Pairs of rows, on the images' device. None where there are no more than `n_pairs` pairs, so that all of them
+            are meant.
         """
         n = len(self) if n is None else n
         total = n * (n - 1) // 2

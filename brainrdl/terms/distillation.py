@@ -80,8 +80,8 @@ class Hint(FromNetwork):
 
     The map is a 1 × 1 convolution where both layers have positions, a full linear map where both have none.
 
-    Takes what every `FromNetwork` takes but `stream`: ``teacher, layers, alpha``. Raises a ValueError in its setup where
-    two layers differ in their positions.
+    Takes what every `FromNetwork` takes but `stream`: ``teacher, layers, alpha``. Raises a ValueError in its setup
+    where two layers differ in their positions.
 
     References
     ----------

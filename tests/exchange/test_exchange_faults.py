@@ -180,8 +180,8 @@ def test_no_dissimilarities(tmp_path):
 def test_duplicate_ids(tmp_path):
     path = rsatoolbox(tmp_path / "a.h5", pattern_descriptors={"stimulus": np.array(["a", "b", "a"], dtype="S")})
     reason = (
-        "the stimulus ids must be unique, but the file has these more than once: 'a'; give others in their place, in "
-        "the file's order: stimuli=[...] (on the command line --stimuli FILE, one a line)"
+        "the stimulus ids must be unique, but the file has these more than once: 'a'; give others in their place by "
+        "stimuli=, in the file's order"
     )
     with raises(ValueError, f"{path}: {reason}"):
         rdl.read_rdms(path)
@@ -447,8 +447,7 @@ def test_no_pickle_is_opened(tmp_path):
         pytest.warns(UserWarning, match="'meta' is pickled and was not opened"),
         raises(
             ValueError,
-            f"{path}: does not hold the stimulus ids; give them in the file's order: stimuli=[...] (on the command "
-            "line --stimuli FILE, one a line), 3 strings",
+            f"{path}: does not hold the stimulus ids; give stimuli=, 3 strings in the file's order",
         ),
     ):
         rdl.read_rdms(path, metric="mse")
@@ -585,8 +584,8 @@ def test_rsatoolbox_descriptors_of_another_shape(tmp_path):
 
     ids = {"stimulus": np.array(IDS, dtype="S")}
     damaged = "; the file is damaged: write it again"
-    refused(f"{path}: 'rdm_descriptors' is no group of descriptors{damaged}", rdm_descriptors=np.arange(3))
-    refused(f"{path}: 'descriptors' is no group of descriptors{damaged}", descriptors="none")
+    refused(f"{path}: 'rdm_descriptors' is not a group of descriptors{damaged}", rdm_descriptors=np.arange(3))
+    refused(f"{path}: 'descriptors' is not a group of descriptors{damaged}", descriptors="none")
     odd = (
         f"the descriptor 'brainrdl' of {path} is damaged: it is not the JSON that write_rdms puts there; write the "
         "file again"

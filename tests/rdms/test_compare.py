@@ -192,8 +192,8 @@ def test_different_stimuli_are_an_error():
     with pytest.raises(ValueError) as error:
         rdl.compare_rdms(a, rdl.select_stimuli(b, ids))
     assert str(error.value) == (
-        "the stimuli of a and b differ: 10 are shared, a alone has 's00', 's01'; join='intersect' (on the command line "
-        "--shared), or select_stimuli first, leaves the others out"
+        "the stimuli of a and b differ: 10 are shared, a alone has 's00', 's01'; join='intersect', "
+        "or select_stimuli first, leaves the others out"
     )
     with pytest.raises(ValueError) as error:
         rdl.compare_rdms(rdl.select_stimuli(a, ids[:3]), rdl.select_stimuli(b, ids[1:]), join="intersect")
