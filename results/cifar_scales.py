@@ -17,7 +17,7 @@ import xarray as xr
 import brainrdl as rdl
 from brainrdl.data import load_cifar, normalize_contrast
 from brainrdl.models import nin
-from brainrdl.studies.paper.arms import initialised
+from brainrdl.studies.paper.training import initialised
 
 LAYERS = ("pool1", "pool2", "pool3")
 UNITS = {"pool1": 96 * 16**2, "pool2": 192 * 8**2, "pool3": 100}  # a student's; the teacher's pool3 has 10
@@ -29,7 +29,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="of a CIFAR-100 study")
     parser.add_argument("--data-dir", type=Path, help="folder with CIFAR-100")
     options = parser.parse_args()
-    rdms = xr.load_dataset(options.folder / "rdms.nc")
+    rdms = xr.load_dataset(options.folder / "rdms.nc").astype(float)
     n = rdms.sizes["stimulus"]
     distances = {}
     for k, (model, layer) in enumerate(zip(rdms["model"].values, rdms["layer"].values, strict=True)):

@@ -17,12 +17,12 @@ from pathlib import Path
 import torch
 from lightning_fabric import Fabric
 
-from brainrdl.studies.paper.arms import Context, train
+from brainrdl.files import read_json
 from brainrdl.studies.paper.mnist import mnist_study
 from brainrdl.studies.paper.recipe import override, recipe_from
-from brainrdl.studies.paper.replay import read_json
 from brainrdl.studies.paper.runs import read_run
 from brainrdl.studies.paper.study import Request
+from brainrdl.studies.paper.training import Context, train
 
 _SEED = -1  # as all tries of a study
 

@@ -1,9 +1,13 @@
+import ast
 import os
 import runpy
 import sys
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pandas as pd
+import pytest
 import xarray as xr
 from PIL import Image
 
@@ -11,7 +15,20 @@ import brainrdl as rdl
 from brainrdl.models import mnist_cnn
 from brainrdl.training.checkpoint import read_manifest
 
-EXAMPLES = Path(__file__).parent.parent / "examples"
+ROOT = Path(__file__).parent.parent
+EXAMPLES = ROOT / "examples"
+
+
+@pytest.mark.parametrize("folder", ["benchmarks", "datasets", "examples", "results"])
+def test_what_scripts_import_is_there(folder):
+    for script in sorted((ROOT / folder).rglob("*.py")):
+        for statement in ast.walk(ast.parse(script.read_text(encoding="utf-8"))):
+            if isinstance(statement, ast.ImportFrom) and (statement.module or "").startswith("brainrdl"):
+                names = {alias.name for alias in statement.names}
+                package = import_module(statement.module)
+                if hasattr(package, "__path__"):
+                    names = {name for name in names if find_spec(f"{statement.module}.{name}") is None}
+                assert [name for name in names if not hasattr(package, name)] == [], script
 
 
 def test_export_for_rsa(monkeypatch, tmp_path):
