@@ -15,6 +15,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import matplotlib as mpl
+import PIL
 import pytest
 
 from brainrdl.studies.reports.fit import write_report as write_fit_report
@@ -26,8 +27,8 @@ RESULTS = ROOT / "results"
 TESTED = ("mnist/full", "mnist/labels", "cifar100/32-epochs", "human_it")
 OTHERS = ("mnist/10000", "mnist/10000-clipped", "cifar100/5000")
 
-# another matplotlib may draw the same figure in other bytes: then only what stands around the pictures is compared
-DRAWN_BY = "3.11"
+# other versions of these may draw the same figure in other bytes: then only what is around the pictures is compared
+DRAWN_BY = {mpl: "3.11.", PIL: "13."}
 
 
 def written_again(name: str, folder: Path) -> list[str]:
@@ -48,7 +49,7 @@ def written_again(name: str, folder: Path) -> list[str]:
 
 
 def as_drawn() -> bool:
-    return mpl.__version__.startswith(f"{DRAWN_BY}.")
+    return all(package.__version__.startswith(version) for package, version in DRAWN_BY.items())
 
 
 def page_differences(before: str, after: str) -> list[str]:

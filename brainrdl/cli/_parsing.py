@@ -62,8 +62,8 @@ def check_replaced(path: Path) -> None:
             read_rdms(path)
         except (TypeError, ValueError) as error:
             raise ValueError(
-                f"{path} exists and is not a file of labelled RDMs that could be made again, so it is not replaced; name "
-                "another file, or remove it first"
+                f"{path} exists and is not a file of labelled RDMs that could be made again, so it is not replaced; "
+                "name another file, or remove it first"
             ) from error
 
 

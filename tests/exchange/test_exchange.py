@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from scipy.spatial.distance import squareform
 
 import brainrdl as rdl
-from brainrdl.exchange import describe, describe_as_text
+from brainrdl.exchange import describe, describe_as_text, netcdf
 from brainrdl.rdms.labelled import condense
 from labelled_rdms import IDS, one, several
 from real_data import data_dir
@@ -152,6 +152,18 @@ def test_standard_errors_go_to_netcdf_only(tmp_path):
         ):
             rdl.write_rdms(rdms, path)
         assert not path.exists()
+
+
+def test_netcdf_is_deflated_and_may_hold_float32(tmp_path):
+    square = np.round(np.random.default_rng(0).random((1, 60, 60)), 3)
+    rdms = rdl.label_rdms(np.triu(square, 1) + np.triu(square, 1).mT, [f"s{k}" for k in range(60)], ["IT"], "mse")
+    rdl.write_rdms(rdms, tmp_path / "a.nc")
+    netcdf.write(rdms, tmp_path / "b.nc", dtype="float32")
+    with h5py.File(tmp_path / "a.nc") as a, h5py.File(tmp_path / "b.nc") as b:
+        assert (a["dissimilarity"].dtype, b["dissimilarity"].dtype) == (np.float64, np.float32)
+        sizes = [file["dissimilarity"].id.get_storage_size() for file in (a, b)]
+    assert sizes[1] < sizes[0] < 0.9 * rdms.nbytes
+    assert rdl.read_rdms(tmp_path / "b.nc").identical(rdms.astype("float32").astype("float64"))
 
 
 def test_what_a_writer_refuses_is_named(tmp_path):

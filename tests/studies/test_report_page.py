@@ -2,6 +2,7 @@
 
 import json
 import re
+from io import BytesIO
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -10,6 +11,7 @@ import pandas as pd
 import pytest
 from jinja2 import UndefinedError
 from matplotlib.figure import Figure
+from PIL import Image
 from test_card import CATEGORIES, FEATURES, IDS, brains, controls
 from test_paper_report import edit, small
 
@@ -274,3 +276,15 @@ class TestNames:
         assert held_out_of(rdms.assign_attrs(held_out='["a", "b"]')) == ["a", "b"]
         assert held_out_of(rdms.assign_attrs(held_out="a, b")) == ["a", "b"]
         assert held_out_of(rdms) == []
+
+
+def test_pictures_of_few_colours_have_a_palette_and_photographs_have_not():
+    values = np.random.default_rng(0).random((200, 200))
+    modes = []
+    for picture in (values, np.stack([values, values.T, values[::-1]], axis=-1)):
+        figure = Figure(figsize=(2, 2))
+        figure.subplots().imshow(picture, interpolation="nearest")
+        drawn = render(figure, "png")
+        assert drawn == render(figure, "png")
+        modes.append(Image.open(BytesIO(drawn)).mode)
+    assert modes == ["P", "RGBA"]

@@ -117,3 +117,9 @@ def test_the_papers_p_values_and_errors_are_read_as_disagreements():
     told = impossible({**possible, ("baseline", "RDL"): [9, 10]})
     assert len(told) == 4
     assert told[0] == "baseline – RDL: at least 9, but at most 8 by teacher"
+
+
+def test_the_results_stay_small():
+    files = [path for path in (ROOT / "results").rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    assert [path for path in files if path.stat().st_size > 4e6] == []
+    assert sum(path.stat().st_size for path in files) < 45 * 2**20
