@@ -167,7 +167,7 @@ def test_what_a_file_lacks_is_given(tmp_path: Path, capsys: pytest.CaptureFixtur
     ids.write_text("\n".join(IDS), encoding="utf-8")
     message = failed(capsys, "convert", tmp_path / "bare.mat", tmp_path / "out.nc")
     assert message == (
-        f"brainrdl: {tmp_path / 'bare.mat'}: does not hold the stimulus ids; give stimuli=, 6 strings "
+        f"brainrdl: {tmp_path / 'bare.mat'}: does not hold the stimulus ids; give --stimuli, 6 strings "
         "in the file's order"
     )
     given = ("--stimuli", ids, "--metric", "undeclared", "--names", tmp_path / "names.txt")
