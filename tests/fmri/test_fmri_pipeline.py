@@ -394,7 +394,7 @@ def test_repetition_times(copy):
         with raises(ValueError, f"{raw} has RepetitionTime {json.loads(value)!r}; expected seconds as a number"):
             find_runs(folder, "sim")
     raw.write_text("[")
-    with pytest.raises(ValueError, match=f"^{re.escape(str(raw))} is no JSON object"):
+    with pytest.raises(ValueError, match=f"^{re.escape(str(raw))} is not a JSON object"):
         find_runs(folder, "sim")
 
 
