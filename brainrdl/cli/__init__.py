@@ -46,22 +46,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except (ValueError, OSError, FloatingPointError) as error:  # what a user can mend; anything else is our fault
         message = " ".join(line.strip() for line in str(error).splitlines())
-        print("brainrdl:", name_options(message, _flags(parser)), file=sys.stderr)
+        print("brainrdl:", name_options(message, _options(parser)), file=sys.stderr)
         return 2
 
 
-def name_options(message: str, flags: Mapping[str, str]) -> str:
+def name_options(message: str, options: Mapping[str, argparse.Action]) -> str:
     """Write a library's message, which speaks of arguments, as one that speaks of a command's options.
 
-    An argument in `flags` is replaced by its option where the message begins with it, and wherever ``=`` follows it:
-    ``threads must be …`` becomes ``--threads must be …``, ``give metric=`` ``give --metric``, ``over='stimuli'``
+    An argument among `options` is replaced by its option where the message begins with it, and wherever ``=`` follows
+    it: ``threads must be …`` becomes ``--threads must be …``, ``give metric=`` ``give --metric``, ``over='stimuli'``
     ``--over stimuli`` and ``download=True`` ``--download``.
     """
-    known = "|".join(map(re.escape, sorted(flags, key=len, reverse=True)))
+    known = "|".join(map(re.escape, sorted(options, key=len, reverse=True)))
 
     def as_option(found: re.Match[str]) -> str:
-        flag = flags[found["name"]]
-        return f"{flag} {found['value']}" if found["value"] else flag
+        option = options[found["name"]]
+        flag = option.option_strings[-1]
+        return flag if option.nargs == 0 or not found["value"] else f"{flag} {found['value']}"
 
     # not within a word, a path or an option; a value that is no word (``stimuli=[...]``) stays Python's
     value = r"(?:True\b|'(?P<value>[\w./-]+)'|(?=[\s,;:.)]|$))"
@@ -69,14 +70,14 @@ def name_options(message: str, flags: Mapping[str, str]) -> str:
     return re.sub(rf"^(?P<name>{known})(?P<value>)(?= )", as_option, message)
 
 
-def _flags(parser: argparse.ArgumentParser) -> dict[str, str]:
+def _options(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
     """The options of a command and of the commands below it, by the argument that each becomes."""
-    flags = {action.dest: action.option_strings[-1] for action in parser._actions if action.option_strings}
+    options = {action.dest: action for action in parser._actions if action.option_strings}
     for action in parser._actions:
         if isinstance(action, argparse._SubParsersAction):
             for below in action.choices.values():
-                flags |= _flags(below)
-    return flags
+                options |= _options(below)
+    return options
 
 
 def _is_resumable(options: argparse.Namespace) -> bool:

@@ -51,6 +51,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="S")
     parser.add_argument(
         "--shared",
+        dest="join",  # the argument's name in Python, by which a message is shown as one of this option
         action="store_true",
         help="compare just the stimuli that all files hold; otherwise it is an error if one lacks any",
     )
@@ -77,7 +78,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         check_place(options.out, folder=True)
     models = [_read(path, options) for path in options.models]
     data = _read(options.data, options, names=read_ids(options.names))
-    if options.shared:
+    if options.join:
         models, data = _shared(models, data)
     result = compare_models(
         models,

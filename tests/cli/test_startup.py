@@ -1,5 +1,6 @@
 """What a command loads before it does anything, each in a process of its own."""
 
+import argparse
 import subprocess
 import sys
 from pathlib import Path
@@ -104,6 +105,7 @@ def test_what_comes_before_the_command_is_refused(capsys: pytest.CaptureFixture[
             "name a folder (--data-dir), or fetch it with --download",
         ),
         ("take over='stimuli', which speaks of others", "take --over stimuli, which speaks of others"),
+        ("join='intersect', or select_stimuli first", "--shared, or select_stimuli first"),
         ("name another folder with out=", "name another folder with --out"),
         # not an option's name, or not where one is meant
         ("give names=", "give names="),
@@ -119,9 +121,14 @@ def test_what_comes_before_the_command_is_refused(capsys: pytest.CaptureFixture[
     ],
 )
 def test_a_librarys_arguments_are_a_commands_options(message: str, shown: str) -> None:
-    arguments = ("threads", "limit_train", "metric", "labels", "data_dir", "download", "over", "out")
-    flags = {argument: f"--{argument.replace('_', '-')}" for argument in arguments}
-    assert name_options(message, flags) == shown
+    parser = argparse.ArgumentParser()
+    for flag in ("--threads", "--limit-train", "--metric", "--labels", "--data-dir", "--over"):
+        parser.add_argument(flag)
+    parser.add_argument("-o", "--out")
+    parser.add_argument("--download", action="store_true")
+    parser.add_argument("--shared", dest="join", action="store_true")
+    options = {action.dest: action for action in parser._actions}
+    assert name_options(message, options) == shown
 
 
 def test_a_commands_message_names_its_options(file: str, capsys: pytest.CaptureFixture[str]) -> None:
