@@ -38,12 +38,7 @@ class FromNetwork(Term):
     """
 
     def __init__(
-        self,
-        teacher: NetworkTeacher,
-        layers: Mapping[str, str],
-        *,
-        alpha: Alpha | Schedule = 1.0,
-        stream: str = "task",
+        self, teacher: NetworkTeacher, layers: Mapping[str, str], *, alpha: Alpha | Schedule = 1.0, stream: str = "task"
     ) -> None:
         check_targets(layers)
         super().__init__(tuple(layers), alpha=alpha, stream=stream)

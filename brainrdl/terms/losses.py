@@ -153,11 +153,7 @@ class RDLoss(nn.Module):
     """
 
     def __init__(
-        self,
-        metric: str | None = None,
-        compare: str | None = None,
-        n_pairs: int | None = None,
-        gradient: str = "auto",
+        self, metric: str | None = None, compare: str | None = None, n_pairs: int | None = None, gradient: str = "auto"
     ) -> None:
         super().__init__()
         if metric is not None:
