@@ -96,9 +96,8 @@ class StimulusSet(Dataset[tuple[Tensor, str]]):
         NotADirectoryError
             If `path` is not a folder.
         ValueError
-            If there is no image in it, or two images share an id (``a.png`` and ``a.jpg``). When an image is
-            asked for: if it holds transparent pixels, several frames or more than 8 bits per channel, none of
-            which RGB can hold.
+            If there is no image in it, or two images share an id (``a.png`` and ``a.jpg``). When an image is asked for:
+            if it holds transparent pixels, several frames or more than 8 bits per channel, none of which RGB can hold.
         OSError
             When an image is asked for: if its file cannot be read.
         TypeError
@@ -200,8 +199,7 @@ class StimulusSet(Dataset[tuple[Tensor, str]]):
         Raises
         ------
         TypeError
-            If `dataset` has no length or cannot be indexed. When an image is asked for: if it is not a
-            tensor.
+            If `dataset` has no length or cannot be indexed. When an image is asked for: if it is not a tensor.
         ValueError
             If there are more or fewer ids than items.
 

@@ -74,10 +74,9 @@ def concat_rdms(rdms: Iterable[xr.DataArray]) -> xr.DataArray:
 def average_rdms(rdms: xr.DataArray, over: str = "subject", *, normalize: Normalization | None = None) -> xr.DataArray:
     """Average RDMs over subjects, or over another coordinate.
 
-    RDMs that agree in all other coordinates along ``rdm`` (``roi``, ``layer``, ``time``, …) form a group, and
-    each group gives one mean. Over subjects, sessions are averaged within a subject first, so that all
-    subjects count alike. A pair's mean is taken over the RDMs in which it was measured; where there is none
-    it stays NaN.
+    RDMs that agree in all other coordinates along ``rdm`` (``roi``, ``layer``, ``time``, …) form a group, and each
+    group gives one mean. Over subjects, sessions are averaged within a subject first, so that all subjects count alike.
+    A pair's mean is taken over the RDMs in which it was measured; where there is none it stays NaN.
 
     Parameters
     ----------
@@ -86,21 +85,19 @@ def average_rdms(rdms: xr.DataArray, over: str = "subject", *, normalize: Normal
     over : str
         The coordinate along ``rdm`` to average over; ``"rdm"`` averages all that agree in every coordinate.
     normalize : {"zscore", "unit", "rank"}, optional
-        What is done to each RDM before it enters a mean, over its measured pairs (i<j): ``zscore`` subtracts
-        the mean and divides by the standard deviation (without Bessel's correction), as suits comparison by
-        correlation; ``unit`` divides by the root of the mean square, as suits the cosine; ``rank`` ranks from
-        1, ties sharing their mean, as suits Spearman's correlation; the ranks of an incomplete RDM are
-        stretched to the range of a complete one. Subjects are normalised again after their sessions have been
-        averaged.
+        What is done to each RDM before it enters a mean, over its measured pairs (i<j): ``zscore`` subtracts the mean
+        and divides by the standard deviation (without Bessel's correction), as suits comparison by correlation;
+        ``unit`` divides by the root of the mean square, as suits the cosine; ``rank`` ranks from 1, ties sharing their
+        mean, as suits Spearman's correlation; the ranks of an incomplete RDM are stretched to the range of a complete
+        one. Subjects are normalised again after their sessions have been averaged.
 
     Returns
     -------
     DataArray (rdm, stimulus, stimulus_)
-        One RDM per group, in order of first occurrence, labelled by the group's coordinates joined with ``/``
-        (``mean`` if there are none). The averaged coordinate is gone; the others and the attributes are kept,
-        `normalize` among them. ``standard_error`` becomes that of the mean for these subjects, errors being
-        independent and the normalising factors fixed: ``sqrt(Σ (se/factor)²)/count``. It does not speak of
-        other subjects.
+        One RDM per group, in order of first occurrence, labelled by the group's coordinates joined with ``/`` (``mean``
+        if there are none). The averaged coordinate is gone; the others and the attributes are kept, `normalize` among
+        them. ``standard_error`` becomes that of the mean for these subjects, errors being independent and the
+        normalising factors fixed: ``sqrt(Σ (se/factor)²)/count``. It does not speak of other subjects.
 
     Raises
     ------
@@ -254,9 +251,8 @@ def _groups(rdms: xr.DataArray, over: str) -> tuple[dict[tuple[str, ...], dict[s
         if key in seen:
             coordinates = ", ".join(repr(name) for name in along if name != "rdm")
             raise ValueError(
-                f"RDMs {str(along['rdm'][seen[key]])!r} and {str(label)!r} agree in every coordinate along "
-                f"'rdm' ({coordinates}); add the one that sets them apart, such as 'session', or leave one "
-                "of them out"
+                f"RDMs {str(along['rdm'][seen[key]])!r} and {str(label)!r} agree in every coordinate along 'rdm' "
+                f"({coordinates}); add the one that sets them apart, such as 'session', or leave one of them out"
             )
         seen[key] = row
         groups.setdefault(group, {}).setdefault(member, []).append(row)
@@ -341,9 +337,8 @@ def _joined_attrs(parts: Sequence[xr.DataArray]) -> dict[str, Any]:
     for number, part in enumerate(parts):
         if part.attrs["metric"] != attrs["metric"]:
             raise ValueError(
-                f"metrics differ: {attrs['metric']!r} in rdms[0], {part.attrs['metric']!r} in "
-                f"rdms[{number}]; RDMs of different metrics have different scales, so keep them in separate "
-                "arrays"
+                f"metrics differ: {attrs['metric']!r} in rdms[0], {part.attrs['metric']!r} in rdms[{number}]; RDMs of "
+                "different metrics have different scales, so keep them in separate arrays"
             )
         for name in (*attrs, *part.attrs):
             if name != "provenance" and (name not in attrs or attrs[name] != part.attrs.get(name)):

@@ -35,16 +35,14 @@ def label_rdms(
         of the sum), ``correlation`` (1 − Pearson r), ``cosine`` (1 − cosine), ``mahalanobis``, ``crossnobis``
         or ``undeclared``. Only ``crossnobis`` and ``undeclared`` may be negative.
     coords : mapping of str to sequence (rdms,) or scalar, optional
-        Coordinates along ``rdm``, such as ``{"roi": ["EVC", "IT"], "subject": "sub-01"}``; a scalar holds for
-        all RDMs. ``standard_error``, of either shape that `dissimilarities` may have, becomes a coordinate
-        over all dimensions.
+        Coordinates along ``rdm``, such as ``{"roi": ["EVC", "IT"], "subject": "sub-01"}``; a scalar holds for all RDMs.
+        ``standard_error``, of either shape that `dissimilarities` may have, becomes a coordinate over all dimensions.
 
     Returns
     -------
     DataArray (rdm, stimulus, stimulus_)
-        float64, in memory of its own. Square RDMs come out exactly symmetric and with an exact zero on the
-        diagonal: departures of up to 1e-6 of an RDM's largest value count as rounding, and the upper triangle
-        is kept.
+        float64, in memory of its own. Square RDMs come out exactly symmetric and with an exact zero on the diagonal:
+        departures of up to 1e-6 of an RDM's largest value count as rounding, and the upper triangle is kept.
 
     Raises
     ------

@@ -1,11 +1,10 @@
 """The layout of a labelled RDM: what RDMs are outside torch, with a name for every stimulus and every RDM.
 
-A labelled RDM is a square `xarray.DataArray` named ``dissimilarity``, float64, with dimensions ``("rdm",
-"stimulus", "stimulus_")`` and one coordinate per dimension. ``rdm`` holds unique labels; ``stimulus`` and
-``stimulus_`` hold the same unique ids. Further coordinates may lie along ``rdm`` (``layer``, ``model``,
-``roi``, ``subject``, ``session``, ``time`` or any other), and ``standard_error``, where there is one, over
-all three dimensions. NaN is an unmeasured pair. ``attrs`` holds scalars and strings only: ``metric`` always,
-``provenance`` as one JSON string.
+A labelled RDM is a square `xarray.DataArray` named ``dissimilarity``, float64, with dimensions ``("rdm", "stimulus",
+"stimulus_")`` and one coordinate per dimension. ``rdm`` holds unique labels; ``stimulus`` and ``stimulus_`` hold the
+same unique ids. Further coordinates may lie along ``rdm`` (``layer``, ``model``, ``roi``, ``subject``, ``session``,
+``time`` or any other), and ``standard_error``, where there is one, over all three dimensions. NaN is an unmeasured
+pair. ``attrs`` holds scalars and strings only: ``metric`` always, ``provenance`` as one JSON string.
 
 Selecting goes through `select_stimuli`, concatenating and averaging through `brainrdl.rdms.combine`, since xarray's own
 move one stimulus axis only, fill gaps with NaN or keep just the stimuli that two arrays share.
@@ -226,9 +225,8 @@ def _check_symmetric(values: np.ndarray, what: str, labels: Sequence[str], ids: 
     if off.any():
         k, i = np.argwhere(off)[0]
         raise ValueError(
-            f"{what} is {diagonal[k, i]:.6g} on the diagonal, for stimulus {ids[i]!r} in RDM {labels[k]!r}; "
-            "expected 0, as a stimulus has no distance to itself: set the diagonal to 0, or turn "
-            "similarities into distances"
+            f"{what} is {diagonal[k, i]:.6g} on the diagonal, for stimulus {ids[i]!r} in RDM {labels[k]!r}; expected "
+            "0, as a stimulus has no distance to itself: set the diagonal to 0, or turn similarities into distances"
         )
     mirrored = values.swapaxes(1, 2)
     unpaired = np.isnan(values) & ~np.isnan(mirrored)

@@ -34,11 +34,10 @@ def rdl_loss(
     metric : str
         Distance between the student's patterns, see `rdm`.
     compare : {"mse", "corr", "cosine", "corr_cov", "cosine_cov", "soft-spearman"}
-        ``mse`` is E_aux of Eq. 2 with weights, ``Σ w (D − T)² / Σ w``; the others are 1 minus a similarity that
-        ignores the target's scale: (weighted) Pearson correlation or cosine of the two RDMs, the same after whitening
-        them by the covariance of distances that share a stimulus (which takes no weights), and Spearman's
-        correlation with soft ranks (temperature .1 standard deviations of the distances; see
-        `brainrdl.rdms.differentiable.dissimilarity`).
+        ``mse`` is E_aux of Eq. 2 with weights, ``Σ w (D − T)² / Σ w``; the others are 1 minus a similarity that ignores
+        the target's scale: (weighted) Pearson correlation or cosine of the two RDMs, the same after whitening them by
+        the covariance of distances that share a stimulus (which takes no weights), and Spearman's correlation with soft
+        ranks (temperature .1 standard deviations of the distances; see `brainrdl.rdms.differentiable.dissimilarity`).
     pairs : Tensor (P, 2), optional
         The pairs to compare (the random subset P of Eq. 4), all if absent.
     weights : Tensor (n(n-1)/2,), optional
