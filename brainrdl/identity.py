@@ -90,22 +90,18 @@ def _without_address(text: str) -> str:
     return re.sub(r" at 0x[0-9a-fA-F]+", "", text)
 
 
-def differences(there: Any, here: Any, field: str = "") -> list[str]:
+def differences(stored: Any, asked: Any, field: str = "") -> list[str]:
     """Name the fields in which two configurations differ, as ``field is this there and that here``."""
-    if isinstance(there, Mapping) and isinstance(here, Mapping):
-        keys = dict.fromkeys((*there, *here))
-        return [
-            line
-            for key in keys
-            for line in differences(there.get(key), here.get(key), f"{field}.{key}" if field else str(key))
-        ]
-    if isinstance(there, list) and isinstance(here, list) and len(there) == len(here):
-        return [
-            line for i, (a, b) in enumerate(zip(there, here, strict=True)) for line in differences(a, b, f"{field}.{i}")
-        ]
-    if there == here:
+    if isinstance(stored, Mapping) and isinstance(asked, Mapping):
+        parts = [(f"{field}.{k}" if field else str(k), stored.get(k), asked.get(k)) for k in {**stored, **asked}]
+        return [line for name, a, b in parts for line in differences(a, b, name)]
+    if isinstance(stored, list) and isinstance(asked, list) and len(stored) == len(asked):
+        pairs = enumerate(zip(stored, asked, strict=True))
+        return [line for i, (a, b) in pairs for line in differences(a, b, f"{field}.{i}")]
+    if stored == asked:
         return []
-    if all(isinstance(side, str) and side.startswith(DIGEST) for side in (there, here)):
+    # two digests say nothing to a reader
+    if all(isinstance(side, str) and side.startswith(DIGEST) for side in (stored, asked)):
         owner, _, part = field.rpartition(".")
         return [f"{owner or 'it'} has other {part}"]
-    return [f"{field} is {there!r} there and {here!r} here"]
+    return [f"{field} is {stored!r} there and {asked!r} here"]

@@ -15,11 +15,9 @@ from brainrdl.arguments import did_you_mean, name_some
 
 
 def check_ids(ids: Iterable[str], field: str) -> tuple[str, ...]:
-    """Return ids (or other labels) as a tuple, after checking that they can serve as a key.
+    """Return ids (or other labels) as a tuple, after checking that they can serve as a key; `field` is for errors.
 
-    `field` is their name in an error. TypeError if `ids` is a single string, has no order (a set), or holds anything
-    but strings; ValueError if one is empty, holds a character that files cannot store (NUL, lone surrogates), or occurs
-    twice.
+    TypeError for a single string, a set or anything but strings; ValueError if one is empty, odd, or occurs twice.
     """
     if isinstance(ids, str):
         raise TypeError(f"{field} is one string, {ids!r}; expected a sequence of strings: [{ids!r}]")
@@ -47,10 +45,7 @@ def check_ids(ids: Iterable[str], field: str) -> tuple[str, ...]:
 
 
 def find_ids(ids: Sequence[str], known: Sequence[str], place: str) -> list[int]:
-    """Find the position of each of `ids` in `known`, which a message calls `place`.
-
-    ValueError if an id is not there, with those most like the first.
-    """
+    """Find the position of each of `ids` in `known`, which the ValueError for an unknown id calls `place`."""
     positions = {stimulus: position for position, stimulus in enumerate(known)}
     unknown = [stimulus for stimulus in ids if stimulus not in positions]
     if unknown:

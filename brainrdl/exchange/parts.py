@@ -49,40 +49,19 @@ class Given:
 
 @dataclass(frozen=True)
 class Parts:
-    """The words of a file about its RDMs; None where it does not say.
+    """The words of a file about its RDMs, as read and unchecked; None where it does not say."""
 
-    Attributes
-    ----------
-    values : ndarray (rdms, pairs) or (rdms, n, n)
-        As read, unchecked.
-    order : {"row-major", "column-major"}, optional
-        Of condensed values, where the format fixes it or the file declares it.
-    stimuli, names : list of str, optional
-        As read, unchecked.
-    fields : dict of list of str
-        Columns of the file that could be `stimuli`, where it does not say which one is.
-    name_fields : dict of list of str
-        The same for `names`.
-    metric : str, optional
-        In this package's words.
-    foreign_metric : str, optional
-        What the file calls its metric, where that is none of this package's.
-    coords : dict
-        Coordinates: dimensions and values.
-    attrs : dict
-        Attributes without ``metric``.
-    """
-
-    values: np.ndarray
-    order: Order | None = None
+    values: np.ndarray  # (rdms, pairs) or (rdms, n, n)
+    order: Order | None = None  # of condensed values, where the format fixes it or the file declares it
     stimuli: Sequence[str] | None = None
     names: Sequence[str] | None = None
+    # columns that could be the stimuli, or the names, where the file does not say which one is
     fields: Mapping[str, Sequence[str]] = field(default_factory=dict)
     name_fields: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    metric: str | None = None
-    foreign_metric: str | None = None
+    metric: str | None = None  # in this package's words
+    foreign_metric: str | None = None  # in the file's words, where they are none of this package's
     coords: Mapping[str, Coord] = field(default_factory=dict)
-    attrs: Mapping[str, Any] = field(default_factory=dict)
+    attrs: Mapping[str, Any] = field(default_factory=dict)  # without ``metric``
 
     @property
     def is_condensed(self) -> bool:

@@ -71,9 +71,9 @@ class ModelOnStimuli(NamedTuple):
     def answers(self, keep: Mapping[str, Callable[[Tensor, int], None]], n: int | None = None) -> Iterator[int]:
         """Show the first n stimuli (all by default); yields how many were shown in each batch.
 
-        `keep` takes, by layer, the answer to a batch (stimuli, ...) and the position of its first stimulus, at the
-        moment at which the layer gives it: nothing behind it has changed it yet, and no two answers wait side by side.
+        `keep`: layer → function of the answer to a batch (stimuli, ...) and the position of its first stimulus.
         """
+        # called as the layer answers: nothing behind it has changed the answer, and no two wait side by side
         n = len(self.stimuli) if n is None else n
         first = 0
 
@@ -221,18 +221,11 @@ class _File:
 class Activations:
     """The layers' answers to all stimuli, block by block, as often as they are asked for.
 
-    `layers` come from `measure_layers`, `passes` from `plan_passes`; `metric` decides what `patterns` are about.
-    Answers wait for those to the other stimuli in memory, or in a temporary file unless `in_memory`.
+    They wait for those to the other stimuli `in_memory` or in a temporary file; `metric` is that of `patterns`.
     """
 
     def __init__(
-        self,
-        run: ModelOnStimuli,
-        layers: Mapping[str, Layer],
-        passes: list[list[Block]],
-        metric: str,
-        *,
-        in_memory: bool,
+        self, run: ModelOnStimuli, layers: Mapping[str, Layer], passes: list[list[Block]], metric: str, *, in_memory: bool
     ) -> None:
         self._run, self._layers, self._passes, self._metric = run, layers, passes, metric
         self._loaded: int | None = None

@@ -195,8 +195,7 @@ def scale_for(method: str) -> Normalization | None:
 def to_scale(rdms: np.ndarray, scale: Normalization | None) -> tuple[np.ndarray, np.ndarray]:
     """Bring condensed RDMs (rdms, pairs) to one scale, each over its measured pairs; NaN is an unmeasured one.
 
-    Also returns the sizes (rdms,) that distances were divided by: 1 for ranks and for an RDM without variation (for
-    ``unit``: without length), which is left undivided.
+    Also returns the sizes (rdms,) that distances were divided by: 1 for ranks and where there is no variation.
     """
     if scale is None:
         return rdms, np.ones(len(rdms))

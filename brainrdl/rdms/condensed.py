@@ -165,8 +165,7 @@ def sample_pairs(n: int, n_pairs: int, generator: torch.Generator | None = None)
 def condensed_index(n: int, pairs: Tensor) -> Tensor:
     """Find pairs (P, 2) of n stimuli, i ≠ j in either order, in the condensed order: positions (P,).
 
-    ValueError if `pairs` has another shape or is not of an integer type; for pairs on the CPU also if a member is out
-    of range or paired with itself.
+    ValueError for another shape or type; on the CPU also for a member out of range or paired with itself.
     """
     if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.is_floating_point() or pairs.dtype == torch.bool:
         raise ValueError(

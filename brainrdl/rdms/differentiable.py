@@ -1,4 +1,12 @@
-"""Condensed RDM against condensed RDM: differentiable comparisons, as losses (smaller is more alike)."""
+"""Condensed RDM against condensed RDM: differentiable comparisons, as losses (smaller is more alike).
+
+``mse``: Σ w (D − T)² / Σ w, Eq. 2 where all w are 1. ``corr``, ``cosine``: 1 − weighted Pearson r or cosine;
+``corr_cov``, ``cosine_cov``: the same of whitened RDMs, see `brainrdl.rdms.whitening`. ``soft-spearman``: 1 − weighted
+Pearson r between the target's ranks and soft ranks ``1/2 + Σ_j w_j sigmoid((D_i − D_j)/τ)`` of the distances (Qin, Liu
+& Li 2010, Information Retrieval 13, 375-397), τ being `TEMPERATURE` times their standard deviation, so that their scale
+does not matter; it tends to Spearman's correlation with τ. Where nothing can be compared the loss is constant, with
+zero gradient: 0 for ``mse`` where no pair counts, 1 for the others where a side has no variance beyond rounding.
+"""
 
 from typing import Any
 
@@ -18,32 +26,11 @@ _NUMBERS_AT_ONCE = 4_000_000
 
 
 def dissimilarity(
-    distances: Tensor,
-    target: Tensor,
-    compare: str,
-    weights: Tensor,
-    *,
-    pairs: Tensor | None = None,
-    n: int | None = None,
+    distances: Tensor, target: Tensor, compare: str, weights: Tensor, *, pairs: Tensor | None = None, n: int | None = None
 ) -> Tensor:
     """Compare distances (P,) with finite target distances (P,) of the same pairs: a loss (), smaller is more alike.
 
-    ``mse``: Σ w (D − T)² / Σ w, Eq. 2 where all w are 1. ``corr``: 1 − weighted Pearson r. ``cosine``: 1 − weighted
-    cosine. ``corr_cov`` and ``cosine_cov``: the same of the RDMs whitened by the covariance of distances that share a
-    stimulus, the patterns' errors being independent [1]_. ``soft-spearman``: 1 − weighted Pearson r between the
-    target's ranks and soft ranks ``1/2 + Σ_j w_j sigmoid((D_i − D_j)/τ)`` of the distances [2]_, τ being `TEMPERATURE`
-    times their standard deviation, so that the scale of the distances does not matter; it tends to Spearman's
-    correlation with τ.
-
-    `weights` (P,) are w ≥ 0, 0 for a pair that does not count, and only 0 and 1 for the whitened comparisons, which
-    need the members `pairs` (P, 2) of n stimuli, unless they are all pairs in condensed order. Where nothing can be
-    compared the loss is constant, with zero gradient: 0 for ``mse`` where no pair counts, 1 for the others where either
-    side has no variance beyond rounding (no length).
-
-    .. [1] Diedrichsen et al. (2020). Comparing representational geometries using whitened unbiased-distance-matrix
-       similarity. arXiv:2007.02789.
-    .. [2] Qin, Liu & Li (2010). A general approximation framework for direct optimization of information retrieval
-       measures. Information Retrieval 13, 375-397.
+    `weights` (P,) are w ≥ 0; the whitened comparisons take 0 and 1 only, and need `pairs` (P, 2) of n stimuli.
     """
     check_compare(compare)
     if compare == "mse":
@@ -60,7 +47,7 @@ def dissimilarity(
     if not compare.startswith("cosine"):
         d, t = _deviations(d, w, rounding), _deviations(t, w, rounding)
     if compare in WHITENED:
-        if pairs is None or n is None:
+        if pairs is None or n is None:  # all pairs, in condensed order
             n = stimuli_of(len(d))
             pairs = torch.triu_indices(n, n, 1, device=d.device).T
         d, t = whitened_pairs(torch.stack((d, t)), pairs.to(d.device), d.new_ones(n), counts=w)
@@ -97,9 +84,7 @@ class _SoftRanks(torch.autograd.Function):
         values, weights = ctx.saved_tensors
         (gradient,) = gradients
         collected = []
-        for part, part_gradient, part_weights in zip(
-            *(_slices(vector) for vector in (values, gradient, weights)), strict=True
-        ):
+        for part, part_gradient, part_weights in zip(*map(_slices, (values, gradient, weights)), strict=True):
             above = torch.sigmoid(part[:, None] - values)
             slope = above * (1 - above)
             # D_i moves its own rank up, and those of all others down

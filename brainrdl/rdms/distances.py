@@ -83,11 +83,9 @@ def rdm(features: Tensor, metric: str = "mse") -> Tensor:
 def training_rdm(
     features: Tensor, metric: str = "mse", row_scale: Tensor | None = None, *, pairs: Tensor | None = None
 ) -> Tensor:
-    """Compute the distances of patterns (n, ...) as they are computed during training.
+    """Compute distances of patterns (n, ...) as in training: all (n(n-1)/2,) or of `pairs` (P, 2), at least float32.
 
-    In their precision, at least float32; all (n(n-1)/2,) or those of some `pairs` (P, 2). `row_scale` (n,) holds
-    factors c_i on the gradient that reaches stimulus i (not on the value), ``c_i Σ_j g_ij ∂d_ij/∂f_i``: with
-    `eq4_factors` it is that of Eq. 4.
+    `row_scale` (n,) scales the gradient of stimulus i, ``c_i Σ_j g_ij ∂d_ij/∂f_i``: Eq. 4 with `eq4_factors`.
     """
     check_metric(metric)
     distances: Tensor = _Distances.apply(_flat(features), metric, row_scale, pairs)  # type: ignore[no-untyped-call, unused-ignore]

@@ -69,12 +69,9 @@ def undefined(features: Tensor, metric: str) -> Tensor:
 def fill_distances(
     square: Tensor, blocks: Callable[[], Iterable[Tensor]], metric: str, n_units: int, *, mean: Tensor, without: Tensor
 ) -> bool:
-    """Fill the upper triangle of a matrix of zeros (n, n), float64 and contiguous, with distances.
+    """Fill the upper triangle of zeros (n, n) with the distances of `blocks` (n, w); False if a square is not finite.
 
-    `blocks` gives the patterns as blocks of units (n, w), `n_units` in all, in any precision and on any device; it is
-    called a second time where pairs are close. `mean` (n, 1) is that over each pattern's units (`unit_means`; read by
-    ``correlation`` only), `without` (n,) marks patterns without direction (`undefined`), whose distance to every other
-    is 1. False if a pattern is not finite, or so large that its square is not.
+    `mean` (n, 1) is that of `unit_means`; `without` (n,) marks `undefined` patterns, at distance 1 from every other.
     """
     angular = metric in ANGULAR
 
@@ -97,7 +94,7 @@ def fill_distances(
         return False
     norms = squared_norms.sqrt().masked_fill_(without, 0.0)
     i, j = _from_gram(square, norms if angular else squared_norms, angular)
-    if len(i):
+    if len(i):  # read a second time, since the Gram matrix has too few digits for these
         close = square.new_zeros(len(i))
         scale = norms.clamp_min(torch.finfo(norms.dtype).tiny)[:, None]
         for block in blocks():

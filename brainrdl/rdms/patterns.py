@@ -76,30 +76,14 @@ def make_patterns(
 @final
 @dataclass(frozen=True)
 class RunMeans:
-    """Mean pattern of each stimulus in each run; a cell is a stimulus in a run that has it.
+    """Mean pattern of each stimulus in each run; a cell is a stimulus in a run that has it."""
 
-    Attributes
-    ----------
-    patterns : ndarray (cells, voxels)
-        The cells' means, run by run.
-    cells : ndarray (runs, stimuli)
-        The row of `patterns`, −1 where the run lacks the stimulus.
-    counts : ndarray (runs, stimuli)
-        How many observations each mean is of.
-    stimuli : tuple of str (stimuli,)
-        In order of first occurrence.
-    runs : tuple (runs,)
-        In order of first occurrence.
-    name : str
-        What the RDM of these patterns is called: the patterns' name, else ``patterns``.
-    """
-
-    patterns: NDArray[Any]
-    cells: NDArray[np.int64]
-    counts: NDArray[np.int64]
-    stimuli: tuple[str, ...]
+    patterns: NDArray[Any]  # (cells, voxels), the cells' means run by run
+    cells: NDArray[np.int64]  # (runs, stimuli), the row of `patterns`, −1 where the run lacks the stimulus
+    counts: NDArray[np.int64]  # (runs, stimuli), observations in each mean
+    stimuli: tuple[str, ...]  # in order of first occurrence, as are the runs
     runs: tuple[Hashable, ...]
-    name: str
+    name: str  # the patterns', which their RDM bears, else ``patterns``
 
     @property
     def balanced(self) -> bool:
@@ -131,9 +115,7 @@ class RunMeans:
 def run_means(patterns: xr.DataArray, *, dtype: DTypeLike = np.float64, copy: bool = False) -> RunMeans:
     """Average the observations of each stimulus within each run, in float64; the means are of type `dtype`.
 
-    Patterns that are not to be averaged are not copied either, unless `copy` asks for an array that may be written to.
-    Raises a TypeError or ValueError that says what is wrong with `patterns`, as `check_patterns` does, or that there
-    are fewer than two stimuli.
+    Nothing is copied where nothing is averaged, unless `copy` asks for it. Errors as of `check_patterns`.
     """
     check_patterns(patterns)
     labels, run_of = patterns["stimulus"].values.tolist(), patterns["run"].values.tolist()
@@ -166,10 +148,8 @@ def run_means(patterns: xr.DataArray, *, dtype: DTypeLike = np.float64, copy: bo
 def check_patterns(patterns: object) -> None:
     """Raise a TypeError or ValueError that says what is wrong, unless `patterns` are patterns."""
     if not isinstance(patterns, xr.DataArray):
-        hint = (
-            "; take its variable 'patterns'" if isinstance(patterns, xr.Dataset) else "; fmri.make_patterns makes one"
-        )
-        raise TypeError(f"patterns is a {type(patterns).__name__}; expected a DataArray (observation, voxel){hint}")
+        hint = "take its variable 'patterns'" if isinstance(patterns, xr.Dataset) else "fmri.make_patterns makes one"
+        raise TypeError(f"patterns is a {type(patterns).__name__}; expected a DataArray (observation, voxel); {hint}")
     if patterns.dims != ("observation", "voxel"):
         raise ValueError(f"the patterns' dimensions are {patterns.dims}, expected ('observation', 'voxel')")
     for name in ("stimulus", "run"):

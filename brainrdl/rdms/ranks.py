@@ -38,14 +38,10 @@ def _midranks(row: np.ndarray) -> np.ndarray:
 
 
 class Ranking(NamedTuple):
-    """A vector prepared for `concordance`.
+    """A vector (length,) prepared for `concordance`."""
 
-    Ranks (length,) from 0, tied values alike and the next value the next rank; the order (length,) that sorts the
-    vector, and the number of pairs of equal values.
-    """
-
-    ranks: np.ndarray
-    order: np.ndarray
+    ranks: np.ndarray  # from 0, tied values alike and the next value the next rank
+    order: np.ndarray  # that sorts the vector
     tied_pairs: int
 
 
@@ -105,12 +101,10 @@ def concordance(a: Ranking, b: Ranking) -> Concordance:
 
 
 def inversions(permutation: np.ndarray) -> int:
-    """Count the pairs i < j with p_i > p_j of a permutation (length,) of 0 … length − 1.
-
-    The upper bits of the values split them into buckets, and positions are split into blocks of 128. Two entries of
-    different buckets are counted from a table of blocks × buckets if their blocks differ, and by comparing if they
-    share one; then each bucket, whose entries keep their order, is treated likewise with the next bits.
-    """
+    """Count the pairs i < j with p_i > p_j of a permutation (length,) of 0 … length − 1."""
+    # The upper bits of the values split them into buckets, and positions are split into blocks of 128. Two entries of
+    # different buckets are counted from a table of blocks × buckets if their blocks differ, and by comparing if they
+    # share one; then each bucket, whose entries keep their order, is treated likewise with the next bits.
     n = len(permutation)
     bits = max(n - 1, 1).bit_length()
     size = 1 << bits

@@ -58,11 +58,9 @@ def check_method(method: str) -> None:
 
 
 def similarities(a: Tensor, b: Tensor, options: Options) -> Tensor:
-    """Compare each RDM of one set (rdms_a, pairs) with each of another (rdms_b, pairs): float64 (rdms_a, rdms_b).
+    """Compare each condensed RDM of a (rdms_a, pairs) with each of b (rdms_b, pairs): float64 (rdms_a, rdms_b).
 
-    Larger is more alike. Both are condensed, of the same stimuli in the same order, on the same device. Two RDMs are
-    compared on the pairs that both have measured (and all controls); NaN where these are fewer than two. 0 where an RDM
-    has no variation beyond rounding (for the cosines: no length) to compare.
+    Larger is more alike. NaN where fewer than two pairs are measured in both, 0 where an RDM has no variation.
     """
     return Comparison(b, options)(a)
 

@@ -1,8 +1,9 @@
 """Whitened RDMs: condensed RDMs turned into vectors whose errors are uncorrelated and of one size.
 
 Distances that share a stimulus covary. Where the patterns' errors have covariance Σ over stimuli, those of the
-distances have ``V = Ξ∘Ξ`` with ``Ξ = CΣCᵀ``, C the matrix of all pairwise contrasts (Diedrichsen et al. 2020). A
-whitened comparison needs ``dᵀV⁻¹d'``; V itself, P × P, is never built:
+distances have ``V = Ξ∘Ξ`` with ``Ξ = CΣCᵀ``, C the matrix of all pairwise contrasts (Diedrichsen et al. 2020, Comparing
+representational geometries using whitened unbiased-distance-matrix similarity, arXiv:2007.02789). A whitened comparison
+needs ``dᵀV⁻¹d'``; V itself, P × P, is never built, and all but full Σ with missing pairs is differentiable:
 
 - Σ diagonal, ``diag(σ)``: then ``V = diag(2 σ_i σ_j) + B diag(σ²) Bᵀ``, B the pairs' incidence matrix (P × n, two ones
   per row). With ``c`` the solution of ``(diag(σ⁻²) + Bᵀ diag(1/2σ_iσ_j) B) c = Bᵀ diag(1/2σ_iσ_j) d``, the vector
@@ -23,16 +24,10 @@ WHITENED = ("cosine_cov", "corr_cov")
 
 
 def whitened(rdms: Tensor, n: int, *, covariance: Tensor | None = None, measured: Tensor | None = None) -> Tensor:
-    """Turn condensed RDMs (rdms, pairs) of n stimuli into vectors (rdms, length) with products ``dᵀ V⁻¹ d'`` [1]_.
+    """Turn condensed RDMs (rdms, pairs) of n stimuli into vectors (rdms, length) with products ``dᵀ V⁻¹ d'``.
 
-    Σ is the covariance of the pattern estimates over stimuli, up to a factor: (n, n), variances (n,) of uncorrelated
-    ones, or the identity if absent. `measured` (n(n-1)/2,) marks the pairs that are columns of `rdms`, all if absent.
-    The length depends on the case; differentiable but for a full covariance with missing pairs. ValueError if the
-    covariance has another shape, is not symmetric, or leaves a contrast of stimuli without variance.
-
-    .. [1] Diedrichsen, Berlot, Mur, Schütt, Shahbazi & Kriegeskorte (2020). Comparing representational geometries using
-       whitened unbiased-distance-matrix similarity. arXiv:2007.02789.
-    """
+    Σ (n, n) or variances (n,) of the pattern estimates, the identity if absent; ValueError for what is no covariance.
+    `measured` (n(n-1)/2,) marks the pairs that are columns of `rdms`, all if absent."""
     if measured is not None and bool(measured.all()):
         measured = None
     if covariance is None:
@@ -67,11 +62,9 @@ def _identity(rdms: Tensor, n: int) -> Tensor:
 
 
 def whitened_pairs(distances: Tensor, pairs: Tensor, variances: Tensor, *, counts: Tensor | None = None) -> Tensor:
-    """`whitened` for any set of pairs (pairs, 2) of n stimuli with uncorrelated errors: (rdms, pairs + n).
+    """`whitened` for any pairs (pairs, 2) of n stimuli: ``[(d − Bc)/√(2σ_iσ_j), c/σ]``, (rdms, pairs + n).
 
-    Differentiable: ``[(d − Bc)/√(2σ_iσ_j), c/σ]`` of distances (rdms, pairs), with c from the n × n normal equations
-    and the variances (n,) above 0. `counts` (pairs,) is 1 for a pair that counts and 0 for one that does not (all count
-    if absent), which saves asking a device which they are.
+    `variances` (n,) are above 0; `counts` (pairs,) is 1 or 0, whether a pair counts: no device is asked which do.
     """
     n = len(variances)
     i, j = pairs.unbind(dim=1)

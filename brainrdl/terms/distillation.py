@@ -18,23 +18,7 @@ from brainrdl.terms.base import Batch, Term, check_targets, head_key
 class FromNetwork(Term):
     """A term that compares layers of the student with layers of a network teacher: `Hint`, `RKD`, `SP` and `CKA`.
 
-    Parameters
-    ----------
-    teacher : NetworkTeacher
-        Teacher, whose features the term reads.
-    layers : dict of str
-        Student layer → teacher layer.
-    alpha : float, dict of float or schedule
-        Weight α of the error in Eq. 5.
-    stream : {"task", "stimuli"}
-        Stream on whose batches the term is computed.
-
-    Raises
-    ------
-    TypeError
-        If `teacher` is not a NetworkTeacher, or `layers` not a mapping.
-    ValueError
-        If a teacher layer is ambiguous, an α negative, or the stream unknown.
+    `layers` maps student layers to teacher layers; `alpha` and `stream` are those of every `Term`.
     """
 
     def __init__(

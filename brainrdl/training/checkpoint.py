@@ -32,8 +32,7 @@ def save_checkpoint(state: Mapping[str, Any], path: str | Path) -> None:
 def load_checkpoint(path: str | Path, configuration: Mapping[str, Any]) -> dict[str, Any]:
     """Read a run's state, tensors on the CPU, and check that it is whole and of this configuration.
 
-    No code in the file is executed. ValueError if it is not a checkpoint, is damaged (its SHA-256) or holds another
-    ``"configuration"``, whose differences are named; IsADirectoryError for a folder.
+    No code in it is run. IsADirectoryError for a folder, ValueError for what is damaged or of another configuration.
     """
     if Path(path).is_dir():
         raise IsADirectoryError(f"{path} is a folder; name a file in it for the checkpoint")

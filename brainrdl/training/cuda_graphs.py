@@ -28,36 +28,13 @@ DeviceUpdate = Callable[[Tensor, Tensor, Pairs], tuple[list[Value], Tensor]]
 
 @final
 class RecordedUpdate:
-    """An update that is recorded for the first batch it is given, and repeated for every batch.
+    """An update that runs once, on a batch like those to come, and is recorded and repeated for every batch.
 
-    Parameters
-    ----------
-    update : callable
-        The update; it runs once, and what it does to tensors happens at every repetition.
-    images, labels : Tensor
-        A batch, for shapes.
-    pairs : dict of Tensor
-        Pairs as such an update draws them.
-    record : callable
-        Makes the recording.
-    states : RandomStates
-        Sources of the pair draws and of the forward pass.
-
-    Raises
-    ------
-    RuntimeError
-        If the update draws random numbers on the host.
+    `pairs` are such as an update draws. RuntimeError if the update draws random numbers on the host.
     """
 
     def __init__(
-        self,
-        update: DeviceUpdate,
-        images: Tensor,
-        labels: Tensor,
-        pairs: Pairs,
-        *,
-        record: Record,
-        states: RandomStates,
+        self, update: DeviceUpdate, images: Tensor, labels: Tensor, pairs: Pairs, *, record: Record, states: RandomStates
     ) -> None:
         # memory of its own: a recording reads and writes the addresses it was made with
         self._images, self._labels = images.clone(), labels.clone()
@@ -110,14 +87,12 @@ class RecordedUpdate:
 
 @contextmanager
 def beside_default_stream(device: torch.device) -> Iterator[None]:
-    """Queue what is launched within on a stream of its own: the default one cannot be recorded.
-
-    All updates have to be there, not the recorded ones alone: autograd adds a parameter's gradient up on the stream
-    on which the parameter was first used.
-    """
+    """Queue what is launched within on a stream of its own: the default one cannot be recorded."""
     if device.type != "cuda":
         yield
         return
+    # for all updates, not the recorded ones alone: autograd adds a parameter's gradient up on the stream on which the
+    # parameter was first used
     before = torch.cuda.current_stream(device)
     stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
     stream.wait_stream(before)

@@ -34,21 +34,10 @@ class _Update:
 class FiniteGuard:
     """Step the optimiser only where every loss and every gradient is finite, and name the one that was not.
 
-    On the CPU the flags are read before each step. On an accelerator the host would have to wait for them; there the
-    update is left out (by a fused optimiser) or undone on the device where a flag says so, and flags are read every
-    so many updates.
-
-    Parameters
-    ----------
-    optimizer : Optimizer
-        Optimiser to step.
-    parameters : dict of Parameter
-        Name → trained parameter.
-    every : int
-        Number of updates between two read-outs; 1 reads before each step.
-    gradients : bool
-        Whether to look at the gradients: not where a gradient scaler does, and skips such updates itself.
+    `every` is the number of updates between two read-outs; `gradients` are not looked at where a gradient scaler does.
     """
+    # On the CPU the flags are read before each step. On an accelerator the host would have to wait for them; there the
+    # update is left out (by a fused optimiser) or undone on the device where a flag says so.
 
     def __init__(
         self, optimizer: Any, parameters: Mapping[str, nn.Parameter], *, every: int, gradients: bool = True

@@ -42,15 +42,7 @@ def derive_seed(seed: int, *key: object) -> int:
 
 
 class RandomStates:
-    """Saved states of torch's global generators, one per purpose, and the generator of the pair draws.
-
-    Parameters
-    ----------
-    seed : int
-        Seed of the run.
-    device : torch.device
-        Device whose generator belongs to the state, beside the CPU's.
-    """
+    """Saved states of torch's global generators (CPU and device), one per purpose, and that of the pair draws."""
 
     def __init__(self, seed: int, device: torch.device) -> None:
         self._seed = seed

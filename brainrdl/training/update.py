@@ -34,33 +34,15 @@ class Losses:
 
 @dataclass(frozen=True)
 class Objective:
-    """The right side of Eq. 5. During a fit nothing in it changes but weights and random states.
+    """The right side of Eq. 5. During a fit nothing in it changes but weights and random states."""
 
-    Attributes
-    ----------
-    student : nn.Module
-        The student as Fabric wraps it.
-    recorder : Recorder
-        Keeps the features of the student's layers that terms name.
-    task_loss : callable or None
-        (output, labels) → E_task.
-    terms : dict of Term
-        Name in the history → term; each gives E_m for its layers m.
-    fabric : Fabric
-        Device and precision.
-    states : RandomStates
-        A source of randomness per purpose.
-    epochs : int
-        Number of epochs, over which α_m falls.
-    """
-
-    student: nn.Module
-    recorder: Recorder
-    task_loss: TaskLoss | None
-    terms: Mapping[str, Term]
+    student: nn.Module  # as Fabric wraps it
+    recorder: Recorder  # of the student's layers that terms name
+    task_loss: TaskLoss | None  # (output, labels) → E_task
+    terms: Mapping[str, Term]  # name in the history → term, which gives E_m for its layers m
     fabric: Fabric
     states: RandomStates
-    epochs: int
+    epochs: int  # over which α_m falls
 
     def losses(
         self, epoch: int, task: Batch | None, stimuli: Batch | None, stimulus_mode: AbstractContextManager[None]
