@@ -40,6 +40,16 @@ def list_layers(model: nn.Module) -> list[str]:
     return list(_named_layers(model))
 
 
+def layer_names(layers: Iterable[str]) -> tuple[str, ...]:
+    """Return names of layers as a tuple; ValueError for a single string, or a layer named twice."""
+    if isinstance(layers, str):
+        raise ValueError(f"layers must be a list of names, got the single string {layers!r}; write [{layers!r}]")
+    names = tuple(layers)
+    if len(set(names)) != len(names):
+        raise ValueError(f"layers names a layer twice: {', '.join(map(repr, names))}")
+    return names
+
+
 def capture(
     model: nn.Module,
     layers: Iterable[str],
@@ -143,17 +153,13 @@ class Recorder:
         select: Mapping[str, Selector] | None = None,
         flatten: bool = True,
     ) -> None:
-        self.layers = tuple(layers)
+        self.layers = layer_names(layers)
         self._select = dict(select or {})
         self._flatten = flatten
         self._recording = False
         self._features: dict[str, Tensor] = {}
         self._runs: dict[str, int] = {}
         self._handles: list[Any] = []
-        if isinstance(layers, str):
-            raise ValueError(f"layers must be a list of names, got the single string {layers!r}; write [{layers!r}]")
-        if len(set(self.layers)) != len(self.layers):
-            raise ValueError(f"layers names a layer twice: {', '.join(map(repr, self.layers))}")
         unknown = [name for name in self._select if name not in self.layers]
         if unknown:
             raise ValueError(f"select names {unknown[0]!r}, which is not among the layers {list(self.layers)}")
@@ -284,9 +290,10 @@ def run_model(model: nn.Module, images: Any, who: str) -> Any:
             ) from error
         expected = next((p.dtype for p in model.parameters() if p.is_floating_point()), images.dtype)
         if images.dtype != expected and "type" in str(error):
+            scaled = " / 255" if images.dtype == torch.uint8 else ""
             raise TypeError(
                 f"{who} has parameters of {expected} and got images of {images.dtype} ({error}); convert the images, "
-                f"as in {_conversion(images.dtype, expected)}"
+                f"as in images.to({expected}){scaled}"
             ) from error
         raise
 
@@ -363,7 +370,3 @@ def _refuse_compiled(model: nn.Module) -> None:
                 f"{where} is already compiled, and hooks added now would never fire; record first, compile afterwards "
                 "(brainrdl.Recorder(model, …), then torch.compile(model))"
             )
-
-
-def _conversion(got: torch.dtype, expected: torch.dtype) -> str:
-    return f"images.to({expected}) / 255" if got == torch.uint8 else f"images.to({expected})"

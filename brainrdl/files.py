@@ -19,8 +19,7 @@ if TYPE_CHECKING:
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` that replaces it only once it is complete on disk.
 
-    Whoever reads `path` finds the old file or the new one, never a part of it, also after a kill or a power cut. An
-    OSError that names no file, such as a full disk's, is made to name `path`.
+    Whoever reads `path` finds the old file or the new one, never a part of it, also after a kill or a power cut.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -38,7 +37,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         finally:
             os.close(folder)
     except OSError as error:
-        if error.errno is not None and error.filename is None:
+        if error.errno is not None and error.filename is None:  # a full disk's names no file
             error.filename = str(path)
         raise
     finally:
@@ -126,9 +125,3 @@ def sha256(*parts: bytes) -> str:
     for part in parts:
         digest.update(part)
     return digest.hexdigest()
-
-
-def file_sha256(path: str | Path) -> str:
-    """Hash a file's content, read piece by piece; hexadecimal."""
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

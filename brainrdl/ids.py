@@ -4,6 +4,7 @@ The id is the only key on which images, RDM rows and patterns are joined, so eve
 `check_ids` and finds them with `find_ids`.
 """
 
+import re
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 
@@ -12,6 +13,8 @@ import pandas as pd
 import xarray as xr
 
 from brainrdl.arguments import did_you_mean, name_some
+
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # NUL, and surrogates, which no encoding of Unicode holds
 
 
 def check_ids(ids: Iterable[str], field: str) -> tuple[str, ...]:
@@ -32,7 +35,7 @@ def check_ids(ids: Iterable[str], field: str) -> tuple[str, ...]:
             )
         if not value:
             raise ValueError(f"{field}[{position}] is an empty string; expected a name for each")
-        if "\0" in value or not _is_unicode(value):
+        if _UNSTORABLE.search(value):
             raise ValueError(
                 f"{field}[{position}] is {value!r}, with a character that files cannot store (NUL or a lone "
                 "surrogate); rename it"
@@ -54,14 +57,6 @@ def find_ids(ids: Sequence[str], known: Sequence[str], place: str) -> list[int]:
     return [positions[stimulus] for stimulus in ids]
 
 
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
 Labels = Mapping[str, Hashable] | xr.DataArray
 """A category for each stimulus: id → category, or a DataArray along ``stimulus``, such as ``rdms["category"]``."""
 
@@ -69,8 +64,7 @@ Labels = Mapping[str, Hashable] | xr.DataArray
 def read_labels(labels: Labels, field: str = "labels") -> dict[str, Hashable]:
     """Return the category of each stimulus; `field` is the name of the labels in an error.
 
-    TypeError if labels come without ids, or one cannot be compared for equality with others (a list); ValueError if an
-    id occurs twice, or a label is missing (None, NaN).
+    TypeError for labels without ids or not hashable; ValueError for a repeated id or a missing label (None, NaN).
     """
     if isinstance(labels, xr.DataArray):
         if labels.dims != ("stimulus",) or "stimulus" not in labels.coords:

@@ -1,6 +1,7 @@
 """The paper's networks, and a small one of our own, layer names and all."""
 
 from collections import OrderedDict
+from copy import deepcopy
 
 import torch
 from torch import nn
@@ -54,15 +55,8 @@ def mnist_cnn(
         pool2=nn.MaxPool2d(2, 2, ceil_mode=ceil_mode),
         flatten=nn.Flatten(),
     )
-    with torch.device("meta"):  # sizes only: no memory, and no draw from the random generator
-        shapes = nn.Sequential(
-            nn.Conv2d(in_channels, 32, 5, padding=padding),
-            layers["pool1"],
-            nn.Conv2d(32, 64, 5, padding=padding),
-            layers["pool2"],
-            nn.Flatten(),
-        )
-        units = shapes(torch.empty(1, in_channels, image_size, image_size)).shape[1]
+    shapes = deepcopy(nn.Sequential(layers)).to("meta")  # sizes only: nothing is computed
+    units = shapes(torch.empty(1, in_channels, image_size, image_size, device="meta")).shape[1]
     layers["fc"] = nn.Sequential(nn.Linear(units, 200), nn.ReLU())
     layers["dropout"] = nn.Dropout(0.5)
     layers["linear"] = nn.Linear(200, n_classes)

@@ -6,8 +6,7 @@ import os
 import pickle
 import sys
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -114,16 +113,19 @@ def _from_torchvision(name: str, weights: str | os.PathLike[str] | None) -> Name
 
 
 def _factory(name: str, module_name: str, function: str) -> Callable[[], Any]:
-    with _working_directory_first():
-        try:
-            module = importlib.import_module(module_name)
-        except ModuleNotFoundError as error:
-            if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
-                raise  # the module is there, and what it imports is not
-            raise ValueError(
-                f"there is no module {module_name!r} for model {name!r}; looked in {os.getcwd()} and where Python "
-                "looks for packages"
-            ) from error
+    place = os.getcwd()
+    sys.path.insert(0, place)  # as ``python -m`` has it; an installed command does not
+    try:
+        module = importlib.import_module(module_name)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
+            raise  # the module is there, and what it imports is not
+        raise ValueError(
+            f"there is no module {module_name!r} for model {name!r}; looked in {place} and where Python looks for "
+            "packages"
+        ) from error
+    finally:
+        sys.path.remove(place)
     made = getattr(module, function, None)
     if not callable(made):
         near = did_you_mean(function, [known for known in vars(module) if not known.startswith("_")])
@@ -136,17 +138,6 @@ def _factory(name: str, module_name: str, function: str) -> Callable[[], Any]:
         pass
     factory: Callable[[], Any] = made
     return factory
-
-
-@contextmanager
-def _working_directory_first() -> Iterator[None]:
-    """As ``python -m`` has it; an installed command does not."""
-    place = os.getcwd()
-    sys.path.insert(0, place)
-    try:
-        yield
-    finally:
-        sys.path.remove(place)
 
 
 def _load_weights(model: nn.Module, path: Path) -> str:

@@ -201,14 +201,11 @@ def _lost(rdms: xr.DataArray, written: Path, format: str) -> str | None:
     if back.identical(rdms):
         return None
     for name in dict.fromkeys((*rdms.coords, *back.coords)):
-        if name not in back.coords or name not in rdms.coords or not _bare(back, name).identical(_bare(rdms, name)):
+        # bare, since a coordinate carries those along its dimensions too
+        bare = [array.coords[name].reset_coords(drop=True) for array in (back, rdms) if name in array.coords]
+        if len(bare) < 2 or not bare[0].identical(bare[1]):
             return f"the coordinate {name!r}"
     for name in dict.fromkeys((*rdms.attrs, *back.attrs)):
         if back.attrs.get(name) != rdms.attrs.get(name):
             return f"the attribute {name!r}"
     return "the values"
-
-
-def _bare(rdms: xr.DataArray, name: object) -> xr.DataArray:
-    coord: xr.DataArray = rdms.coords[name].reset_coords(drop=True)
-    return coord

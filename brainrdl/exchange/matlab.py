@@ -29,11 +29,6 @@ _OURS = "brainrdl"
 _LARGEST = 2**31 - 1
 
 
-def read_parts(path: Path) -> Parts:
-    """Read the one struct array of RDMs in a .mat file."""
-    return from_variables(read_variables(path), path)
-
-
 def from_variables(variables: Mapping[str, Any], path: Path) -> Parts:
     """Find the one struct array of RDMs among a file's variables."""
     found = {

@@ -9,10 +9,11 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
+from functools import partial
 from itertools import groupby
 from math import prod
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, final
+from typing import Any, NamedTuple, final
 
 import torch
 from torch import Tensor, nn
@@ -77,21 +78,18 @@ class ModelOnStimuli(NamedTuple):
         n = len(self.stimuli) if n is None else n
         first = 0
 
-        def keeper(layer: str) -> Callable[[object], Tensor]:
-            def handle(answer: object) -> Tensor:
-                if not isinstance(answer, Tensor) or answer.ndim == 0 or answer.shape[0] != size:
-                    what = f"shape {tuple(answer.shape)}" if isinstance(answer, Tensor) else type(answer).__name__
-                    raise ValueError(
-                        f"layer {layer!r} answers {size} stimuli with {what}, expected a tensor (stimuli, ...); name "
-                        "a layer within it or behind it"
-                    )
-                ran.add(layer)
-                keep[layer](answer.detach(), first)
-                return torch.zeros(size, 1)  # all that the Recorder has to keep
+        def handle(layer: str, answer: object) -> Tensor:
+            if not isinstance(answer, Tensor) or answer.ndim == 0 or answer.shape[0] != size:
+                what = f"shape {tuple(answer.shape)}" if isinstance(answer, Tensor) else type(answer).__name__
+                raise ValueError(
+                    f"layer {layer!r} answers {size} stimuli with {what}, expected a tensor (stimuli, ...); name a "
+                    "layer within it or behind it"
+                )
+            ran.add(layer)
+            keep[layer](answer.detach(), first)
+            return torch.zeros(size, 1)  # all that the Recorder has to keep
 
-            return handle
-
-        with Recorder(self.model, keep, select={layer: keeper(layer) for layer in keep}) as recorder:
+        with Recorder(self.model, keep, select={layer: partial(handle, layer) for layer in keep}) as recorder:
             while first < n:
                 images, _ = self.stimuli.batch(range(first, min(first + self.batch_size, n)))
                 size = len(images)
@@ -128,19 +126,16 @@ def measure_layers(run: ModelOnStimuli, layers: Iterable[str]) -> dict[str, Laye
     """The layers' sizes, from one stimulus."""
     sizes: dict[str, Layer] = {}
 
-    def keeper(layer: str) -> Callable[[Tensor, int], None]:
-        def keep(answer: Tensor, first: int) -> None:
-            if answer.is_complex() or answer.numel() == 0:
-                raise ValueError(
-                    f"layer {layer!r} answers with {answer.dtype} of shape {tuple(answer.shape)}; distances need real "
-                    "numbers, and at least one unit"
-                )
-            found = Layer(prod(answer.shape[1:]), answer.dtype)
-            sizes[layer] = found._replace(sample=found.sampled(answer))
+    def keep(layer: str, answer: Tensor, first: int) -> None:
+        if answer.is_complex() or answer.numel() == 0:
+            raise ValueError(
+                f"layer {layer!r} answers with {answer.dtype} of shape {tuple(answer.shape)}; distances need real "
+                "numbers, and at least one unit"
+            )
+        found = Layer(prod(answer.shape[1:]), answer.dtype)
+        sizes[layer] = found._replace(sample=found.sampled(answer))
 
-        return keep
-
-    for _ in run.answers({layer: keeper(layer) for layer in layers}, n=1):
+    for _ in run.answers({layer: partial(keep, layer) for layer in layers}, n=1):
         pass
     return sizes
 
@@ -167,18 +162,10 @@ def plan_passes(layers: Mapping[str, Layer], n: int, width: int, room: int) -> l
     return passes
 
 
-class _Store(Protocol):
-    """Holds the answers of one pass."""
-
-    def put(self, block: Block, first: int, rows: Tensor) -> None:
-        """Keep the answer to the stimuli from `first` on."""
-
-    def get(self, block: Block) -> Tensor:
-        """The answers to all stimuli, (n, units)."""
-
-
 @final
 class _Memory:
+    """The answers of one pass: `put` keeps those to the stimuli from `first` on, `get` gives all, (n, units)."""
+
     def __init__(self, blocks: Iterable[Block], n: int, layers: Mapping[str, Layer]) -> None:
         self._parts = {block: torch.empty(n, block.width, dtype=layers[block.layer].dtype) for block in blocks}
 
@@ -191,7 +178,7 @@ class _Memory:
 
 @final
 class _File:
-    """A file laid out block by block, so that each is read in one go."""
+    """The same in a file laid out block by block, so that each is read in one go."""
 
     def __init__(self, file: Any, blocks: Iterable[Block], n: int, layers: Mapping[str, Layer]) -> None:
         self._file, self._n, self._layers = file, n, layers
@@ -225,11 +212,17 @@ class Activations:
     """
 
     def __init__(
-        self, run: ModelOnStimuli, layers: Mapping[str, Layer], passes: list[list[Block]], metric: str, *, in_memory: bool
+        self,
+        run: ModelOnStimuli,
+        layers: Mapping[str, Layer],
+        passes: list[list[Block]],
+        metric: str,
+        *,
+        in_memory: bool,
     ) -> None:
         self._run, self._layers, self._passes, self._metric = run, layers, passes, metric
         self._loaded: int | None = None
-        self._store: _Store
+        self._store: _Memory | _File
         self._patterns: dict[str, Patterns] = {}
         self._open = ExitStack()
         self._file = None if in_memory else self._open.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
@@ -313,7 +306,7 @@ class Activations:
     def _check_alone(self, layer: str, answer: Tensor) -> None:
         """Refuse a layer whose answer to the first stimulus is another within its batch than alone."""
         known = self._layers[layer]
-        if known.sample is None or not known.dtype.is_floating_point:
+        if known.sample is None or not known.dtype.is_floating_point:  # whole numbers are not rounded
             return
         alone, batched = known.sample.double(), known.sampled(answer).double()
         off = float((alone - batched).abs().max() / alone.abs().max().clamp_min(torch.finfo(torch.float64).tiny))

@@ -127,11 +127,9 @@ def average_rdms(rdms: xr.DataArray, over: str = "subject", *, normalize: Normal
     n = checked.sizes["stimulus"]
     names = [f"RDM {label!r}" for label in checked["rdm"].values.tolist()]
     values = upper_triangles(checked.values)
-    if "standard_error" in checked.coords:
-        errors = list(upper_triangles(checked["standard_error"].values))
-        checked = checked.drop_vars("standard_error")
-    else:
-        errors = [None] * len(names)
+    has_errors = "standard_error" in checked.coords
+    errors = upper_triangles(checked["standard_error"].values) if has_errors else [None] * len(names)
+    checked = checked.drop_vars("standard_error", errors="ignore")
     single = [_Condensed(*rdm) for rdm in zip(names, values, errors, strict=True)]
     means = []
     for members in groups.values():
@@ -270,10 +268,8 @@ def _check_normalize(rdms: xr.DataArray, normalize: str | None) -> None:
         return
     known = get_args(Normalization)
     if normalize not in known:
-        raise ValueError(
-            f"unknown normalize {normalize!r}; known are {', '.join(known)} and None"
-            f"{did_you_mean(str(normalize), known)}"
-        )
+        near = did_you_mean(str(normalize), known)
+        raise ValueError(f"unknown normalize {normalize!r}; known are {', '.join(known)} and None{near}")
     before = rdms.attrs.get("normalize", normalize)
     if before != normalize:
         raise ValueError(
@@ -355,6 +351,5 @@ def _joined_attrs(parts: Sequence[xr.DataArray]) -> dict[str, Any]:
 def _provenances(rdms: xr.DataArray) -> list[Any]:
     source = json.loads(rdms.attrs.get("provenance", "null"))
     if isinstance(source, dict) and list(source) == ["concatenated"]:
-        earlier: list[Any] = source["concatenated"]
-        return earlier
+        return list(source["concatenated"])
     return [{"rdm": rdms["rdm"].values.tolist(), "provenance": source}]

@@ -32,8 +32,7 @@ def compare_rdms(
 ) -> xr.DataArray:
     """Compare each RDM of one array with each of another, joined on the stimulus ids.
 
-    Two RDMs are compared on the pairs of stimuli that both have measured (and all controls), so that the entries of
-    the result may rest on different pairs where RDMs miss different ones.
+    Two RDMs are compared on the pairs of stimuli that both (and all controls) have measured, which may differ.
 
     Parameters
     ----------
@@ -51,9 +50,8 @@ def compare_rdms(
     partial : {"both", "a", "b"}
         Where it is taken out of: both sides (partial correlation) or only one (semi-partial).
     sigma_k : ndarray or DataArray (n,) or (n, n), optional
-        For the whitened methods: variances or covariance of the pattern estimates over stimuli, up to a factor. A
-        DataArray is joined by its ``stimulus`` (and ``stimulus_``) ids; a bare array is in the order of `a`. Absent:
-        independent errors of one size.
+        Variances or covariance of the pattern estimates over stimuli, up to a factor, for the whitened methods; joined
+        by ids if a DataArray, in the order of `a` otherwise. Absent: independent errors of one size.
     join : {"exact", "intersect"}
         Whether `a`, `b` and `controls` must have the same stimuli, or are compared on those that all have.
 
@@ -74,8 +72,7 @@ def compare_rdms(
     Notes
     -----
     Every RDM counts for itself: sessions of a subject are not averaged. A score to stand beside `noise_ceiling` is the
-    mean over `brainrdl.inference.subject_rdms` of the measured RDMs; `compare_models` does
-    all of it.
+    mean over `brainrdl.inference.subject_rdms` of the measured RDMs; `compare_models` does all of it.
 
     The work is done on torch's default device: ``with torch.device("cuda"): rdl.compare_rdms(a, b)``.
 
@@ -188,11 +185,8 @@ def join_rdms(rdms: Mapping[str, xr.DataArray], *, join: Join = "exact") -> Join
     ids = tuple(stimulus for stimulus in stimuli_of[first] if stimulus in shared)
     left_out = {name: len(stimuli) - len(ids) for name, stimuli in stimuli_of.items()}
     if join == "exact" and any(left_out.values()):
-        faults = [
-            f"{name} alone has {name_some([s for s in stimuli_of[name] if s not in shared])}"
-            for name in stimuli_of
-            if left_out[name]
-        ]
+        alone = {name: [s for s in stimuli if s not in shared] for name, stimuli in stimuli_of.items()}
+        faults = [f"{name} alone has {name_some(stimuli)}" for name, stimuli in alone.items() if stimuli]
         raise ValueError(
             f"the stimuli of {' and '.join(stimuli_of)} differ: {len(ids)} are shared, {'; '.join(faults)}; "
             "join='intersect', or select_stimuli first, leaves the others out"

@@ -26,7 +26,13 @@ _NUMBERS_AT_ONCE = 4_000_000
 
 
 def dissimilarity(
-    distances: Tensor, target: Tensor, compare: str, weights: Tensor, *, pairs: Tensor | None = None, n: int | None = None
+    distances: Tensor,
+    target: Tensor,
+    compare: str,
+    weights: Tensor,
+    *,
+    pairs: Tensor | None = None,
+    n: int | None = None,
 ) -> Tensor:
     """Compare distances (P,) with finite target distances (P,) of the same pairs: a loss (), smaller is more alike.
 

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from brainrdl.arguments import check_tensor
+from brainrdl.arguments import check_tensor, name_some
 from brainrdl.rdms.condensed import upper_triangle
 from brainrdl.rdms.float64 import ANGULAR, blas_alone, fill_distances, not_finite, undefined, unit_means, unit_slices
 
@@ -239,17 +239,13 @@ def _complaint(features: Tensor) -> str:
     rows = not_finite(features)
     if rows:
         return (
-            f"features of stimulus {_some(rows)} (row, counted from 0) hold NaN or infinite values; distances need "
+            f"features of stimulus {name_some(rows)} (row, counted from 0) hold NaN or infinite values; distances need "
             "finite patterns: drop these stimuli, or find the layer or the image that made them"
         )
     return (
         f"features reach {features.abs().max().item():.3g}, whose square is beyond the range of float64; scale all of "
         "them down"
     )
-
-
-def _some(rows: list[int]) -> str:
-    return ", ".join(map(str, rows[:5])) + (f" and {len(rows) - 5} more" if len(rows) > 5 else "")
 
 
 @contextmanager

@@ -24,8 +24,7 @@ def label_rdms(
     Parameters
     ----------
     dissimilarities : ndarray or Tensor (rdms, n(n-1)/2) or (rdms, n, n)
-        Condensed RDMs, row-major upper triangles as in SciPy, or square ones. The number of dimensions
-        decides which. NaN is an unmeasured pair. A tensor is detached and copied to the CPU.
+        Condensed RDMs (row-major upper triangles as in SciPy) or square ones; NaN is an unmeasured pair.
     stimuli : sequence of str (n,)
         The id of each stimulus, in the order of the rows.
     names : sequence of str (rdms,)
@@ -49,8 +48,8 @@ def label_rdms(
     TypeError
         If the distances are not real numbers, ids or names are not strings, or a coordinate cannot be stored.
     ValueError
-        If an RDM is not symmetric, not zero on the diagonal, infinite, negative or entirely NaN; if there are
-        fewer than two stimuli, labels occur twice, or lengths disagree; if the metric is unknown.
+        If an RDM is not symmetric, not zero on the diagonal, infinite, negative or entirely NaN; for fewer than two
+        stimuli, repeated labels, lengths that disagree or an unknown metric.
 
     Examples
     --------
@@ -105,9 +104,8 @@ def condense(rdms: xr.DataArray) -> np.ndarray:
     Examples
     --------
     >>> import numpy as np, brainrdl as rdl
-    >>> from brainrdl.rdms.labelled import condense
     >>> rdms = rdl.label_rdms(np.array([[0.2, 1.3, 1.1]]), ["face", "body", "house"], ["IT"], "correlation")
-    >>> condense(rdms)
+    >>> rdl.rdms.condense(rdms)
     array([[0.2, 1.3, 1.1]])
     """
     return upper_triangles(check_rdms(rdms).values)
@@ -121,18 +119,17 @@ def select_stimuli(rdms: xr.DataArray, ids: Iterable[str]) -> xr.DataArray:
     rdms : DataArray (rdm, stimulus, stimulus_)
         Labelled RDMs.
     ids : sequence of str
-        Which stimuli.
+        Ids of the stimuli.
 
     Returns
     -------
     DataArray (rdm, stimulus, stimulus_)
-        With all coordinates, standard errors and attributes.
+        Those RDMs, with all coordinates, standard errors and attributes.
 
     Raises
     ------
     TypeError, ValueError
-        If an id is unknown or occurs twice, fewer than two are given, or an RDM has none of their pairs
-        measured; if `rdms` is not labelled RDMs.
+        For unknown, repeated or fewer than two ids, an RDM without a measured pair of theirs, or no labelled RDMs.
 
     Examples
     --------

@@ -41,14 +41,12 @@ def check_rdms(rdms: xr.DataArray) -> xr.DataArray:
     Parameters
     ----------
     rdms : DataArray (rdm, stimulus, stimulus_)
-        What the start of this module describes. RDMs whose ``attrs["normalize"]`` is ``zscore`` or ``rank``
-        may be negative.
+        What the start of this module describes. Those whose ``normalize`` is ``zscore`` or ``rank`` may be negative.
 
     Returns
     -------
     DataArray (rdm, stimulus, stimulus_)
-        The same RDMs in float64, exactly symmetric and with an exact zero on the diagonal (see `label_rdms`
-        on rounding). `rdms` itself is not changed.
+        A copy in float64, exactly symmetric and exactly zero on the diagonal (see `label_rdms` on rounding).
 
     Raises
     ------
@@ -60,9 +58,8 @@ def check_rdms(rdms: xr.DataArray) -> xr.DataArray:
     Examples
     --------
     >>> import numpy as np, brainrdl as rdl
-    >>> from brainrdl.rdms.labelled import check_rdms
     >>> rdms = rdl.label_rdms(np.array([[0.2, 1.3, 1.1]]), ["face", "body", "house"], ["IT"], "correlation")
-    >>> check_rdms(rdms.rename("distance"))
+    >>> rdl.rdms.check_rdms(rdms.rename("distance"))
     Traceback (most recent call last):
     ValueError: the array is named 'distance', expected 'dissimilarity': rdms.rename('dissimilarity')
     """
@@ -87,18 +84,14 @@ def check_rdms(rdms: xr.DataArray) -> xr.DataArray:
     for name, coord in rdms.coords.items():
         if name not in DIMS:
             _check_coord(coord)
-    values = real_numbers(rdms.values, "dissimilarity")
-    values = _check_symmetric(values, "dissimilarity", labels, ids)
+    values = _check_symmetric(real_numbers(rdms.values, "dissimilarity"), "dissimilarity", labels, ids)
     check_measured(values, labels)
     if not signed:
-        _check_not_negative(
-            values,
-            "dissimilarity",
-            labels,
-            ids,
-            f"metric {rdms.attrs['metric']!r} has no negative values; set rounding errors to 0, or declare "
-            "the metric that it is (crossnobis may be negative, and so may undeclared)",
+        reason = (
+            f"metric {rdms.attrs['metric']!r} has no negative values; set rounding errors to 0, or declare the metric "
+            "that it is (crossnobis may be negative, and so may undeclared)"
         )
+        _check_not_negative(values, "dissimilarity", labels, ids, reason)
     checked = rdms.copy(deep=False, data=values)
     if "standard_error" in rdms.coords:
         errors = real_numbers(rdms["standard_error"].values, "standard_error")
@@ -149,17 +142,12 @@ def _check_attrs(attrs: Mapping[Any, Any]) -> bool:
     normalize = attrs.get("normalize")
     if normalize is not None and normalize not in known:
         raise ValueError(f"attrs['normalize'] is {normalize!r}; known are {', '.join(known)}")
-    if "provenance" in attrs and not _is_json(attrs["provenance"]):
-        raise ValueError(f"attrs['provenance'] is {attrs['provenance']!r}; expected a JSON string: json.dumps(...)")
-    return attrs["metric"] in _SIGNED_METRICS or normalize in _SIGNED_SCALES
-
-
-def _is_json(text: Any) -> bool:
+    provenance = attrs.get("provenance", "{}")
     try:
-        json.loads(text)
+        json.loads(provenance)
     except (TypeError, ValueError):
-        return False
-    return True
+        raise ValueError(f"attrs['provenance'] is {provenance!r}; expected a JSON string: json.dumps(...)") from None
+    return attrs["metric"] in _SIGNED_METRICS or normalize in _SIGNED_SCALES
 
 
 def check_declared_metric(metric: Any) -> None:

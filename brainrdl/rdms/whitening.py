@@ -26,8 +26,8 @@ WHITENED = ("cosine_cov", "corr_cov")
 def whitened(rdms: Tensor, n: int, *, covariance: Tensor | None = None, measured: Tensor | None = None) -> Tensor:
     """Turn condensed RDMs (rdms, pairs) of n stimuli into vectors (rdms, length) with products ``dᵀ V⁻¹ d'``.
 
-    Σ (n, n) or variances (n,) of the pattern estimates, the identity if absent; ValueError for what is no covariance.
-    `measured` (n(n-1)/2,) marks the pairs that are columns of `rdms`, all if absent."""
+    Σ is (n, n), variances (n,) or absent, the identity; `measured` (n(n-1)/2,) marks the pairs that `rdms` has.
+    """
     if measured is not None and bool(measured.all()):
         measured = None
     if covariance is None:

@@ -109,14 +109,13 @@ class MeasuredTeacher(RDMTeacher):
     def describe(self) -> dict[str, Any]:
         """Name what identifies the teacher: distances, weights and the names and stimuli they belong to."""
         described = super().describe()
-        stimuli = sha256("\0".join(self._stimuli).encode())
         return {
             "name": described["name"],
             "metric": self.metric,
             "names": list(self._names),
             "subjects": self._drawn,
             "rows": [*self._choices.values(), self._subject_of],
-            "stimuli": DIGEST + stimuli,
+            "stimuli": DIGEST + sha256("\0".join(self._stimuli).encode()),
             "distances": described["parameters"],
         }
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from brainrdl.features import Recorder, list_layers, run_model
+from brainrdl.features import Recorder, layer_names, list_layers, run_model
 from brainrdl.identity import describe, layers_of
 from brainrdl.rdms.distances import check_metric, training_rdm
 from brainrdl.teachers.base import RDMTeacher
@@ -61,11 +61,7 @@ class NetworkTeacher(RDMTeacher):
         self._metric = metric
         self._preprocess = preprocess
         self._model = deepcopy(model).eval().requires_grad_(False)
-        if isinstance(layers, str):
-            raise ValueError(f"layers must be a list of names, got the single string {layers!r}; write [{layers!r}]")
-        self._names = tuple(layers)
-        if len(set(self._names)) != len(self._names):
-            raise ValueError(f"layers names a layer twice: {', '.join(map(repr, self._names))}")
+        self._names = layer_names(layers)
         self.check_layers(self._names)
         self._recorder = Recorder(self._model, [name for name in self._names if name != "output"], flatten=False)
 

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from brainrdl.features import layer_names
 from brainrdl.rdms.condensed import sample_pairs
 from brainrdl.teachers.base import RDMTeacher
 from brainrdl.terms.alpha import Alpha, Schedule, check_alpha, check_schedule
@@ -144,15 +145,11 @@ class Term(ABC):
     name: str = "term"
 
     def __init__(self, layers: Sequence[str], *, alpha: Alpha | Schedule = 1.0, stream: str = "task") -> None:
-        if isinstance(layers, str):
-            raise ValueError(f"layers must be a list of names, got the single string {layers!r}; write [{layers!r}]")
-        if len(set(layers)) != len(layers):
-            raise ValueError(f"layers names a layer twice: {', '.join(map(repr, layers))}")
+        self.layers = layer_names(layers)
         if stream not in STREAMS:
             raise ValueError(f"unknown stream {stream!r}; known are: {', '.join(STREAMS)}")
         if isinstance(alpha, Mapping) and set(alpha) != set(layers):
             raise ValueError(f"alpha is given for {sorted(alpha)}, but the term's layers are {sorted(layers)}")
-        self.layers = tuple(layers)
         self.alpha = check_schedule(alpha) if callable(alpha) else check_alpha(alpha)
         self.stream = stream
         self.heads = nn.ModuleDict()

@@ -186,8 +186,8 @@ class RDLoss(nn.Module):
 
 def eq4_factors(n: int, pairs: Tensor | None, weights: Tensor) -> Tensor:
     """The factors (n,) that make the gradient of Eq. 2 that of Eq. 4: c_i = 2W/(|X_P| W_i), 0 where i is in no pair."""
-    # Eq. 4 takes the mean over the pairs that hold stimulus i where the derivative of Eq. 2 has the mean over all pairs.
-    # W is the sum of the pairs' weights (P,), W_i that of the pairs that hold i, |X_P| the number of stimuli in any pair.
+    # Eq. 4 takes the mean over the pairs that hold stimulus i where the derivative of Eq. 2 has that over all pairs. W
+    # is the sum of the pairs' weights (P,), W_i that of the pairs that hold i, |X_P| the number of stimuli in any pair
     if pairs is None:
         i, j = torch.triu_indices(n, n, 1, device=weights.device)
     else:

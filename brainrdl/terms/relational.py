@@ -59,9 +59,9 @@ class SP(FromNetwork):
     def relate(self, layer: str, student: Tensor, teacher: Tensor) -> Tensor:
         """‖G_S − G_T‖²_F / n², rows of both Gram matrices at unit length."""
         with full_precision(student.device):
-            ours, theirs = _gram(_near_one(student)), _gram(_near_one(teacher))
+            ours, theirs = (functional.normalize(_gram(_near_one(f)), dim=1) for f in (student, teacher))
             # the mean over n² entries is the norm over n²
-            return (_unit_rows(ours) - _unit_rows(theirs)).square().mean()
+            return (ours - theirs).square().mean()
 
 
 @final
@@ -88,8 +88,7 @@ class CKA(FromNetwork):
         """1 − ⟨K, L⟩ / (‖K‖ ‖L‖), K and L the Gram matrices of centred features."""
         with full_precision(student.device):
             # scaled before they are centred: what rounding leaves of a constant layer stays small
-            k = _gram(_centred(_near_one(student)))
-            l = _gram(_centred(_near_one(teacher)))  # noqa: E741 - the source's names
+            k, l = (_gram(f - f.mean(dim=0)) for f in (_near_one(student), _near_one(teacher)))  # noqa: E741 - source's
             # 1 − tr(KL)/(‖K‖ ‖L‖)
             return 1 - functional.cosine_similarity(k.flatten(), l.flatten(), dim=0)
 
@@ -99,16 +98,10 @@ def _relative_distances(features: Tensor) -> Tensor:
     return distances / distances.mean().clamp_min(torch.finfo(distances.dtype).tiny)
 
 
-def _wide(features: Tensor) -> Tensor:
-    return features.flatten(1).to(torch.promote_types(features.dtype, torch.float32))
-
-
 def _near_one(features: Tensor) -> Tensor:
-    """Features divided by a power of two, which rounds nothing, so that the largest is near 1.
-
-    For what is blind to scale: norms of a Gram matrix hold fourth powers of features, which would vanish or overflow.
-    """
-    flat = _wide(features)
+    """Features divided by a power of two, which rounds nothing, so that the largest is near 1."""
+    # for what is blind to scale: norms of a Gram matrix hold fourth powers of features, which would vanish or overflow
+    flat = features.flatten(1).to(torch.promote_types(features.dtype, torch.float32))
     limits = torch.finfo(flat.dtype)
     largest = flat.detach().abs().max()
     mantissa, _ = torch.frexp(largest)
@@ -117,11 +110,3 @@ def _near_one(features: Tensor) -> Tensor:
 
 def _gram(features: Tensor) -> Tensor:
     return features @ features.T
-
-
-def _centred(features: Tensor) -> Tensor:
-    return features - features.mean(dim=0)
-
-
-def _unit_rows(gram: Tensor) -> Tensor:
-    return functional.normalize(gram, dim=1)

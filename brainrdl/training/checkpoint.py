@@ -253,5 +253,4 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
     {'task': 'none'}
     """
     with safe_open(str(path), framework="pt") as file:
-        manifest: dict[str, Any] = json.loads((file.metadata() or {}).get("manifest", "{}"))
-    return manifest
+        return dict(json.loads((file.metadata() or {}).get("manifest", "{}")))

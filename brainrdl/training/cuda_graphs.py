@@ -34,7 +34,14 @@ class RecordedUpdate:
     """
 
     def __init__(
-        self, update: DeviceUpdate, images: Tensor, labels: Tensor, pairs: Pairs, *, record: Record, states: RandomStates
+        self,
+        update: DeviceUpdate,
+        images: Tensor,
+        labels: Tensor,
+        pairs: Pairs,
+        *,
+        record: Record,
+        states: RandomStates,
     ) -> None:
         # memory of its own: a recording reads and writes the addresses it was made with
         self._images, self._labels = images.clone(), labels.clone()

@@ -36,6 +36,7 @@ class FiniteGuard:
 
     `every` is the number of updates between two read-outs; `gradients` are not looked at where a gradient scaler does.
     """
+
     # On the CPU the flags are read before each step. On an accelerator the host would have to wait for them; there the
     # update is left out (by a fused optimiser) or undone on the device where a flag says so.
 

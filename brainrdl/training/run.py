@@ -180,8 +180,7 @@ class TrainingRun:
         # the task's passes need no state: an epoch is one pass, seeded by its number
         if self.stimuli is not None:
             self.stimuli.load_state_dict(state["stimuli"])
-        rows: list[dict[str, float]] = state["history"]
-        return rows
+        return list(state["history"])
 
     def save(self, checkpoint: str | Path, rows: list[dict[str, float]]) -> None:
         """Write everything that the next epoch depends on."""
@@ -374,8 +373,7 @@ class TrainingRun:
             "teachers": [teacher.describe() for teacher in self.teachers],
         }
         # by way of JSON: tuples become lists here, as they are where the checkpoint is read back
-        plain: dict[str, Any] = json.loads(json.dumps(configuration))
-        return plain
+        return dict(json.loads(json.dumps(configuration)))
 
 
 def _unique(names: Sequence[str]) -> list[str]:

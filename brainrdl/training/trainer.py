@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,7 @@ class Trainer:
         # a copy: a list that grows behind the checks would not be checked
         self.terms = tuple(terms)
         self._task_loss = task_loss
-        self._make_optimizer = optimizer or _default_optimizer
+        self._make_optimizer = optimizer or partial(torch.optim.SGD, lr=0.05, momentum=0.9)
         self._fabric = fabric or Fabric(accelerator="auto", devices=1)
         self._cuda_graphs = cuda_graphs
         if self._fabric.world_size > 1:
@@ -248,8 +249,3 @@ class Trainer:
             raise ValueError("the loader to evaluate has no batches")
         scores = {} if self._task_loss is None else {"loss": loss.item() / n}
         return scores | ({"error": 100 * wrong.item() / n} if classified else {})
-
-
-def _default_optimizer(parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-    """SGD as the docstring of `Trainer` says."""
-    return torch.optim.SGD(parameters, lr=0.05, momentum=0.9)
