@@ -27,8 +27,7 @@ def list_layers(model: nn.Module) -> list[str]:
     Returns
     -------
     list of str
-        Dotted names as ``model.named_modules()`` gives them, without a wrapper's prefix. A module registered under
-        two names is listed under both.
+        Dotted names as ``model.named_modules()`` gives them, without a wrapper's prefix; a shared module's names all.
 
     Examples
     --------
@@ -69,7 +68,7 @@ def capture(
     x : Tensor (n, ...) or whatever the model takes
         Input, handed on as it is.
     select : dict, optional
-        For layers whose output is a tuple or dict: layer → index, key or function that picks the tensor.
+        Layer whose output is a tuple or dict → index, key or function that picks the tensor.
     flatten : bool
         Whether features become ``(n, units)``; otherwise they keep the layer's own shape.
 
@@ -118,10 +117,9 @@ class Recorder:
     model : nn.Module
         Model that will be called; whole forward passes only.
     layers : iterable of str
-        Names as in `list_layers`; a wrapper's prefix (``module.``, ``_orig_mod.``, ``_forward_module.``) may stand
-        before them.
+        Names as in `list_layers`, with or without a wrapper's prefix (``module.``, ``_orig_mod.``).
     select : dict, optional
-        For layers whose output is a tuple or dict: layer → index, key or function that picks the tensor.
+        Layer whose output is a tuple or dict → index, key or function that picks the tensor.
     flatten : bool
         Whether features become ``(n, units)``.
 
@@ -275,8 +273,7 @@ def layer_shapes(model: nn.Module, example: Tensor) -> dict[str, tuple[int, ...]
 def run_model(model: nn.Module, images: Any, who: str) -> Any:
     """Call a model on `images` (n, ...); `who` is its name in an error.
 
-    ValueError if BatchNorm meets a batch of one image; TypeError if the images are not of the parameters' data type and
-    the model cannot take them.
+    ValueError if BatchNorm meets a batch of one image; TypeError for images of a type that the model cannot take.
     """
     try:
         return model(images)

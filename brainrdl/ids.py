@@ -1,7 +1,6 @@
 """Ids: their check, how they are found, and the labels that hang on them.
 
-The id is the only key on which images, RDM rows and patterns are joined, so every module checks ids with
-`check_ids` and finds them with `find_ids`.
+The id is the only key on which images, RDM rows and patterns are joined: `check_ids` and `find_ids` serve all modules.
 """
 
 import re

@@ -78,8 +78,7 @@ def nin(n_units: int = 100, *, readout: int | None = None) -> nn.Sequential:
         Features of the last MLPConv layer: the number of classes, unless there is a `readout`.
     readout : int, optional
         Classes of a linear layer ``readout`` behind ``pool3``: ``nin(100, readout=100)`` is the paper's RDL student,
-        ``nin(10, readout=100)`` its fine-tuned one. It draws its weights last, so that with one seed the networks
-        with and without it are otherwise equal.
+        ``nin(10, readout=100)`` its fine-tuned one. Its weights are drawn last: with one seed all others are equal.
 
     Returns
     -------

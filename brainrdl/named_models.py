@@ -40,8 +40,7 @@ def load_named_model(name: str, weights: str | os.PathLike[str] | None = None, *
         network and its transform. The module is looked for in the working directory too.
     weights : str or path, optional
         A file with a state_dict (``.pt``, ``.pth``; no code in it is run) or ``.safetensors``; or, for torchvision, the
-        name of its weights, such as ``IMAGENET1K_V1``, which are then downloaded. Absent: as the network is made, which
-        in torchvision means random ones.
+        name of its weights, such as ``IMAGENET1K_V1``, which are then downloaded. Absent: random in torchvision.
     seed : int
         Seed of what is drawn while the network is made.
 

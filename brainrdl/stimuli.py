@@ -32,8 +32,7 @@ class _Images(Protocol):
 class StimulusSet(Dataset[tuple[Tensor, str]]):
     """Images with ids, in a fixed order.
 
-    A map-style dataset of ``(image, id)``. Made by `from_folder`, `from_arrays` or `from_dataset`; images are
-    loaded when they are asked for.
+    A map-style dataset of ``(image, id)``, made by `from_folder`, `from_arrays` or `from_dataset`; images load lazily.
 
     Parameters
     ----------
@@ -80,16 +79,15 @@ class StimulusSet(Dataset[tuple[Tensor, str]]):
         Parameters
         ----------
         path : path of a folder
-            Files and folders whose name begins with a dot are hidden and not looked at. Files that do not end
-            as images do (`IMAGE_SUFFIXES`) are left out with a warning that names them.
+            Folder. Names that begin with a dot are not looked at; files that do not end as images do (`IMAGE_SUFFIXES`)
+            are left out with a warning that names them.
         transform : callable, optional
             Turns a PIL image in RGB into a tensor. By default floats in [0, 1], shape (3, height, width).
 
         Returns
         -------
         StimulusSet
-            Sorted by id. The id is the path below `path`, with ``/`` between its parts and without the
-            suffix: ``faces/anna.png`` is ``faces/anna``.
+            Images sorted by id, their path below `path` without the suffix: ``faces/anna.png`` is ``faces/anna``.
 
         Raises
         ------
@@ -98,10 +96,8 @@ class StimulusSet(Dataset[tuple[Tensor, str]]):
         ValueError
             If there is no image in it, or two images share an id (``a.png`` and ``a.jpg``). When an image is asked for:
             if it holds transparent pixels, several frames or more than 8 bits per channel, none of which RGB can hold.
-        OSError
-            When an image is asked for: if its file cannot be read.
-        TypeError
-            When an image is asked for: if `transform` does not return a tensor.
+        OSError, TypeError
+            When an image is asked for: if its file cannot be read, or `transform` does not return a tensor.
 
         Examples
         --------
@@ -145,8 +141,8 @@ class StimulusSet(Dataset[tuple[Tensor, str]]):
         Parameters
         ----------
         images : Tensor or ndarray (n, ...)
-            Floating point or uint8, which stays as it is. The array is not copied, so that one mapped from
-            disk stays there; the image that is handed out is a copy.
+            Images, floating point or uint8, which stays as it is. The array is not copied, so that one mapped from disk
+            stays there; the image that is handed out is a copy.
         ids : sequence of str (n,)
             Unique ids, one per image, in the array's order.
 
@@ -199,7 +195,7 @@ class StimulusSet(Dataset[tuple[Tensor, str]]):
         Raises
         ------
         TypeError
-            If `dataset` has no length or cannot be indexed. When an image is asked for: if it is not a tensor.
+            If `dataset` has no length or cannot be indexed; when an image is asked for, if it is not a tensor.
         ValueError
             If there are more or fewer ids than items.
 

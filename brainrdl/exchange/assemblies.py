@@ -26,10 +26,7 @@ def find_assembly(dataset: xr.Dataset) -> xr.DataArray | None:
 
 
 def read_parts(assembly: xr.DataArray, given: Given, path: Path) -> Parts:
-    """Turn patterns into RDMs, by the metric given.
-
-    ValueError if no metric that patterns can be compared by is given, ids are missing, or a value is not finite.
-    """
+    """Turn patterns into RDMs; ValueError without a metric for patterns, without ids, or if a value is not finite."""
     if given.metric not in METRICS:
         raise ValueError(
             f"{path} holds patterns, which a metric turns into RDMs; give metric=, one of {', '.join(METRICS)}"
@@ -44,7 +41,7 @@ def read_parts(assembly: xr.DataArray, given: Given, path: Path) -> Parts:
         raise ValueError(
             f"{path}: presentations have no coordinate 'stimulus_id' (or 'image_id'), so stimuli are not known"
         )
-    if "time_bin" not in assembly.dims:
+    if "time_bin" not in assembly.dims:  # the patterns of one bin, which give one RDM
         assembly = assembly.expand_dims("time_bin")
     patterns = np.asarray(assembly.transpose("time_bin", "presentation", "neuroid").values, dtype=np.float64)
     ids = as_labels(assembly[field].values.tolist(), f"{path}: coordinate {field!r}")
@@ -68,12 +65,5 @@ def read_parts(assembly: xr.DataArray, given: Given, path: Path) -> Parts:
     for name in ("time_bin_start", "time_bin_end"):
         if name in assembly.coords and assembly[name].dims == ("time_bin",):
             coords[name] = (("rdm",), assembly[name].values)
-    made = {"patterns": path.name, "neuroids": patterns.shape[2], "presentations": len(ids)}
-    return Parts(
-        values=values,
-        order="row-major",
-        stimuli=stimuli,
-        metric=given.metric,
-        coords=coords,
-        attrs={"provenance": json.dumps(made)},
-    )
+    made = json.dumps({"patterns": path.name, "neuroids": patterns.shape[2], "presentations": len(ids)})
+    return Parts(values, "row-major", stimuli, metric=given.metric, coords=coords, attrs={"provenance": made})

@@ -22,7 +22,7 @@ def describe(
     Parameters
     ----------
     path, metric, order, format
-        As in `read_rdms`; nothing but patterns needs a metric, and nothing an order.
+        File and its facts as in `read_rdms`; nothing but patterns needs a metric, and nothing an order.
 
     Returns
     -------
@@ -58,7 +58,7 @@ def describe(
         n_stimuli = parts.n_stimuli
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from error
-    if parts.is_condensed:
+    if parts.is_condensed:  # one direction of each pair, and no diagonal
         pairs, asymmetry, diagonal = values, np.zeros(len(values)), np.zeros(len(values))
     else:
         pairs = upper_triangles(values)

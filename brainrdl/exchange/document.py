@@ -33,7 +33,7 @@ def to_document(rdms: xr.DataArray) -> str:
                 if name not in DIMS
             },
         },
-        allow_nan=False,
+        allow_nan=False,  # which no other reader of JSON would take
     )
 
 

@@ -54,22 +54,20 @@ def read_rdms(
     Parameters
     ----------
     path : path
-        netCDF (``.nc``: labelled RDMs, or BrainIO's patterns, which `metric` turns into RDMs), rsatoolbox's HDF5
-        (``.h5``, ``.hdf5``), Net2Brain's ``.npz``, MATLAB struct arrays or Meadows' results (``.mat``), Meadows' JSON
-        (``.json``), tidy CSV (``.csv``).
+        File: netCDF (``.nc``: labelled RDMs, or BrainIO's patterns, which `metric` turns into RDMs), rsatoolbox's HDF5
+        (``.h5``), Net2Brain's ``.npz``, MATLAB struct arrays, Meadows' ``.mat`` or ``.json``, tidy CSV (``.csv``).
     stimuli : sequence of str (n,) or str, optional
-        The ids, in the file's order; or the name of the file's field that holds them, where it has several. Ids
-        that the file has are kept; only where these are not unique do the given ones take their place, and theirs
-        become the coordinate ``stimulus_in_file``.
+        Ids in the file's order, or the name of the field that holds them, where it has several. Ids that the file has
+        are kept; only where these are not unique do the given ones take their place (theirs: ``stimulus_in_file``).
     metric : str, optional
-        What the distances are, as in `label_rdms`.
+        Metric of the distances, as in `label_rdms`.
     names : sequence of str (rdms,) or str, optional
-        The same for the names of the RDMs (and ``name_in_file``).
+        Names of the RDMs, likewise (and ``name_in_file``).
     order : {"row-major", "column-major"}, optional
-        How the file's vectors list the pairs of the upper triangle, where neither it nor its format says: by row, as
+        Order of the pairs of the upper triangle in the file's vectors, where neither it nor its format says: by row, as
         SciPy and MATLAB's ``squareform`` do, or by column, as MATLAB's ``rdm(triu(true(n), 1))`` does.
     format : {"netcdf", "rsatoolbox", "net2brain", "matlab", "meadows", "csv"}, optional
-        By the suffix of the path where absent.
+        Format of the file; by the suffix of the path where absent.
 
     Returns
     -------
@@ -109,10 +107,10 @@ def write_rdms(rdms: xr.DataArray, path: str | os.PathLike[str], *, format: str 
     rdms : DataArray (rdm, stimulus, stimulus_)
         Labelled RDMs.
     path : path
-        Where to, written atomically; missing folders are made.
+        File to write, atomically; missing folders are made.
     format : {"netcdf", "rsatoolbox", "net2brain", "matlab", "meadows", "csv"}, optional
-        By the suffix of `path` where absent, as in `read_rdms`. ``.npz`` holds one RDM in Net2Brain's model form,
-        several in its brain form. ``.mat`` is a MATLAB struct array, ``.json`` Meadows'.
+        Format, by the suffix of `path` where absent, as in `read_rdms`. ``.npz`` holds one RDM in Net2Brain's model
+        form, several in its brain form. ``.mat`` is a MATLAB struct array, ``.json`` Meadows'.
 
     Raises
     ------
@@ -159,7 +157,7 @@ def read_parts(path: Path, given: Given, format: str | None = None) -> Parts:
         if assembly is None:
             return netcdf.read_parts(dataset, path)
         return assemblies.read_parts(assembly, given, path)
-    if chosen == "matlab" or (chosen == "meadows" and path.suffix == ".mat"):
+    if chosen == "matlab" or (chosen == "meadows" and path.suffix == ".mat"):  # one suffix, so the variables tell
         variables = matlab.read_variables(path)
         if meadows.is_meadows(variables):
             return meadows.from_variables(variables, path)

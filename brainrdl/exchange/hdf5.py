@@ -57,7 +57,7 @@ def _check(file: h5py.File, path: Path) -> None:
                 address = _address(item)
                 if address in within:
                     raise ValueError(f"{path}: the group {place} contains itself; expected a tree of groups")
-                if address not in seen:
+                if address not in seen:  # a group may go by several names, and is checked once
                     seen.add(address)
                     waiting.append((item, (*within, address)))
 

@@ -2,8 +2,7 @@
 
 SciPy's reader trusts the sizes in such a file; where they are wrong it may read memory that is not the file's, or
 crash. So the file is walked once: every element lies within the one that holds it, and every array has as many
-values as its dimensions say. Variables of classes with other contents (objects, function handles, sparse
-matrices) hold no RDMs, and are left unread.
+values as its dimensions say. Variables of other classes (objects, function handles, sparse matrices) are left unread.
 """
 
 import math
@@ -13,8 +12,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _HEADER = 128
-_DEEPEST = 20
-_LARGEST = 2**31
+_DEEPEST = 20  # the toolbox nests two deep; a file made to do harm may nest until the stack is full
+_LARGEST = 2**31  # what no variable of these versions exceeds, however small it is compressed
 _MATRIX, _COMPRESSED = 14, 15
 _INT8, _INT32, _UINT32, _UTF8 = 1, 5, 6, 16
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 2, 5: 4, 6: 4, 7: 4, 9: 8, 12: 8, 13: 8}
@@ -26,10 +25,7 @@ Element = tuple[int, memoryview]
 
 
 def readable_variables(path: Path) -> list[str]:
-    """Check a file, and name the variables that SciPy can read.
-
-    ValueError if the file is not of version 5 to 7, is cut off, or claims more than it holds.
-    """
+    """Check a file, and name the variables that SciPy can read; ValueError if it is not of version 5–7, or damaged."""
     content = memoryview(path.read_bytes())
     mark = bytes(content[126:128])
     if mark not in (b"IM", b"MI"):
@@ -38,7 +34,7 @@ def readable_variables(path: Path) -> list[str]:
     names, offset = [], _HEADER
     try:
         while offset < len(content):
-            whole = offset + 8 <= len(content)
+            whole = offset + 8 <= len(content)  # a tag of 8 bytes, of which a cut may leave fewer
             kind, claimed = struct.unpack_from(order + "II", content, offset) if whole else (0, 8)
             if offset + 8 + claimed > len(content):
                 raise _CutOffError(

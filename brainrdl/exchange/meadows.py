@@ -105,7 +105,7 @@ def _ids(value: Any, path: Path) -> list[str]:
 
 
 def _numbers(given: Any) -> np.ndarray:
-    if not isinstance(given, list) or not all(type(value) in (int, float) for value in given):
+    if not isinstance(given, list) or not all(type(value) in (int, float) for value in given):  # nor bool, an int too
         raise TypeError("no list of numbers")
     return np.array(given, dtype=np.float64)
 

@@ -48,14 +48,8 @@ def _read_model(members: Npz) -> Parts:
         coords = ours.coords_of(layer or ours.names, f"'meta' of {members.path}")
         return Parts(values, "row-major", stimuli, layer, metric=ours.metric, coords=coords, attrs=ours.attrs)
     distance = meta.get("distance")
-    return Parts(
-        values=values,
-        order="row-major",
-        stimuli=stimuli,
-        names=layer,
-        metric=distance if distance in _SHARED_METRICS else None,
-        foreign_metric=None if distance is None else str(distance),
-    )
+    metric, foreign = distance if distance in _SHARED_METRICS else None, None if distance is None else str(distance)
+    return Parts(values, "row-major", stimuli, layer, metric=metric, foreign_metric=foreign)
 
 
 def _read_brain(members: Npz) -> Parts:
@@ -93,7 +87,7 @@ def _meta(members: Npz) -> dict[str, str]:
         return {}
     try:
         meta = json.loads(str(members["meta"]))
-    except ValueError:
+    except ValueError:  # another tool's text, which says nothing that is needed
         return {}
     return meta if isinstance(meta, dict) else {}
 

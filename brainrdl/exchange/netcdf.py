@@ -1,7 +1,6 @@
 """netCDF, this package's own form: a labelled RDM as xarray writes it, and assemblies of patterns.
 
-A file whose array has the dimensions ``presentation`` and ``neuroid``, as BrainIO's assemblies do, is read as
-patterns; see `brainrdl.exchange.assemblies`.
+A file of arrays along ``presentation`` and ``neuroid`` holds patterns (BrainIO's), see `brainrdl.exchange.assemblies`.
 """
 
 from pathlib import Path

@@ -1,8 +1,7 @@
 """Parts of RDMs that a file holds, completed with the caller's words.
 
-A reader gathers `Parts`: values, and what the file says about them. `complete` adds what the caller gave
-(`Given`) where the file says nothing, refuses what contradicts the file, and labels the result. Nothing is
-guessed: what neither knows is asked for.
+A reader gathers `Parts`: values, and what the file says about them. `complete` adds what the caller gave (`Given`)
+where the file says nothing, refuses what contradicts it, and labels the result. What neither knows is asked for.
 """
 
 import re
@@ -101,10 +100,7 @@ def by_row(values: np.ndarray, n: int) -> np.ndarray:
 
 
 def complete(parts: Parts, given: Given, path: object) -> xr.DataArray:
-    """Label a file's RDMs, with the caller's words where it says nothing.
-
-    Raises what `read_rdms` raises; every message begins with `path`.
-    """
+    """Label a file's RDMs, with the caller's words where it says nothing; every message begins with `path`."""
     try:
         if given.order is not None and parts.order not in (None, given.order) and parts.is_condensed:
             raise ValueError(
@@ -188,7 +184,7 @@ def _resolve(
                 f"their place by {what}=, in the file's order"
             )
         return check_ids(there, what)
-    if list(answer) != list(there) and not copies:
+    if list(answer) != list(there) and not copies:  # labels that repeat cannot serve, so that others are welcome
         first = next(i for i, (a, b) in enumerate(zip(answer, there, strict=True)) if a != b)
         raise ValueError(
             f"{what} contradicts the file, first at position {first}: {answer[first]!r} was given, the file has "

@@ -262,7 +262,7 @@ def _listed(column: Any) -> Any:
 
 
 def _text(value: Any, name: str, place: str) -> str:
-    value = value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value
+    value = value.item() if isinstance(value, np.ndarray) and value.ndim == 0 else value  # as HDF5 gives a string
     if not isinstance(value, str | bytes):
         raise ValueError(f"{place}: {name!r} is not text; the file is damaged: write it again")
     return as_labels([value], f"{place}: {name!r}")[0]
@@ -303,8 +303,5 @@ def _attribute(value: Any, name: str, place: str) -> Any:
     value = np.asarray(value).tolist() if not isinstance(value, Mapping | str | bytes) else value
     if isinstance(value, str | bytes):
         return _text(value, name, place)
-    return (
-        value
-        if isinstance(value, int | float | str) and not isinstance(value, bool)
-        else json.dumps(value, default=str)
-    )
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)  # a bool is an int, and none of ours
+    return value if is_number else json.dumps(value, default=str)

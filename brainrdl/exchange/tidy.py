@@ -33,11 +33,8 @@ def read_parts(path: Path) -> Parts:
             "dissimilarity with one row per RDM and pair"
         )
     names = list(dict.fromkeys(table["rdm"])) if "rdm" in table else None
-    rows = (
-        table["rdm"].map({name: row for row, name in enumerate(names)}).to_numpy()
-        if names
-        else np.zeros(len(table), int)
-    )
+    row_of = {name: row for row, name in enumerate(names or ())}
+    rows = table["rdm"].map(row_of).to_numpy() if names else np.zeros(len(table), int)
     ours = Document(table[_OURS].iloc[0], f"the column {_OURS!r} of {path}") if _OURS in table else None
     pairs = table[["stimulus", "stimulus_"]].to_numpy()
     stimuli = list(dict.fromkeys(pairs.reshape(-1).tolist())) if ours is None else ours.stimuli
@@ -48,19 +45,17 @@ def read_parts(path: Path) -> Parts:
             "remove that column after editing"
         )
     values = _squares(table, rows, pairs, stimuli, names or ["(one)"], path)
-    metric = _metric(table, path)
+    metric, attrs = _metric(table, path), {}
     coords = {str(name): _along(table[name], rows, str(name), path) for name in table.columns if name not in _RESERVED}
-    if ours is not None:
+    if ours is not None:  # it says the types too, but the cells say what RDMs there are
         typed = ours.coords_of(names or ours.names, f"the column {_OURS!r} of {path}")
         for name, (dims, column) in typed.items():
             if dims == ("rdm",) and (name not in coords or _cells(column) != list(coords[name][1])):
                 raise ValueError(
                     f"{path}: column {name!r} is not as it was written; remove the column {_OURS!r} after editing"
                 )
-        return Parts(
-            values, None, stimuli, names, metric=metric or ours.metric, coords={**coords, **typed}, attrs=ours.attrs
-        )
-    return Parts(values, None, stimuli, names, metric=metric, coords=coords)
+        coords, metric, attrs = {**coords, **typed}, metric or ours.metric, ours.attrs
+    return Parts(values, None, stimuli, names, metric=metric, coords=coords, attrs=attrs)
 
 
 def _table(path: Path) -> pd.DataFrame:

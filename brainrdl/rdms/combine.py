@@ -31,8 +31,7 @@ def concat_rdms(rdms: Iterable[xr.DataArray]) -> xr.DataArray:
     Returns
     -------
     DataArray (rdm, stimulus, stimulus_)
-        In the order given. Where provenances differ, the result's is the JSON object ``{"concatenated":
-        [{"rdm": [labels], "provenance": …}, …]}``.
+        RDMs in the order given; provenances that differ become ``{"concatenated": [{"rdm": …, "provenance": …}, …]}``.
 
     Raises
     ------
@@ -102,10 +101,9 @@ def average_rdms(rdms: xr.DataArray, over: str = "subject", *, normalize: Normal
     Raises
     ------
     TypeError, ValueError
-        If there is no coordinate `over`, or nothing to average (each group holds one of its several values,
-        sessions excepted); if two RDMs of a subject differ in no coordinate; if an RDM is constant
-        (``zscore``) or zero (``unit``); if there are standard errors (``rank``); if the RDMs were already
-        normalised in another way; if `rdms` is not labelled RDMs.
+        If there is no coordinate `over`, or nothing to average (each group holds one of its several values, sessions
+        excepted); if two RDMs of a subject differ in no coordinate; if an RDM is constant (``zscore``) or zero
+        (``unit``), has standard errors (``rank``) or another normalisation; if `rdms` is not labelled RDMs.
 
     Examples
     --------

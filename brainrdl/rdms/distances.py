@@ -50,8 +50,7 @@ def rdm(features: Tensor, metric: str = "mse") -> Tensor:
     Raises
     ------
     ValueError
-        For an unknown metric, fewer than two stimuli, no units, complex features, or (without gradient) values that
-        are not finite.
+        For an unknown metric, fewer than two stimuli, no units, complex or (without gradient) not finite features.
 
     Examples
     --------

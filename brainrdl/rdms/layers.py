@@ -42,10 +42,9 @@ def layer_rdms(
     Parameters
     ----------
     model : nn.Module
-        Any network that takes a batch of images. It runs in eval mode, and is left in the mode and on the device in
-        which it was.
+        Network that takes a batch of images; it runs in eval mode, and is left in its mode and on its device.
     stimuli : StimulusSet
-        At least two images with ids, as the model wants them (size, normalisation).
+        Images with ids, at least two, as the model wants them (size, normalisation).
     layers : sequence of str
         Names as in `list_layers`; the answer of each is flattened to its units.
     metric : {"mse", "sqeuclidean", "euclidean", "correlation", "cosine"}
@@ -58,8 +57,7 @@ def layer_rdms(
     max_memory : int
         Bytes that are held at most beside the model and what its forward pass of one batch takes: the result (8 n² for
         each layer) and blocks of units. What the layers answer waits in memory where it fits; else in a temporary file
-        (in ``$TMPDIR``, of at most half the free space); where there is no such room, the model runs again for
-        each share of the units.
+        (in ``$TMPDIR``, half the free space at most); else the model runs again for each share of the units.
 
     Returns
     -------

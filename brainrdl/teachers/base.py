@@ -73,8 +73,7 @@ class RDMTeacher(nn.Module, ABC):
         Returns
         -------
         Tensor (n,) or None
-            The row of the answer, 0 … m − 1, that each stimulus belongs to; the answer then has m(m-1)/2 distances.
-            None where each stimulus is a row of its own.
+            Row of the answer, 0 … m − 1, to which each stimulus belongs; None where each is a row of its own.
         """
         return None
 
@@ -108,7 +107,7 @@ class RDMTeacher(nn.Module, ABC):
 def rows_by_id(ids: Sequence[str] | None, rows: Mapping[str, int], *, teacher: str, what: str) -> list[int]:
     """Find the rows of a batch's stimuli, of which the same may come twice; `teacher` and `what` it has are for errors.
 
-    TypeError if `ids` is a single string; ValueError if there are none, or some are unknown, with near matches.
+    TypeError if `ids` is a single string; ValueError if there are none, or some are unknown.
     """
     if ids is None:
         raise ValueError(
@@ -129,13 +128,10 @@ def rows_by_id(ids: Sequence[str] | None, rows: Mapping[str, int], *, teacher: s
 
 
 def student_metric(metric: str) -> str:
-    """The metric a student's features are measured by, to meet a teacher's metric.
-
-    ValueError for a measured metric without a counterpart, which has to be declared.
-    """
+    """The metric of a student whose teacher's metric this is; ValueError if it has no counterpart."""
     if metric in METRICS:
         return metric
-    if metric == "crossnobis":
+    if metric == "crossnobis":  # squared distances over the number of voxels, as ``mse`` is over that of units
         return "mse"
     raise ValueError(
         f"no student metric follows from the teacher's metric {metric!r}; declare one: loss=RDLoss(metric=…), "

@@ -26,18 +26,16 @@ class ConditionTeacher(RDMTeacher):
     conditions : dict of str
         Exemplar id (that of the image) → condition id (that of the teacher).
     between : {"means", "exemplars"}
-        What of the student meets the distance of two conditions. ``means``: the distance between the conditions' mean
-        patterns, each over the exemplars that are in the batch. ``exemplars``: the distance of every exemplar of the
-        one from every exemplar of the other; two exemplars of one condition were not measured apart, and no loss
-        counts their pair.
+        Distances of the student that meet that of two conditions. ``means``: the distance between the conditions' mean
+        patterns, each over the exemplars that are in the batch. ``exemplars``: that of every exemplar of the one from
+        every exemplar of the other; no loss counts two exemplars of one condition, which were not measured apart.
 
     Raises
     ------
     TypeError
         If `teacher` is a network teacher, which answers images, or `conditions` is not a mapping of str to str.
     ValueError
-        If `conditions` is empty or `between` unknown. When asked: if a batch has an exemplar of no condition, or
-        exemplars of fewer than two.
+        If `conditions` is empty or `between` unknown; when asked, for exemplars of none or fewer than two conditions.
 
     Notes
     -----
@@ -98,7 +96,7 @@ class ConditionTeacher(RDMTeacher):
     def forward(self, images: Tensor | None, ids: Sequence[str] | None) -> dict[str, Tensor]:
         """Answer exemplars: condensed RDMs of their conditions in order of first occurrence, or of the exemplars."""
         conditions, groups = self._in_batch(ids)
-        answers = self.teacher(None, conditions)
+        answers = self.teacher(None, conditions)  # not the images, which are exemplars
         if self.between == "means":
             return dict(answers)
         return {name: _between_exemplars(distances, groups) for name, distances in answers.items()}
@@ -121,6 +119,7 @@ class ConditionTeacher(RDMTeacher):
 
     def describe(self) -> dict[str, Any]:
         """Name what identifies the teacher: the teacher, the conditions and what is compared."""
+        # sorted, as the same mapping in another order teaches the same
         lines = sorted(f"{exemplar}\0{condition}\0" for exemplar, condition in self._conditions.items())
         return {
             "name": type(self).__name__,

@@ -24,11 +24,10 @@ class MeasuredTeacher(RDMTeacher):
     ----------
     rdms : DataArray ("rdm", "stimulus", "stimulus_")
         Labelled RDMs, see `label_rdms`. It answers by the ``roi`` coordinate where there is one, else by the ``rdm``
-        labels; averaging over subjects without ``roi`` makes those labels (see Notes). NaN marks an unmeasured pair,
-        which no loss counts.
+        labels, which averaging over subjects makes (see Notes). No loss counts an unmeasured pair (NaN).
     subjects : "mean", "draw" or str
-        With a ``subject`` coordinate: ``"mean"`` teaches the subjects' average (sessions averaged within a subject
-        first; each RDM z-scored before where the comparison is ``corr``, unit-normed where it is ``cosine``);
+        Subjects to teach, by the ``subject`` coordinate: ``"mean"`` teaches their average (sessions averaged within a
+        subject first; each RDM z-scored before where the comparison is ``corr``, unit-normed where it is ``cosine``);
         ``"draw"`` one subject drawn for every update; an id that subject alone.
     weights : None, "standard_error" or DataArray
         Weights of the pairs: equal, ``1/SE²`` from the ``standard_error`` coordinate, or labelled RDMs of weights
@@ -88,6 +87,7 @@ class MeasuredTeacher(RDMTeacher):
                     f"{name!r} was not measured exactly once in every subject ({', '.join(self._drawn)}), so that no "
                     "subject can be drawn for all regions; average the sessions and drop incomplete subjects first"
                 )
+        # on these scales 0 is the mean or no rank at all
         self._has_zero = taught.attrs.get("normalize") not in ("zscore", "rank")
         self._now = 0
         self._square: Tensor
@@ -171,7 +171,7 @@ def _by_subject(rdms: xr.DataArray, subjects: str, compare: str) -> xr.DataArray
         if subjects not in known:
             raise ValueError(f"no subject {subjects!r}; the RDMs have: {', '.join(known)}, or take 'mean' or 'draw'")
         rdms = rdms.isel(rdm=np.flatnonzero(labels == subjects))
-    if "session" in rdms.coords:
+    if "session" in rdms.coords:  # else a subject measured more often would count more often
         rdms = average_rdms(rdms, over="session", normalize=normalize)
     return rdms
 
@@ -206,7 +206,7 @@ def _pair_weights(rdms: xr.DataArray, weights: str | xr.DataArray | None) -> np.
                 f"the standard error of pair {pair} in {str(rdms['rdm'].values[r])!r} is {error[r, i, j]:g}; "
                 "1/SE² needs it above 0"
             )
-        with np.errstate(divide="ignore"):
+        with np.errstate(divide="ignore"):  # 1/0 of unmeasured pairs, whose weight is 0 in the end
             values = np.where(np.eye(error.shape[-1], dtype=bool), 0.0, 1 / error**2)
     else:
         raise ValueError(f"unknown weights {weights!r}; give None, 'standard_error' or labelled RDMs of weights")

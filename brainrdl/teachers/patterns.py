@@ -35,7 +35,7 @@ class PatternTeacher(RDMTeacher):
     Parameters
     ----------
     patterns : DataArray (observation, voxel)
-        With coordinates ``stimulus`` (strings) and ``run`` along ``observation``. Observations of a stimulus within a
+        Patterns with coordinates ``stimulus`` (strings) and ``run`` along ``observation``. Those of a stimulus within a
         run are averaged; the run is the fold of the cross-validation, and may be a session or repetition where single
         runs share few stimuli. The teacher answers by the patterns' name, by ``patterns`` without one. Kept in float32
         if they come so, else in float64; distances are computed in float64.
@@ -46,9 +46,8 @@ class PatternTeacher(RDMTeacher):
         0 has, as it follows from the numbers of runs and observations alone (up to a factor):
         ``h_ij² / Σ ξ_r ξ_s`` over the same run pairs, ``ξ_r = 1/n_ir + 1/n_jr`` with n_ir the observations.
     splits : int, optional
-        The runs are split at random into so many parts, drawn anew for every update, and distances are computed
-        between runs of different parts (2: split halves). Unbiased too, and noisier, differently each time. Absent:
-        all pairs of runs.
+        Number of parts into which the runs are split at random, anew for every update, distances being computed between
+        runs of different parts (2: split halves): unbiased too, and noisier. Absent: all pairs of runs.
 
     Raises
     ------
@@ -95,7 +94,12 @@ class PatternTeacher(RDMTeacher):
         super().__init__()
         narrow = isinstance(patterns, xr.DataArray) and patterns.dtype in (np.float32, np.float16)
         means = run_means(patterns, dtype=np.float32 if narrow else np.float64, copy=True)
-        _check_several_runs(means)
+        once = [stimulus for stimulus, n in zip(means.stimuli, (means.counts > 0).sum(axis=0), strict=True) if n < 2]
+        if once:
+            raise ValueError(
+                f"{len(once)} of {len(means.stimuli)} stimuli are in one run only, so that none of their distances can "
+                f"be cross-validated: {name_some(once)}; leave them out of the patterns"
+            )
         if weights not in (None, "observations"):
             raise ValueError(f"unknown weights {weights!r}; give None or 'observations'")
         n_runs = len(means.runs)
@@ -221,15 +225,6 @@ class PatternTeacher(RDMTeacher):
         return patterns.double()
 
 
-def _check_several_runs(means: RunMeans) -> None:
-    once = [stimulus for stimulus, n in zip(means.stimuli, (means.counts > 0).sum(axis=0), strict=True) if n < 2]
-    if once:
-        raise ValueError(
-            f"{len(once)} of {len(means.stimuli)} stimuli are in one run only, so that none of their distances can be "
-            f"cross-validated: {name_some(once)}; leave them out of the patterns"
-        )
-
-
 def _factor(precision: ArrayLike | None, n_voxels: int) -> NDArray[np.float64] | None:
     """L of Ω = L Lᵀ."""
     if isinstance(precision, Mapping):
@@ -261,5 +256,6 @@ def _run_pairs(held: NDArray[np.bool_], parts: NDArray[Any]) -> NDArray[np.float
         shared = of_part @ of_part.T
         total += shared
         within += shared**2
+    # all ordered pairs of runs less those within a part
     pairs: NDArray[np.float64] = total**2 - within
     return pairs

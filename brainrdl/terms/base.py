@@ -69,8 +69,7 @@ class Batch:
         Returns
         -------
         Tensor (n_pairs, 2) or None
-            Pairs of rows, on the images' device. None where there are no more than `n_pairs` pairs, so that all of them
-            are meant.
+            Pairs of rows, on the images' device; None, which means all, where there are no more than `n_pairs`.
         """
         n = len(self) if n is None else n
         total = n * (n - 1) // 2
@@ -101,12 +100,12 @@ class Batch:
         Returns
         -------
         dict of Tensor
-            Observations: a network's features in their own shape, any other teacher's condensed RDMs.
-            ``teacher.distances`` turns either into a condensed RDM.
+            Features of a network in their own shape, condensed RDMs of any other teacher: what ``distances`` takes.
         """
         known = self.asked.get(teacher, ())
         layers = tuple(layers)
         names = tuple(dict.fromkeys((*known, *layers)))
+        # names asked for late are fetched with all others again: a teacher's answers are those of one pass
         if teacher not in self._answers or not set(layers) <= set(self._answers[teacher]):
             self.asked[teacher] = names
             self._answers[teacher] = teacher.observe(self.images, self.ids, names)
@@ -128,8 +127,7 @@ class Term(ABC):
     Raises
     ------
     ValueError
-        If `layers` is a single string or names a layer twice, `alpha` has other layers or is negative, or the stream is
-        unknown.
+        If `layers` is a single string or names one twice, `alpha` has other layers or is negative, `stream` is unknown.
 
     Examples
     --------

@@ -59,8 +59,7 @@ class Hint(FromNetwork):
 
     The map is a 1 × 1 convolution where both layers have positions, a full linear map where both have none.
 
-    Takes what every `FromNetwork` takes but `stream`: ``teacher, layers, alpha``. Raises a ValueError in its setup
-    where two layers differ in their positions.
+    Takes ``teacher, layers, alpha`` as `RKD`; a ValueError in its setup says where two layers differ in positions.
 
     References
     ----------
@@ -91,17 +90,13 @@ class Hint(FromNetwork):
                     f"{tuple(student.shape[1:])}, teacher layer {name!r} {tuple(teacher.shape[1:])}; choose layers "
                     "with the same positions, or two without any"
                 )
-            convolutional = student.ndim == 4
-            self.heads[head_key(layer)] = (
-                nn.Conv2d(student.shape[1], teacher.shape[1], kernel_size=1)
-                if convolutional
-                else nn.Linear(student.shape[1], teacher.shape[1])
-            )
+            n_in, n_out = student.shape[1], teacher.shape[1]
+            self.heads[head_key(layer)] = nn.Conv2d(n_in, n_out, 1) if student.ndim == 4 else nn.Linear(n_in, n_out)
 
     def relate(self, layer: str, student: Tensor, teacher: Tensor) -> Tensor:
         """Mean squared error of the prediction."""
-        prediction: Tensor = self.heads[head_key(layer)](student)
-        return functional.mse_loss(prediction.float(), teacher.float())
+        # in float32 under autocast too: a mean of squares needs more digits than half precision has
+        return functional.mse_loss(self.heads[head_key(layer)](student).float(), teacher.float())
 
 
 @final
@@ -115,8 +110,7 @@ class KD(Term):
     temperature : float
         Temperature T, above 0.
     head : str, optional
-        Student layer from which a linear head of its own predicts the teacher's logits, for a teacher of other
-        classes. Absent: the student's output does.
+        Student layer with a linear head for a teacher of other classes; the student's output predicts them if absent.
     alpha : float or schedule
         Weight of the divergence.
     stream : {"task", "stimuli"}

@@ -59,8 +59,7 @@ def rdl_loss(
         If the features, target, pairs or weights are not tensors.
     ValueError
         For unknown names, wrong lengths, infinite distances in the target (on an accelerator the loss is not finite
-        instead), negative, infinite or missing weights, weights with a whitened comparison, and ``per-stimulus`` with
-        another comparison than ``mse``.
+        instead), impossible weights or any with a whitened comparison, and ``per-stimulus`` without ``mse``.
 
     References
     ----------
@@ -129,10 +128,9 @@ class RDLoss(nn.Module):
     Parameters
     ----------
     metric : str, optional
-        Distance between the student's patterns. Absent: ``mse`` in a loop of one's own; inside a term, what the
-        teacher's metric asks for.
+        Distance between the student's patterns. Absent: ``mse``; inside a term, what the teacher's metric asks for.
     compare : str, optional
-        Comparison of the two RDMs. Absent: ``mse`` in a loop of one's own; inside a term, what the teacher asks for.
+        Comparison of the two RDMs. Absent: ``mse``; inside a term, what the teacher asks for.
     n_pairs : int, optional
         Number of pairs drawn for each update, all if absent.
     gradient : {"auto", "per-stimulus", "mean"}

@@ -21,16 +21,14 @@ class RDLTerm(Term):
     Parameters
     ----------
     teacher : RDMTeacher
-        Network, measured RDMs, or anything else that answers with RDMs. A `ConditionTeacher` for conditions that the
-        batch shows by several exemplars.
+        Teacher: a network, measured RDMs, or a `ConditionTeacher` for conditions shown by several exemplars.
     layers : dict of str
         Student layer → teacher name.
     loss : RDLoss, optional
         Metric, comparison and gradient; what it leaves open follows from the teacher: a network's raw ``mse``, a
         measured RDM's ``cosine`` or ``corr`` by its metric.
     n_pairs : int, optional
-        Random pairs per update (the paper: 500 of a batch of 100), shared by all layers; all if absent, or if the
-        batch has fewer.
+        Number of random pairs per update (the paper: 500 of a batch of 100), shared by all layers; all if absent.
     alpha : float, dict of float or schedule
         α of Eq. 5.
     stream : {"task", "stimuli"}
@@ -58,9 +56,8 @@ class RDLTerm(Term):
     measured: ``undeclared``, any other                                has to be declared  ``corr``
     =================================================================  ==================  ===========
 
-    Measured RDMs have arbitrary units, so that raw ``mse`` would fit their scale. ``cosine`` ignores the scale and
-    keeps the zero, where zero distance means something; ``corr`` ignores both. A metric is declared by
-    ``loss=RDLoss(metric=…)``.
+    Measured RDMs have arbitrary units, so that raw ``mse`` would fit their scale. ``cosine`` ignores it and keeps the
+    zero, where that means something; ``corr`` ignores both. A metric is declared by ``loss=RDLoss(metric=…)``.
 
     References
     ----------

@@ -14,7 +14,23 @@ from brainrdl.terms.distillation import FromNetwork
 class RKD(FromNetwork):
     """Relational knowledge distillation by distance: Huber error of distances divided by their mean.
 
-    Takes what every `FromNetwork` takes: ``teacher, layers, alpha, stream``.
+    Parameters
+    ----------
+    teacher : NetworkTeacher
+        Teacher, whose features the term reads.
+    layers : dict of str
+        Student layer → teacher layer.
+    alpha : float, dict of float or schedule
+        Weight α of the error in Eq. 5.
+    stream : {"task", "stimuli"}
+        Stream on whose batches the term is computed.
+
+    Raises
+    ------
+    TypeError
+        If `teacher` is not a NetworkTeacher, or `layers` not a mapping.
+    ValueError
+        If a teacher layer is ambiguous, an α negative, or the stream unknown.
 
     References
     ----------
@@ -40,7 +56,7 @@ class RKD(FromNetwork):
 class SP(FromNetwork):
     """Similarity-preserving distillation: squared difference of row-normalised Gram matrices, over n².
 
-    Takes what every `FromNetwork` takes: ``teacher, layers, alpha, stream``.
+    Takes ``teacher, layers, alpha, stream`` as `RKD`.
 
     References
     ----------
@@ -68,7 +84,7 @@ class SP(FromNetwork):
 class CKA(FromNetwork):
     """1 − linear centred kernel alignment.
 
-    Takes what every `FromNetwork` takes: ``teacher, layers, alpha, stream``.
+    Takes ``teacher, layers, alpha, stream`` as `RKD`.
 
     References
     ----------

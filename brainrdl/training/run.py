@@ -343,17 +343,12 @@ class TrainingRun:
 
     def _describe(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
         """Configuration that must agree for a checkpoint to be this run's; JSON-able."""
-        terms = [
-            {"name": name}
-            | term.describe()
-            | {
-                "alpha": [
-                    {layer: alpha_of(term.alpha, layer, epoch, self.epochs) for layer in term.layers or ("output",)}
-                    for epoch in range(self.epochs)
-                ]
-            }
-            for name, term in self.terms.items()
-        ]
+        terms = []
+        for name, term in self.terms.items():
+            layers, n = term.layers or ("output",), self.epochs
+            # by its values: a schedule is a function, of which two cannot be told apart
+            alpha = [{layer: alpha_of(term.alpha, layer, epoch, n) for layer in layers} for epoch in range(n)]
+            terms.append({"name": name} | term.describe() | {"alpha": alpha})
         configuration = {
             "student": {name: list(value.shape) for name, value in self.setup.student.state_dict().items()},
             "layers": layers_of(self.setup.student),
@@ -378,9 +373,7 @@ class TrainingRun:
 
 def _unique(names: Sequence[str]) -> list[str]:
     """Make names unique: the second of two equal ones becomes name_2, and so on."""
-    return [
-        name if names[:i].count(name) == 0 else f"{name}_{names[:i].count(name) + 1}" for i, name in enumerate(names)
-    ]
+    return [f"{name}_{k + 1}" if (k := names[:i].count(name)) else name for i, name in enumerate(names)]
 
 
 def _summary(means: dict[str, float], alphas: dict[str, float]) -> str:

@@ -89,11 +89,9 @@ class StimulusStream:
         ``eval``: normalises it by the running statistics, as after training, which stay as they are too.
     dropout : bool
         Whether the stimulus batch meets dropout. Without it, every layer but those that `norm` speaks of is in eval
-        mode during the forward pass of the stimuli, however the network spells its dropout (stochastic depth and
-        attention dropout included).
+        mode during the forward pass of the stimuli, stochastic depth and attention dropout included.
     steps : int, optional
-        Number of updates per epoch of a training without a task; one pass over the stimuli if absent. A pass that an
-        epoch does not end is continued in the next.
+        Number of updates per epoch of a training without a task; one pass over the stimuli if absent.
 
     Raises
     ------

@@ -44,8 +44,7 @@ class Trainer:
         Function ``task_loss(output, label)`` → scalar mean over the batch; None trains on the terms alone.
     optimizer : callable, optional
         Function ``parameters → Optimizer`` or ``→ (Optimizer, LRScheduler)``; called once per fit with the student's
-        and all heads' parameters that require a gradient. The scheduler steps once per epoch. Absent: SGD with
-        learning rate .05 and momentum .9.
+        and all heads' parameters that require a gradient. The scheduler steps once per epoch. Absent: SGD(.05, .9).
     fabric : lightning_fabric.Fabric, optional
         Device, precision, loggers; the best single device in full precision if absent.
     cuda_graphs : bool
@@ -124,8 +123,7 @@ class Trainer:
         epochs : int
             Number of epochs.
         stimuli : StimulusSet, StimulusStream or iterable of (image, id), optional
-            Stimulus stream, for terms with ``stream="stimuli"``. A StimulusSet is shown whole at every update;
-            any other cycles.
+            Stimulus stream, for terms with ``stream="stimuli"``: a StimulusSet shown whole at every update, or cycling.
         validation : iterable of (image, label), or callable, optional
             Data to evaluate on after each epoch. A function ``student → {name: number}`` is given the student in eval
             mode, and its scores become the columns ``validation_<name>``: a score on held-out stimuli, say.
@@ -150,11 +148,9 @@ class Trainer:
         Raises
         ------
         TypeError
-            For batches, task losses and terms that do not give tensors, and a validation function that does not give
-            numbers by name.
+            For batches, losses and terms that are not tensors, and validation scores that are not numbers by name.
         ValueError
-            For streams, terms, optimisers, labels and checkpoints that do not fit together, iterators in place of
-            loaders, and terms without a gradient.
+            For streams, terms, optimisers, labels and checkpoints that do not fit together, iterators, lost gradients.
         OSError
             If the checkpoint cannot be written.
         FloatingPointError
@@ -218,8 +214,7 @@ class Trainer:
         Returns
         -------
         dict of float
-            Scores: ``loss`` (mean over images of the task loss, where there is one) and, for class labels, ``error`` in
-            percent.
+            Scores: ``loss`` (the task loss, if any, mean over images) and, for class labels, ``error`` in percent.
 
         Raises
         ------
