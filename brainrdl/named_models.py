@@ -95,19 +95,19 @@ def _from_torchvision(name: str, weights: str | os.PathLike[str] | None) -> Name
     known = models.list_models()
     if name not in known:
         raise ValueError(f"torchvision has no model {name!r}{did_you_mean(name, known)}")
-    there = models.get_model_weights(name)
+    enum = models.get_model_weights(name)
     if weights is None:
-        return NamedModel(models.get_model(name), there.DEFAULT.transforms(), "none loaded")
+        return NamedModel(models.get_model(name), enum.DEFAULT.transforms(), "none loaded")
     if Path(weights).is_file():
         model = models.get_model(name)
-        return NamedModel(model, there.DEFAULT.transforms(), _load_weights(model, Path(weights)))
-    names = list(there.__members__)
+        return NamedModel(model, enum.DEFAULT.transforms(), _load_weights(model, Path(weights)))
+    names = list(enum.__members__)
     if str(weights) not in names:
         raise FileNotFoundError(
             f"there is no file {os.fspath(weights)}, and no weights of that name for {name} in torchvision, which has "
             f"{', '.join(names)}"
         )
-    chosen = there[str(weights)]
+    chosen = enum[str(weights)]
     return NamedModel(models.get_model(name, weights=chosen), chosen.transforms(), f"torchvision {chosen}")
 
 

@@ -82,7 +82,7 @@ class StimulusSet(Dataset[tuple[Tensor, str]]):
             Folder. Names that begin with a dot are not looked at; files that do not end as images do (`IMAGE_SUFFIXES`)
             are left out with a warning that names them.
         transform : callable, optional
-            Turns a PIL image in RGB into a tensor. By default floats in [0, 1], shape (3, height, width).
+            Function from a PIL image in RGB to a tensor; by default floats in [0, 1], shape (3, height, width).
 
         Returns
         -------
@@ -184,7 +184,7 @@ class StimulusSet(Dataset[tuple[Tensor, str]]):
         Parameters
         ----------
         dataset : map-style Dataset
-            Yields the image, or a tuple whose first element is the image, as a tensor.
+            Dataset that yields the image, or a tuple whose first element is the image, as a tensor.
         ids : sequence of str
             Unique ids, one per item, in the dataset's order.
 

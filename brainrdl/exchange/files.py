@@ -174,9 +174,8 @@ def read_parts(path: Path, given: Given, format: str | None = None) -> Parts:
 def _format(path: Path, format: str | None) -> str:
     if format is not None:
         if format not in _WRITERS:
-            raise ValueError(
-                f"unknown format {format!r}; known are {', '.join(_WRITERS)}{did_you_mean(format, _WRITERS)}"
-            )
+            near = did_you_mean(format, _WRITERS)
+            raise ValueError(f"unknown format {format!r}; known are {', '.join(_WRITERS)}{near}")
         return format
     suffix = path.suffix.lower()
     if suffix in _PICKLES:

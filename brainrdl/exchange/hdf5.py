@@ -13,8 +13,7 @@ import h5py
 import numpy as np
 
 _DEEPEST = 20
-# deflate cannot expand data more than this
-_LARGEST_EXPANSION = 1032
+_LARGEST_EXPANSION = 1032  # of deflate
 _EMPTY_DIMENSION = b"This is a netCDF dimension but not a netCDF variable"
 
 

@@ -59,12 +59,13 @@ class Npz:
         try:
             with zipfile.ZipFile(self.path) as archive, archive.open(info) as file:
                 shape, dtype, header = _header(file)
-                claimed, there = math.prod(shape) * dtype.itemsize, info.file_size - header
-                if claimed > there or info.file_size > info.compress_size * _LARGEST_EXPANSION:
+                claimed, stored = math.prod(shape) * dtype.itemsize, info.file_size - header
+                if claimed > stored or info.file_size > info.compress_size * _LARGEST_EXPANSION:
                     raise _ClaimError(
-                        f"{self.path}: {name!r} claims {claimed} bytes (shape {shape}), more than the {there} stored "
+                        f"{self.path}: {name!r} claims {claimed} bytes (shape {shape}), more than the {stored} stored "
                         "for it; the file is damaged: write it again"
                     )
+            # from its start again, now that the claim is known to be true
             with zipfile.ZipFile(self.path) as archive, archive.open(info) as file:
                 array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
         except _ClaimError as error:

@@ -41,9 +41,8 @@ class Given:
         if self.order is not None and self.order not in get_args(Order):
             raise ValueError(f"unknown order {self.order!r}; known are {', '.join(get_args(Order))}")
         if self.metric is not None and self.metric not in METRICS:
-            raise ValueError(
-                f"unknown metric {self.metric!r}; known are {', '.join(METRICS)}{did_you_mean(self.metric, METRICS)}"
-            )
+            near = did_you_mean(self.metric, METRICS)
+            raise ValueError(f"unknown metric {self.metric!r}; known are {', '.join(METRICS)}{near}")
 
 
 @dataclass(frozen=True)
@@ -148,7 +147,7 @@ def _check_coords(coords: Mapping[str, Coord], n: int) -> None:
 def _resolve(
     what: str,
     given: Iterable[str] | str | None,
-    there: Sequence[str] | None,
+    stated: Sequence[str] | None,
     fields: Mapping[str, Sequence[str]],
     count: int,
 ) -> Sequence[str]:
@@ -165,7 +164,7 @@ def _resolve(
         raise ValueError(
             f"holds {count} {axis}, but {what} names {len(answer)}; give one for each, in the file's order"
         )
-    if there is None:
+    if stated is None:
         if answer is not None:
             return answer
         if fields:
@@ -174,21 +173,21 @@ def _resolve(
                 f"by {what}=, such as {next(iter(fields))!r}"
             )
         raise ValueError(f"does not hold {labels}; give {what}=, {count} strings in the file's order")
-    if len(there) != count:
-        raise ValueError(f"holds {count} {axis}, but {len(there)} of {labels}; the file contradicts itself")
-    copies = [name for name, times in Counter(there).items() if times > 1]
+    if len(stated) != count:
+        raise ValueError(f"holds {count} {axis}, but {len(stated)} of {labels}; the file contradicts itself")
+    copies = [name for name, times in Counter(stated).items() if times > 1]
     if answer is None:
         if copies:
             raise ValueError(
                 f"{labels} must be unique, but the file has these more than once: {name_some(copies)}; give others in "
                 f"their place by {what}=, in the file's order"
             )
-        return check_ids(there, what)
-    if list(answer) != list(there) and not copies:  # labels that repeat cannot serve, so that others are welcome
-        first = next(i for i, (a, b) in enumerate(zip(answer, there, strict=True)) if a != b)
+        return check_ids(stated, what)
+    if list(answer) != list(stated) and not copies:  # labels that repeat cannot serve, so that others are welcome
+        first = next(i for i, (a, b) in enumerate(zip(answer, stated, strict=True)) if a != b)
         raise ValueError(
             f"{what} contradicts the file, first at position {first}: {answer[first]!r} was given, the file has "
-            f"{there[first]!r}; leave {what} out, and rename afterwards"
+            f"{stated[first]!r}; leave {what} out, and rename afterwards"
         )
     return answer
 

@@ -84,7 +84,7 @@ def average_rdms(rdms: xr.DataArray, over: str = "subject", *, normalize: Normal
     over : str
         The coordinate along ``rdm`` to average over; ``"rdm"`` averages all that agree in every coordinate.
     normalize : {"zscore", "unit", "rank"}, optional
-        What is done to each RDM before it enters a mean, over its measured pairs (i<j): ``zscore`` subtracts the mean
+        Scale of each RDM before it enters a mean, over its measured pairs (i<j): ``zscore`` subtracts the mean
         and divides by the standard deviation (without Bessel's correction), as suits comparison by correlation;
         ``unit`` divides by the root of the mean square, as suits the cosine; ``rank`` ranks from 1, ties sharing their
         mean, as suits Spearman's correlation; the ranks of an incomplete RDM are stretched to the range of a complete
@@ -230,8 +230,8 @@ def _groups(rdms: xr.DataArray, over: str) -> tuple[dict[tuple[str, ...], dict[s
     """Return {group: {value of `over`: rows}} and the coordinates that averaging removes."""
     along = {str(name): coord.values for name, coord in rdms.coords.items() if coord.dims == ("rdm",)}
     if over not in along:
-        there = ", ".join(repr(name) for name in along)
-        raise ValueError(f"no coordinate {over!r} along 'rdm' to average over; there are: {there}")
+        known = ", ".join(repr(name) for name in along)
+        raise ValueError(f"no coordinate {over!r} along 'rdm' to average over; there are: {known}")
     gone = [over] if over != "rdm" else []
     if over == "subject" and "session" in along:
         gone.append("session")

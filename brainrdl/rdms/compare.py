@@ -48,7 +48,7 @@ def compare_rdms(
         least squares (of ranks for ``spearman``, of whitened RDMs for the whitened methods; with an intercept for all
         but the cosines) is taken out before comparing.
     partial : {"both", "a", "b"}
-        Where it is taken out of: both sides (partial correlation) or only one (semi-partial).
+        Side that it is taken out of: both (partial correlation) or only one (semi-partial).
     sigma_k : ndarray or DataArray (n,) or (n, n), optional
         Variances or covariance of the pattern estimates over stimuli, up to a factor, for the whitened methods; joined
         by ids if a DataArray, in the order of `a` otherwise. Absent: independent errors of one size.

@@ -177,10 +177,8 @@ def condensed_index(n: int, pairs: Tensor) -> Tensor:
     if pairs.device.type == "cpu":  # elsewhere the host would wait for the device
         wrong = (i < 0) | (j >= n) | (i == j)
         if wrong.any():
-            row = int(torch.nonzero(wrong)[0, 0])
-            raise ValueError(
-                f"pair {row} is {tuple(pairs[row].tolist())}; both members must lie in 0 … {n - 1} and differ"
-            )
+            k = int(torch.nonzero(wrong)[0, 0])
+            raise ValueError(f"pair {k} is {tuple(pairs[k].tolist())}; both members must lie in 0 … {n - 1} and differ")
     return i * n - i * (i + 1) // 2 + j - i - 1
 
 

@@ -48,12 +48,12 @@ def layer_rdms(
     layers : sequence of str
         Names as in `list_layers`; the answer of each is flattened to its units.
     metric : {"mse", "sqeuclidean", "euclidean", "correlation", "cosine"}
-        As in `rdm`. Distances are computed in float64; those of near-duplicates from the differences of their patterns.
+        Metric of `rdm`, in float64; distances of near-duplicates are computed from the differences of their patterns.
     batch_size : int
         Stimuli in one forward pass. The result does not depend on it beyond the rounding of the network's own answers:
         a layer that answers the first stimulus alone otherwise than in its batch is refused.
     device : device, optional
-        Where to run; where the model's parameters are if absent.
+        Device to run on; that of the model's parameters if absent.
     max_memory : int
         Bytes that are held at most beside the model and what its forward pass of one batch takes: the result (8 n² for
         each layer) and blocks of units. What the layers answer waits in memory where it fits; else in a temporary file

@@ -41,7 +41,7 @@ def check_rdms(rdms: xr.DataArray) -> xr.DataArray:
     Parameters
     ----------
     rdms : DataArray (rdm, stimulus, stimulus_)
-        What the start of this module describes. Those whose ``normalize`` is ``zscore`` or ``rank`` may be negative.
+        RDMs as the start of this module describes; negative too where ``normalize`` is ``zscore`` or ``rank``.
 
     Returns
     -------

@@ -37,7 +37,7 @@ def make_patterns(
     runs : sequence (observations,)
         The run of each row, all text or all numbers.
     name : str, optional
-        Such as the region's; RDMs made of the patterns bear it.
+        Name, such as the region's; RDMs made of the patterns bear it.
     voxels : sequence (voxels,), optional
         Labels of the columns.
 

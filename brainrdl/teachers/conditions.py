@@ -22,7 +22,7 @@ class ConditionTeacher(RDMTeacher):
     Parameters
     ----------
     teacher : RDMTeacher
-        Knows the conditions by their ids: a `MeasuredTeacher`, a `PatternTeacher` or one of your own.
+        Teacher that knows the conditions by their ids: a `MeasuredTeacher`, a `PatternTeacher` or one of your own.
     conditions : dict of str
         Exemplar id (that of the image) → condition id (that of the teacher).
     between : {"means", "exemplars"}

@@ -28,8 +28,8 @@ class NetworkTeacher(RDMTeacher):
     metric : str
         Distance between its patterns, see `rdm`.
     preprocess : callable, optional
-        Maps the student's batch to the teacher's input (size, normalisation); it gets a copy, which it may write to.
-        Without it the teacher gets the very tensor that the student gets.
+        Function from a copy of the student's batch to the teacher's input (size, normalisation); without it the teacher
+        gets the very tensor that the student gets.
 
     Raises
     ------

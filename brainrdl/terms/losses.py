@@ -37,7 +37,7 @@ def rdl_loss(
         ``mse`` is E_aux of Eq. 2 with weights, ``Σ w (D − T)² / Σ w``; the others are 1 minus a similarity that ignores
         the target's scale: (weighted) Pearson correlation or cosine of the two RDMs, the same after whitening them by
         the covariance of distances that share a stimulus (which takes no weights), and Spearman's correlation with soft
-        ranks (temperature .1 standard deviations of the distances; see `brainrdl.rdms.differentiable.dissimilarity`).
+        ranks (temperature .1 standard deviations of the distances; see `brainrdl.rdms.differentiable`).
     pairs : Tensor (P, 2), optional
         The pairs to compare (the random subset P of Eq. 4), all if absent.
     weights : Tensor (n(n-1)/2,), optional
@@ -134,7 +134,7 @@ class RDLoss(nn.Module):
     n_pairs : int, optional
         Number of pairs drawn for each update, all if absent.
     gradient : {"auto", "per-stimulus", "mean"}
-        See `rdl_loss`.
+        Gradient, as in `rdl_loss`.
 
     References
     ----------
