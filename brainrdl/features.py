@@ -240,11 +240,7 @@ class Recorder:
 
 
 def layer_shapes(model: nn.Module, example: Tensor) -> dict[str, tuple[int, ...] | None]:
-    """Find the shape of every layer's answer to one stimulus, `example` (1, ...): layer → shape without stimuli.
-
-    The model runs once, in eval mode, and is left in the mode it was in. None where a layer does not run, runs more
-    than once, or does not answer with a tensor, so that it cannot be asked for by name.
-    """
+    """Find each layer's answer to a stimulus, `example` (1, ...): layer → shape, None where it gives no one tensor."""
     answers: dict[nn.Module, list[Any]] = {}
 
     def note(module: nn.Module, args: Any, output: Any) -> None:

@@ -39,10 +39,7 @@ def to_document(rdms: xr.DataArray) -> str:
 
 @final
 class Document:
-    """The labels that `to_document` wrote: ids, names, metric, attributes without it, coordinates (dimensions, values).
-
-    ValueError if the text was not written by it, or by a later version.
-    """
+    """The labels that `to_document` wrote; ValueError for another text, or a later version's."""
 
     def __init__(self, text: str, place: str) -> None:
         content = load_document(text, place)

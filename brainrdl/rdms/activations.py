@@ -141,10 +141,7 @@ def measure_layers(run: ModelOnStimuli, layers: Iterable[str]) -> dict[str, Laye
 
 
 def plan_passes(layers: Mapping[str, Layer], n: int, width: int, room: int) -> list[list[Block]]:
-    """Share the layers out over passes through the stimuli, each pass's answers in `room` bytes.
-
-    Blocks are at most `width` units wide. A layer is divided between passes only where it does not fit into one.
-    """
+    """Share layers, as blocks of `width` units at most, out over passes whose answers take `room` bytes each."""
     passes: list[list[Block]] = []
     left = 0
     for name, layer in layers.items():
@@ -206,10 +203,7 @@ class _File:
 
 @final
 class Activations:
-    """The layers' answers to all stimuli, block by block, as often as they are asked for.
-
-    They wait for those to the other stimuli `in_memory` or in a temporary file; `metric` is that of `patterns`.
-    """
+    """The layers' answers to all stimuli, block by block, waiting `in_memory` or in a temporary file."""
 
     def __init__(
         self,

@@ -133,10 +133,7 @@ def compare_rdms(
 
 
 class Joined(NamedTuple):
-    """Arrays of labelled RDMs, each in its own order of stimuli, and the `ids` on which they are compared.
-
-    `left_out` is the number of each array's stimuli that are not among them.
-    """
+    """Arrays of labelled RDMs, the `ids` on which they are compared, and how many of each array's are `left_out`."""
 
     rdms: dict[str, xr.DataArray]
     ids: tuple[str, ...]
@@ -172,10 +169,7 @@ class Joined(NamedTuple):
 
 
 def join_rdms(rdms: Mapping[str, xr.DataArray], *, join: Join = "exact") -> Joined:
-    """Find the stimuli on which arrays of labelled RDMs are compared, in the order of the first.
-
-    The keys are their names in an error. Raises what `compare_rdms` raises.
-    """
+    """Find the stimuli on which arrays, by their names in an error, are compared, in the order of the first."""
     if join not in ("exact", "intersect"):
         raise ValueError(f"unknown join {join!r}; known are: exact, intersect")
     checked = {name: check_rdms(array) for name, array in rdms.items()}

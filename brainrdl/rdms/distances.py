@@ -92,10 +92,7 @@ def training_rdm(
 
 
 def group_means(features: Tensor, groups: Tensor) -> Tensor:
-    """Average patterns (n, ...) over groups of stimuli: (m, K), at least float32; carries the gradient.
-
-    `groups` (n,), on the CPU, holds the group of each stimulus, 0 … m − 1, none of them empty.
-    """
+    """Average patterns (n, ...) over `groups` (n,), 0 … m − 1, on the CPU: (m, K), at least float32, with gradient."""
     flat = _flat(features)
     member = torch.nn.functional.one_hot(groups).T.to(torch.promote_types(flat.dtype, torch.float32))
     with full_precision(flat.device):

@@ -22,10 +22,8 @@ _LEAST_WIDTH = 256  # below it, reading and writing the n² sums takes longer th
 
 @contextmanager
 def blas_alone() -> Iterator[None]:
-    """Keep torch to one thread, so that its waiting threads do not hold the cores that SciPy's BLAS computes on.
-
-    Measured on two cores: 1,000 patterns of 4,096 units took 95 ms beside torch's second thread, 47 without it.
-    """
+    """Keep torch to one thread, so that its waiting threads do not hold the cores that SciPy's BLAS computes on."""
+    # measured on two cores: 1,000 patterns of 4,096 units took 95 ms beside torch's second thread, 47 without it
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -47,10 +45,8 @@ def not_finite(features: Tensor) -> list[int]:
 
 
 def unit_means(features: Tensor, slices: Sequence[slice]) -> Tensor:
-    """Mean over units (n, 1) in float64, read slice by slice.
-
-    Centred twice: the mean of a large offset is itself rounded.
-    """
+    """Mean over units (n, 1) in float64, read slice by slice."""
+    # centred twice: the mean of a large offset is itself rounded
     n_units = features.shape[1]
     mean = torch.stack([features[:, s].double().sum(dim=1) for s in slices]).sum(dim=0)[:, None] / n_units
     rest = torch.stack([(features[:, s].double() - mean).sum(dim=1) for s in slices]).sum(dim=0)
@@ -138,10 +134,7 @@ def _shares_an_offset(gram: Tensor) -> bool:
 
 
 def _from_gram(square: Tensor, norms: Tensor, angular: bool) -> tuple[Tensor, Tensor]:
-    """Turn a Gram matrix into squared distances or 1 − cosine, in place; the pairs that are too close for that.
-
-    `norms` are those of the patterns if `angular`, else their squares.
-    """
+    """Turn a Gram matrix into squared distances (by squared `norms`), or 1 − cosine; the pairs too close for that."""
     n = len(square)
     step = max(1, _CHUNK_ELEMENTS // n)
     close = []

@@ -238,10 +238,8 @@ def _check_symmetric(values: np.ndarray, what: str, labels: Sequence[str], ids: 
 
 
 def _is_exact(rdm: np.ndarray) -> bool:
-    """True if a matrix is symmetric to the last bit (NaN included), zero on the diagonal and not infinite.
-
-    A few cheap passes for what nearly every RDM is; False says only that a closer look is needed.
-    """
+    """True if a matrix is symmetric to the last bit (NaN included), zero on the diagonal and not infinite."""
+    # a few cheap passes for what nearly every RDM is; False says only that a closer look is needed
     if np.diagonal(rdm).any() or np.isinf(rdm).any():
         return False
     bits = np.ascontiguousarray(rdm).view(np.int64)

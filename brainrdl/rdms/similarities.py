@@ -96,10 +96,7 @@ class Comparison:
 
 
 def features(rdms: Tensor, measured: Tensor, options: Options) -> Tensor:
-    """Vectors (rdms, length) in which a comparison is a cosine, not yet of unit length.
-
-    `rdms` (rdms, pairs) holds the measured pairs only, those where `measured` (n(n-1)/2,) is True.
-    """
+    """Vectors (rdms, length) whose cosines compare RDMs (rdms, pairs) of the `measured` (n(n-1)/2,) pairs alone."""
     method = options.method
     if method in _RANKED:
         rdms = midranks(rdms)

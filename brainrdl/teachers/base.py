@@ -105,10 +105,7 @@ class RDMTeacher(nn.Module, ABC):
 
 
 def rows_by_id(ids: Sequence[str] | None, rows: Mapping[str, int], *, teacher: str, what: str) -> list[int]:
-    """Find the rows of a batch's stimuli, of which the same may come twice; `teacher` and `what` it has are for errors.
-
-    TypeError if `ids` is a single string; ValueError if there are none, or some are unknown.
-    """
+    """Find the rows of a batch's stimuli, which may come twice; `teacher`, and `what` it has, are for errors."""
     if ids is None:
         raise ValueError(
             f"a {teacher} finds its rows by stimulus id, and this batch has no ids; let the loader yield "

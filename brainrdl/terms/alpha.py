@@ -192,10 +192,7 @@ class _Scaled:
 
 
 def alpha_of(alpha: Alpha | Schedule, layer: str, epoch: int, epochs: int) -> float:
-    """The value of an α (a number, a per-layer dict or a schedule of either) for one layer in one epoch.
-
-    ValueError if a per-layer dict lacks the layer, or the value is negative or not finite.
-    """
+    """Value of an α (number, dict or schedule) for a layer in an epoch; ValueError for none, or a negative one."""
     value = alpha(epoch, epochs) if callable(alpha) else alpha
     if isinstance(value, Mapping):
         if layer not in value:

@@ -127,10 +127,7 @@ def recording_on(device: torch.device) -> Record | None:
 
 
 def cuda_graphs() -> Record:
-    """Make a function that records CUDA graphs on the current stream, all of them in one memory pool.
-
-    It raises a RuntimeError for what cannot be recorded, such as waiting for the device.
-    """
+    """Make a function that records CUDA graphs, or raises a RuntimeError for what cannot be recorded."""
     pool = torch.cuda.graph_pool_handle()
     # the pool lives as long as one of its graphs: the last one stays until there is another
     kept: list[torch.cuda.CUDAGraph] = []

@@ -55,10 +55,7 @@ class Setup:
 
 @final
 class EpochMeans:
-    """Means over an epoch's updates: sums on the device, counts on the host.
-
-    The sums are added to in place, so that a recorded update adds to them too.
-    """
+    """Means over an epoch's updates: sums on the device, in place as a recorded update adds too; counts on the host."""
 
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
@@ -91,10 +88,7 @@ class EpochMeans:
 
 @final
 class TrainingRun:
-    """The state of one fit, epoch by epoch; what an update computes is in `update`.
-
-    `prepare` comes first, then `restore`, then epochs.
-    """
+    """The state of one fit: `prepare` comes first, then `restore`, then epochs, whose updates `update` computes."""
 
     def __init__(
         self,

@@ -166,10 +166,9 @@ class StimulusStream:
 
 
 class Passes:
-    """Seeded passes over a loader: one per epoch, or cycling, at a position that a checkpoint can hold.
+    """Seeded passes over a loader: one per epoch, or cycling, at a position that a checkpoint can hold."""
 
-    Every pass is reseeded from (seed, purpose, pass), so that a pass is the same wherever a run is resumed.
-    """
+    # every pass is reseeded from (seed, purpose, pass), so that it is the same wherever a run is resumed
 
     def __init__(self, loader: Iterable[Any], states: RandomStates, purpose: str) -> None:
         self.loader = loader

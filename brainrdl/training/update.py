@@ -47,10 +47,7 @@ class Objective:
     def losses(
         self, epoch: int, task: Batch | None, stimuli: Batch | None, stimulus_mode: AbstractContextManager[None]
     ) -> Losses:
-        """Show the student the batches that there are, and compute every part of Eq. 5 on them.
-
-        The stimuli are shown in a mode of the student (`streams.stimulus_mode`).
-        """
+        """Compute every part of Eq. 5 on the batches that there are, stimuli shown in `streams.stimulus_mode`."""
         # before any pair is drawn: a teacher that draws its RDM keeps it for both streams and all terms
         for teacher in teachers_of(self.terms.values()):
             teacher.draw(self.states.pairs)
