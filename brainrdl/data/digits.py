@@ -18,8 +18,7 @@ def load_digits() -> tuple[LabelledImages, LabelledImages, LabelledImages]:
     Returns
     -------
     training : LabelledImages
-        1,000 images (1, 8, 8), top 16. Ids are ``digits-0000`` to ``digits-1796``, the position in
-        scikit-learn's set.
+        1,000 images (1, 8, 8), top 16. Ids are ``digits-0000`` to ``digits-1796``, the position in scikit-learn's set.
     validation : LabelledImages
         297 images.
     test : LabelledImages

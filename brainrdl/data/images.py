@@ -202,8 +202,7 @@ def checksum(data: LabelledImages) -> str:
     Returns
     -------
     str (64,)
-        Hexadecimal digest over shape, top, classes, ids, pixels and labels; it changes with the order of the
-        images.
+        Hexadecimal digest over shape, top, classes, ids, pixels and labels; it changes with the order of the images.
 
     Examples
     --------

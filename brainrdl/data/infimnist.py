@@ -1,8 +1,7 @@
 """InfiMNIST: deformed digits without end, each a function of its index (Loosli, Canu & Bottou 2007).
 
-The indexing and the structure are the original program's. Its random fields and tangent vectors are data
-files that are not published with their recipe, so the fields' smoothness and size are our own choice: see
-`Deformation`.
+The indexing and the structure are the original program's. Its random fields and tangent vectors are data files that are
+not published with their recipe, so the fields' smoothness and size are our own choice: see `Deformation`.
 """
 
 import hashlib
@@ -41,8 +40,7 @@ class Deformation:
     field_scale : float
         Standard deviation of the fields after smoothing: the displacement in pixels along each axis.
     tangent_sd : float
-        Standard deviation, in pixels, of the Gaussian derivative that takes the tangents; at 0 the central
-        difference.
+        Standard deviation, in pixels, of the Gaussian derivative that takes the tangents; at 0 the central difference.
     seed : int
         Seed of the random fields.
     n_fields : int
@@ -100,9 +98,8 @@ class InfiMNIST:
     Parameters
     ----------
     sources : LabelledImages
-        The images to deform, of any size. All 60,000 training images of MNIST for the original's indexing;
-        only the student's training images for a *clean* teacher, which then has seen no relative of any other
-        image.
+        The images to deform, of any size. All 60,000 training images of MNIST for the original's indexing; only the
+        student's training images for a *clean* teacher, which then has seen no relative of any other image.
     deformation : Deformation
         Strength, smoothness and seed of the fields.
 

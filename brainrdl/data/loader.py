@@ -91,8 +91,7 @@ class TensorLoader:
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
         """Begin a pass; a shuffled one draws its order here."""
         n = len(self.data)
-        # Not inside the generator below, whose body waits for the first batch: by then another seed may be in
-        # place.
+        # Not inside the generator below, whose body waits for the first batch: by then another seed may be in place.
         order = torch.randperm(n) if self.shuffle else torch.arange(n)
         return self._batches(order)
 

@@ -171,9 +171,8 @@ def _path(root: Path, file: _File) -> Path:
     path = _found(root, file)
     if path is None:
         raise FileNotFoundError(
-            f"MNIST's file {file.name}.gz (or {file.name}) is in none of "
-            f"{', '.join(map(str, _folders(root)))}; put it into one of them, or fetch it with "
-            "download=True"
+            f"MNIST's file {file.name}.gz (or {file.name}) is in none of {', '.join(map(str, _folders(root)))}; put it "
+            "into one of them, or fetch it with download=True"
         )
     return path
 

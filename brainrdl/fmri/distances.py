@@ -89,11 +89,7 @@ def crossnobis(
 
 
 def pattern_rdm(
-    patterns: xr.DataArray,
-    metric: BiasedMetric = "correlation",
-    precision: Array | None = None,
-    *,
-    warn: bool = True,
+    patterns: xr.DataArray, metric: BiasedMetric = "correlation", precision: Array | None = None, *, warn: bool = True
 ) -> xr.DataArray:
     """Compute an RDM of the patterns' means over runs, without cross-validation.
 
@@ -186,8 +182,7 @@ def run_pair_distances(
     Returns
     -------
     ndarray (R(R−1)/2, n(n−1)/2)
-        Run pairs r < s in the order of `itertools.combinations`; NaN where one of the two lacks a stimulus of the
-        pair.
+        Run pairs r < s in the order of `itertools.combinations`; NaN where one of the two lacks a stimulus of the pair.
     """
     n_runs, n_stimuli, n_voxels = means.values.shape
     i, j = np.triu_indices(n_stimuli, 1)

@@ -87,10 +87,7 @@ def fit_patterns(
         check_t_r(t_r, image, "t_r")
         designs.append(
             RunDesign(
-                read_events(event, n_scans=n_scans, t_r=t_r),
-                read_confounds(table, n_scans=n_scans),
-                n_scans,
-                t_r,
+                read_events(event, n_scans=n_scans, t_r=t_r), read_confounds(table, n_scans=n_scans), n_scans, t_r
             )
         )
     return fit_runs(imgs, designs, voxels, glm, names)

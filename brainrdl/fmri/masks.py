@@ -56,12 +56,7 @@ def mask_voxels(mask: Image, image: Image, *, resample: bool = False) -> Voxels:
         if resample:
             opened = _resampled(opened, data_image)
             mask = opened
-        check_same_space(
-            mask,
-            image,
-            "mask",
-            "bring it into the images' space, or ask for it with resample=True",
-        )
+        check_same_space(mask, image, "mask", "bring it into the images' space, or ask for it with resample=True")
         inside = read_volumes(mask)
         if inside.ndim == 4 and inside.shape[3] == 1:
             inside = inside[..., 0]

@@ -66,11 +66,10 @@ def shrunk_covariance(
 ) -> Covariance:
     """Estimate the noise's covariance between voxels; parameters as in `noise_precision`.
 
-    With X the residuals less their mean over the N scans, S = XᵀX/dof. ``shrinkage_diag``: R and w are the
-    correlations and products of standardised residuals, λ = Σ_{i≠j} Var(r_ij) / Σ_{i≠j} r_ij², with the degrees of
-    freedom as sample size. ``shrinkage_eye``: λ = b²/d² of Ledoit & Wolf's Lemma 3.1, computed over the N rows and
-    then scaled by N/dof. Both are computed as rsatoolbox does, without a loop over scans: Σ_ij (Σ_t x_ti² x_tj²) is
-    Σ_t (Σ_i x_ti²)².
+    With X the residuals less their mean over the N scans, S = XᵀX/dof. ``shrinkage_diag``: R and w are the correlations
+    and products of standardised residuals, λ = Σ_{i≠j} Var(r_ij) / Σ_{i≠j} r_ij², with the degrees of freedom as sample
+    size. ``shrinkage_eye``: λ = b²/d² of Ledoit & Wolf's Lemma 3.1, computed over the N rows and then scaled by N/dof.
+    Both are computed as rsatoolbox does, without a loop over scans: Σ_ij (Σ_t x_ti² x_tj²) is Σ_t (Σ_i x_ti²)².
     """
     if method not in get_args(Method):
         raise ValueError(f"unknown method {method!r}; known are {', '.join(get_args(Method))}")

@@ -175,12 +175,7 @@ def rdms_from_bids(
 def plan(bids_dir: str | Path, task: str, *, subjects: Sequence[str] | None = None, settings: Settings) -> list[Unit]:
     """Find the runs, and group them to what is cross-validated over; ValueError where there is one run only."""
     runs = find_runs(
-        bids_dir,
-        task,
-        derivatives=settings.derivatives,
-        space=settings.space,
-        res=settings.res,
-        subjects=subjects,
+        bids_dir, task, derivatives=settings.derivatives, space=settings.space, res=settings.res, subjects=subjects
     )
     apart = settings.sessions == "apart"
     units = [

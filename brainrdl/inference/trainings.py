@@ -154,8 +154,7 @@ def paired_t_interval(a: ArrayLike, b: ArrayLike, *, level: float = 0.95) -> Int
     Raises
     ------
     ValueError
-        If the two differ in length, are empty, not one-dimensional or not finite, or if `level` is not
-        between 0 and 1.
+        If the two differ in length, are empty, not one-dimensional or not finite, or if `level` is not between 0 and 1.
 
     Examples
     --------
@@ -172,12 +171,7 @@ def paired_t_interval(a: ArrayLike, b: ArrayLike, *, level: float = 0.95) -> Int
 
 
 def crossed_bootstrap(
-    correct_a: ArrayLike,
-    correct_b: ArrayLike,
-    *,
-    level: float = 0.95,
-    n_resamples: int = 10_000,
-    seed: int = 0,
+    correct_a: ArrayLike, correct_b: ArrayLike, *, level: float = 0.95, n_resamples: int = 10_000, seed: int = 0
 ) -> Interval:
     """Take the difference of two methods' error rates, with an interval over trainings *and* images.
 
@@ -230,10 +224,7 @@ def crossed_bootstrap(
     right_a = _flags(correct_a, "correct_a", ("seeds", "images"))
     right_b = _flags(correct_b, "correct_b", ("seeds", "images"))
     _same_shape(
-        right_a,
-        right_b,
-        ("correct_a", "correct_b"),
-        "score both methods with the same seeds on the same images",
+        right_a, right_b, ("correct_a", "correct_b"), "score both methods with the same seeds on the same images"
     )
     n_seeds, n_images = right_a.shape
     # error(a) - error(b) = right(b) - right(a)

@@ -101,10 +101,7 @@ def error_curves(
 
 
 def learning_curves(
-    runs: Mapping[str, Sequence[pd.DataFrame]],
-    *,
-    columns: Mapping[str, str],
-    palette: Sequence[str] | None = None,
+    runs: Mapping[str, Sequence[pd.DataFrame]], *, columns: Mapping[str, str], palette: Sequence[str] | None = None
 ) -> Figure:
     """Draw quantities against updates: a panel per quantity, a line per arm.
 

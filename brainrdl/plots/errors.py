@@ -78,14 +78,7 @@ def label_curve(results: pd.DataFrame, *, level: float = 0.95, palette: Sequence
         mean, low, high = np.array(list(intervals.values())).T
         ax.plot(rows["labels"] * nudge, rows["test_error"], **_seed_dots(style.color))
         ax.vlines(x, low, high, color=style.color, linewidth=1.0)
-        ax.plot(
-            x,
-            mean,
-            linestyle=style.dash,
-            linewidth=1.2,
-            label=str(arm),
-            **marker(style.color, "o", style.fill),
-        )
+        ax.plot(x, mean, linestyle=style.dash, linewidth=1.2, label=str(arm), **marker(style.color, "o", style.fill))
     ax.set_xscale("log")
     ax.set_xticks(counts, [f"{n:,g}" for n in counts])
     ax.xaxis.set_minor_locator(NullLocator())
@@ -150,12 +143,7 @@ def error_dots(results: pd.DataFrame, *, paper: Mapping[str, float] | None = Non
         if high - low < 1e-9:  # an interval without width would claim certainty
             spread = " (seeds equal)"
         ax.text(
-            1.02,
-            row,
-            f"{decimals(mean)}{spread}",
-            transform=ax.get_yaxis_transform(),
-            va="center",
-            fontsize=FONT - 1,
+            1.02, row, f"{decimals(mean)}{spread}", transform=ax.get_yaxis_transform(), va="center", fontsize=FONT - 1
         )
     ax.set_ylim(len(arms) - 0.4, -0.6)
     ax.set_yticks(range(len(arms)), [str(arm) for arm in arms])
