@@ -51,11 +51,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def name_options(message: str, options: Mapping[str, argparse.Action]) -> str:
-    """Write a library's message, which speaks of arguments, as one that speaks of a command's options.
+    """Write a library's message, which speaks of arguments, as one of a command's options.
 
-    An argument among `options` is replaced by its option where the message begins with it, and wherever ``=`` follows
-    it: ``threads must be …`` becomes ``--threads must be …``, ``give metric=`` ``give --metric``, ``over='stimuli'``
-    ``--over stimuli`` and ``download=True`` ``--download``.
+    ``threads must …`` → ``--threads must …`` where a message begins so; ``over='stimuli'`` → ``--over stimuli``.
     """
     known = "|".join(map(re.escape, sorted(options, key=len, reverse=True)))
 

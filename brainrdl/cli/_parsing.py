@@ -70,10 +70,7 @@ def check_replaced(path: Path) -> None:
 def read_ids(given: str | None) -> list[str] | str | None:
     """Read ids from a text file, one a line; what is not a file is the name of a field.
 
-    Raises
-    ------
-    ValueError
-        If the file is not UTF-8 text, or has an empty line.
+    ValueError if the file is not UTF-8 text, or has an empty line.
     """
     if given is None or not Path(given).is_file():
         return given

@@ -270,27 +270,9 @@ def stratified_split(labels: Tensor, sizes: Sequence[int], generator: torch.Gene
 
 
 def interleaved_order(labels: Tensor, generator: torch.Generator) -> Tensor:
-    """Order images at random within classes, each class spread evenly over the whole length.
+    """Order images (n,) by their labels (n,): at random within classes, each class spread evenly over the whole length.
 
-    Parameters
-    ----------
-    labels : Tensor (n,), int64
-        Class of each image, on the CPU.
-    generator : torch.Generator
-        A generator on the CPU.
-
-    Returns
-    -------
-    Tensor (n,), int64
-        Positions; every beginning of them holds the share of each class that all hold, to within an image or so.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from brainrdl.data.images import interleaved_order
-    >>> labels = torch.tensor([0, 0, 0, 1, 1, 1])
-    >>> labels[interleaved_order(labels, torch.Generator().manual_seed(0))].view(3, 2).sum(dim=1)
-    tensor([1, 1, 1])
+    Every beginning of the positions holds the share of each class that all hold, to within an image or so.
     """
     shuffled = torch.randperm(len(labels), generator=generator)
     place = torch.empty(len(labels), dtype=torch.float64)
@@ -301,30 +283,7 @@ def interleaved_order(labels: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def index_tensor(indices: Tensor | Sequence[int]) -> Tensor:
-    """Turn positions or indices into an int64 tensor on the CPU.
-
-    Parameters
-    ----------
-    indices : Tensor (k,) of int, or sequence of int
-        Integers; a mask is refused.
-
-    Returns
-    -------
-    Tensor (k,), int64
-
-    Raises
-    ------
-    TypeError
-        If they are not integers.
-    ValueError
-        If they are not one-dimensional.
-
-    Examples
-    --------
-    >>> from brainrdl.data.images import index_tensor
-    >>> index_tensor(range(3))
-    tensor([0, 1, 2])
-    """
+    """Turn positions or indices (k,) into an int64 tensor on the CPU; TypeError unless they are integers (no mask)."""
     given = indices if isinstance(indices, Tensor) else torch.as_tensor(np.asarray(indices))
     if given.ndim != 1:
         raise ValueError(f"indices have shape {tuple(given.shape)}, expected (k,): a list of integers")

@@ -296,15 +296,15 @@ def _field_numbers(index: Tensor, n_fields: int) -> tuple[Tensor, Tensor, Tensor
 def _random_fields(size: torch.Size, deformation: Deformation) -> Tensor:
     """Draw (n_fields, height, width) smooth fields: uniform noise under a Gaussian.
 
-    Raw PCG64 output and sums in a fixed order, not a distribution and a matrix product, so that neither a
-    library's next version nor the number of threads changes a bit. The noise extends beyond the image: a
-    field is as strong at its border as in the middle.
+    The noise extends beyond the image: a field is as strong at its border as in the middle.
     """
     height, width = size
     radius = math.ceil(3 * deformation.field_sd)
     kernel = [_gaussian(offset, deformation.field_sd) for offset in range(-radius, radius + 1)]
     # Uniform noise on −1 … 1 has the variance 1/3; the filter multiplies it by its sum of squares, per axis.
     scale = deformation.field_scale * math.sqrt(3) / sum(weight**2 for weight in kernel)
+    # raw output and sums in a fixed order, not a distribution and a matrix product, so that neither a library's next
+    # version nor the number of threads changes a bit
     stream = np.random.PCG64(deformation.seed)
     canvas = (height + 2 * radius, width + 2 * radius)
     fields = np.empty((deformation.n_fields, height, width), dtype=np.float32)

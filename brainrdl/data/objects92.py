@@ -43,6 +43,11 @@ IDS: tuple[str, ...] = tuple(
 """The id of each of the 92 images."""
 
 RDMSet = Literal["human", "primates", "models", "judgements", "second-study"]
+"""``human``: human IT of 4 subjects in 2 sessions each (1 − Pearson r), coordinates ``subject``, ``session``, ``roi``.
+``primates``: monkey IT, and the mean of ``human`` (1 − Pearson r), coordinate ``species``.
+``models``: animacy, categories, HMAX and others, 8 in all, measure not declared.
+``judgements``: similarity judgements of 16 people, measure not declared, coordinate ``subject``.
+``second-study``: EVC and IT of 15 other subjects, measure not declared, coordinates ``subject``, ``roi``."""
 
 
 @dataclass(frozen=True)
@@ -69,38 +74,9 @@ _FILE_CATEGORIES = {
 
 
 def load_objects92(rdms: RDMSet = "human", data_dir: str | os.PathLike[str] | None = None) -> xr.DataArray:
-    """Load RDMs of the 92 object images.
+    """Load RDMs of the 92 object images, see `RDMSet`, with the ids `IDS` and the coordinate ``category``.
 
-    Parameters
-    ----------
-    rdms : {"human", "primates", "models", "judgements", "second-study"}
-        ``human``: human IT of 4 subjects in 2 sessions each (1 − Pearson r), coordinates ``subject``, ``session``,
-        ``roi``.
-        ``primates``: monkey IT, and the mean of ``human`` (1 − Pearson r), coordinate ``species``.
-        ``models``: animacy, categories, HMAX and others, 8 in all, measure not declared.
-        ``judgements``: similarity judgements of 16 people, measure not declared, coordinate ``subject``.
-        ``second-study``: EVC and IT of 15 other subjects, measure not declared, coordinates ``subject``, ``roi``.
-    data_dir : path, optional
-        The folder that holds ``kriegeskorte92/`` and ``cichy92/``; the environment variable BRAINRDL_DATA where it is
-        not given.
-
-    Returns
-    -------
-    DataArray (rdm, stimulus, stimulus_)
-        With the ids `IDS`, and the coordinate ``category`` along ``stimulus``.
-
-    Raises
-    ------
-    FileNotFoundError
-        If a file is missing.
-    ValueError
-        If neither `data_dir` nor BRAINRDL_DATA is given, a file's MD5 is another, or there is no such set.
-
-    Examples
-    --------
-    >>> from brainrdl.data.objects92 import load_objects92
-    >>> load_objects92("human").sizes["rdm"]  # doctest: +SKIP
-    8
+    `data_dir` holds ``kriegeskorte92/`` and ``cichy92/``, by default $BRAINRDL_DATA; the files' MD5 are checked.
     """
     if rdms not in get_args(RDMSet):
         known = get_args(RDMSet)
@@ -134,29 +110,7 @@ def load_objects92(rdms: RDMSet = "human", data_dir: str | os.PathLike[str] | No
 
 
 def load_objects92_images(data_dir: str | os.PathLike[str] | None = None) -> StimulusSet:
-    """Load the 92 object images.
-
-    Parameters
-    ----------
-    data_dir : path, optional
-        Folder as for `load_objects92`.
-
-    Returns
-    -------
-    StimulusSet
-        uint8 (3, 175, 175) each, ids `IDS`, in their order.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        As `load_objects92`.
-
-    Examples
-    --------
-    >>> from brainrdl.data.objects92 import load_objects92_images
-    >>> load_objects92_images().ids[-1]  # doctest: +SKIP
-    'artificial-21'
-    """
+    """Load the 92 object images, uint8 (3, 175, 175) each, with the ids `IDS`; folder as for `load_objects92`."""
     objects = list(read_variables(_checked(_SUPPLEMENT, data_dir))["stimuli_92objs"].flat)
     categories = tuple(_category(entry) for entry in objects)
     if categories != CATEGORIES:

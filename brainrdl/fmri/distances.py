@@ -171,18 +171,9 @@ def pattern_rdm(
 def run_pair_distances(
     means: RunMeans, precision: Array | list[Array] | None, device: str | torch.device = "cpu"
 ) -> Array:
-    """Distances of every pair of runs, before their mean is taken.
+    """Distances (R(R−1)/2, n(n−1)/2) of every pair of runs r < s, in the order of `itertools.combinations`.
 
-    Parameters
-    ----------
-    means : RunMeans
-    precision : ndarray (voxels, voxels), list of such, one per run, or None
-    device : str or torch.device
-
-    Returns
-    -------
-    ndarray (R(R−1)/2, n(n−1)/2)
-        Run pairs r < s in the order of `itertools.combinations`; NaN where one of the two lacks a stimulus of the pair.
+    NaN where one of the two lacks a stimulus of the pair. The precision (voxels, voxels) is one, or one per run.
     """
     n_runs, n_stimuli, n_voxels = means.values.shape
     i, j = np.triu_indices(n_stimuli, 1)

@@ -197,14 +197,12 @@ def _parts(means: RunMeans, precision: Array | list[Array] | None) -> _Parts:
 def _squared_products(noise: Array) -> float:
     """Estimate tr(Σ_K)² tr(Σ²) from the runs' noise (runs, stimuli, voxels), less its mean over runs.
 
-    With E_k = Σ_r h_kr N_r of orthonormal contrasts h_1 … h_d over runs (d = R − 1), the E_k are independent, and
-    E‖E_k E_lᵀ‖² = tr(Σ_K)² tr(Σ²) for k ≠ l, without the bias of ‖Σ̂‖². No choice of contrasts, nor order of the runs,
-    is better than another, so this is the mean over all their rotations: with G_rs = N_r N_sᵀ,
-
-        (c − (a + b + c)/(d + 2)) / (d(d − 1)),  a = ‖Σ_r G_rr‖²,  b = Σ_rs tr(G_rs G_rs),  c = Σ_rs ‖G_rs‖²,
-
-    by E[h_p h_q h_r h_s] = (δ_pq δ_rs + δ_pr δ_qs + δ_ps δ_qr)/(d(d + 2)) of a unit vector of any direction.
+    (c − (a + b + c)/(d + 2)) / (d(d − 1)), d = R − 1, of a = ‖Σ_r G_rr‖², b = Σ_rs tr(G_rs G_rs), c = Σ_rs ‖G_rs‖².
     """
+    # With E_k = Σ_r h_kr N_r of orthonormal contrasts h_1 … h_d over runs, the E_k are independent, and E‖E_k E_lᵀ‖² is
+    # the product for k ≠ l, without the bias of ‖Σ̂‖². No choice of contrasts, nor order of the runs, is better than
+    # another, so this is the mean over all their rotations, with G_rs = N_r N_sᵀ, by E[h_p h_q h_r h_s] =
+    # (δ_pq δ_rs + δ_pr δ_qs + δ_ps δ_qr)/(d(d + 2)) of a unit vector of any direction.
     d = len(noise) - 1
     within = np.zeros((noise.shape[1], noise.shape[1]))
     b = c = 0.0

@@ -40,7 +40,7 @@ _TRIED = {
 @final
 @dataclass(frozen=True)
 class HeadSettings:
-    """Settings to try in the inner splits.
+    """Settings to try in the inner splits, and the comparison to fit by.
 
     Attributes
     ----------
@@ -62,11 +62,18 @@ class HeadSettings:
         Learning rate of Adam: about how far a gain can move in one step.
     seed : int
         Seed of the factor that ``low_rank`` starts from.
+    compare : {"corr", "cosine", "corr_cov", "cosine_cov", "soft-spearman"}
+        Comparison to train with and to score by (Spearman's for ``soft-spearman``). ``frrsa`` is always fitted
+        by least squares with an intercept, which its RDMs leave out.
+    metric : str
+        Distance between the head's patterns, see `rdm`. ``frrsa`` predicts by squared differences: for ``correlation``
+        and ``cosine`` between patterns of unit length, as equal weights would have it.
 
     Raises
     ------
     TypeError, ValueError
-        If nothing is left to try, or values are out of range.
+        If nothing is left to try, values are out of range, or comparison or metric are unknown; ``mse``, since measured
+        RDMs have no unit.
 
     Examples
     --------
@@ -83,6 +90,8 @@ class HeadSettings:
     steps: tuple[int, ...] = (0, 5, 10, 20, 50, 100, 200)
     learning_rate: float = 0.02
     seed: int = 0
+    compare: str = "corr"
+    metric: str = "correlation"
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -105,6 +114,10 @@ class HeadSettings:
         for how in self.standardize:
             if not isinstance(how, bool):
                 raise TypeError(f"standardize holds {how!r}; expected True or False")
+        check_metric(self.metric)
+        check_compare(self.compare)
+        if self.compare == "mse":
+            raise ValueError("compare='mse' would fit the unit of measured RDMs, which have none; take corr or cosine")
 
 
 @final
@@ -200,8 +213,6 @@ def fit_head(
     inner: Sequence[Split],
     *,
     settings: HeadSettings | None = None,
-    compare: str = "corr",
-    metric: str = "correlation",
 ) -> FittedHead:
     """Fit a head on a frozen network's features to the RDMs of few stimuli.
 
@@ -225,13 +236,7 @@ def fit_head(
     inner : sequence of Split
         Splits of the training stimuli, as `inner_splits` makes them.
     settings : HeadSettings, optional
-        Settings to try.
-    compare : {"corr", "cosine", "corr_cov", "cosine_cov", "soft-spearman"}
-        Comparison to train with and to score by (Spearman's for ``soft-spearman``). ``frrsa`` is always fitted
-        by least squares with an intercept, which its RDMs leave out.
-    metric : str
-        Distance between the head's patterns, see `rdm`. ``frrsa`` predicts by squared differences: for ``correlation``
-        and ``cosine`` between patterns of unit length, as equal weights would have it.
+        Settings to try, with the comparison and the distance to fit by.
 
     Returns
     -------
@@ -240,9 +245,8 @@ def fit_head(
     Raises
     ------
     TypeError, ValueError
-        For an unknown kind, comparison or metric; ``mse``, since measured RDMs have no unit; features that are not
-        those of the ids, or not finite; a target that is no labelled RDM or whose stimuli have no features; inner
-        splits with stimuli outside the target.
+        For an unknown kind; features that are not those of the ids, or not finite; a target that is no labelled RDM or
+        whose stimuli have no features; inner splits with stimuli outside the target.
 
     Examples
     --------
@@ -262,11 +266,8 @@ def fit_head(
     """
     if kind not in KINDS:
         raise ValueError(f"unknown kind {kind!r}; known are: {', '.join(KINDS)}{did_you_mean(str(kind), KINDS)}")
-    check_metric(metric)
-    check_compare(compare)
-    if compare == "mse":
-        raise ValueError("compare='mse' would fit the unit of measured RDMs, which have none; take corr or cosine")
     settings = settings or HeadSettings()
+    compare, metric = settings.compare, settings.metric
     known = check_ids(ids, "ids")
     patterns = _checked_features(features, known)
     subjects = check_rdms(target)
