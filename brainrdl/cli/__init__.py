@@ -39,10 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        print(
-            "\nbrainrdl: stopped" + ("; the same command resumes from here" if _is_resumable(options) else ""),
-            file=sys.stderr,
-        )
+        way_on = "; the same command resumes from here" if _is_resumable(options) else ""
+        print(f"\nbrainrdl: stopped{way_on}", file=sys.stderr)
         return 130
     except (ValueError, OSError, FloatingPointError) as error:  # what a user can mend; anything else is our fault
         message = " ".join(line.strip() for line in str(error).splitlines())

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -29,11 +29,9 @@ class LabelledImages:
 
     Raises
     ------
-    TypeError
-        If images or labels are of another dtype.
-    ValueError
-        If shapes or lengths disagree, an id or a class name occurs twice, a label names no class, a pixel is
-        above `top`, or images and labels lie on two devices.
+    TypeError, ValueError
+        If dtypes are others, shapes or lengths disagree, an id or a class name occurs twice, a label names no class, a
+        pixel is above `top`, or images and labels lie on two devices.
 
     Examples
     --------
@@ -122,11 +120,9 @@ class LabelledImages:
 
         Raises
         ------
-        TypeError
-            If the positions are not integers (a mask is turned into positions with
-            ``mask.nonzero().flatten()``).
-        ValueError
-            If a position occurs twice, or they are not one-dimensional.
+        TypeError, ValueError
+            If the positions are not integers (``mask.nonzero().flatten()`` makes them of a mask) in one dimension, or
+            one occurs twice.
         IndexError
             If a position lies outside 0 to n − 1.
         """
@@ -137,13 +133,8 @@ class LabelledImages:
                 f"position {int(chosen[outside][0])} is outside 0 to {len(self) - 1}; there are {len(self)} images"
             )
         on_device = chosen.to(self.images.device)
-        return LabelledImages(
-            images=self.images[on_device],
-            labels=self.labels[on_device],
-            ids=tuple(self.ids[row] for row in chosen.tolist()),
-            classes=self.classes,
-            top=self.top,
-        )
+        ids = tuple(self.ids[row] for row in chosen.tolist())
+        return replace(self, images=self.images[on_device], labels=self.labels[on_device], ids=ids)
 
     def to(self, device: torch.device | str) -> "LabelledImages":
         """Copy images and labels to a device.
@@ -157,13 +148,7 @@ class LabelledImages:
         -------
         LabelledImages
         """
-        return LabelledImages(
-            images=self.images.to(device),
-            labels=self.labels.to(device),
-            ids=self.ids,
-            classes=self.classes,
-            top=self.top,
-        )
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
 
 
 def to_float(images: Tensor, top: int = 255) -> Tensor:
@@ -280,6 +265,23 @@ def interleaved_order(labels: Tensor, generator: torch.Generator) -> Tensor:
         members = shuffled[labels[shuffled] == label]
         place[members] = (torch.arange(len(members), dtype=torch.float64) + 0.5) / len(members)
     return place.argsort(stable=True)
+
+
+def first_of_order(train: LabelledImages, n_train: int, most: int, name: str) -> tuple[LabelledImages, LabelledImages]:
+    """Split the training images of the set `name`: the first `n_train` of a fixed `interleaved_order` of `most` images.
+
+    The others, 10,000 of them, are for validation, in the files' order.
+    """
+    whole = most + 10_000
+    if len(train) != whole:
+        raise ValueError(
+            f"got {len(train)} images, expected {name}'s {whole:,} training images; pass the first part of "
+            f"load_{name.lower()}()"
+        )
+    if not 1 <= n_train <= most:
+        raise ValueError(f"n_train is {n_train}, expected 1 to {most:,}: the last 10,000 images are for validation")
+    order = interleaved_order(train.labels[:most].cpu(), torch.Generator().manual_seed(0))
+    return train.take(order[:n_train]), train.take(range(most, whole))
 
 
 def index_tensor(indices: Tensor | Sequence[int]) -> Tensor:

@@ -8,7 +8,7 @@ import hashlib
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, final
 
 import numpy as np
@@ -158,10 +158,8 @@ class InfiMNIST:
 
         Raises
         ------
-        TypeError
-            If the indices are not integers.
-        ValueError
-            If an index is below 70,000 or occurs twice.
+        TypeError, ValueError
+            If an index is no integer, below 70,000, or occurs twice.
         """
         wanted = index_tensor(indices)
         if (wanted < FIRST_INDEX).any():
@@ -175,13 +173,7 @@ class InfiMNIST:
         for start in range(0, len(wanted), _CHUNK):
             window = slice(start, start + _CHUNK)
             images[window] = self._deformed(wanted[window], source[window])
-        return LabelledImages(
-            images=images,
-            labels=self.sources.labels[source.to(device)],
-            ids=_ids(wanted),
-            classes=self.sources.classes,
-            top=self.sources.top,
-        )
+        return replace(self.sources, images=images, labels=self.sources.labels[source.to(device)], ids=_ids(wanted))
 
     def describe(self) -> dict[str, Any]:
         """State the settings and the facts that fix every image, for a manifest.
@@ -241,10 +233,8 @@ def read_infimnist_idx(
 
     Raises
     ------
-    FileNotFoundError
-        If a file is missing.
-    ValueError
-        If a file is not IDX or damaged, the two do not belong together, or `first_index` is below 70,000.
+    FileNotFoundError, ValueError
+        If a file is missing, not IDX or damaged, the two do not belong together, or `first_index` is below 70,000.
 
     Examples
     --------

@@ -5,7 +5,6 @@ The files name no stimuli. An id here is an image's category and its number with
 IT RDM agrees with the first's, also within categories; its files do not say so.
 """
 
-import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,18 +18,12 @@ from brainrdl.arguments import did_you_mean
 from brainrdl.exchange import read_rdms
 from brainrdl.exchange.matlab import read_variables
 from brainrdl.exchange.npz import Npz
+from brainrdl.files import file_md5
 from brainrdl.rdms.combine import concat_rdms
 from brainrdl.rdms.labelled import label_rdms
 from brainrdl.stimuli import StimulusSet
 
-_COUNTS = {
-    "human body": 12,
-    "human face": 12,
-    "animal body": 12,
-    "animal face": 12,
-    "natural": 23,
-    "artificial": 21,
-}
+_COUNTS = {"human body": 12, "human face": 12, "animal body": 12, "animal face": 12, "natural": 23, "artificial": 21}
 
 CATEGORIES: tuple[str, ...] = tuple(category for category, count in _COUNTS.items() for _ in range(count))
 """The category of each of the 92 images: human and animal bodies and faces, natural and artificial objects."""
@@ -85,12 +78,8 @@ def load_objects92(rdms: RDMSet = "human", data_dir: str | os.PathLike[str] | No
         found = read_rdms(_checked(_BRAIN, data_dir), stimuli=IDS, metric="correlation").assign_coords(
             roi=("rdm", ["IT"] * 8)
         )
-        found = found.assign_coords(
-            rdm=[
-                f"{subject}/{session}/IT"
-                for subject, session in zip(found["subject"].values, found["session"].values, strict=True)
-            ]
-        )
+        measured = zip(found["subject"].values, found["session"].values, strict=True)
+        found = found.assign_coords(rdm=[f"{subject}/{session}/IT" for subject, session in measured])
     elif rdms == "primates":
         # squareform's order, which the file does not state
         found = read_rdms(_checked(_SUPPLEMENT, data_dir), stimuli=IDS, metric="correlation", order="row-major")
@@ -140,8 +129,7 @@ def _checked(file: _File, data_dir: str | os.PathLike[str] | None) -> Path:
     path = Path(root, file.name)
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}; datasets/{path.parent.name}/README.md says where it comes from")
-    found = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-    if found != file.md5:
+    if (found := file_md5(path)) != file.md5:
         raise ValueError(
             f"{path}: its MD5 is {found}, expected {file.md5}; it is damaged or another file: fetch it again"
         )

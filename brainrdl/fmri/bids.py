@@ -32,10 +32,8 @@ class Run(NamedTuple):
     @property
     def label(self) -> str:
         """Name of the run within its subject."""
-        return (
-            "/".join(f"{entity}-{value}" for entity, value in (("ses", self.session), ("run", self.run)) if value)
-            or "run"
-        )
+        parts = (("ses", self.session), ("run", self.run))
+        return "/".join(f"{entity}-{value}" for entity, value in parts if value) or "run"
 
 
 def find_runs(

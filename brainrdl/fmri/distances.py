@@ -151,7 +151,7 @@ def pattern_rdm(
             UserWarning,
             stacklevel=2,
         )
-    values = _over_runs(means)
+    values = over_runs(means)
     whitened = values if checked is None else values @ factor_of(checked)
     if metric == "correlation":
         whitened = whitened - whitened.mean(axis=1, keepdims=True)
@@ -307,7 +307,8 @@ def _times_half(patterns: Array, precision: Array, device: torch.device) -> Arra
     return product
 
 
-def _over_runs(means: RunMeans) -> Array:
+def over_runs(means: RunMeans) -> Array:
+    """Average patterns (stimuli, voxels) over the runs that hold the stimulus."""
     held = means.counts > 0
     averaged: Array = means.values.sum(axis=0) / held.sum(axis=0)[:, None]
     return averaged

@@ -1,6 +1,5 @@
 """Images from disk, with the file's name in every complaint, and the checks that two of them lie in one space."""
 
-import hashlib
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,6 +9,7 @@ import nibabel
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
 
+from brainrdl.files import file_sha256
 from brainrdl.rdms.patterns import Array
 
 Image: TypeAlias = Any
@@ -143,22 +143,15 @@ def check_same_space(image: Image, reference: Image, what: str, advice: str) -> 
         )
 
 
-_BLOCK = 1 << 20
-
-
 def checksums(files: Iterable[Image], root: str | Path | None = None) -> dict[str, str]:
     """SHA-256 of each file, by its name below `root` (elsewhere its bare name); ``in memory`` for other images."""
     found = {}
     for file in files:
         if isinstance(file, str | Path):
-            digest = hashlib.sha256()
-            with Path(file).open("rb") as stream:
-                while block := stream.read(_BLOCK):
-                    digest.update(block)
             path = Path(file)
             inside = root is not None and path.resolve().is_relative_to(Path(root).resolve())
             name = path.resolve().relative_to(Path(root).resolve()) if root is not None and inside else path.name
-            found[str(name)] = digest.hexdigest()
+            found[str(name)] = file_sha256(path)
         else:
             found[image_name(file)] = "in memory"
     return found

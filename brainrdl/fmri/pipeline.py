@@ -245,7 +245,8 @@ def process(
             coords["session"] = ("rdm", [f"ses-{unit.session}"])
         rdms.append(rdm.assign_coords(coords).assign_attrs(provenance=to_json({**common, "region": name, **facts})))
         tsnr[name] = part["tsnr"].values
-        log(f"{label}: {part.sizes['voxel']} voxels, {rdm.sizes['stimulus']} stimuli{_reliable(facts)}")
+        reliable = f", split-half r {facts['split_half']['r']:.2f}" if "split_half" in facts else ""
+        log(f"{label}: {part.sizes['voxel']} voxels, {rdm.sizes['stimulus']} stimuli{reliable}")
     first = designs[0]
     matrix = design_matrix(first.events, first.n_scans, first.t_r, first.confounds, settings.glm)
     return UnitResult(concat_rdms(rdms), matrix, tsnr)
@@ -386,8 +387,3 @@ def _unit_provenance(unit: Unit, designs: Sequence[RunDesign], fit: xr.Dataset, 
         ],
         "versions": versions(("brainrdl", "nilearn", "nibabel", "numpy", "scipy", "torch")),
     }
-
-
-def _reliable(facts: Mapping[str, Any]) -> str:
-    found = facts.get("split_half")
-    return f", split-half r {found['r']:.2f}" if found else ""

@@ -65,9 +65,7 @@ def standard_errors(
     >>> rdms["standard_error"].sel(rdm="IT", stimulus="face", stimulus_="house").item() > 0
     True
     """
-    means = run_means(patterns)
-    checked = precisions_of(precision, means)
-    _check_three_runs(means)
+    means, checked = _checked(patterns, precision)
     if method == "analytic":
         parts = _parts(means, checked)
         i, j = np.triu_indices(len(means.stimuli), 1)
@@ -115,9 +113,7 @@ def distance_covariance(patterns: xr.DataArray, precision: Precision = None) -> 
     >>> distance_covariance(make_patterns(noise, ["a", "b", "c"] * 3, [1] * 3 + [2] * 3 + [3] * 3)).shape
     (3, 3)
     """
-    means = run_means(patterns)
-    checked = precisions_of(precision, means)
-    _check_three_runs(means)
+    means, checked = _checked(patterns, precision)
     parts = _parts(means, checked)
     i, j = np.triu_indices(len(means.stimuli), 1)
     contrasts = np.zeros((len(i), len(means.stimuli)))
@@ -150,9 +146,7 @@ def stimulus_covariance(patterns: xr.DataArray, precision: Precision = None) -> 
     >>> stimulus_covariance(make_patterns(noise, ["a", "b"] * 3, [1, 1, 2, 2, 3, 3])).shape
     (2, 2)
     """
-    means = run_means(patterns)
-    checked = precisions_of(precision, means)
-    _check_three_runs(means)
+    means, checked = _checked(patterns, precision)
     ids = list(means.stimuli)
     return xr.DataArray(
         _parts(means, checked).noise, dims=("stimulus", "stimulus_"), coords={"stimulus": ids, "stimulus_": ids}
@@ -238,10 +232,13 @@ def _jackknife(distances: Array, n_runs: int) -> Array:
     return errors
 
 
-def _check_three_runs(means: RunMeans) -> None:
+def _checked(patterns: xr.DataArray, precision: Precision) -> tuple[RunMeans, Array | list[Array] | None]:
+    means = run_means(patterns)
+    checked = precisions_of(precision, means)
     check_two_runs(means)
     if len(means.runs) < 3:
         raise ValueError(
             f"there are two runs only ({name_some(means.runs)}), from which no standard error can be estimated; it "
             "takes at least three"
         )
+    return means, checked

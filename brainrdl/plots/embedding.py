@@ -60,8 +60,7 @@ def mds(distances: ArrayLike, *, n_components: int = 2, seed: int = 0) -> tuple[
     Parameters
     ----------
     distances : array_like, shape (points, points)
-        δ: symmetric and not negative, with a zero diagonal; departures up to 1e-6 of the largest
-        distance are taken for rounding and set right.
+        δ, as in `classical_mds`.
     n_components : int
         Dimensions of the solution, at most ``points``.
     seed : int

@@ -210,8 +210,7 @@ def mds_map(
         Labels in the order in which a line runs through each group's points, such as ``["pixels", "pool1", "pool2",
         "fc", "softmax"]``. A label that a group lacks is nobody's point of that label, or skipped where there is none.
     palette : sequence of str, optional
-        Names of all methods of a set of figures, at most 21. Each takes the style of its place there, so that
-        figures which show different methods agree; by default, of its place in this figure.
+        Names of all methods of a set of figures, as in `error_curves`.
     measure : str, optional
         Name of the distances, written below the map.
     seed : int

@@ -174,7 +174,11 @@ class FittedHead:
         TypeError, ValueError
             If the layer is not there, or its features are not of these stimuli.
         """
-        checked = _checked_features({self.layer: _layer(features, self.layer)}, check_ids(ids, "ids"))
+        if self.layer not in features:
+            raise ValueError(
+                f"the head is on layer {self.layer!r}, of which there are no features; there are {list(features)}"
+            )
+        checked = _checked_features({self.layer: features[self.layer]}, check_ids(ids, "ids"))
         with torch.no_grad():
             return rdm(deepcopy(self.head).double()(checked[self.layer]), self.metric)
 
@@ -340,12 +344,6 @@ def _score(distances: Tensor, subjects: Tensor, compare: str) -> float:
     # the soft ranks are there for their gradient; a score is of the ranks themselves
     method = "spearman" if compare == "soft-spearman" else compare
     return float(similarities(distances[None], subjects, Options(method)).nanmean())
-
-
-def _layer(features: Mapping[str, Tensor], layer: str) -> Tensor:
-    if layer not in features:
-        raise ValueError(f"the head is on layer {layer!r}, of which there are no features; there are {list(features)}")
-    return features[layer]
 
 
 def _check_numbers(name: str, values: Sequence[object], *, may_be_0: bool) -> None:
