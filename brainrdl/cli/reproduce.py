@@ -47,7 +47,9 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         return 0 if replay(study, source, row, replace(_request(options), out=out)) else 1
     if options.out is None:
         raise ValueError("--out is needed: the folder in which everything is left")
-    recipe = override(study.recipe, _settings(options))
+    named = {"epochs": options.epochs, "teacher_epochs": options.teacher_epochs}
+    changes = [*options.set, *(f"{field}={value}" for field, value in named.items() if value is not None)]
+    recipe = override(study.recipe, changes)
     report = reproduce(study, _request(options), recipe, command=shlex.join(["brainrdl", *arguments]))
     if report is not None:
         print(f"report: {report}")
@@ -168,8 +170,3 @@ def _replayed(options: argparse.Namespace) -> tuple[Path, str]:
     if ignored:
         raise ValueError(f"--replay repeats a row as {source} says; leave out {', '.join(ignored)}")
     return Path(source), row
-
-
-def _settings(options: argparse.Namespace) -> list[str]:
-    named = {"epochs": options.epochs, "teacher_epochs": options.teacher_epochs}
-    return [*options.set, *(f"{field}={value}" for field, value in named.items() if value is not None)]

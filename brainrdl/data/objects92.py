@@ -6,10 +6,9 @@ IT RDM agrees with the first's, also within categories; its files do not say so.
 """
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import xarray as xr
@@ -101,20 +100,16 @@ def load_objects92(rdms: RDMSet = "human", data_dir: str | os.PathLike[str] | No
 def load_objects92_images(data_dir: str | os.PathLike[str] | None = None) -> StimulusSet:
     """Load the 92 object images, uint8 (3, 175, 175) each, with the ids `IDS`; folder as for `load_objects92`."""
     objects = list(read_variables(_checked(_SUPPLEMENT, data_dir))["stimuli_92objs"].flat)
-    categories = tuple(_category(entry) for entry in objects)
-    if categories != CATEGORIES:
+    marks = [[int(entry[name].item()) for name in ("human", "face", "animal", "natural")] for entry in objects]
+    named = zip(objects, marks, strict=True)
+    if tuple(_FILE_CATEGORIES[(entry["category"][0], *marked)] for entry, marked in named) != CATEGORIES:
         raise ValueError("the images of the supplement are not in the order of its RDMs")
     images = np.stack([entry["image"] for entry in objects]).transpose(0, 3, 1, 2)
     return StimulusSet.from_arrays(np.ascontiguousarray(images), IDS)
 
 
-def _category(entry: dict[str, Any]) -> str:
-    marks = (int(entry[name].item()) for name in ("human", "face", "animal", "natural"))
-    return _FILE_CATEGORIES[(entry["category"][0], *marks)]
-
-
 def _second_study(values: np.ndarray, roi: str) -> xr.DataArray:
-    subjects: Sequence[str] = [f"sub-{number:02d}" for number in range(1, len(values) + 1)]
+    subjects = [f"sub-{number:02d}" for number in range(1, len(values) + 1)]
     names = [f"{subject}/{roi}" for subject in subjects]
     return label_rdms(values, IDS, names, "undeclared", {"subject": subjects, "roi": roi})
 

@@ -140,17 +140,10 @@ def pattern_rdm(
     if isinstance(checked, list):
         raise ValueError(f"{metric} takes one precision, not one per run, as it averages the runs' patterns first")
     if warn:
-        warnings.warn(
-            f"{metric} distances are not cross-validated, so noise biases them: "
-            + (
-                "they are pulled towards 1 where patterns are noisy"
-                if metric == "correlation"
-                else "even equal patterns lie apart, the more so the noisier they are"
-            )
-            + "; crossnobis() is unbiased",
-            UserWarning,
-            stacklevel=2,
-        )
+        apart = "even equal patterns lie apart, the more so the noisier they are"
+        bias = "they are pulled towards 1 where patterns are noisy" if metric == "correlation" else apart
+        message = f"{metric} distances are not cross-validated, so noise biases them: {bias}; crossnobis() is unbiased"
+        warnings.warn(message, UserWarning, stacklevel=2)
     values = over_runs(means)
     whitened = values if checked is None else values @ factor_of(checked)
     if metric == "correlation":

@@ -133,11 +133,5 @@ def _surface_values(image: Any) -> Array:
 def _resampled(mask: Any, image: Any) -> Any:
     from nilearn.image import resample_img
 
-    return resample_img(
-        mask,
-        target_affine=image.affine,
-        target_shape=image.shape[:3],
-        interpolation="nearest",
-        force_resample=True,
-        copy_header=True,
-    )
+    grid = {"target_affine": image.affine, "target_shape": image.shape[:3]}
+    return resample_img(mask, **grid, interpolation="nearest", force_resample=True, copy_header=True)

@@ -184,10 +184,10 @@ def plan(bids_dir: str | Path, task: str, *, subjects: Sequence[str] | None = No
     ]
     for unit in units:
         if len(unit.runs) < 2 and settings.metric == "crossnobis":
-            way_out = "; sessions='pooled' makes folds of the runs of all sessions"
+            way_out = "; sessions='pooled' makes folds of the runs of all sessions" if unit.session else ""
             raise ValueError(
                 f"{unit.label} has one run only ({unit.runs[0].image}), so there is nothing to cross-validate over"
-                + (way_out if unit.session else "")
+                f"{way_out}"
             )
     return units
 

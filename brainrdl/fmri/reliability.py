@@ -196,9 +196,8 @@ def _of_selected_voxels(means: RunMeans, precision: Array | None, n_voxels: int)
         chosen = _most_reliable(means, other, n_voxels)
         part = means.select(half, chosen)
         # of the chosen voxels alone: a block of the whole precision would be conditional on the others
-        precision = (
-            None if covariance is None else inverse(covariance[np.ix_(chosen, chosen)], "the voxels' covariance")
-        )
+        block = np.ix_(chosen, chosen)
+        precision = None if covariance is None else inverse(covariance[block], "the voxels' covariance")
         return mean_over_run_pairs(run_pair_distances(part, precision))
 
     return half_rdm

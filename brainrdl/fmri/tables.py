@@ -132,13 +132,11 @@ def _check_times(onset: pd.Series, duration: pd.Series, seconds: float, name: st
     if late.size:
         # a thousand times too late, and in time once divided
         milliseconds = onset.max() > 20 * seconds and onset.max() / 1000 < seconds
+        units = "the onsets look like milliseconds, expected seconds"
+        advice = units if milliseconds else "expected seconds from the first scan of the run"
         raise ValueError(
-            f"{name} has onset {onset.iloc[late[0]]:g} s in row {late[0] + 1}, past the last scan at {seconds:g} s"
-            + (
-                "; the onsets look like milliseconds, expected seconds"
-                if milliseconds
-                else "; expected seconds from the first scan of the run"
-            )
+            f"{name} has onset {onset.iloc[late[0]]:g} s in row {late[0] + 1}, past the last scan at {seconds:g} s; "
+            f"{advice}"
         )
     if (onset < -24).any():
         raise ValueError(f"{name} has onset {onset.min():g} s, long before the first scan; expected seconds from it")

@@ -176,9 +176,8 @@ def _parts(means: RunMeans, precision: Array | list[Array] | None) -> _Parts:
     R, _, V = means.values.shape
     if isinstance(precision, list):
         # one whitening for all runs, by the mean covariance
-        precision = inverse(
-            np.mean([inverse(p, "a run's precision") for p in precision], axis=0), "the mean covariance"
-        )
+        covariances = [inverse(p, "a run's precision") for p in precision]
+        precision = inverse(np.mean(covariances, axis=0), "the mean covariance")
     whitened = means.values if precision is None else means.values @ factor_of(precision)
     noise = whitened - whitened.mean(axis=0)  # without the signal that the runs share
     sigma_k = np.einsum("rnv,rmv->nm", noise, noise, optimize=True) / ((R - 1) * V)

@@ -113,7 +113,7 @@ def resample_folds(folds: Sequence[FoldPairs], arms: Sequence[Sequence[int]], dr
     everyone = np.ones_like(draws.subjects[:1])
     whole = [scores_and_likeness(fold, np.ones((1, len(fold.stimuli)))) for fold in folds]
     estimate = _mean([_rows(*both, everyone, arms) for both in whole])[0]
-    scores = np.mean([_of_arms(of_fold[0], arms) for of_fold, _ in whole], axis=0)
+    scores = np.mean([[of_fold[0][list(models)].mean(axis=0) for models in arms] for of_fold, _ in whole], axis=0)
     of_subjects = of_stimuli = of_both = None
     if over != "stimuli":
         of_subjects = _mean([_rows(*both, draws.subjects, arms) for both in whole])
@@ -192,10 +192,6 @@ def _rows(scores: np.ndarray, alike: np.ndarray, counts: np.ndarray, arms: Seque
     of_arms = np.stack([means[:, list(models)].mean(axis=1) for models in arms], axis=1)
     ceilings = ceilings_of_products(alike, counts)
     return np.concatenate((of_arms, np.broadcast_to(ceilings, (len(of_arms), 2))), axis=1)
-
-
-def _of_arms(scores: np.ndarray, arms: Sequence[Sequence[int]]) -> np.ndarray:
-    return np.stack([scores[list(models)].mean(axis=0) for models in arms])
 
 
 def _mean(folds: Sequence[np.ndarray]) -> np.ndarray:
