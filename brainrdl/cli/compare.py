@@ -31,19 +31,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("models", nargs="+", type=Path, metavar="A", help="files of model RDMs")
     add("data", type=Path, metavar="B", help="the measured RDMs, of one or several subjects and regions")
     add("--method", default="corr", choices=METHODS, help="the comparison (default: corr)")
-    add(
-        "--over",
-        default="auto",
-        choices=("auto", "stimuli", "subjects", "both"),
-        help="what is resampled (default: both with 8 subjects or more, else stimuli)",
-    )
-    add(
-        "--contrast",
-        type=names,
-        action="append",
-        metavar="X,Y",
-        help="two models to test against each other; all pairs if none is named",
-    )
+    text = "what is resampled (default: both with 8 subjects or more, else stimuli)"
+    add("--over", default="auto", choices=("auto", "stimuli", "subjects", "both"), help=text)
+    text = "two models to test against each other; all pairs if none is named"
+    add("--contrast", type=names, action="append", metavar="X,Y", help=text)
     add("--resamples", dest="n_resamples", type=int, default=1000, metavar="N", help="of the bootstrap (default: 1000)")
     add("--seed", type=int, default=0, metavar="S")
     add(
@@ -52,13 +43,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="compare just the stimuli that all files hold; otherwise it is an error if one lacks any",
     )
-    add(
-        "-o",
-        "--out",
-        type=Path,
-        metavar="DIR",
-        help="scores.csv, contrasts.csv and scores.png go here, in the place of such files of an earlier run",
-    )
+    text = "scores.csv, contrasts.csv and scores.png go here, in the place of such files of an earlier run"
+    add("-o", "--out", type=Path, metavar="DIR", help=text)
     add_what_a_file_lacks(parser)
 
 

@@ -17,11 +17,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("source", type=Path, metavar="A")
     add("target", type=Path, metavar="B", help="a new file: .nc, .h5 (rsatoolbox), .npz, .mat, …")
-    add(
-        "--drop-standard-errors",
-        action="store_true",
-        help="leave standard errors out, which no format but netCDF has a place for",
-    )
+    text = "leave standard errors out, which no format but netCDF has a place for"
+    add("--drop-standard-errors", action="store_true", help=text)
     add("--force", action="store_true", help="replace B where it exists, once the new file is complete")
     add_what_a_file_lacks(parser)
 

@@ -23,12 +23,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("-o", "--out", type=Path, metavar="DIR", help="where everything is left (default: runs/NAME)")
     add("--data-dir", type=Path, metavar="DIR", help="folder with the data (default: $BRAINRDL_DATA)")
     add("--device", default="auto", choices=("auto", "cpu", "cuda"))
-    add(
-        "--precision",
-        default="auto",
-        choices=("auto", "32-true", "bf16-mixed"),
-        help="auto is bf16 where the processor computes in it (default: auto)",
-    )
+    text = "auto is bf16 where the processor computes in it (default: auto)"
+    add("--precision", default="auto", choices=("auto", "32-true", "bf16-mixed"), help=text)
     add("--threads", type=int, metavar="N", help="CPU threads of a process (default: all cores, shared by --jobs)")
     add("--jobs", type=int, default=1, metavar="N", help="processes that make fits side by side (default: 1)")
 

@@ -14,12 +14,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("source", type=Path, metavar="A")
     add("-o", "--out", type=Path, required=True, metavar="FILE", help=".png, .pdf or .svg; replaced where it exists")
-    add(
-        "--kind",
-        choices=("rdms", "mds", "rdm-mds"),
-        default="rdms",
-        help="panels of colour, a map of the stimuli of each RDM, or a map of the RDMs (default: rdms)",
-    )
+    text = "panels of colour, a map of the stimuli of each RDM, or a map of the RDMs (default: rdms)"
+    add("--kind", choices=("rdms", "mds", "rdm-mds"), default="rdms", help=text)
     add("--images", type=Path, metavar="DIR", help="the stimuli, to be drawn as thumbnails")
     add("--scale", choices=("panel", "all"), default="panel", help="a colour scale each, or one for all")
     add("--rank", action="store_true", help="colours show percentiles of the distances")
