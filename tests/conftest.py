@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from filelock import FileLock  # PyTorch needs it, so it is there
+from filelock import FileLock
 
 from brainrdl.data import LabelledImages, load_cifar
 from real_data import data_dir

@@ -39,10 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        print(
-            "\nbrainrdl: stopped" + ("; the same command resumes from here" if _is_resumable(options) else ""),
-            file=sys.stderr,
-        )
+        way_on = "; the same command resumes from here" if _is_resumable(options) else ""
+        print(f"\nbrainrdl: stopped{way_on}", file=sys.stderr)
         return 130
     except (ValueError, OSError, FloatingPointError) as error:  # what a user can mend; anything else is our fault
         message = " ".join(line.strip() for line in str(error).splitlines())
@@ -51,11 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def name_options(message: str, options: Mapping[str, argparse.Action]) -> str:
-    """Write a library's message, which speaks of arguments, as one that speaks of a command's options.
+    """Write a library's message, which speaks of arguments, as one of a command's options.
 
-    An argument among `options` is replaced by its option where the message begins with it, and wherever ``=`` follows
-    it: ``threads must be …`` becomes ``--threads must be …``, ``give metric=`` ``give --metric``, ``over='stimuli'``
-    ``--over stimuli`` and ``download=True`` ``--download``.
+    ``threads must …`` → ``--threads must …`` where a message begins so; ``over='stimuli'`` → ``--over stimuli``.
     """
     known = "|".join(map(re.escape, sorted(options, key=len, reverse=True)))
 

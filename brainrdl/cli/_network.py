@@ -18,23 +18,7 @@ def list_named_layers(
 ) -> str:
     """Write out a named network's layers and their shapes: what ``brainrdl rdms network --list-layers`` prints.
 
-    Parameters
-    ----------
-    name, weights
-        As in `load_named_model`.
-    stimuli : path, optional
-        Folder of images, the first of which is shown to the network; needed where the network has no transform that
-        makes an image of its size.
-
-    Returns
-    -------
-    str
-        A line per layer: its name and shape.
-
-    Raises
-    ------
-    ValueError
-        If there is neither folder nor transform, or as in `load_named_model`.
+    The first image in the folder `stimuli` is shown to it; needed where no transform makes one of its size.
     """
     named = load_named_model(name, weights)
     if stimuli is not None:
@@ -62,26 +46,9 @@ def network_rdms(
     device: str | None = None,
     max_memory: int = MAX_MEMORY,
 ) -> xr.DataArray:
-    """Compute a named network's RDMs over a folder of images: what ``brainrdl rdms network`` does.
+    """Compute a named network's RDMs over a folder of images, as `layer_rdms`: what ``brainrdl rdms network`` does.
 
-    Parameters
-    ----------
-    name, weights
-        As in `load_named_model`.
-    stimuli : path
-        Folder of images, see `StimulusSet.from_folder`.
-    layers, metric, device, max_memory
-        As in `layer_rdms`.
-
-    Returns
-    -------
-    DataArray (rdm, stimulus, stimulus_)
-        As `layer_rdms`, with `name` as coordinate ``model``; name, weights and preprocessing are in the provenance.
-
-    Raises
-    ------
-    Exception
-        As `load_named_model`, `StimulusSet.from_folder` and `layer_rdms`.
+    `name` is their coordinate ``model``; name, weights and preprocessing are in the provenance.
     """
     named = load_named_model(name, weights)
     images = StimulusSet.from_folder(stimuli, named.transform)

@@ -37,11 +37,8 @@ def numbers(text: str) -> tuple[float, ...]:
 def add_what_a_file_lacks(parser: argparse.ArgumentParser) -> None:
     """Add the options that say what a file of RDMs does not."""
     group = parser.add_argument_group("what a file does not say", "it is asked for, and never guessed")
-    group.add_argument(
-        "--stimuli",
-        metavar="FILE|FIELD",
-        help="the stimulus ids: a text file with one a line, or the name of the field that holds them",
-    )
+    text = "the stimulus ids: a text file with one a line, or the name of the field that holds them"
+    group.add_argument("--stimuli", metavar="FILE|FIELD", help=text)
     group.add_argument("--names", metavar="FILE|FIELD", help="the RDMs' names, in the same way")
     group.add_argument("--metric", help=f"of the distances, such as {', '.join(METRICS)}, crossnobis or undeclared")
     group.add_argument(
@@ -70,10 +67,7 @@ def check_replaced(path: Path) -> None:
 def read_ids(given: str | None) -> list[str] | str | None:
     """Read ids from a text file, one a line; what is not a file is the name of a field.
 
-    Raises
-    ------
-    ValueError
-        If the file is not UTF-8 text, or has an empty line.
+    ValueError if the file is not UTF-8 text, or has an empty line.
     """
     if given is None or not Path(given).is_file():
         return given

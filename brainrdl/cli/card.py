@@ -27,22 +27,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--rdms", required=True, metavar="FILE|objects92:SET", help="measured RDMs, such as objects92:human")
     add("--layers", required=True, type=names, metavar="A,B", help="named modules of the network")
     add("--roi", metavar="NAME", help="which region, where the RDMs are of several")
-    add(
-        "--categories",
-        type=Path,
-        metavar="FILE.csv",
-        help="columns stimulus and category; those of objects92 are known",
-    )
+    text = "columns stimulus and category; those of objects92 are known"
+    add("--categories", type=Path, metavar="FILE.csv", help=text)
     add("--controls", metavar="FILE|objects92:SET", help="RDMs to hold constant; objects92 has its own by default")
     add("--weights", metavar="FILE|NAME", help="a state_dict or safetensors file, or a name of torchvision's weights")
     add("--data-dir", type=Path, metavar="DIR", help="where objects92 is (default: $BRAINRDL_DATA)")
-    add(
-        "--heads",
-        type=names,
-        default=CardOptions().heads,
-        metavar="A,B",
-        help=f"of {', '.join(KINDS)} (default: frrsa,gains)",
-    )
+    text = f"of {', '.join(KINDS)} (default: frrsa,gains)"
+    add("--heads", type=names, default=CardOptions().heads, metavar="A,B", help=text)
     add("--method", choices=("corr", "cosine"), default="corr", help="the comparison (default: corr)")
     add("--metric", choices=METRICS, default="correlation", help="between a layer's patterns (default: correlation)")
     add("--device", default="cpu", help="where the network runs (default: cpu)")

@@ -27,41 +27,24 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.description, parser.epilog = _ABOUT, _COLUMNS
     parser.set_defaults(run=_run)
-    parser.add_argument("models", nargs="+", type=Path, metavar="A", help="files of model RDMs")
-    parser.add_argument(
-        "data", type=Path, metavar="B", help="the measured RDMs, of one or several subjects and regions"
-    )
-    parser.add_argument("--method", default="corr", choices=METHODS, help="the comparison (default: corr)")
-    parser.add_argument(
-        "--over",
-        default="auto",
-        choices=("auto", "stimuli", "subjects", "both"),
-        help="what is resampled (default: both with 8 subjects or more, else stimuli)",
-    )
-    parser.add_argument(
-        "--contrast",
-        type=names,
-        action="append",
-        metavar="X,Y",
-        help="two models to test against each other; all pairs if none is named",
-    )
-    parser.add_argument(
-        "--resamples", dest="n_resamples", type=int, default=1000, metavar="N", help="of the bootstrap (default: 1000)"
-    )
-    parser.add_argument("--seed", type=int, default=0, metavar="S")
-    parser.add_argument(
+    add = parser.add_argument
+    add("models", nargs="+", type=Path, metavar="A", help="files of model RDMs")
+    add("data", type=Path, metavar="B", help="the measured RDMs, of one or several subjects and regions")
+    add("--method", default="corr", choices=METHODS, help="the comparison (default: corr)")
+    text = "what is resampled (default: both with 8 subjects or more, else stimuli)"
+    add("--over", default="auto", choices=("auto", "stimuli", "subjects", "both"), help=text)
+    text = "two models to test against each other; all pairs if none is named"
+    add("--contrast", type=names, action="append", metavar="X,Y", help=text)
+    add("--resamples", dest="n_resamples", type=int, default=1000, metavar="N", help="of the bootstrap (default: 1000)")
+    add("--seed", type=int, default=0, metavar="S")
+    add(
         "--shared",
         dest="join",  # the argument's name in Python, by which a message is shown as one of this option
         action="store_true",
         help="compare just the stimuli that all files hold; otherwise it is an error if one lacks any",
     )
-    parser.add_argument(
-        "-o",
-        "--out",
-        type=Path,
-        metavar="DIR",
-        help="scores.csv, contrasts.csv and scores.png go here, in the place of such files of an earlier run",
-    )
+    text = "scores.csv, contrasts.csv and scores.png go here, in the place of such files of an earlier run"
+    add("-o", "--out", type=Path, metavar="DIR", help=text)
     add_what_a_file_lacks(parser)
 
 

@@ -14,14 +14,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "write a file of RDMs in the format that the new file's suffix names; a file that exists is left alone"
     )
     parser.set_defaults(run=_run)
-    parser.add_argument("source", type=Path, metavar="A")
-    parser.add_argument("target", type=Path, metavar="B", help="a new file: .nc, .h5 (rsatoolbox), .npz, .mat, …")
-    parser.add_argument(
-        "--drop-standard-errors",
-        action="store_true",
-        help="leave standard errors out, which no format but netCDF has a place for",
-    )
-    parser.add_argument("--force", action="store_true", help="replace B where it exists, once the new file is complete")
+    add = parser.add_argument
+    add("source", type=Path, metavar="A")
+    add("target", type=Path, metavar="B", help="a new file: .nc, .h5 (rsatoolbox), .npz, .mat, …")
+    text = "leave standard errors out, which no format but netCDF has a place for"
+    add("--drop-standard-errors", action="store_true", help=text)
+    add("--force", action="store_true", help="replace B where it exists, once the new file is complete")
     add_what_a_file_lacks(parser)
 
 

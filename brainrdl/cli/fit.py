@@ -16,24 +16,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.description = _ABOUT
     parser.set_defaults(run=_run, resumable=True)
-    parser.add_argument("configuration", type=Path, metavar="CONFIG.yaml", help="the study")
-    parser.add_argument("--init", action="store_true", help="write a commented example to CONFIG.yaml, and stop")
-    parser.add_argument("--check", action="store_true", help="read the file and the data, say what would run, and stop")
-    parser.add_argument("-o", "--out", type=Path, metavar="DIR", help="where everything is left (default: runs/NAME)")
-    parser.add_argument("--data-dir", type=Path, metavar="DIR", help="folder with the data (default: $BRAINRDL_DATA)")
-    parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
-    parser.add_argument(
-        "--precision",
-        default="auto",
-        choices=("auto", "32-true", "bf16-mixed"),
-        help="auto is bf16 where the processor computes in it (default: auto)",
-    )
-    parser.add_argument(
-        "--threads", type=int, metavar="N", help="CPU threads of a process (default: all cores, shared by --jobs)"
-    )
-    parser.add_argument(
-        "--jobs", type=int, default=1, metavar="N", help="processes that make fits side by side (default: 1)"
-    )
+    add = parser.add_argument
+    add("configuration", type=Path, metavar="CONFIG.yaml", help="the study")
+    add("--init", action="store_true", help="write a commented example to CONFIG.yaml, and stop")
+    add("--check", action="store_true", help="read the file and the data, say what would run, and stop")
+    add("-o", "--out", type=Path, metavar="DIR", help="where everything is left (default: runs/NAME)")
+    add("--data-dir", type=Path, metavar="DIR", help="folder with the data (default: $BRAINRDL_DATA)")
+    add("--device", default="auto", choices=("auto", "cpu", "cuda"))
+    text = "auto is bf16 where the processor computes in it (default: auto)"
+    add("--precision", default="auto", choices=("auto", "32-true", "bf16-mixed"), help=text)
+    add("--threads", type=int, metavar="N", help="CPU threads of a process (default: all cores, shared by --jobs)")
+    add("--jobs", type=int, default=1, metavar="N", help="processes that make fits side by side (default: 1)")
 
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:

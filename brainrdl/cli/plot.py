@@ -11,21 +11,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.description = "draw a file of RDMs"
     parser.set_defaults(run=_run)
-    parser.add_argument("source", type=Path, metavar="A")
-    parser.add_argument(
-        "-o", "--out", type=Path, required=True, metavar="FILE", help=".png, .pdf or .svg; replaced where it exists"
-    )
-    parser.add_argument(
-        "--kind",
-        choices=("rdms", "mds", "rdm-mds"),
-        default="rdms",
-        help="panels of colour, a map of the stimuli of each RDM, or a map of the RDMs (default: rdms)",
-    )
-    parser.add_argument("--images", type=Path, metavar="DIR", help="the stimuli, to be drawn as thumbnails")
-    parser.add_argument(
-        "--scale", choices=("panel", "all"), default="panel", help="a colour scale each, or one for all"
-    )
-    parser.add_argument("--rank", action="store_true", help="colours show percentiles of the distances")
+    add = parser.add_argument
+    add("source", type=Path, metavar="A")
+    add("-o", "--out", type=Path, required=True, metavar="FILE", help=".png, .pdf or .svg; replaced where it exists")
+    text = "panels of colour, a map of the stimuli of each RDM, or a map of the RDMs (default: rdms)"
+    add("--kind", choices=("rdms", "mds", "rdm-mds"), default="rdms", help=text)
+    add("--images", type=Path, metavar="DIR", help="the stimuli, to be drawn as thumbnails")
+    add("--scale", choices=("panel", "all"), default="panel", help="a colour scale each, or one for all")
+    add("--rank", action="store_true", help="colours show percentiles of the distances")
     add_what_a_file_lacks(parser)
 
 

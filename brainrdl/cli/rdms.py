@@ -101,13 +101,8 @@ def _add_fmri(sources: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     add("--resample", action="store_true", help="bring masks of another grid onto the images'")
     add("--allow-missing", action="store_true", help="leave pairs that no two runs share as missing")
     add("--dry-run", action="store_true", help="say what was found, and stop")
-    add(
-        "-o",
-        "--out",
-        type=Path,
-        metavar="FILE.nc",
-        help=f"netCDF; its report is the .html beside it, and what resuming needs stays in FILE.parts; {REPLACED}",
-    )
+    text = f"netCDF; its report is the .html beside it, and what resuming needs stays in FILE.parts; {REPLACED}"
+    add("-o", "--out", type=Path, metavar="FILE.nc", help=text)
 
 
 def _fmri(options: argparse.Namespace, arguments: Sequence[str]) -> int:

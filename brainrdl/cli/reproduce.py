@@ -47,7 +47,9 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         return 0 if replay(study, source, row, replace(_request(options), out=out)) else 1
     if options.out is None:
         raise ValueError("--out is needed: the folder in which everything is left")
-    recipe = override(study.recipe, _settings(options))
+    named = {"epochs": options.epochs, "teacher_epochs": options.teacher_epochs}
+    changes = [*options.set, *(f"{field}={value}" for field, value in named.items() if value is not None)]
+    recipe = override(study.recipe, changes)
     report = reproduce(study, _request(options), recipe, command=shlex.join(["brainrdl", *arguments]))
     if report is not None:
         print(f"report: {report}")
@@ -64,13 +66,8 @@ def _add_options(parser: argparse.ArgumentParser, study: Study) -> None:
     add("--teacher-epochs", type=int, metavar="E", help=f"of teachers (default: {study.recipe.teacher_epochs})")
     add("--arms", type=names, default=(), metavar="A,B", help=f"of: {', '.join(arm.name for arm in study.arms)}")
     if len(study.kinds) > 1:
-        add(
-            "--teacher",
-            type=names,
-            default=(),
-            metavar="K,L",
-            help=f"kinds of teacher, of: {', '.join(study.kinds)} (default: {','.join(study.teachers)})",
-        )
+        text = f"kinds of teacher, of: {', '.join(study.kinds)} (default: {','.join(study.teachers)})"
+        add("--teacher", type=names, default=(), metavar="K,L", help=text)
     add("--one-teacher", action="store_true", help="the first seed's teacher serves all seeds")
     add("--limit-train", type=int, metavar="N", help="training images of the student (default: all)")
     add("--limit-teacher", type=int, metavar="N", help=f"of the teacher (default: {study.teacher_size})")
@@ -94,31 +91,16 @@ def _add_options(parser: argparse.ArgumentParser, study: Study) -> None:
     add("--test-limit", type=int, metavar="N", help="test images that are scored, the first N (default: all)")
     add("--tries", type=int, metavar="N", help="settings tried per arm on validation (default: 4)")
     add("--alphas", type=numbers, default=(), metavar="A,B", help="α₀ to try for rdl and rdl_corr")
-    add(
-        "--set",
-        action="append",
-        default=[],
-        metavar="FIELD=VALUE",
-        help=f"change a field of the recipe, which is: {' '.join(format_overrides(study.recipe))}",
-    )
+    text = f"change a field of the recipe, which is: {' '.join(format_overrides(study.recipe))}"
+    add("--set", action="append", default=[], metavar="FIELD=VALUE", help=text)
     add("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    add(
-        "--precision",
-        choices=PRECISIONS,
-        help=f"auto is bf16 where the processor computes in it (default: {study.precision})",
-    )
-    add(
-        "--threads",
-        type=int,
-        metavar="N",
-        help=f"CPU threads of a process (default: {study.threads or 'all cores, shared by --jobs'})",
-    )
+    text = f"auto is bf16 where the processor computes in it (default: {study.precision})"
+    add("--precision", choices=PRECISIONS, help=text)
+    text = f"CPU threads of a process (default: {study.threads or 'all cores, shared by --jobs'})"
+    add("--threads", type=int, metavar="N", help=text)
     add("--jobs", type=int, metavar="N", help="processes that make runs side by side, on a GPU too (default: 1)")
-    add(
-        "--unscored",
-        action="store_true",
-        help="make the runs, and leave the test set closed until a later call without this",
-    )
+    text = "make the runs, and leave the test set closed until a later call without this"
+    add("--unscored", action="store_true", help=text)
     add("--replay", metavar="RESULTS.JSON:ROW", help="repeat one row of a results.json as it was asked for")
 
 
@@ -168,8 +150,3 @@ def _replayed(options: argparse.Namespace) -> tuple[Path, str]:
     if ignored:
         raise ValueError(f"--replay repeats a row as {source} says; leave out {', '.join(ignored)}")
     return Path(source), row
-
-
-def _settings(options: argparse.Namespace) -> list[str]:
-    named = {"epochs": options.epochs, "teacher_epochs": options.teacher_epochs}
-    return [*options.set, *(f"{field}={value}" for field, value in named.items() if value is not None)]

@@ -9,24 +9,9 @@ import numpy as np
 
 
 def read_pickled(path: Path) -> dict[str, Any]:
-    """Read a dict of arrays, lists, strings and numbers that Python 2 pickled.
+    """Read a dict of arrays, lists, strings and numbers that Python 2 pickled; ValueError for anything else.
 
-    A pickle names the functions that rebuild it, and any function of any package can be named. Here the three that
-    rebuild an array of bytes are known, and nothing else is called.
-
-    Parameters
-    ----------
-    path : path
-        The file.
-
-    Returns
-    -------
-    dict
-
-    Raises
-    ------
-    ValueError
-        If the file names another function, or is no pickled dict.
+    A pickle can name any function to rebuild it: the three that rebuild an array of bytes are called, and no other.
     """
     with path.open("rb") as file:
         try:

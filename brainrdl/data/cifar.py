@@ -1,6 +1,5 @@
 """CIFAR-10 and CIFAR-100, from the published files in torchvision's layout."""
 
-import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +10,10 @@ import torch
 from platformdirs import user_cache_dir
 
 from brainrdl.data._pickled import read_pickled
-from brainrdl.data.images import LabelledImages, interleaved_order
+from brainrdl.data.images import LabelledImages, first_of_order
+from brainrdl.files import file_md5
 
-_N_TRAIN, _N_VALIDATION = 40_000, 10_000
-_ORDER_SEED = 0
+_N_TRAIN = 40_000
 
 
 @dataclass(frozen=True)
@@ -115,7 +114,7 @@ def load_cifar(
     folder = _folder(which, data_dir, download)
     # before anything is read: a damaged file may still be a valid pickle
     for name, expected in which.files.items():
-        if (got := _md5(_existing(which, folder / name))) != expected:
+        if (got := file_md5(_existing(which, folder / name))) != expected:
             raise ValueError(
                 f"{folder / name}: its MD5 is {got}, expected {expected}; it is damaged or another data set's file of "
                 f"the same name: {_renewal(folder)}"
@@ -151,7 +150,7 @@ def cifar_checksums(n_classes: int, data_dir: str | os.PathLike[str] | None = No
     """
     which = _set(n_classes)
     folder = _folder(which, data_dir, download=False)
-    return {f"{which.folder}/{name}": _md5(_existing(which, folder / name)) for name in which.files}
+    return {f"{which.folder}/{name}": file_md5(_existing(which, folder / name)) for name in which.files}
 
 
 def split_cifar(train: LabelledImages, *, n_train: int = _N_TRAIN) -> tuple[LabelledImages, LabelledImages]:
@@ -167,9 +166,7 @@ def split_cifar(train: LabelledImages, *, n_train: int = _N_TRAIN) -> tuple[Labe
     Returns
     -------
     training : LabelledImages
-        The first `n_train` of one fixed order of the first 40,000 images: a smaller training set is the beginning of
-        every larger one. The order is random within the classes and interleaves them, so that every beginning holds
-        the share of each class that the 40,000 hold, to within an image or so.
+        The first `n_train` of one fixed order of the first 40,000 images, as in `split_mnist`.
     validation : LabelledImages
         The last 10,000 images, whatever `n_train`, in the files' order.
 
@@ -185,14 +182,7 @@ def split_cifar(train: LabelledImages, *, n_train: int = _N_TRAIN) -> tuple[Labe
     >>> len(training), validation.ids[0]  # doctest: +SKIP
     (2000, 'cifar100-train-40000')
     """
-    if len(train) != _N_TRAIN + _N_VALIDATION:
-        raise ValueError(
-            f"got {len(train)} images, expected CIFAR's 50,000 training images; pass the first part of load_cifar()"
-        )
-    if not 1 <= n_train <= _N_TRAIN:
-        raise ValueError(f"n_train is {n_train}, expected 1 to 40,000: the last 10,000 images are for validation")
-    order = interleaved_order(train.labels[:_N_TRAIN].cpu(), torch.Generator().manual_seed(_ORDER_SEED))
-    return train.take(order[:n_train]), train.take(range(_N_TRAIN, _N_TRAIN + _N_VALIDATION))
+    return first_of_order(train, n_train, _N_TRAIN, "CIFAR")
 
 
 def _set(n_classes: int) -> _Set:
@@ -250,11 +240,6 @@ def _existing(which: _Set, path: Path) -> Path:
 
 def _renewal(folder: Path) -> str:
     return f"replace it by torchvision's, or remove the folder {folder} and fetch the files anew with download=True"
-
-
-def _md5(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def _read_part(which: _Set, folder: Path, part: str) -> LabelledImages:

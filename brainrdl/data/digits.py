@@ -18,8 +18,7 @@ def load_digits() -> tuple[LabelledImages, LabelledImages, LabelledImages]:
     Returns
     -------
     training : LabelledImages
-        1,000 images (1, 8, 8), top 16. Ids are ``digits-0000`` to ``digits-1796``, the position in
-        scikit-learn's set.
+        1,000 images (1, 8, 8), top 16. Ids are ``digits-0000`` to ``digits-1796``, the position in scikit-learn's set.
     validation : LabelledImages
         297 images.
     test : LabelledImages
@@ -36,9 +35,7 @@ def load_digits() -> tuple[LabelledImages, LabelledImages, LabelledImages]:
     >>> len(training), len(validation), len(test), tuple(test.images.shape), test.top
     (1000, 297, 500, (500, 1, 8, 8), 16)
     """
-    from sklearn.datasets import (
-        load_digits as load_from_sklearn,
-    )  # a second of import time that few users need
+    from sklearn.datasets import load_digits as load_from_sklearn  # a second of import time that few users need
 
     bunch = load_from_sklearn()
     digits = LabelledImages(

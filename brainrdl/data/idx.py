@@ -1,7 +1,6 @@
 """IDX, the file format of MNIST: a typed header of sizes, then the values, big-endian; often gzipped.
 
-The header is four bytes (0, 0, a type code, the number of dimensions) and one unsigned 32-bit size per
-dimension.
+The header is four bytes (0, 0, a type code, the number of dimensions) and one unsigned 32-bit size per dimension.
 """
 
 import gzip

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -29,11 +29,9 @@ class LabelledImages:
 
     Raises
     ------
-    TypeError
-        If images or labels are of another dtype.
-    ValueError
-        If shapes or lengths disagree, an id or a class name occurs twice, a label names no class, a pixel is
-        above `top`, or images and labels lie on two devices.
+    TypeError, ValueError
+        If dtypes are others, shapes or lengths disagree, an id or a class name occurs twice, a label names no class, a
+        pixel is above `top`, or images and labels lie on two devices.
 
     Examples
     --------
@@ -122,11 +120,9 @@ class LabelledImages:
 
         Raises
         ------
-        TypeError
-            If the positions are not integers (a mask is turned into positions with
-            ``mask.nonzero().flatten()``).
-        ValueError
-            If a position occurs twice, or they are not one-dimensional.
+        TypeError, ValueError
+            If the positions are not integers (``mask.nonzero().flatten()`` makes them of a mask) in one dimension, or
+            one occurs twice.
         IndexError
             If a position lies outside 0 to n − 1.
         """
@@ -137,13 +133,8 @@ class LabelledImages:
                 f"position {int(chosen[outside][0])} is outside 0 to {len(self) - 1}; there are {len(self)} images"
             )
         on_device = chosen.to(self.images.device)
-        return LabelledImages(
-            images=self.images[on_device],
-            labels=self.labels[on_device],
-            ids=tuple(self.ids[row] for row in chosen.tolist()),
-            classes=self.classes,
-            top=self.top,
-        )
+        ids = tuple(self.ids[row] for row in chosen.tolist())
+        return replace(self, images=self.images[on_device], labels=self.labels[on_device], ids=ids)
 
     def to(self, device: torch.device | str) -> "LabelledImages":
         """Copy images and labels to a device.
@@ -157,13 +148,7 @@ class LabelledImages:
         -------
         LabelledImages
         """
-        return LabelledImages(
-            images=self.images.to(device),
-            labels=self.labels.to(device),
-            ids=self.ids,
-            classes=self.classes,
-            top=self.top,
-        )
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
 
 
 def to_float(images: Tensor, top: int = 255) -> Tensor:
@@ -202,8 +187,7 @@ def checksum(data: LabelledImages) -> str:
     Returns
     -------
     str (64,)
-        Hexadecimal digest over shape, top, classes, ids, pixels and labels; it changes with the order of the
-        images.
+        Hexadecimal digest over shape, top, classes, ids, pixels and labels; it changes with the order of the images.
 
     Examples
     --------
@@ -271,27 +255,9 @@ def stratified_split(labels: Tensor, sizes: Sequence[int], generator: torch.Gene
 
 
 def interleaved_order(labels: Tensor, generator: torch.Generator) -> Tensor:
-    """Order images at random within classes, each class spread evenly over the whole length.
+    """Order images (n,) by their labels (n,): at random within classes, each class spread evenly over the whole length.
 
-    Parameters
-    ----------
-    labels : Tensor (n,), int64
-        Class of each image, on the CPU.
-    generator : torch.Generator
-        A generator on the CPU.
-
-    Returns
-    -------
-    Tensor (n,), int64
-        Positions; every beginning of them holds the share of each class that all hold, to within an image or so.
-
-    Examples
-    --------
-    >>> import torch
-    >>> from brainrdl.data.images import interleaved_order
-    >>> labels = torch.tensor([0, 0, 0, 1, 1, 1])
-    >>> labels[interleaved_order(labels, torch.Generator().manual_seed(0))].view(3, 2).sum(dim=1)
-    tensor([1, 1, 1])
+    Every beginning of the positions holds the share of each class that all hold, to within an image or so.
     """
     shuffled = torch.randperm(len(labels), generator=generator)
     place = torch.empty(len(labels), dtype=torch.float64)
@@ -301,31 +267,25 @@ def interleaved_order(labels: Tensor, generator: torch.Generator) -> Tensor:
     return place.argsort(stable=True)
 
 
-def index_tensor(indices: Tensor | Sequence[int]) -> Tensor:
-    """Turn positions or indices into an int64 tensor on the CPU.
+def first_of_order(train: LabelledImages, n_train: int, most: int, name: str) -> tuple[LabelledImages, LabelledImages]:
+    """Split the training images of the set `name`: the first `n_train` of a fixed `interleaved_order` of `most` images.
 
-    Parameters
-    ----------
-    indices : Tensor (k,) of int, or sequence of int
-        Integers; a mask is refused.
-
-    Returns
-    -------
-    Tensor (k,), int64
-
-    Raises
-    ------
-    TypeError
-        If they are not integers.
-    ValueError
-        If they are not one-dimensional.
-
-    Examples
-    --------
-    >>> from brainrdl.data.images import index_tensor
-    >>> index_tensor(range(3))
-    tensor([0, 1, 2])
+    The others, 10,000 of them, are for validation, in the files' order.
     """
+    whole = most + 10_000
+    if len(train) != whole:
+        raise ValueError(
+            f"got {len(train)} images, expected {name}'s {whole:,} training images; pass the first part of "
+            f"load_{name.lower()}()"
+        )
+    if not 1 <= n_train <= most:
+        raise ValueError(f"n_train is {n_train}, expected 1 to {most:,}: the last 10,000 images are for validation")
+    order = interleaved_order(train.labels[:most].cpu(), torch.Generator().manual_seed(0))
+    return train.take(order[:n_train]), train.take(range(most, whole))
+
+
+def index_tensor(indices: Tensor | Sequence[int]) -> Tensor:
+    """Turn positions or indices (k,) into an int64 tensor on the CPU; TypeError unless they are integers (no mask)."""
     given = indices if isinstance(indices, Tensor) else torch.as_tensor(np.asarray(indices))
     if given.ndim != 1:
         raise ValueError(f"indices have shape {tuple(given.shape)}, expected (k,): a list of integers")

@@ -1,15 +1,14 @@
 """InfiMNIST: deformed digits without end, each a function of its index (Loosli, Canu & Bottou 2007).
 
-The indexing and the structure are the original program's. Its random fields and tangent vectors are data
-files that are not published with their recipe, so the fields' smoothness and size are our own choice: see
-`Deformation`.
+The indexing and the structure are the original program's. Its random fields and tangent vectors are data files that are
+not published with their recipe, so the fields' smoothness and size are our own choice: see `Deformation`.
 """
 
 import hashlib
 import math
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, final
 
 import numpy as np
@@ -41,8 +40,7 @@ class Deformation:
     field_scale : float
         Standard deviation of the fields after smoothing: the displacement in pixels along each axis.
     tangent_sd : float
-        Standard deviation, in pixels, of the Gaussian derivative that takes the tangents; at 0 the central
-        difference.
+        Standard deviation, in pixels, of the Gaussian derivative that takes the tangents; at 0 the central difference.
     seed : int
         Seed of the random fields.
     n_fields : int
@@ -100,9 +98,8 @@ class InfiMNIST:
     Parameters
     ----------
     sources : LabelledImages
-        The images to deform, of any size. All 60,000 training images of MNIST for the original's indexing;
-        only the student's training images for a *clean* teacher, which then has seen no relative of any other
-        image.
+        The images to deform, of any size. All 60,000 training images of MNIST for the original's indexing; only the
+        student's training images for a *clean* teacher, which then has seen no relative of any other image.
     deformation : Deformation
         Strength, smoothness and seed of the fields.
 
@@ -161,10 +158,8 @@ class InfiMNIST:
 
         Raises
         ------
-        TypeError
-            If the indices are not integers.
-        ValueError
-            If an index is below 70,000 or occurs twice.
+        TypeError, ValueError
+            If an index is no integer, below 70,000, or occurs twice.
         """
         wanted = index_tensor(indices)
         if (wanted < FIRST_INDEX).any():
@@ -178,13 +173,7 @@ class InfiMNIST:
         for start in range(0, len(wanted), _CHUNK):
             window = slice(start, start + _CHUNK)
             images[window] = self._deformed(wanted[window], source[window])
-        return LabelledImages(
-            images=images,
-            labels=self.sources.labels[source.to(device)],
-            ids=_ids(wanted),
-            classes=self.sources.classes,
-            top=self.sources.top,
-        )
+        return replace(self.sources, images=images, labels=self.sources.labels[source.to(device)], ids=_ids(wanted))
 
     def describe(self) -> dict[str, Any]:
         """State the settings and the facts that fix every image, for a manifest.
@@ -244,10 +233,8 @@ def read_infimnist_idx(
 
     Raises
     ------
-    FileNotFoundError
-        If a file is missing.
-    ValueError
-        If a file is not IDX or damaged, the two do not belong together, or `first_index` is below 70,000.
+    FileNotFoundError, ValueError
+        If a file is missing, not IDX or damaged, the two do not belong together, or `first_index` is below 70,000.
 
     Examples
     --------
@@ -299,15 +286,15 @@ def _field_numbers(index: Tensor, n_fields: int) -> tuple[Tensor, Tensor, Tensor
 def _random_fields(size: torch.Size, deformation: Deformation) -> Tensor:
     """Draw (n_fields, height, width) smooth fields: uniform noise under a Gaussian.
 
-    Raw PCG64 output and sums in a fixed order, not a distribution and a matrix product, so that neither a
-    library's next version nor the number of threads changes a bit. The noise extends beyond the image: a
-    field is as strong at its border as in the middle.
+    The noise extends beyond the image: a field is as strong at its border as in the middle.
     """
     height, width = size
     radius = math.ceil(3 * deformation.field_sd)
     kernel = [_gaussian(offset, deformation.field_sd) for offset in range(-radius, radius + 1)]
     # Uniform noise on −1 … 1 has the variance 1/3; the filter multiplies it by its sum of squares, per axis.
     scale = deformation.field_scale * math.sqrt(3) / sum(weight**2 for weight in kernel)
+    # raw output and sums in a fixed order, not a distribution and a matrix product, so that neither a library's next
+    # version nor the number of threads changes a bit
     stream = np.random.PCG64(deformation.seed)
     canvas = (height + 2 * radius, width + 2 * radius)
     fields = np.empty((deformation.n_fields, height, width), dtype=np.float32)

@@ -91,27 +91,23 @@ class TensorLoader:
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
         """Begin a pass; a shuffled one draws its order here."""
         n = len(self.data)
-        # Not inside the generator below, whose body waits for the first batch: by then another seed may be in
-        # place.
+        # Not inside the generator below, whose body waits for the first batch: by then another seed may be in place.
         order = torch.randperm(n) if self.shuffle else torch.arange(n)
         return self._batches(order)
 
     def _batches(self, order: Tensor) -> Iterator[tuple[Any, ...]]:
         data = self.data
         places = order.to(data.images.device)
+        gives_ids = self.with_ids or not self.labelled
         for number in range(len(self)):
             window = slice(number * self.batch_size, (number + 1) * self.batch_size)
             rows = places[window]
             pixels = data.images[rows]
             image = to_float(pixels, data.top) if self.transform is None else self.transform(pixels)
-            ids = tuple(data.ids[place] for place in order[window].tolist()) if self._gives_ids else ()
+            ids = tuple(data.ids[place] for place in order[window].tolist()) if gives_ids else ()
             if not self.labelled:
                 yield image, ids
             elif self.with_ids:
                 yield image, data.labels[rows], ids
             else:
                 yield image, data.labels[rows]
-
-    @property
-    def _gives_ids(self) -> bool:
-        return self.with_ids or not self.labelled

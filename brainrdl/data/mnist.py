@@ -1,6 +1,5 @@
 """MNIST, from the four original files."""
 
-import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,10 +8,10 @@ import torch
 from torch import Tensor
 
 from brainrdl.data.idx import read_idx
-from brainrdl.data.images import LabelledImages, interleaved_order
+from brainrdl.data.images import LabelledImages, first_of_order
+from brainrdl.files import file_md5
 
-_N_TRAIN, _N_VALIDATION = 50_000, 10_000
-_ORDER_SEED = 0
+_N_TRAIN = 50_000
 
 
 @dataclass(frozen=True)
@@ -102,7 +101,7 @@ def mnist_checksums(data_dir: str | os.PathLike[str] | None = None) -> dict[str,
     'ec29112dd5afa0611ce80d1b7f02629c'
     """
     root = _root(data_dir)
-    found = {f"{file.name}.gz": (file, _md5(_path(root, file))) for file in _FILES}
+    found = {f"{file.name}.gz": (file, file_md5(_path(root, file))) for file in _FILES}
     return {name: file.zipped if md5 == file.plain else md5 for name, (file, md5) in found.items()}
 
 
@@ -138,14 +137,7 @@ def split_mnist(train: LabelledImages, *, n_train: int = _N_TRAIN) -> tuple[Labe
     >>> len(training), validation.ids[0]  # doctest: +SKIP
     (10000, 'mnist-train-50000')
     """
-    if len(train) != _N_TRAIN + _N_VALIDATION:
-        raise ValueError(
-            f"got {len(train)} images, expected MNIST's 60,000 training images; pass the first part of load_mnist()"
-        )
-    if not 1 <= n_train <= _N_TRAIN:
-        raise ValueError(f"n_train is {n_train}, expected 1 to 50,000: the last 10,000 images are for validation")
-    order = interleaved_order(train.labels[:_N_TRAIN].cpu(), torch.Generator().manual_seed(_ORDER_SEED))
-    return train.take(order[:n_train]), train.take(range(_N_TRAIN, _N_TRAIN + _N_VALIDATION))
+    return first_of_order(train, n_train, _N_TRAIN, "MNIST")
 
 
 def _root(data_dir: str | os.PathLike[str] | None) -> Path:
@@ -171,22 +163,17 @@ def _path(root: Path, file: _File) -> Path:
     path = _found(root, file)
     if path is None:
         raise FileNotFoundError(
-            f"MNIST's file {file.name}.gz (or {file.name}) is in none of "
-            f"{', '.join(map(str, _folders(root)))}; put it into one of them, or fetch it with "
-            "download=True"
+            f"MNIST's file {file.name}.gz (or {file.name}) is in none of {', '.join(map(str, _folders(root)))}; put it "
+            "into one of them, or fetch it with download=True"
         )
     return path
-
-
-def _md5(path: Path) -> str:
-    return hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
 
 
 def _read(root: Path, file: _File) -> Tensor:
     path = _path(root, file)
     # gzipped or not, the data are the same, but not the published checksum
     expected = file.zipped if path.suffix == ".gz" else file.plain
-    if (got := _md5(path)) != expected:
+    if (got := file_md5(path)) != expected:
         raise ValueError(
             f"{path}: its MD5 is {got}, expected {expected}; it is damaged or another data set's file of "
             "the same name: replace it, or remove it and fetch it with download=True"

@@ -5,12 +5,10 @@ The files name no stimuli. An id here is an image's category and its number with
 IT RDM agrees with the first's, also within categories; its files do not say so.
 """
 
-import hashlib
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 import xarray as xr
@@ -19,18 +17,12 @@ from brainrdl.arguments import did_you_mean
 from brainrdl.exchange import read_rdms
 from brainrdl.exchange.matlab import read_variables
 from brainrdl.exchange.npz import Npz
+from brainrdl.files import file_md5
 from brainrdl.rdms.combine import concat_rdms
 from brainrdl.rdms.labelled import label_rdms
 from brainrdl.stimuli import StimulusSet
 
-_COUNTS = {
-    "human body": 12,
-    "human face": 12,
-    "animal body": 12,
-    "animal face": 12,
-    "natural": 23,
-    "artificial": 21,
-}
+_COUNTS = {"human body": 12, "human face": 12, "animal body": 12, "animal face": 12, "natural": 23, "artificial": 21}
 
 CATEGORIES: tuple[str, ...] = tuple(category for category, count in _COUNTS.items() for _ in range(count))
 """The category of each of the 92 images: human and animal bodies and faces, natural and artificial objects."""
@@ -43,6 +35,11 @@ IDS: tuple[str, ...] = tuple(
 """The id of each of the 92 images."""
 
 RDMSet = Literal["human", "primates", "models", "judgements", "second-study"]
+"""``human``: human IT of 4 subjects in 2 sessions each (1 − Pearson r), coordinates ``subject``, ``session``, ``roi``.
+``primates``: monkey IT, and the mean of ``human`` (1 − Pearson r), coordinate ``species``.
+``models``: animacy, categories, HMAX and others, 8 in all, measure not declared.
+``judgements``: similarity judgements of 16 people, measure not declared, coordinate ``subject``.
+``second-study``: EVC and IT of 15 other subjects, measure not declared, coordinates ``subject``, ``roi``."""
 
 
 @dataclass(frozen=True)
@@ -69,38 +66,9 @@ _FILE_CATEGORIES = {
 
 
 def load_objects92(rdms: RDMSet = "human", data_dir: str | os.PathLike[str] | None = None) -> xr.DataArray:
-    """Load RDMs of the 92 object images.
+    """Load RDMs of the 92 object images, see `RDMSet`, with the ids `IDS` and the coordinate ``category``.
 
-    Parameters
-    ----------
-    rdms : {"human", "primates", "models", "judgements", "second-study"}
-        ``human``: human IT of 4 subjects in 2 sessions each (1 − Pearson r), coordinates ``subject``, ``session``,
-        ``roi``.
-        ``primates``: monkey IT, and the mean of ``human`` (1 − Pearson r), coordinate ``species``.
-        ``models``: animacy, categories, HMAX and others, 8 in all, measure not declared.
-        ``judgements``: similarity judgements of 16 people, measure not declared, coordinate ``subject``.
-        ``second-study``: EVC and IT of 15 other subjects, measure not declared, coordinates ``subject``, ``roi``.
-    data_dir : path, optional
-        The folder that holds ``kriegeskorte92/`` and ``cichy92/``; the environment variable BRAINRDL_DATA where it is
-        not given.
-
-    Returns
-    -------
-    DataArray (rdm, stimulus, stimulus_)
-        With the ids `IDS`, and the coordinate ``category`` along ``stimulus``.
-
-    Raises
-    ------
-    FileNotFoundError
-        If a file is missing.
-    ValueError
-        If neither `data_dir` nor BRAINRDL_DATA is given, a file's MD5 is another, or there is no such set.
-
-    Examples
-    --------
-    >>> from brainrdl.data.objects92 import load_objects92
-    >>> load_objects92("human").sizes["rdm"]  # doctest: +SKIP
-    8
+    `data_dir` holds ``kriegeskorte92/`` and ``cichy92/``, by default $BRAINRDL_DATA; the files' MD5 are checked.
     """
     if rdms not in get_args(RDMSet):
         known = get_args(RDMSet)
@@ -109,12 +77,8 @@ def load_objects92(rdms: RDMSet = "human", data_dir: str | os.PathLike[str] | No
         found = read_rdms(_checked(_BRAIN, data_dir), stimuli=IDS, metric="correlation").assign_coords(
             roi=("rdm", ["IT"] * 8)
         )
-        found = found.assign_coords(
-            rdm=[
-                f"{subject}/{session}/IT"
-                for subject, session in zip(found["subject"].values, found["session"].values, strict=True)
-            ]
-        )
+        measured = zip(found["subject"].values, found["session"].values, strict=True)
+        found = found.assign_coords(rdm=[f"{subject}/{session}/IT" for subject, session in measured])
     elif rdms == "primates":
         # squareform's order, which the file does not state
         found = read_rdms(_checked(_SUPPLEMENT, data_dir), stimuli=IDS, metric="correlation", order="row-major")
@@ -134,44 +98,18 @@ def load_objects92(rdms: RDMSet = "human", data_dir: str | os.PathLike[str] | No
 
 
 def load_objects92_images(data_dir: str | os.PathLike[str] | None = None) -> StimulusSet:
-    """Load the 92 object images.
-
-    Parameters
-    ----------
-    data_dir : path, optional
-        Folder as for `load_objects92`.
-
-    Returns
-    -------
-    StimulusSet
-        uint8 (3, 175, 175) each, ids `IDS`, in their order.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        As `load_objects92`.
-
-    Examples
-    --------
-    >>> from brainrdl.data.objects92 import load_objects92_images
-    >>> load_objects92_images().ids[-1]  # doctest: +SKIP
-    'artificial-21'
-    """
+    """Load the 92 object images, uint8 (3, 175, 175) each, with the ids `IDS`; folder as for `load_objects92`."""
     objects = list(read_variables(_checked(_SUPPLEMENT, data_dir))["stimuli_92objs"].flat)
-    categories = tuple(_category(entry) for entry in objects)
-    if categories != CATEGORIES:
+    marks = [[int(entry[name].item()) for name in ("human", "face", "animal", "natural")] for entry in objects]
+    named = zip(objects, marks, strict=True)
+    if tuple(_FILE_CATEGORIES[(entry["category"][0], *marked)] for entry, marked in named) != CATEGORIES:
         raise ValueError("the images of the supplement are not in the order of its RDMs")
     images = np.stack([entry["image"] for entry in objects]).transpose(0, 3, 1, 2)
     return StimulusSet.from_arrays(np.ascontiguousarray(images), IDS)
 
 
-def _category(entry: dict[str, Any]) -> str:
-    marks = (int(entry[name].item()) for name in ("human", "face", "animal", "natural"))
-    return _FILE_CATEGORIES[(entry["category"][0], *marks)]
-
-
 def _second_study(values: np.ndarray, roi: str) -> xr.DataArray:
-    subjects: Sequence[str] = [f"sub-{number:02d}" for number in range(1, len(values) + 1)]
+    subjects = [f"sub-{number:02d}" for number in range(1, len(values) + 1)]
     names = [f"{subject}/{roi}" for subject in subjects]
     return label_rdms(values, IDS, names, "undeclared", {"subject": subjects, "roi": roi})
 
@@ -186,8 +124,7 @@ def _checked(file: _File, data_dir: str | os.PathLike[str] | None) -> Path:
     path = Path(root, file.name)
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}; datasets/{path.parent.name}/README.md says where it comes from")
-    found = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
-    if found != file.md5:
+    if (found := file_md5(path)) != file.md5:
         raise ValueError(
             f"{path}: its MD5 is {found}, expected {file.md5}; it is damaged or another file: fetch it again"
         )

@@ -87,13 +87,7 @@ def read_betas(
     usable = np.isfinite(values).all(axis=0) & (np.ptp(np.nan_to_num(values), axis=0) > 0)
     if not usable.any():
         raise ValueError(f"every voxel of {image_name(image)} inside the mask has NaN or no variance")
-    patterns = make_patterns(
-        values[:, usable],
-        stimuli,
-        rows["run"].tolist(),
-        name=name,
-        voxels=voxels[usable],
-    )
+    patterns = make_patterns(values[:, usable], stimuli, rows["run"].tolist(), name=name, voxels=voxels[usable])
     patterns.attrs.update(grid_of(image), mask_voxels=len(voxels), dropped_voxels=int((~usable).sum()))
     if made_by in ("glmsingle", "nsd"):
         # such betas are fitted with choices made over all runs, and runs are not independent then

@@ -17,20 +17,7 @@ _DERIVED = ("space", "res", "den", "desc", "hemi", "label", "cohort")
 
 
 class Run(NamedTuple):
-    """The files of one run.
-
-    Attributes
-    ----------
-    subject, session, run : str
-        Without ``sub-``, ``ses-`` and ``run-``; empty where the names have none.
-    image, events : Path
-    confounds, brain_mask : Path or None
-        None where the data set has none.
-    t_r : float
-        Seconds, by the sidecars.
-    root : Path
-        Folder of the data set.
-    """
+    """The files of one run; names without ``sub-``, ``ses-`` and ``run-``, empty where the file's name has none."""
 
     subject: str
     session: str
@@ -39,16 +26,14 @@ class Run(NamedTuple):
     events: Path
     confounds: Path | None
     brain_mask: Path | None
-    t_r: float
+    t_r: float  # seconds, by the sidecars
     root: Path
 
     @property
     def label(self) -> str:
         """Name of the run within its subject."""
-        return (
-            "/".join(f"{entity}-{value}" for entity, value in (("ses", self.session), ("run", self.run)) if value)
-            or "run"
-        )
+        parts = (("ses", self.session), ("run", self.run))
+        return "/".join(f"{entity}-{value}" for entity, value in parts if value) or "run"
 
 
 def find_runs(
@@ -125,13 +110,7 @@ def find_runs(
 
 
 def entities(path: Path) -> dict[str, str]:
-    """Read the entities of a BIDS file name.
-
-    Examples
-    --------
-    >>> entities(Path("sub-01_task-rest_run-2_bold.nii.gz"))
-    {'sub': '01', 'task': 'rest', 'run': '2'}
-    """
+    """Read the entities of a BIDS file name: {'sub': '01', 'task': 'rest'} of ``sub-01_task-rest_bold.nii.gz``."""
     parts = [part.partition("-") for part in path.name.split("_")[:-1]]
     return {key: value for key, dash, value in parts if dash}
 

@@ -84,34 +84,9 @@ class GLM:
 def design_matrix(
     events: pd.DataFrame, n_scans: int, t_r: float, confounds: pd.DataFrame | None = None, glm: GLM | None = None
 ) -> pd.DataFrame:
-    """Make the design of a run, one regressor per trial type, as nilearn's FirstLevelModel does.
+    """Make a run's design (scans, regressors), a regressor per trial type, as nilearn's FirstLevelModel does.
 
-    Parameters
-    ----------
-    events : DataFrame
-        ``onset`` and ``duration`` in seconds, ``trial_type``.
-    n_scans : int
-    t_r : float
-        Seconds per scan.
-    confounds : DataFrame (scans, confounds), optional
-        Without NaN.
-    glm : GLM, optional
-
-    Returns
-    -------
-    DataFrame (scans, regressors)
-        Indexed by the seconds at which scans were taken.
-
-    Raises
-    ------
-    ValueError
-        If a trial type or a confound bears the name of another regressor.
-
-    Examples
-    --------
-    >>> events = pd.DataFrame({"onset": [0.0, 20], "duration": [5.0, 5], "trial_type": ["face", "house"]})
-    >>> design_matrix(events, 40, 1.0, glm=GLM(drift_model=None)).columns.tolist()
-    ['face', 'house', 'constant']
+    Times are in seconds. ValueError if a trial type or a confound (scans, confounds) bears another regressor's name.
     """
     glm = glm or GLM()
     clash = [] if confounds is None else sorted(set(confounds.columns) & set(events["trial_type"]))

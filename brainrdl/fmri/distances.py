@@ -89,11 +89,7 @@ def crossnobis(
 
 
 def pattern_rdm(
-    patterns: xr.DataArray,
-    metric: BiasedMetric = "correlation",
-    precision: Array | None = None,
-    *,
-    warn: bool = True,
+    patterns: xr.DataArray, metric: BiasedMetric = "correlation", precision: Array | None = None, *, warn: bool = True
 ) -> xr.DataArray:
     """Compute an RDM of the patterns' means over runs, without cross-validation.
 
@@ -144,18 +140,11 @@ def pattern_rdm(
     if isinstance(checked, list):
         raise ValueError(f"{metric} takes one precision, not one per run, as it averages the runs' patterns first")
     if warn:
-        warnings.warn(
-            f"{metric} distances are not cross-validated, so noise biases them: "
-            + (
-                "they are pulled towards 1 where patterns are noisy"
-                if metric == "correlation"
-                else "even equal patterns lie apart, the more so the noisier they are"
-            )
-            + "; crossnobis() is unbiased",
-            UserWarning,
-            stacklevel=2,
-        )
-    values = _over_runs(means)
+        apart = "even equal patterns lie apart, the more so the noisier they are"
+        bias = "they are pulled towards 1 where patterns are noisy" if metric == "correlation" else apart
+        message = f"{metric} distances are not cross-validated, so noise biases them: {bias}; crossnobis() is unbiased"
+        warnings.warn(message, UserWarning, stacklevel=2)
+    values = over_runs(means)
     whitened = values if checked is None else values @ factor_of(checked)
     if metric == "correlation":
         whitened = whitened - whitened.mean(axis=1, keepdims=True)
@@ -175,19 +164,9 @@ def pattern_rdm(
 def run_pair_distances(
     means: RunMeans, precision: Array | list[Array] | None, device: str | torch.device = "cpu"
 ) -> Array:
-    """Distances of every pair of runs, before their mean is taken.
+    """Distances (R(R−1)/2, n(n−1)/2) of every pair of runs r < s, in the order of `itertools.combinations`.
 
-    Parameters
-    ----------
-    means : RunMeans
-    precision : ndarray (voxels, voxels), list of such, one per run, or None
-    device : str or torch.device
-
-    Returns
-    -------
-    ndarray (R(R−1)/2, n(n−1)/2)
-        Run pairs r < s in the order of `itertools.combinations`; NaN where one of the two lacks a stimulus of the
-        pair.
+    NaN where one of the two lacks a stimulus of the pair. The precision (voxels, voxels) is one, or one per run.
     """
     n_runs, n_stimuli, n_voxels = means.values.shape
     i, j = np.triu_indices(n_stimuli, 1)
@@ -321,7 +300,8 @@ def _times_half(patterns: Array, precision: Array, device: torch.device) -> Arra
     return product
 
 
-def _over_runs(means: RunMeans) -> Array:
+def over_runs(means: RunMeans) -> Array:
+    """Average patterns (stimuli, voxels) over the runs that hold the stimulus."""
     held = means.counts > 0
     averaged: Array = means.values.sum(axis=0) / held.sum(axis=0)[:, None]
     return averaged

@@ -85,14 +85,8 @@ def fit_patterns(
     for image, event, table in zip(imgs, events, tables, strict=True):
         n_scans = n_scans_of(image)
         check_t_r(t_r, image, "t_r")
-        designs.append(
-            RunDesign(
-                read_events(event, n_scans=n_scans, t_r=t_r),
-                read_confounds(table, n_scans=n_scans),
-                n_scans,
-                t_r,
-            )
-        )
+        checked = read_events(event, n_scans=n_scans, t_r=t_r)
+        designs.append(RunDesign(checked, read_confounds(table, n_scans=n_scans), n_scans, t_r))
     return fit_runs(imgs, designs, voxels, glm, names)
 
 
@@ -109,7 +103,8 @@ def fit_runs(
     imgs: Sequence[Image], designs: Sequence[RunDesign], voxels: Voxels, glm: GLM, runs: Sequence[Hashable]
 ) -> xr.Dataset:
     """Fit a GLM to each run in given voxels; see `fit_patterns`."""
-    check_one_space(imgs, runs)
+    for image, run in zip(imgs, runs, strict=True):
+        check_same_space(image, imgs[0], f"the image of run {run},", "bring all runs into one space")
     fits = []
     usable = np.ones(len(voxels), dtype=bool)
     for image, design, run in zip(imgs, designs, runs, strict=True):
@@ -122,14 +117,10 @@ def fit_runs(
         fits.append(_fit_run(np.where(finite & varies, Y, np.arange(len(Y))[:, None] % 2), design, glm, run))
     if not usable.any():
         raise ValueError(f"every voxel of the mask has NaN or no variance in some run; {len(voxels)} voxels are lost")
-    onsets = np.concatenate([fit.onsets for fit in fits])
+    betas = np.concatenate([fit.betas for fit in fits])[:, usable]
     return xr.Dataset(
         {
-            "patterns": (
-                ("observation", "voxel"),
-                np.concatenate([fit.betas for fit in fits])[:, usable],
-                grid_of(imgs[0]),
-            ),
+            "patterns": (("observation", "voxel"), betas, grid_of(imgs[0])),
             "residuals": (("scan", "voxel"), np.concatenate([fit.residuals for fit in fits])[:, usable]),
             "dof": ("fold", [fit.dof for fit in fits]),
             "tsnr": ("voxel", np.mean([fit.tsnr for fit in fits], axis=0)[usable]),
@@ -137,7 +128,7 @@ def fit_runs(
         coords={
             "stimulus": ("observation", [name for fit in fits for name in fit.stimuli]),
             "run": ("observation", [run for fit, run in zip(fits, runs, strict=True) for _ in fit.stimuli]),
-            "onset": ("observation", onsets),
+            "onset": ("observation", np.concatenate([fit.onsets for fit in fits])),
             "scan_run": ("scan", np.repeat(list(runs), [len(fit.residuals) for fit in fits])),
             "fold_run": ("fold", list(runs)),
             "voxel": voxels[usable],
@@ -185,12 +176,6 @@ def fit_precision(
         run: noise_precision(fit["residuals"].values[fit["scan_run"].values == run], int(dof), method=method)
         for run, dof in zip(fit["fold_run"].values.tolist(), fit["dof"].values, strict=True)
     }
-
-
-def check_one_space(imgs: Sequence[Image], runs: Sequence[Hashable]) -> None:
-    """Raise a ValueError naming the first run whose image lies on another grid than the first run's."""
-    for image, run in zip(imgs, runs, strict=True):
-        check_same_space(image, imgs[0], f"the image of run {run},", "bring all runs into one space")
 
 
 def check_lists(

@@ -1,6 +1,5 @@
 """Images from disk, with the file's name in every complaint, and the checks that two of them lie in one space."""
 
-import hashlib
 import zlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -10,6 +9,7 @@ import nibabel
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
 
+from brainrdl.files import file_sha256
 from brainrdl.rdms.patterns import Array
 
 Image: TypeAlias = Any
@@ -22,12 +22,7 @@ _SECONDS = {"sec": 1.0, "msec": 1e-3, "usec": 1e-6}
 def open_image(image: Image) -> Any:
     """Open an image without reading its data; what is no path is returned as it is.
 
-    Raises
-    ------
-    FileNotFoundError
-        If there is no such file.
-    ValueError
-        If the file is only a version-control pointer to its content, or is no image.
+    FileNotFoundError without the file, ValueError if it is no image, or only a version-control pointer to its content.
     """
     if not isinstance(image, str | Path):
         return image
@@ -98,22 +93,9 @@ def header_t_r(image: Image) -> float | None:
 
 
 def check_t_r(t_r: float | None, image: Image, source: str) -> float:
-    """Return the repetition time in seconds, after checking that it is one and that the image's header agrees.
+    """Return the repetition time in seconds; `source` is its origin, for messages.
 
-    Parameters
-    ----------
-    t_r : float or None
-        Seconds.
-    image : image
-    source : str
-        Origin of `t_r`, for a message.
-
-    Raises
-    ------
-    TypeError
-        If it is no number.
-    ValueError
-        If it is missing, out of range, or the header states another.
+    TypeError if it is no number, ValueError if it is missing, out of range, or the image's header states another.
     """
     if t_r is None:
         raise ValueError(f"{source} states no repetition time (RepetitionTime, in seconds) for {image_name(image)}")
@@ -161,31 +143,15 @@ def check_same_space(image: Image, reference: Image, what: str, advice: str) -> 
         )
 
 
-_BLOCK = 1 << 20
-
-
 def checksums(files: Iterable[Image], root: str | Path | None = None) -> dict[str, str]:
-    """SHA-256 of each file, by its name below `root` (its bare name elsewhere); ``in memory`` for what is not a file.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> path = Path(tempfile.mkdtemp(), "a.txt")
-    >>> _ = path.write_text("a")
-    >>> checksums([path], path.parent)['a.txt'][:8]
-    'ca978112'
-    """
+    """SHA-256 of each file, by its name below `root` (elsewhere its bare name); ``in memory`` for other images."""
     found = {}
     for file in files:
         if isinstance(file, str | Path):
-            digest = hashlib.sha256()
-            with Path(file).open("rb") as stream:
-                while block := stream.read(_BLOCK):
-                    digest.update(block)
             path = Path(file)
             inside = root is not None and path.resolve().is_relative_to(Path(root).resolve())
             name = path.resolve().relative_to(Path(root).resolve()) if root is not None and inside else path.name
-            found[str(name)] = digest.hexdigest()
+            found[str(name)] = file_sha256(path)
         else:
             found[image_name(file)] = "in memory"
     return found

@@ -15,32 +15,9 @@ Voxels = NDArray[np.int64]
 
 
 def mask_voxels(mask: Image, image: Image, *, resample: bool = False) -> Voxels:
-    """Find the voxels of a mask.
+    """Find the voxels of a mask (above 0 inside, 0 outside): ascending positions (voxels,) in `image`, flattened.
 
-    Parameters
-    ----------
-    mask : path or image
-        3-D, above 0 inside, 0 outside; or a SurfaceImage where `image` is one.
-    image : path or image
-        The data it is for.
-    resample : bool
-        Bring a mask of another grid onto that of the image, by nearest neighbour.
-
-    Returns
-    -------
-    ndarray of int (voxels,)
-        Ascending positions in the flattened volume.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If the mask cannot be read, lies on another grid, holds values below 0, or is empty.
-
-    Examples
-    --------
-    >>> image = nibabel.Nifti1Image(np.zeros((2, 2, 1, 5)), np.eye(4))
-    >>> mask_voxels(nibabel.Nifti1Image(np.array([[[1], [0]], [[0], [1]]], dtype=np.uint8), np.eye(4)), image)
-    array([0, 3])
+    ValueError for values below 0, an empty mask, or another grid, which `resample` mends by nearest neighbour.
     """
     opened, data_image = open_image(mask), open_image(image)
     if is_surface(opened) != is_surface(data_image):
@@ -56,12 +33,7 @@ def mask_voxels(mask: Image, image: Image, *, resample: bool = False) -> Voxels:
         if resample:
             opened = _resampled(opened, data_image)
             mask = opened
-        check_same_space(
-            mask,
-            image,
-            "mask",
-            "bring it into the images' space, or ask for it with resample=True",
-        )
+        check_same_space(mask, image, "mask", "bring it into the images' space, or ask for it with resample=True")
         inside = read_volumes(mask)
         if inside.ndim == 4 and inside.shape[3] == 1:
             inside = inside[..., 0]
@@ -161,11 +133,5 @@ def _surface_values(image: Any) -> Array:
 def _resampled(mask: Any, image: Any) -> Any:
     from nilearn.image import resample_img
 
-    return resample_img(
-        mask,
-        target_affine=image.affine,
-        target_shape=image.shape[:3],
-        interpolation="nearest",
-        force_resample=True,
-        copy_header=True,
-    )
+    grid = {"target_affine": image.affine, "target_shape": image.shape[:3]}
+    return resample_img(mask, **grid, interpolation="nearest", force_resample=True, copy_header=True)

@@ -66,11 +66,7 @@ def shrunk_covariance(
 ) -> Covariance:
     """Estimate the noise's covariance between voxels; parameters as in `noise_precision`.
 
-    With X the residuals less their mean over the N scans, S = XᵀX/dof. ``shrinkage_diag``: R and w are the
-    correlations and products of standardised residuals, λ = Σ_{i≠j} Var(r_ij) / Σ_{i≠j} r_ij², with the degrees of
-    freedom as sample size. ``shrinkage_eye``: λ = b²/d² of Ledoit & Wolf's Lemma 3.1, computed over the N rows and
-    then scaled by N/dof. Both are computed as rsatoolbox does, without a loop over scans: Σ_ij (Σ_t x_ti² x_tj²) is
-    Σ_t (Σ_i x_ti²)².
+    S = XᵀX/dof, X the residuals less their mean over the N scans, is shrunk to its target by λ (0 without).
     """
     if method not in get_args(Method):
         raise ValueError(f"unknown method {method!r}; known are {', '.join(get_args(Method))}")
@@ -90,6 +86,7 @@ def shrunk_covariance(
     if method == "full":
         return Covariance(S, 0.0)
     if method == "shrinkage_eye":
+        # λ = b²/d² of Ledoit & Wolf's Lemma 3.1, computed over the N rows and then scaled by N/dof
         s = S * (degrees / N)
         mean = np.trace(s) / len(s)
         fourth = np.square(np.einsum("tv,tv->t", X, X)).sum()  # Σ_ij Σ_t (x_ti x_tj)²
@@ -100,6 +97,8 @@ def shrunk_covariance(
         matrix = (1 - shrinkage) * S
         matrix[np.diag_indices(len(S))] += shrinkage * mean * N / degrees
         return Covariance(matrix, float(shrinkage))
+    # λ = Σ_{i≠j} Var(r_ij) / Σ_{i≠j} r_ij², with the degrees of freedom as sample size; as rsatoolbox computes it, but
+    # without a loop over scans: Σ_ij (Σ_t z_ti² z_tj²) is Σ_t (Σ_i z_ti²)²
     Z = X / np.sqrt(variance)
     # Σ over i ≠ j of Σ_t z_ti² z_tj², and of r_ij²
     products = np.square(np.einsum("tv,tv->t", Z, Z)).sum() - (Z**4).sum()

@@ -175,12 +175,7 @@ def rdms_from_bids(
 def plan(bids_dir: str | Path, task: str, *, subjects: Sequence[str] | None = None, settings: Settings) -> list[Unit]:
     """Find the runs, and group them to what is cross-validated over; ValueError where there is one run only."""
     runs = find_runs(
-        bids_dir,
-        task,
-        derivatives=settings.derivatives,
-        space=settings.space,
-        res=settings.res,
-        subjects=subjects,
+        bids_dir, task, derivatives=settings.derivatives, space=settings.space, res=settings.res, subjects=subjects
     )
     apart = settings.sessions == "apart"
     units = [
@@ -189,10 +184,10 @@ def plan(bids_dir: str | Path, task: str, *, subjects: Sequence[str] | None = No
     ]
     for unit in units:
         if len(unit.runs) < 2 and settings.metric == "crossnobis":
-            way_out = "; sessions='pooled' makes folds of the runs of all sessions"
+            way_out = "; sessions='pooled' makes folds of the runs of all sessions" if unit.session else ""
             raise ValueError(
                 f"{unit.label} has one run only ({unit.runs[0].image}), so there is nothing to cross-validate over"
-                + (way_out if unit.session else "")
+                f"{way_out}"
             )
     return units
 
@@ -250,7 +245,8 @@ def process(
             coords["session"] = ("rdm", [f"ses-{unit.session}"])
         rdms.append(rdm.assign_coords(coords).assign_attrs(provenance=to_json({**common, "region": name, **facts})))
         tsnr[name] = part["tsnr"].values
-        log(f"{label}: {part.sizes['voxel']} voxels, {rdm.sizes['stimulus']} stimuli{_reliable(facts)}")
+        reliable = f", split-half r {facts['split_half']['r']:.2f}" if "split_half" in facts else ""
+        log(f"{label}: {part.sizes['voxel']} voxels, {rdm.sizes['stimulus']} stimuli{reliable}")
     first = designs[0]
     matrix = design_matrix(first.events, first.n_scans, first.t_r, first.confounds, settings.glm)
     return UnitResult(concat_rdms(rdms), matrix, tsnr)
@@ -391,8 +387,3 @@ def _unit_provenance(unit: Unit, designs: Sequence[RunDesign], fit: xr.Dataset, 
         ],
         "versions": versions(("brainrdl", "nilearn", "nibabel", "numpy", "scipy", "torch")),
     }
-
-
-def _reliable(facts: Mapping[str, Any]) -> str:
-    found = facts.get("split_half")
-    return f", split-half r {found['r']:.2f}" if found else ""

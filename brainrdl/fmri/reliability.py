@@ -18,23 +18,12 @@ RANDOM_SPLITS = 200
 
 
 class SplitHalf(NamedTuple):
-    """Reliability of a crossnobis RDM.
+    """Reliability of a crossnobis RDM, as `split_half` returns it."""
 
-    Attributes
-    ----------
-    r : float
-        Mean Pearson r between the RDMs of two halves of the runs, over splits.
-    interval : (float, float)
-        95 % of `r`, by a jackknife over runs (t with R − 1 degrees of freedom); NaN below five runs.
-    spearman_brown : float
-        2r/(1+r): what the RDM of all runs would have, NaN if r ≤ 0. A lower bound for cross-validated distances,
-        whose error shrinks faster than 1/R.
-    n_splits : int
-        Number of splits.
-    """
-
-    r: float
-    interval: tuple[float, float]
+    r: float  # mean Pearson r between the RDMs of two halves of the runs, over splits
+    interval: tuple[float, float]  # 95 % of r, by a jackknife over runs (t with R − 1 df); NaN below five runs
+    # 2r/(1+r): what the RDM of all runs would have, NaN if r ≤ 0; a lower bound for cross-validated distances, whose
+    # error shrinks faster than 1/R
     spearman_brown: float
     n_splits: int
 
@@ -111,23 +100,9 @@ def split_half(
 
 
 def splits(runs: Sequence[int], *, seed: int = 0) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """List the splits of runs into halves of equal size, or differing by one.
+    """List the splits of at least four runs into halves of equal size, or differing by one.
 
-    Parameters
-    ----------
-    runs : sequence of int
-        Numbers of at least four runs.
-    seed : int
-        Seed of the 200 random splits that are drawn, without repetition, where there are more than 500.
-
-    Returns
-    -------
-    list of (tuple of int, tuple of int)
-
-    Examples
-    --------
-    >>> splits(range(4))
-    [((0, 1), (2, 3)), ((0, 2), (1, 3)), ((0, 3), (1, 2))]
+    Where there are more than `MAX_SPLITS`, `RANDOM_SPLITS` of them are drawn by `seed`, without repetition.
     """
     runs = tuple(runs)
     size = len(runs) // 2
@@ -221,9 +196,8 @@ def _of_selected_voxels(means: RunMeans, precision: Array | None, n_voxels: int)
         chosen = _most_reliable(means, other, n_voxels)
         part = means.select(half, chosen)
         # of the chosen voxels alone: a block of the whole precision would be conditional on the others
-        precision = (
-            None if covariance is None else inverse(covariance[np.ix_(chosen, chosen)], "the voxels' covariance")
-        )
+        block = np.ix_(chosen, chosen)
+        precision = None if covariance is None else inverse(covariance[block], "the voxels' covariance")
         return mean_over_run_pairs(run_pair_distances(part, precision))
 
     return half_rdm

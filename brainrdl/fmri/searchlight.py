@@ -15,7 +15,7 @@ from scipy.stats import rankdata
 from tqdm import tqdm
 
 from brainrdl.arguments import name_some
-from brainrdl.fmri.distances import check_two_runs
+from brainrdl.fmri.distances import check_two_runs, over_runs
 from brainrdl.fmri.images import Image, image_name, is_surface, open_image
 from brainrdl.fmri.masks import Voxels, check_grid, mask_voxels
 from brainrdl.rdms.condensed import to_squares
@@ -209,8 +209,7 @@ class _Spheres:
                 )
             values = means.values
         else:
-            held = (means.counts > 0).sum(axis=0)[:, None]
-            values = (means.values.sum(axis=0) / held)[None]
+            values = over_runs(means)[None]
         # voxels first, so that a sphere's gather copies whole rows; a row of zeros stands for no voxel
         rows = np.moveaxis(values if scale is None else values / scale, 2, 0)
         self.rows: Array = np.concatenate([rows, np.zeros((1, *rows.shape[1:]))])

@@ -9,7 +9,6 @@ import nibabel
 import numpy as np
 import pandas as pd
 import xarray as xr
-from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from brainrdl.files import atomic_path
@@ -141,16 +140,10 @@ def simulate_bids(
     # one geometry for all subjects, patterns of their own for each
     covariance = noise_covariance(simulation.side, simulation.fwhm, simulation.white)
     whitening = np.linalg.cholesky(np.linalg.inv(covariance))
-    _write_json(root / "dataset_description.json", {"Name": "simulation", "BIDSVersion": "1.9.0", "DatasetType": "raw"})
-    _write_json(
-        derived / "dataset_description.json",
-        {
-            "Name": "simulation",
-            "BIDSVersion": "1.9.0",
-            "DatasetType": "derivative",
-            "GeneratedBy": [{"Name": "brainrdl.fmri.simulate_bids"}],
-        },
-    )
+    simulated = {"Name": "simulation", "BIDSVersion": "1.9.0"}
+    derivative = {"DatasetType": "derivative", "GeneratedBy": [{"Name": "brainrdl.fmri.simulate_bids"}]}
+    _write_json(root / "dataset_description.json", {**simulated, "DatasetType": "raw"})
+    _write_json(derived / "dataset_description.json", {**simulated, **derivative})
     _write_json(root / f"task-{task}_bold.json", {"TaskName": task, "RepetitionTime": simulation.t_r})
     planted = []
     names = [f"sub-{number + 1:02d}" for number in range(simulation.subjects)]
@@ -161,20 +154,14 @@ def simulate_bids(
             for label, seen in ((region, values), (f"{region}/whitened", values @ whitening)):
                 planted.append((f"{name}/{label}", _distances(seen)))
         for region, box in zip(regions, boxes[0], strict=True):
-            _save(_filled(boxes, box), derived / name / f"{name}_space-sim_label-{region}_mask.nii.gz")
+            mask = np.zeros(boxes[1], dtype=np.uint8)
+            mask[box] = 1
+            _save(mask, derived / name / f"{name}_space-sim_label-{region}_mask.nii.gz")
         for run in range(1, simulation.runs + 1):
-            _write_run(
-                (root, derived),
-                f"{name}_task-{task}_run-{run:02d}",
-                list(patterns.values()),
-                boxes,
-                stimuli,
-                simulation,
-                rng,
-            )
-    truth = label_rdms(
-        np.array([values for _, values in planted]), stimuli, [label for label, _ in planted], "crossnobis"
-    )
+            run_name = f"{name}_task-{task}_run-{run:02d}"
+            _write_run((root, derived), run_name, list(patterns.values()), boxes, stimuli, simulation, rng)
+    labels, distances = zip(*planted, strict=True)
+    truth = label_rdms(np.array(distances), stimuli, labels, "crossnobis")
     with atomic_path(derived / "planted.nc") as temporary:
         truth.to_netcdf(temporary, engine="h5netcdf")
     return {
@@ -284,12 +271,6 @@ def _boxes(n_regions: int, side: int) -> _Boxes:
     boxes: list[tuple[slice, ...]] = [(slice(start, start + side), inside, inside) for start in starts]
     across = side + 2 * _GAP
     return boxes, (starts[-1] + side + _GAP, across, across)
-
-
-def _filled(boxes: _Boxes, box: tuple[slice, ...]) -> NDArray[np.uint8]:
-    mask = np.zeros(boxes[1], dtype=np.uint8)
-    mask[box] = 1
-    return mask
 
 
 def _write_run(

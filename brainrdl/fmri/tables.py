@@ -12,35 +12,9 @@ Table: TypeAlias = pd.DataFrame | str | Path
 
 
 def read_events(events: Table, *, n_scans: int, t_r: float, name: str | None = None) -> pd.DataFrame:
-    """Read the events of a run, and check that they can be.
+    """Read a run's events, by onset: ``onset`` and ``duration`` (seconds) and ``trial_type`` (str, as a file has it).
 
-    Parameters
-    ----------
-    events : path or DataFrame
-        With columns ``onset`` and ``duration`` in seconds from the first scan, and ``trial_type``.
-    n_scans : int
-    t_r : float
-        Seconds per scan.
-    name : str, optional
-        Name of a DataFrame in messages.
-
-    Returns
-    -------
-    DataFrame
-        ``onset``, ``duration`` (float) and ``trial_type`` (str), by onset. A file's trial types are its text: ``01``
-        and ``1`` are two.
-
-    Raises
-    ------
-    FileNotFoundError, TypeError, ValueError
-        If a column is missing, a value is empty or no number, a trial type is no text, an event lies outside the
-        run, or events are modulated.
-
-    Examples
-    --------
-    >>> table = pd.DataFrame({"onset": [10, 0], "duration": [2, 2], "trial_type": ["face", "house"]})
-    >>> read_events(table, n_scans=20, t_r=1.0)["trial_type"].tolist()
-    ['house', 'face']
+    Complaints call a DataFrame `name`: of columns, empty or wrong values, times outside the run, and modulated events.
     """
     name = name or (str(events) if isinstance(events, str | Path) else "the events")
     table = read_table(events, name)
@@ -69,34 +43,9 @@ def read_events(events: Table, *, n_scans: int, t_r: float, name: str | None = N
 
 
 def read_confounds(confounds: Table | None, *, n_scans: int, name: str | None = None) -> pd.DataFrame | None:
-    """Read the confounds of a run.
+    """Read the confounds of a run, a row per scan; None if there is no column. Complaints call a DataFrame `name`.
 
-    Parameters
-    ----------
-    confounds : path, DataFrame or None
-        A row per scan. A derivative's missing first values take the first value that there is, as in nilearn; other
-        gaps are an error.
-    n_scans : int
-    name : str, optional
-        Name of a DataFrame in messages.
-
-    Returns
-    -------
-    DataFrame or None
-        None if there is no column.
-
-    Raises
-    ------
-    FileNotFoundError, ValueError
-        If the length is not that of the run, a column is no number, or a value is missing past the beginning.
-
-    Examples
-    --------
-    >>> read_confounds(pd.DataFrame({"rot_x_derivative1": [None, 0.5, 0.1]}), n_scans=3)
-       rot_x_derivative1
-    0                0.5
-    1                0.5
-    2                0.1
+    A derivative's missing first values take the first that there is, as in nilearn; other gaps are a ValueError.
     """
     if confounds is None:
         return None
@@ -126,14 +75,9 @@ def read_confounds(confounds: Table | None, *, n_scans: int, name: str | None = 
 
 
 def read_labels(table: pd.DataFrame, column: str, name: str, advice: str) -> list[str]:
-    """Read a column of names.
+    """Read a column of names; errors name table, column and row of an entry that is no text, or empty (with `advice`).
 
     Whole numbers of a DataFrame become text; other numbers are refused, as 1 and 1.0 would be two names.
-
-    Raises
-    ------
-    TypeError, ValueError
-        Naming table, column and row of the first entry that is no text, or empty (with `advice`).
     """
     check_filled(table, column, name, advice)
     labels = []
@@ -188,13 +132,11 @@ def _check_times(onset: pd.Series, duration: pd.Series, seconds: float, name: st
     if late.size:
         # a thousand times too late, and in time once divided
         milliseconds = onset.max() > 20 * seconds and onset.max() / 1000 < seconds
+        units = "the onsets look like milliseconds, expected seconds"
+        advice = units if milliseconds else "expected seconds from the first scan of the run"
         raise ValueError(
-            f"{name} has onset {onset.iloc[late[0]]:g} s in row {late[0] + 1}, past the last scan at {seconds:g} s"
-            + (
-                "; the onsets look like milliseconds, expected seconds"
-                if milliseconds
-                else "; expected seconds from the first scan of the run"
-            )
+            f"{name} has onset {onset.iloc[late[0]]:g} s in row {late[0] + 1}, past the last scan at {seconds:g} s; "
+            f"{advice}"
         )
     if (onset < -24).any():
         raise ValueError(f"{name} has onset {onset.min():g} s, long before the first scan; expected seconds from it")

@@ -8,11 +8,9 @@ import xarray as xr
 
 
 def time_order(fit: xr.Dataset, rdm: xr.DataArray, sequences: Sequence[Sequence[str]]) -> dict[str, Any]:
-    """Correlate the distances of one RDM with the stimuli's mean distance in time.
+    """Correlate one RDM's distances with the stimuli's mean distance in time; `sequences` are the runs' trial types.
 
-    `fit` has ``onset``, ``stimulus`` and ``run`` along ``observation``; `sequences` holds the trial types of each run,
-    in their order. Returns ``correlation`` (None where nothing varies), ``shared_by_runs`` (True if all runs have one
-    order) and then ``warning``.
+    ``correlation`` is None where nothing varies; ``shared_by_runs`` if all runs have one order, and then ``warning``.
     """
     ids = rdm["stimulus"].values.tolist()
     runs = list(dict.fromkeys(fit["run"].values.tolist()))

@@ -65,9 +65,7 @@ def standard_errors(
     >>> rdms["standard_error"].sel(rdm="IT", stimulus="face", stimulus_="house").item() > 0
     True
     """
-    means = run_means(patterns)
-    checked = precisions_of(precision, means)
-    _check_three_runs(means)
+    means, checked = _checked(patterns, precision)
     if method == "analytic":
         parts = _parts(means, checked)
         i, j = np.triu_indices(len(means.stimuli), 1)
@@ -115,9 +113,7 @@ def distance_covariance(patterns: xr.DataArray, precision: Precision = None) -> 
     >>> distance_covariance(make_patterns(noise, ["a", "b", "c"] * 3, [1] * 3 + [2] * 3 + [3] * 3)).shape
     (3, 3)
     """
-    means = run_means(patterns)
-    checked = precisions_of(precision, means)
-    _check_three_runs(means)
+    means, checked = _checked(patterns, precision)
     parts = _parts(means, checked)
     i, j = np.triu_indices(len(means.stimuli), 1)
     contrasts = np.zeros((len(i), len(means.stimuli)))
@@ -150,9 +146,7 @@ def stimulus_covariance(patterns: xr.DataArray, precision: Precision = None) -> 
     >>> stimulus_covariance(make_patterns(noise, ["a", "b"] * 3, [1, 1, 2, 2, 3, 3])).shape
     (2, 2)
     """
-    means = run_means(patterns)
-    checked = precisions_of(precision, means)
-    _check_three_runs(means)
+    means, checked = _checked(patterns, precision)
     ids = list(means.stimuli)
     return xr.DataArray(
         _parts(means, checked).noise, dims=("stimulus", "stimulus_"), coords={"stimulus": ids, "stimulus_": ids}
@@ -182,9 +176,8 @@ def _parts(means: RunMeans, precision: Array | list[Array] | None) -> _Parts:
     R, _, V = means.values.shape
     if isinstance(precision, list):
         # one whitening for all runs, by the mean covariance
-        precision = inverse(
-            np.mean([inverse(p, "a run's precision") for p in precision], axis=0), "the mean covariance"
-        )
+        covariances = [inverse(p, "a run's precision") for p in precision]
+        precision = inverse(np.mean(covariances, axis=0), "the mean covariance")
     whitened = means.values if precision is None else means.values @ factor_of(precision)
     noise = whitened - whitened.mean(axis=0)  # without the signal that the runs share
     sigma_k = np.einsum("rnv,rmv->nm", noise, noise, optimize=True) / ((R - 1) * V)
@@ -197,14 +190,12 @@ def _parts(means: RunMeans, precision: Array | list[Array] | None) -> _Parts:
 def _squared_products(noise: Array) -> float:
     """Estimate tr(Σ_K)² tr(Σ²) from the runs' noise (runs, stimuli, voxels), less its mean over runs.
 
-    With E_k = Σ_r h_kr N_r of orthonormal contrasts h_1 … h_d over runs (d = R − 1), the E_k are independent, and
-    E‖E_k E_lᵀ‖² = tr(Σ_K)² tr(Σ²) for k ≠ l, without the bias of ‖Σ̂‖². No choice of contrasts, nor order of the runs,
-    is better than another, so this is the mean over all their rotations: with G_rs = N_r N_sᵀ,
-
-        (c − (a + b + c)/(d + 2)) / (d(d − 1)),  a = ‖Σ_r G_rr‖²,  b = Σ_rs tr(G_rs G_rs),  c = Σ_rs ‖G_rs‖²,
-
-    by E[h_p h_q h_r h_s] = (δ_pq δ_rs + δ_pr δ_qs + δ_ps δ_qr)/(d(d + 2)) of a unit vector of any direction.
+    (c − (a + b + c)/(d + 2)) / (d(d − 1)), d = R − 1, of a = ‖Σ_r G_rr‖², b = Σ_rs tr(G_rs G_rs), c = Σ_rs ‖G_rs‖².
     """
+    # With E_k = Σ_r h_kr N_r of orthonormal contrasts h_1 … h_d over runs, the E_k are independent, and E‖E_k E_lᵀ‖² is
+    # the product for k ≠ l, without the bias of ‖Σ̂‖². No choice of contrasts, nor order of the runs, is better than
+    # another, so this is the mean over all their rotations, with G_rs = N_r N_sᵀ, by E[h_p h_q h_r h_s] =
+    # (δ_pq δ_rs + δ_pr δ_qs + δ_ps δ_qr)/(d(d + 2)) of a unit vector of any direction.
     d = len(noise) - 1
     within = np.zeros((noise.shape[1], noise.shape[1]))
     b = c = 0.0
@@ -240,10 +231,13 @@ def _jackknife(distances: Array, n_runs: int) -> Array:
     return errors
 
 
-def _check_three_runs(means: RunMeans) -> None:
+def _checked(patterns: xr.DataArray, precision: Precision) -> tuple[RunMeans, Array | list[Array] | None]:
+    means = run_means(patterns)
+    checked = precisions_of(precision, means)
     check_two_runs(means)
     if len(means.runs) < 3:
         raise ValueError(
             f"there are two runs only ({name_some(means.runs)}), from which no standard error can be estimated; it "
             "takes at least three"
         )
+    return means, checked

@@ -309,19 +309,17 @@ class _Direct:
         i, j = np.triu_indices(self.n, 1)
         place = np.zeros((self.n, self.n), dtype=int)
         place[i, j] = place[j, i] = np.arange(len(i))
+        both = (self.models, self.subjects)
         for draw in np.arange(self.n)[None] if draws is None else draws:
             a, b = draw[i], draw[j]
             enough = len(np.unique(draw)) > 2
             # a stimulus with itself: no pair, which is written as unmeasured so that the whitening knows the stimuli
-            models, subjects = (np.where((a != b) & enough, rdms[:, place[a, b]], np.nan) for rdms in self._both())
+            models, subjects = (np.where((a != b) & enough, rdms[:, place[a, b]], np.nan) for rdms in both)
             scores = similarities(torch.from_numpy(models), torch.from_numpy(subjects), Options(self.method))
             # an RDM's pairs side by side: their sums are then rounded as those of `noise_ceiling`
             in_rows = np.ascontiguousarray(subjects)
             scaled = to_scale(in_rows, scale_for(self.method))[0] if enough else subjects
             yield _DirectSample(scores.numpy(), subjects, scaled, self.method)
-
-    def _both(self) -> tuple[np.ndarray, np.ndarray]:
-        return self.models, self.subjects
 
 
 def _variance(draws: np.ndarray, contrast: np.ndarray) -> float:

@@ -14,6 +14,7 @@ from brainrdl.inference.folds import draw, resample_folds
 from brainrdl.inference.held_out import HeldOut
 from brainrdl.inference.models import checked_contrasts, factor_of, tested
 from brainrdl.inference.multiplicity import holm
+from brainrdl.inference.trainings import check_level
 
 _COLUMNS = ["arm", "score", "value", "se", "low", "high", "ceiling_lower", "ceiling_upper"]
 _COUNTS = ["n_folds", "n_seeds", "n_subjects", "n_stimuli", "over"]
@@ -73,13 +74,8 @@ def score_folds(
         Folds of one scheme, with the same arms, seeds, subjects and scores.
     contrasts : sequence of (str, str)
         Pairs of arms to test, as declared before looking.
-    over : {"auto", "stimuli", "subjects", "both"}
-        Factor to generalise over: other stimuli (for these subjects), other subjects (for these stimuli), or both at
-        once with the two-factor correction. ``auto``: both from eight subjects on, below that stimuli only.
-    n_resamples : int
-        Number of draws.
-    level : float
-        Coverage of the intervals.
+    over, n_resamples, level
+        Factor to generalise over, number of draws and coverage, as in `score_models`.
     seed : int
         Seed of the draws, whatever the order of folds, stimuli and subjects.
 
@@ -130,8 +126,7 @@ def score_folds(
     0  a  b              raw         0.8
     1  a  b  within_category         0.7
     """
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie between 0 and 1, such as 0.95, but is {level:g}")
+    check_level(level)
     folds = _matched(folds)
     first = folds[0]
     arms = {arm: [k for k, (name, _) in enumerate(first.arms) if name == arm] for arm, _ in first.arms}

@@ -90,8 +90,7 @@ def draw(
 ) -> Draws:
     """Draw stimuli and subjects with replacement.
 
-    Where no stimulus is in two folds, each fold's stimuli are drawn from separately, so that folds keep their sizes.
-    Otherwise all stimuli are drawn from at once, and a stimulus is drawn as often in every fold that holds it.
+    Folds that share no stimulus are drawn from one by one, and keep their sizes; otherwise all stimuli are, at once.
     """
     n_resamples = whole_number(n_resamples, "n_resamples", at_least=2)
     rng = np.random.default_rng(whole_number(seed, "seed"))
@@ -99,7 +98,7 @@ def draw(
     if len(everything) == sum(map(len, stimuli)):
         counts = tuple(_counts(rng, len(fold), n_resamples) for fold in stimuli)
     else:
-        # folds that share stimuli are no independent evidence
+        # folds that share stimuli are no independent evidence: a stimulus is drawn as often in every fold that holds it
         of_all, column_of = _counts(rng, len(everything), n_resamples), {name: k for k, name in enumerate(everything)}
         counts = tuple(of_all[:, [column_of[stimulus] for stimulus in fold]] for fold in stimuli)
     n_parts = len(stimuli) if len(everything) == sum(map(len, stimuli)) else 1
@@ -109,13 +108,12 @@ def draw(
 def resample_folds(folds: Sequence[FoldPairs], arms: Sequence[Sequence[int]], draws: Draws, over: Factor) -> Resamples:
     """Score arms on resampled data: means over subjects and seeds, then over folds with the same models and subjects.
 
-    `arms` holds the models, one per seed, whose mean is an arm's score: a column each, before the lower and the upper
-    ceiling. A draw that leaves fewer than three stimuli of a fold, or nothing of an arm, is NaN.
+    `arms` holds each one's models (one per seed); its column precedes the ceilings'. NaN: under 3 stimuli, or no model.
     """
     everyone = np.ones_like(draws.subjects[:1])
     whole = [scores_and_likeness(fold, np.ones((1, len(fold.stimuli)))) for fold in folds]
     estimate = _mean([_rows(*both, everyone, arms) for both in whole])[0]
-    scores = np.mean([_of_arms(of_fold[0], arms) for of_fold, _ in whole], axis=0)
+    scores = np.mean([[of_fold[0][list(models)].mean(axis=0) for models in arms] for of_fold, _ in whole], axis=0)
     of_subjects = of_stimuli = of_both = None
     if over != "stimuli":
         of_subjects = _mean([_rows(*both, draws.subjects, arms) for both in whole])
@@ -143,8 +141,7 @@ def score_fold(fold: FoldPairs) -> np.ndarray:
 def scores_and_likeness(fold: FoldPairs, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Compare models with subjects, and subjects with each other, where stimulus i is drawn ``counts[draw, i]`` times.
 
-    A pair (i, j) occurs c_i c_j times; a stimulus makes no pair with itself. Returns similarities (draws, models,
-    subjects) and (draws, subjects, subjects).
+    Similarities (draws, models, subjects) and (draws, subjects, subjects): pair (i, j) occurs c_i c_j times, i ≠ j.
     """
     values = np.concatenate((fold.models, fold.subjects))
     m, s = len(fold.models), len(fold.subjects)
@@ -195,10 +192,6 @@ def _rows(scores: np.ndarray, alike: np.ndarray, counts: np.ndarray, arms: Seque
     of_arms = np.stack([means[:, list(models)].mean(axis=1) for models in arms], axis=1)
     ceilings = ceilings_of_products(alike, counts)
     return np.concatenate((of_arms, np.broadcast_to(ceilings, (len(of_arms), 2))), axis=1)
-
-
-def _of_arms(scores: np.ndarray, arms: Sequence[Sequence[int]]) -> np.ndarray:
-    return np.stack([scores[list(models)].mean(axis=0) for models in arms])
 
 
 def _mean(folds: Sequence[np.ndarray]) -> np.ndarray:

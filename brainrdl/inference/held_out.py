@@ -205,7 +205,9 @@ def held_out_scores(
     models = np.concatenate(
         [upper_triangles(_held_out(p.rdms, stimuli, f"predicted RDMs of {p.arms[0][0]!r}").values) for p in predicted]
     )
-    held = np.empty((0, data.shape[1])) if controls is None else _controls(controls, stimuli)
+    held = np.empty((0, data.shape[1]))
+    if controls is not None:
+        held = upper_triangles(_held_out(controls, stimuli, "the controls").values)
     # a pair that anyone lacks is left out for all: scores and ceilings must rest on the same pairs
     measured = ~np.isnan(np.concatenate((data, models, held))).any(axis=0)
     if measured.sum() < 2:
@@ -264,10 +266,6 @@ def _held_out(rdms: xr.DataArray, stimuli: tuple[str, ...], what: str) -> xr.Dat
     if lacking := [stimulus for stimulus in stimuli if stimulus not in known]:
         raise ValueError(f"{what} lack {len(lacking)} of {len(stimuli)} held-out stimuli: {name_some(lacking)}")
     return select_stimuli(rdms, stimuli)
-
-
-def _controls(controls: xr.DataArray, stimuli: tuple[str, ...]) -> np.ndarray:
-    return upper_triangles(_held_out(controls, stimuli, "the controls").values)
 
 
 def _blocks(categories: Labels, stimuli: tuple[str, ...]) -> np.ndarray:

@@ -14,6 +14,7 @@ from brainrdl.arguments import did_you_mean, name_some
 from brainrdl.inference.bootstrap import Factor, Resamples, resample_scores
 from brainrdl.inference.ceiling import NoiseCeiling, subject_rdms
 from brainrdl.inference.multiplicity import holm
+from brainrdl.inference.trainings import check_level
 from brainrdl.rdms.compare import join_rdms
 from brainrdl.rdms.similarities import check_method
 
@@ -147,8 +148,7 @@ def score_models(
     ('both', {'good': 0.75, 'bad': 0.18})
     """
     check_method(method)
-    if not 0 < level < 1:
-        raise ValueError(f"level must lie between 0 and 1, such as 0.95, but is {level:g}")
+    check_level(level)
     joined = join_rdms({"models": models, "subjects": subjects})
     people = joined.rdms["subjects"]
     # a single RDM, such as a group's mean, needs no subject to tell it from others

@@ -20,8 +20,7 @@ def holm(p_values: ArrayLike) -> NDArray[np.float64]:
     Returns
     -------
     ndarray of float, shape of `p_values`
-        ``max over k ≤ rank of (m - k + 1) p_(k)``, at most 1, where ``p_(1) ≤ … ≤ p_(m)`` are the m tests
-        made.
+        ``max over k ≤ rank of (m - k + 1) p_(k)``, at most 1, where ``p_(1) ≤ … ≤ p_(m)`` are the m tests made.
 
     Raises
     ------

@@ -130,7 +130,7 @@ def t_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
     >>> print(f"{estimate:.2f} [{low:.3f}, {high:.3f}]")
     0.55 [0.426, 0.674]
     """
-    _check_level(level)
+    check_level(level)
     return _t_interval(_numbers(values, "values"), level)
 
 
@@ -154,8 +154,7 @@ def paired_t_interval(a: ArrayLike, b: ArrayLike, *, level: float = 0.95) -> Int
     Raises
     ------
     ValueError
-        If the two differ in length, are empty, not one-dimensional or not finite, or if `level` is not
-        between 0 and 1.
+        If the two differ in length, are empty, not one-dimensional or not finite, or if `level` is not between 0 and 1.
 
     Examples
     --------
@@ -164,7 +163,7 @@ def paired_t_interval(a: ArrayLike, b: ArrayLike, *, level: float = 0.95) -> Int
     >>> print(f"{estimate:.2f} [{low:.3f}, {high:.3f}]")
     -0.09 [-0.115, -0.065]
     """
-    _check_level(level)
+    check_level(level)
     first = _numbers(a, "a")
     second = _numbers(b, "b")
     _same_shape(first, second, ("a", "b"), "give both for the same seeds, in the same order")
@@ -172,12 +171,7 @@ def paired_t_interval(a: ArrayLike, b: ArrayLike, *, level: float = 0.95) -> Int
 
 
 def crossed_bootstrap(
-    correct_a: ArrayLike,
-    correct_b: ArrayLike,
-    *,
-    level: float = 0.95,
-    n_resamples: int = 10_000,
-    seed: int = 0,
+    correct_a: ArrayLike, correct_b: ArrayLike, *, level: float = 0.95, n_resamples: int = 10_000, seed: int = 0
 ) -> Interval:
     """Take the difference of two methods' error rates, with an interval over trainings *and* images.
 
@@ -224,16 +218,13 @@ def crossed_bootstrap(
     >>> print(f"{estimate:.1f} points [{low:.1f}, {high:.1f}]")
     -6.9 points [-8.5, -5.2]
     """
-    _check_level(level)
+    check_level(level)
     if n_resamples < 1:
         raise ValueError(f"n_resamples must be at least 1, but is {n_resamples}")
     right_a = _flags(correct_a, "correct_a", ("seeds", "images"))
     right_b = _flags(correct_b, "correct_b", ("seeds", "images"))
     _same_shape(
-        right_a,
-        right_b,
-        ("correct_a", "correct_b"),
-        "score both methods with the same seeds on the same images",
+        right_a, right_b, ("correct_a", "correct_b"), "score both methods with the same seeds on the same images"
     )
     n_seeds, n_images = right_a.shape
     # error(a) - error(b) = right(b) - right(a)
@@ -335,6 +326,7 @@ def _same_shape(a: NDArray[np.generic], b: NDArray[np.generic], names: tuple[str
         raise ValueError(f"{names[0]} has shape {a.shape}, but {names[1]} has shape {b.shape}; {advice}")
 
 
-def _check_level(level: float) -> None:
+def check_level(level: float) -> None:
+    """Raise a ValueError unless a coverage lies between 0 and 1."""
     if not 0 < level < 1:
         raise ValueError(f"level must lie between 0 and 1, such as 0.95, but is {level:g}")

@@ -1,8 +1,7 @@
 """Figures: RDM panels, training curves, maps of RDMs, test errors as dots, models' scores, the course of a fit.
 
-Every function returns a `matplotlib.figure.Figure` (or the axes that it drew on) and shows nothing: a
-notebook displays what a cell returns, a script calls ``figure.savefig(path)``. pyplot and its global state
-stay untouched.
+Every function returns a `matplotlib.figure.Figure` (or the axes that it drew on) and shows nothing: a notebook displays
+what a cell returns, a script calls ``figure.savefig(path)``. pyplot and its global state stay untouched.
 """
 
 import lazy_loader

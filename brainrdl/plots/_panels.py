@@ -102,12 +102,7 @@ def draw_panels(panels: Panels) -> Figure:
 
 
 def draw_rdm(
-    ax: Axes,
-    square: NDArray[np.float64],
-    scale: Scale,
-    stretches: list[Stretch],
-    side: float,
-    edges: Sequence[str],
+    ax: Axes, square: NDArray[np.float64], scale: Scale, stretches: list[Stretch], side: float, edges: Sequence[str]
 ) -> AxesImage:
     """Draw one RDM into an axes `side` inches wide, with group names along `edges`."""
     image = ax.imshow(square, cmap=scale.colormap, norm=scale.norm, interpolation="nearest")

@@ -50,11 +50,9 @@ class Scale(NamedTuple):
 
 
 def scale_of(squares: NDArray[np.float64], metric: str, limits: tuple[float, float] | None = None) -> Scale:
-    """Make a scale of the finite values off the diagonal that shows zero where it means something.
+    """Make a scale of the finite values off the diagonal, with zero an end of it for a metric that has a true one.
 
-    Zero is an end of the scale of a metric that has a true one. Crossnobis distances, and whatever is negative beyond
-    rounding, have colours that part at zero and reach as far on both sides; the bar then shows negative ones only where
-    there are any. Values that are all one have one colour and one tick.
+    Crossnobis distances, and any negative beyond rounding, have colours that part at zero and reach as far both ways.
     """
     off = squares[..., ~np.eye(squares.shape[-1], dtype=bool)]
     off = off[np.isfinite(off)]
@@ -67,6 +65,7 @@ def scale_of(squares: NDArray[np.float64], metric: str, limits: tuple[float, flo
     negative = low < -1e-6 * abs(high)
     if negative or (metric == "crossnobis" and high > 0):
         most = max(-low, high)
+        # the bar shows negative distances only where there are any
         ends = (-most, most) if negative else (0.0, most)
         return Scale(-most, most, True, ends, (-most, 0.0, most) if negative else (0.0, most))
     if metric in _TRUE_ZERO:

@@ -12,11 +12,7 @@ from matplotlib.ticker import MaxNLocator
 
 from brainrdl.plots._style import FONT, Style, check_columns, legend_beside, scale_errors, style_axes, styles_of
 
-_ERRORS = {
-    "task_error": "training images",
-    "validation_error": "validation images",
-    "test_error": "test images",
-}
+_ERRORS = {"task_error": "training images", "validation_error": "validation images", "test_error": "test images"}
 _MOST_SEEN = 20  # of more trainings single lines would only darken the panel
 
 
@@ -101,10 +97,7 @@ def error_curves(
 
 
 def learning_curves(
-    runs: Mapping[str, Sequence[pd.DataFrame]],
-    *,
-    columns: Mapping[str, str],
-    palette: Sequence[str] | None = None,
+    runs: Mapping[str, Sequence[pd.DataFrame]], *, columns: Mapping[str, str], palette: Sequence[str] | None = None
 ) -> Figure:
     """Draw quantities against updates: a panel per quantity, a line per arm.
 
@@ -117,7 +110,7 @@ def learning_curves(
     columns : mapping of str to str
         Columns to draw, from the left, and the labels of their axes.
     palette : sequence of str, optional
-        Names of all arms of a set of figures, so that one which several show looks the same in all.
+        Names of all arms of a set of figures, as in `error_curves`.
 
     Returns
     -------

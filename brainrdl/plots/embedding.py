@@ -24,9 +24,8 @@ def classical_mds(distances: ArrayLike, *, n_components: int = 2) -> NDArray[np.
     Returns
     -------
     ndarray, shape (points, n_components)
-        Centred, in the unit of `distances`, the dimension of largest variance first. The largest coordinate
-        of each dimension is positive, so that runs and machines agree. A dimension without a positive
-        eigenvalue is zero.
+        Centred, in the unit of `distances`, the dimension of largest variance first. The largest coordinate of each
+        dimension is positive, so that runs and machines agree. A dimension without a positive eigenvalue is zero.
 
     Raises
     ------
@@ -56,14 +55,12 @@ def classical_mds(distances: ArrayLike, *, n_components: int = 2) -> NDArray[np.
 def mds(distances: ArrayLike, *, n_components: int = 2, seed: int = 0) -> tuple[NDArray[np.float64], float]:
     """Place points by metric scaling: SMACOF from the classical solution.
 
-    Minimises ``Σ (δ_ij - |x_i - x_j|)²`` over pairs (scikit-learn's SMACOF), one descent from
-    `classical_mds`.
+    Minimises ``Σ (δ_ij - |x_i - x_j|)²`` over pairs (scikit-learn's SMACOF), one descent from `classical_mds`.
 
     Parameters
     ----------
     distances : array_like, shape (points, points)
-        δ: symmetric and not negative, with a zero diagonal; departures up to 1e-6 of the largest
-        distance are taken for rounding and set right.
+        δ, as in `classical_mds`.
     n_components : int
         Dimensions of the solution, at most ``points``.
     seed : int

@@ -35,8 +35,7 @@ def label_curve(results: pd.DataFrame, *, level: float = 0.95, palette: Sequence
     level : float
         Coverage of Student's t interval over seeds.
     palette : sequence of str, optional
-        Names of all methods of a set of figures, at most 21. Each takes the style of its place there, so that
-        figures which show different methods agree; by default, of its place in this figure.
+        Names of all methods of a set of figures, as in `error_curves`.
 
     Returns
     -------
@@ -78,14 +77,7 @@ def label_curve(results: pd.DataFrame, *, level: float = 0.95, palette: Sequence
         mean, low, high = np.array(list(intervals.values())).T
         ax.plot(rows["labels"] * nudge, rows["test_error"], **_seed_dots(style.color))
         ax.vlines(x, low, high, color=style.color, linewidth=1.0)
-        ax.plot(
-            x,
-            mean,
-            linestyle=style.dash,
-            linewidth=1.2,
-            label=str(arm),
-            **marker(style.color, "o", style.fill),
-        )
+        ax.plot(x, mean, linestyle=style.dash, linewidth=1.2, label=str(arm), **marker(style.color, "o", style.fill))
     ax.set_xscale("log")
     ax.set_xticks(counts, [f"{n:,g}" for n in counts])
     ax.xaxis.set_minor_locator(NullLocator())
@@ -150,12 +142,7 @@ def error_dots(results: pd.DataFrame, *, paper: Mapping[str, float] | None = Non
         if high - low < 1e-9:  # an interval without width would claim certainty
             spread = " (seeds equal)"
         ax.text(
-            1.02,
-            row,
-            f"{decimals(mean)}{spread}",
-            transform=ax.get_yaxis_transform(),
-            va="center",
-            fontsize=FONT - 1,
+            1.02, row, f"{decimals(mean)}{spread}", transform=ax.get_yaxis_transform(), va="center", fontsize=FONT - 1
         )
     ax.set_ylim(len(arms) - 0.4, -0.6)
     ax.set_yticks(range(len(arms)), [str(arm) for arm in arms])
@@ -164,13 +151,8 @@ def error_dots(results: pd.DataFrame, *, paper: Mapping[str, float] | None = Non
     ax.tick_params(axis="y", length=0)
     ax.spines["left"].set_visible(False)
     several = bool(results["arm"].duplicated().any())
-    key = {
-        f"mean, {100 * level:g} % interval" if several else "mean": {
-            **marker(color, "o"),
-            "linewidth": 1.4 if several else 0,
-        },
-        "one seed": _seed_dots(color),
-    }
+    mean_name = f"mean, {100 * level:g} % interval" if several else "mean"
+    key = {mean_name: {**marker(color, "o"), "linewidth": 1.4 if several else 0}, "one seed": _seed_dots(color)}
     if paper:
         key["paper"] = published
     handles = [Line2D([], [], **style) for style in key.values()]
@@ -236,15 +218,8 @@ def trade_off(
 
 
 def _seed_dots(color: str) -> dict[str, Any]:
-    return {
-        "color": color,
-        "marker": "o",
-        "markersize": 2.5,
-        "markeredgewidth": 0,
-        "alpha": 0.45,
-        "linestyle": "none",
-        "zorder": 1,
-    }
+    dot = {"color": color, "marker": "o", "markersize": 2.5, "markeredgewidth": 0, "alpha": 0.45}
+    return {**dot, "linestyle": "none", "zorder": 1}
 
 
 def _check_results(results: pd.DataFrame, keys: Sequence[str]) -> None:

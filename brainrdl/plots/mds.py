@@ -207,12 +207,10 @@ def mds_map(
         Owner of each point, such as its model: a colour each, named in the legend. None is nobody's (the
         pixels, the class labels): grey. At most 21 groups.
     paths : sequence of str, optional
-        Labels in the order in which a line runs through each group's points, such as ``["pixels", "pool1",
-        "pool2", "fc", "softmax"]``. A label that a group lacks is nobody's point of that label, or skipped
-        where there is none.
+        Labels in the order in which a line runs through each group's points, such as ``["pixels", "pool1", "pool2",
+        "fc", "softmax"]``. A label that a group lacks is nobody's point of that label, or skipped where there is none.
     palette : sequence of str, optional
-        Names of all methods of a set of figures, at most 21. Each takes the style of its place there, so that
-        figures which show different methods agree; by default, of its place in this figure.
+        Names of all methods of a set of figures, as in `error_curves`.
     measure : str, optional
         Name of the distances, written below the map.
     seed : int
@@ -228,9 +226,8 @@ def mds_map(
     Raises
     ------
     ValueError
-        If the lengths differ, a name in `paths` is no label, two points share label and group, there are more
-        groups or shapes than can be told apart, `palette` lacks a group, or `distances` is refused by
-        `brainrdl.plots.mds`.
+        If the lengths differ, a name in `paths` is no label, two points share label and group, there are more groups or
+        shapes than can be told apart, `palette` lacks a group, or `distances` is refused by `brainrdl.plots.mds`.
 
     Examples
     --------
@@ -278,11 +275,7 @@ def mds_map(
     nobody = Style("0.45", "solid", "full")
     for point, label, group in zip(points, labels, groups, strict=True):
         style = nobody if group is None else styles[group]
-        ax.plot(
-            *point,
-            **marker(style.color, shapes.get(label, "o"), style.fill),
-            zorder=3 if group is None else 2,
-        )
+        ax.plot(*point, **marker(style.color, shapes.get(label, "o"), style.fill), zorder=3 if group is None else 2)
     ax.set_aspect("equal", adjustable="datalim")
     ax.margins(0.06)
     # a label of several points stands in the legend, with their shape
@@ -325,12 +318,7 @@ def _indices(labels: list[str], groups: list[str | None], n_points: int) -> dict
 
 
 def write_beside(
-    ax: Axes,
-    points: NDArray[np.float64],
-    names: Sequence[str | None],
-    *,
-    size: float = FONT - 1,
-    inches: float = 3.6,
+    ax: Axes, points: NDArray[np.float64], names: Sequence[str | None], *, size: float = FONT - 1, inches: float = 3.6
 ) -> None:
     """Write names beside their points, where they cover least of points and names, outwards if equal.
 

@@ -10,8 +10,7 @@ _EXACT = 1e15  # above it a double has no such decimals
 def decimals(value: float, digits: int = 2) -> str:
     """Print with so many decimals and a true minus, ties away from zero.
 
-    A mean of ten errors of 10,000 images is often a tie, such as .895 or 1.005, on either side of which binary
-    fractions fall by chance.
+    Means of ten errors of 10,000 images are often ties (.895), on either side of which binary fractions fall by chance.
     """
     if isfinite(value) and abs(value) < _EXACT:
         exact = Decimal(repr(round(float(value), _NOISE)))

@@ -55,10 +55,9 @@ def rdm_panel(
     label : str, optional
         Label of the colour bar; by default the metric that `rdm` declares.
     limits : (float, float), optional
-        Lowest and highest value of the colour scale; by default of the values off the diagonal, from 0 on where
-        zero means something (``crossnobis``, ``mse``, ``sqeuclidean``, ``euclidean``, ``mahalanobis``). Crossnobis
-        distances and whatever else is negative have colours that part at zero, which is white, and reach as far on
-        both sides.
+        Lowest and highest value of the colour scale; by default of the values off the diagonal, from 0 on where zero
+        means something (``crossnobis``, ``mse``, ``sqeuclidean``, ``euclidean``, ``mahalanobis``). Crossnobis distances
+        and whatever else is negative have colours that part at zero, which is white, and reach as far on both sides.
     ax : Axes, optional
         Axes to draw on; by default a figure of its own, found as ``ax.figure``.
 

@@ -163,12 +163,10 @@ def similarity_matrix(
         Table of the same rows and columns, True where an asterisk is put behind the number.
     label : str, optional
         Label of the colour bar; by default the array's name.
-    title : str, optional
-        Title above the panel.
+    title, ax
+        Title and axes, as in `score_panel`.
     limits : (float, float), optional
         Ends of the colours; by default zero (or the lowest, if below) to the highest.
-    ax : Axes, optional
-        Axes to draw on; by default a figure of its own, found as ``ax.figure``.
 
     Returns
     -------
@@ -213,15 +211,8 @@ def similarity_matrix(
         mark = "*" if significant is not None and bool(significant.to_numpy()[k, m]) else ""
         # viridis ends in yellow, on which white is lost
         shade = (value - low) / (top - low) if top > low else 1.0
-        ax.text(
-            m,
-            k,
-            format_fraction(value) + mark,
-            ha="center",
-            va="center",
-            fontsize=FONT - 1,
-            color="black" if shade > 0.6 else "white",
-        )
+        color = "black" if shade > 0.6 else "white"
+        ax.text(m, k, format_fraction(value) + mark, ha="center", va="center", fontsize=FONT - 1, color=color)
     ax.set_xticks(np.arange(len(column_names)), column_names, rotation=90)
     ax.set_yticks(np.arange(len(row_names)), row_names)
     ax.tick_params(labelsize=FONT - 1, width=0.6, length=2.0)

@@ -15,7 +15,7 @@ from brainrdl.ids import check_ids
 from brainrdl.inference import subject_rdms
 from brainrdl.inference.fold_scores import score_folds
 from brainrdl.inference.held_out import Predicted
-from brainrdl.inference.reweighting.fit_heads import KINDS, fit_head
+from brainrdl.inference.reweighting.fit_heads import KINDS, HeadSettings, fit_head
 from brainrdl.inference.splits import Split, inner_splits, stratified_splits
 from brainrdl.rdms.distances import check_metric, rdm
 from brainrdl.rdms.labelled import condense, select_stimuli
@@ -204,7 +204,8 @@ def make_card(
             predicted[split].append(predict(mixed[None], known, [MIXTURE], fitted_to=split.training))
         inner = inner_splits(split, labels, options.n_inner, seed=options.seed) if options.heads else []
         for kind in options.heads:
-            head = fit_head(kind, features, known, target, inner, compare=options.method, metric=options.metric)
+            settings = HeadSettings(compare=options.method, metric=options.metric)
+            head = fit_head(kind, features, known, target, inner, settings=settings)
             rdm_of_head = np.asarray(head.rdm(features, known))[None]
             predicted[split].append(predict(rdm_of_head, known, [kind], fitted_to=head.fitted_to, metric=head.metric))
             choices.append(head.tries.assign(split=split.name, arm=kind))

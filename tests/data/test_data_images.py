@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, strategies as st
 
 from brainrdl.data import LabelledImages, TensorLoader, checksum, stratified_split, to_float
+from brainrdl.data.images import interleaved_order
 
 
 def _data(n: int = 10, top: int = 255) -> LabelledImages:
@@ -24,6 +25,13 @@ def _data(n: int = 10, top: int = 255) -> LabelledImages:
 
 def _seed(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
+
+
+def test_interleaved_order_spreads_the_classes():
+    labels = torch.tensor([0, 0, 0, 1, 1, 1])
+    order = interleaved_order(labels, torch.Generator().manual_seed(0))
+    assert sorted(order.tolist()) == list(range(6))
+    assert labels[order].view(3, 2).sum(dim=1).tolist() == [1, 1, 1]
 
 
 class TestLabelledImages:

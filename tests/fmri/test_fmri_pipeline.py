@@ -25,6 +25,8 @@ from brainrdl.fmri import (
     simulate_bids,
     split_half,
 )
+from brainrdl.fmri.bids import entities
+from brainrdl.fmri.images import checksums
 from brainrdl.rdms.labelled import label_rdms
 from brainrdl.rdms.layout import check_rdms
 from brainrdl.studies.reports.fmri import facts_of
@@ -60,6 +62,15 @@ def copy(data_set, tmp_path):
 
 def func(folder, subject=1, derived=False):
     return (folder / "derivatives/simulated" if derived else folder) / f"sub-{subject:02d}" / "func"
+
+
+def test_entities_of_a_file_name():
+    assert entities(Path("sub-01_task-rest_run-2_bold.nii.gz")) == {"sub": "01", "task": "rest", "run": "2"}
+
+
+def test_checksums_go_by_the_name_below_the_root(tmp_path):
+    (tmp_path / "a.txt").write_text("a")
+    assert checksums([tmp_path / "a.txt"], tmp_path)["a.txt"][:8] == "ca978112"
 
 
 @pytest.mark.filterwarnings("ignore:'StartTime' not found")

@@ -1,6 +1,7 @@
 """Heads fitted to few stimuli: paths against the heads they make, choices, leaks, and a planted truth."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -49,7 +50,8 @@ def target(**options):
 
 def fit(kind, *, ids=IDS, values=None, rdms=None, inner=INNER, settings=QUICK, **options):
     values = features() if values is None else values
-    return fit_head(kind, values, ids, target() if rdms is None else rdms, inner, settings=settings, **options)
+    settings = replace(settings, **options)
+    return fit_head(kind, values, ids, target() if rdms is None else rdms, inner, settings=settings)
 
 
 def paths(problem):

@@ -40,7 +40,7 @@ _TRIED = {
 @final
 @dataclass(frozen=True)
 class HeadSettings:
-    """Settings to try in the inner splits.
+    """Settings to try in the inner splits, and the comparison to fit by.
 
     Attributes
     ----------
@@ -62,11 +62,18 @@ class HeadSettings:
         Learning rate of Adam: about how far a gain can move in one step.
     seed : int
         Seed of the factor that ``low_rank`` starts from.
+    compare : {"corr", "cosine", "corr_cov", "cosine_cov", "soft-spearman"}
+        Comparison to train with and to score by (Spearman's for ``soft-spearman``). ``frrsa`` is always fitted
+        by least squares with an intercept, which its RDMs leave out.
+    metric : str
+        Distance between the head's patterns, see `rdm`. ``frrsa`` predicts by squared differences: for ``correlation``
+        and ``cosine`` between patterns of unit length, as equal weights would have it.
 
     Raises
     ------
     TypeError, ValueError
-        If nothing is left to try, or values are out of range.
+        If nothing is left to try, values are out of range, or comparison or metric are unknown; ``mse``, since measured
+        RDMs have no unit.
 
     Examples
     --------
@@ -83,6 +90,8 @@ class HeadSettings:
     steps: tuple[int, ...] = (0, 5, 10, 20, 50, 100, 200)
     learning_rate: float = 0.02
     seed: int = 0
+    compare: str = "corr"
+    metric: str = "correlation"
 
     def __post_init__(self) -> None:
         for field in fields(self):
@@ -105,6 +114,10 @@ class HeadSettings:
         for how in self.standardize:
             if not isinstance(how, bool):
                 raise TypeError(f"standardize holds {how!r}; expected True or False")
+        check_metric(self.metric)
+        check_compare(self.compare)
+        if self.compare == "mse":
+            raise ValueError("compare='mse' would fit the unit of measured RDMs, which have none; take corr or cosine")
 
 
 @final
@@ -161,7 +174,11 @@ class FittedHead:
         TypeError, ValueError
             If the layer is not there, or its features are not of these stimuli.
         """
-        checked = _checked_features({self.layer: _layer(features, self.layer)}, check_ids(ids, "ids"))
+        if self.layer not in features:
+            raise ValueError(
+                f"the head is on layer {self.layer!r}, of which there are no features; there are {list(features)}"
+            )
+        checked = _checked_features({self.layer: features[self.layer]}, check_ids(ids, "ids"))
         with torch.no_grad():
             return rdm(deepcopy(self.head).double()(checked[self.layer]), self.metric)
 
@@ -200,8 +217,6 @@ def fit_head(
     inner: Sequence[Split],
     *,
     settings: HeadSettings | None = None,
-    compare: str = "corr",
-    metric: str = "correlation",
 ) -> FittedHead:
     """Fit a head on a frozen network's features to the RDMs of few stimuli.
 
@@ -225,13 +240,7 @@ def fit_head(
     inner : sequence of Split
         Splits of the training stimuli, as `inner_splits` makes them.
     settings : HeadSettings, optional
-        Settings to try.
-    compare : {"corr", "cosine", "corr_cov", "cosine_cov", "soft-spearman"}
-        Comparison to train with and to score by (Spearman's for ``soft-spearman``). ``frrsa`` is always fitted
-        by least squares with an intercept, which its RDMs leave out.
-    metric : str
-        Distance between the head's patterns, see `rdm`. ``frrsa`` predicts by squared differences: for ``correlation``
-        and ``cosine`` between patterns of unit length, as equal weights would have it.
+        Settings to try, with the comparison and the distance to fit by.
 
     Returns
     -------
@@ -240,9 +249,8 @@ def fit_head(
     Raises
     ------
     TypeError, ValueError
-        For an unknown kind, comparison or metric; ``mse``, since measured RDMs have no unit; features that are not
-        those of the ids, or not finite; a target that is no labelled RDM or whose stimuli have no features; inner
-        splits with stimuli outside the target.
+        For an unknown kind; features that are not those of the ids, or not finite; a target that is no labelled RDM or
+        whose stimuli have no features; inner splits with stimuli outside the target.
 
     Examples
     --------
@@ -262,11 +270,8 @@ def fit_head(
     """
     if kind not in KINDS:
         raise ValueError(f"unknown kind {kind!r}; known are: {', '.join(KINDS)}{did_you_mean(str(kind), KINDS)}")
-    check_metric(metric)
-    check_compare(compare)
-    if compare == "mse":
-        raise ValueError("compare='mse' would fit the unit of measured RDMs, which have none; take corr or cosine")
     settings = settings or HeadSettings()
+    compare, metric = settings.compare, settings.metric
     known = check_ids(ids, "ids")
     patterns = _checked_features(features, known)
     subjects = check_rdms(target)
@@ -339,12 +344,6 @@ def _score(distances: Tensor, subjects: Tensor, compare: str) -> float:
     # the soft ranks are there for their gradient; a score is of the ranks themselves
     method = "spearman" if compare == "soft-spearman" else compare
     return float(similarities(distances[None], subjects, Options(method)).nanmean())
-
-
-def _layer(features: Mapping[str, Tensor], layer: str) -> Tensor:
-    if layer not in features:
-        raise ValueError(f"the head is on layer {layer!r}, of which there are no features; there are {list(features)}")
-    return features[layer]
 
 
 def _check_numbers(name: str, values: Sequence[object], *, may_be_0: bool) -> None:

@@ -170,8 +170,7 @@ def _squared_differences(patterns: np.ndarray, i: np.ndarray, j: np.ndarray) -> 
 def _nonnegative(matrix: np.ndarray, moment: np.ndarray, passive: np.ndarray) -> np.ndarray:
     """Find the x ≥ 0 that minimises ½ xᵀMx − mᵀx, M positive definite, by block principal pivoting.
 
-    Guesses which x are above 0 (`passive`), solves for these, and exchanges all that the optimality conditions
-    contradict: x ≥ 0 where passive, gradient ≥ 0 elsewhere.
+    Solves for x guessed above 0 (`passive`), and exchanges all that contradict x ≥ 0 there and gradient ≥ 0 elsewhere.
     """
     size, largest = np.abs(moment).max(initial=0.0), np.diag(matrix).max()
     fewest, tries = len(moment) + 1, 3

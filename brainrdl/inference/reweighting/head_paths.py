@@ -136,10 +136,7 @@ def readout_path(
 
 
 def _descend(
-    start: Sequence[Tensor],
-    objective: Callable[[Sequence[Tensor]], Tensor],
-    steps: Sequence[int],
-    learning_rate: float,
+    start: Sequence[Tensor], objective: Callable[[Sequence[Tensor]], Tensor], steps: Sequence[int], learning_rate: float
 ) -> Iterator[tuple[int, list[Tensor]]]:
     """Descend the sum of independent objectives, one per entry along the first dimension; the values after `steps`."""
     # Adam moves each number by its own gradient alone, so that the entries do not know of each other

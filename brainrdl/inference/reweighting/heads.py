@@ -135,8 +135,7 @@ class PositionMean(nn.Module):
 class UnitPatterns(nn.Module):
     """Each stimulus's pattern, all its units together, centred if asked for, and brought to length 1.
 
-    Between such patterns half the squared Euclidean distance is the cosine distance, and if they are centred before,
-    the correlation distance.
+    Half the squared Euclidean distance of such patterns is the cosine (if centred: the correlation) distance.
     """
 
     def __init__(self, *, centred: bool) -> None:

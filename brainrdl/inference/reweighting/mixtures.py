@@ -133,8 +133,7 @@ def mixture_weights(
 ) -> pd.Series:
     """Fit a non-negative mixture of model RDMs to the mean of the target RDMs, on all stimuli that are given.
 
-    Arguments are as in `fit_rdms`, which fits and scores in folds; give only the stimuli that may be fitted to. The
-    weights, at least 0 and of the RDMs as given, are indexed by the models' labels.
+    Arguments as in `fit_rdms`, which scores in folds; the weights, at least 0, are of the RDMs as given.
     """
     joined = _joined(models, target, method, join)
     mixed, targets = joined.condensed("models"), joined.condensed("target")

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 import xarray as xr
 
-from brainrdl.inference.reweighting.fit_heads import fit_head
+from brainrdl.inference.reweighting.fit_heads import HeadSettings, fit_head
 from brainrdl.inference.splits import Split, inner_splits
 from brainrdl.rdms.labelled import condense
 from brainrdl.studies.brain.choices import CHOICE_SEED, Chosen, best_layer, choose_plan
@@ -185,8 +185,8 @@ class Head(FittedArm):
         error = runs.task_error(seed)
         categories = {stimulus: inputs.categories[stimulus] for stimulus in split.training}
         inner = inner_splits(split, categories, configuration.schemes.inner)
-        compare, metric = configuration.method, configuration.fit.metric
-        found = fit_head(self.name, features, ids, fold.target, inner, compare=compare, metric=metric)
+        settings = HeadSettings(compare=configuration.method, metric=configuration.fit.metric)
+        found = fit_head(self.name, features, ids, fold.target, inner, settings=settings)
         where = {"fitted_study": fold.fitted, "scheme": split.scheme, "split": split.name}
         # kept beside the fit, for the table of choices: nothing is read back from it
         runs.chosen(name, lambda: found.tries.assign(**where, arm=self.name, seed=seed))
