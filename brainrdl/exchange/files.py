@@ -157,7 +157,9 @@ def read_parts(path: Path, given: Given, format: str | None = None) -> Parts:
         if assembly is None:
             return netcdf.read_parts(dataset, path)
         return assemblies.read_parts(assembly, given, path)
-    if chosen == "matlab" or (chosen == "meadows" and path.suffix == ".mat"):  # one suffix, so the variables tell
+    if chosen == "matlab" or (
+        chosen == "meadows" and path.suffix.lower() == ".mat"
+    ):  # one suffix, so the variables tell
         variables = matlab.read_variables(path)
         if meadows.is_meadows(variables):
             return meadows.from_variables(variables, path)

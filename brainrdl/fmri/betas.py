@@ -7,9 +7,9 @@ from typing import Literal
 import numpy as np
 import xarray as xr
 
+from brainrdl.fmri.events import Table, check_filled, read_labels, read_table
 from brainrdl.fmri.images import Image, image_name, n_scans_of
 from brainrdl.fmri.masks import grid_of, mask_voxels, read_voxels
-from brainrdl.fmri.tables import Table, check_filled, read_labels, read_table
 from brainrdl.rdms.patterns import make_patterns
 
 SHARED_NOISE = (

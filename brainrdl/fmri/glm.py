@@ -10,10 +10,10 @@ import xarray as xr
 from nilearn.glm.first_level import run_glm
 
 from brainrdl.fmri.design import GLM, check_estimable, design_matrix, rank, separate_designs, single_trials
+from brainrdl.fmri.events import Table, read_confounds, read_events
 from brainrdl.fmri.images import Image, check_same_space, check_t_r, image_name, n_scans_of
 from brainrdl.fmri.masks import Voxels, grid_of, mask_voxels, read_voxels
 from brainrdl.fmri.noise import Method, noise_precision
-from brainrdl.fmri.tables import Table, read_confounds, read_events
 from brainrdl.rdms.patterns import Array
 
 

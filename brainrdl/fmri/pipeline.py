@@ -16,12 +16,12 @@ from brainrdl.files import to_json, versions
 from brainrdl.fmri.bids import Run, find_runs
 from brainrdl.fmri.design import GLM, design_matrix, drift_model
 from brainrdl.fmri.distances import crossnobis, pattern_rdm
+from brainrdl.fmri.events import read_confounds, read_events
 from brainrdl.fmri.glm import RunDesign, fit_precision, fit_runs
 from brainrdl.fmri.images import Image, check_t_r, checksums, image_name, n_scans_of
 from brainrdl.fmri.masks import Voxels, mask_voxels
 from brainrdl.fmri.noise import Method, shrunk_covariance
 from brainrdl.fmri.reliability import split_half
-from brainrdl.fmri.tables import read_confounds, read_events
 from brainrdl.fmri.time_order import time_order
 from brainrdl.fmri.uncertainty import standard_errors
 from brainrdl.ids import check_ids

@@ -1,4 +1,4 @@
-"""Representational distance learning as a term of the loss."""
+"""Representational distance learning as a term of the loss; Eqs. 2 and 4 are computed in `brainrdl.terms.losses`."""
 
 from collections.abc import Mapping
 from typing import Any, final

@@ -9,8 +9,8 @@ from nilearn.glm.first_level import FirstLevelModel
 
 from brainrdl.fmri import GLM, atlas_masks, fit_patterns, fit_precision, noise_precision
 from brainrdl.fmri.design import design_matrix
+from brainrdl.fmri.events import read_confounds, read_events
 from brainrdl.fmri.masks import mask_voxels
-from brainrdl.fmri.tables import read_confounds, read_events
 
 
 def raises(error, message):
