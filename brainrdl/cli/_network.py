@@ -54,10 +54,6 @@ def network_rdms(
     images = StimulusSet.from_folder(stimuli, named.transform)
     rdms = layer_rdms(named.model, images, layers, metric, device=device, max_memory=max_memory)
     preprocessing = "floats in [0, 1]" if named.transform is None else " ".join(repr(named.transform).split())
-    provenance = {
-        **json.loads(rdms.attrs["provenance"]),
-        "name": name,
-        "weights": named.weights,
-        "preprocessing": preprocessing,
-    }
-    return rdms.assign_coords(model=("rdm", [name] * rdms.sizes["rdm"])).assign_attrs(provenance=json.dumps(provenance))
+    facts = {"name": name, "weights": named.weights, "preprocessing": preprocessing}
+    provenance = json.dumps({**json.loads(rdms.attrs["provenance"]), **facts})
+    return rdms.assign_coords(model=("rdm", [name] * rdms.sizes["rdm"])).assign_attrs(provenance=provenance)

@@ -70,14 +70,8 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         device=options.device,
     )
     inputs = read_inputs(request)
-    card = make_card(
-        inputs.features,
-        inputs.ids,
-        inputs.subjects,
-        categories=inputs.categories,
-        controls=inputs.controls,
-        options=how,
-    )
+    measured = inputs.features, inputs.ids, inputs.subjects
+    card = make_card(*measured, categories=inputs.categories, controls=inputs.controls, options=how)
     title = f"{options.model} against {Path(options.rdms).name}{f', {options.roi}' if options.roi else ''}"
     print(card)
     for path in write_card(card, options.out, title=title, notes=inputs.notes):

@@ -28,21 +28,14 @@ class Batches:
 
     def training(self, images: LabelledImages, batch_size: int) -> TensorLoader:
         """Batches of (image, label) in a new order each pass."""
-        return TensorLoader(
-            images, batch_size=batch_size, shuffle=True, drop_last=self.drop_last, transform=self._in_training(images)
-        )
+        way = self._in_training(images)
+        return TensorLoader(images, batch_size=batch_size, shuffle=True, drop_last=self.drop_last, transform=way)
 
     def unlabelled(self, images: LabelledImages, batch_size: int) -> TensorLoader:
         """Batches of (image, id) in a new order each pass, all full."""
+        way = self._in_training(images)
         # a last batch of one image would have no pair for the teacher's terms
-        return TensorLoader(
-            images,
-            batch_size=batch_size,
-            shuffle=True,
-            drop_last=True,
-            labelled=False,
-            transform=self._in_training(images),
-        )
+        return TensorLoader(images, batch_size=batch_size, shuffle=True, drop_last=True, labelled=False, transform=way)
 
     def evaluation(self, images: LabelledImages) -> TensorLoader:
         """Batches of (image, label) in their order, as they are."""

@@ -215,11 +215,7 @@ def check_shared(means: RunMeans, distances: Array, *, allow_missing: bool) -> N
 def _kernels(
     means: RunMeans, precision: Array | list[Array] | None, device: torch.device
 ) -> Callable[[int, int], Array]:
-    """Return a function from two runs to K_ij = b_irᵀ Ω_rs b_js.
-
-    The Ω_rs of two precisions A and B is ((A⁻¹ + B⁻¹)/2)⁻¹ = 2 A (A + B)⁻¹ B, so that neither need be inverted: with
-    A + B = L Lᵀ, K is twice the product of L⁻¹ A b_r and L⁻¹ B b_s.
-    """
+    """Return a function from two runs to K_ij = b_irᵀ Ω_rs b_js."""
     _, n_stimuli, n_voxels = means.values.shape
     if not isinstance(precision, list):
         weighted = means.values
@@ -227,6 +223,8 @@ def _kernels(
             weighted = _times(means.values.reshape(-1, n_voxels), precision, device).reshape(means.values.shape)
             _check_lengths(weighted, means.values)
         return lambda r, s: weighted[r] @ means.values[s].T
+    # the Ω_rs of two precisions A and B is ((A⁻¹ + B⁻¹)/2)⁻¹ = 2 A (A + B)⁻¹ B, so that neither need be inverted: with
+    # A + B = L Lᵀ, K is twice the product of L⁻¹ A b_r and L⁻¹ B b_s
     for matrix, run in zip(precision, means.runs, strict=True):
         cholesky(matrix, f"the precision of run {run}")  # the sum of two may have a factor where one has none
     weighted = np.stack([_times(b, omega, device) for b, omega in zip(means.values, precision, strict=True)])

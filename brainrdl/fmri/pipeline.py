@@ -232,12 +232,9 @@ def process(
         label = f"{unit.label}/{name}"
         rdm, facts = _region(part, label, settings)
         facts["order"] = time_order(part, rdm, [design.events["trial_type"].tolist() for design in designs])
-        facts["voxels"] = {
-            "mask": len(in_masks[name]),
-            "outside_brain_mask": len(in_masks[name]) - len(voxels),
-            "no_variance_or_nan": len(voxels) - part.sizes["voxel"],
-            "used": part.sizes["voxel"],
-        }
+        n_mask, n_inside, n_used = len(in_masks[name]), len(voxels), part.sizes["voxel"]
+        lost = {"outside_brain_mask": n_mask - n_inside, "no_variance_or_nan": n_inside - n_used}
+        facts["voxels"] = {"mask": n_mask, **lost, "used": n_used}
         facts["mask"] = checksums([paths[name]], runs[0].root)
         facts["tsnr_median"] = round(float(np.median(part["tsnr"])), 3)
         coords = {"subject": ("rdm", [f"sub-{unit.subject}"]), "roi": ("rdm", [name])}

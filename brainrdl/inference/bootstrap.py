@@ -217,11 +217,10 @@ class _GramSample(NamedTuple):
 def ceilings_of_products(alike: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Compute the lower and upper noise ceiling (..., 2) from subjects' similarities with each other.
 
-    `alike` (..., subjects, subjects) holds cosines K of vectors z, as which each subject is counted `counts`
-    (..., subjects) times. All copies of a subject are left out together; NaN where fewer than two are left.
+    `alike` (..., subjects, subjects) are cosines K; `counts` (..., subjects) how often each is drawn. NaN below two.
     """
     # the mean of unit vectors z with counts m has the products Σ_t m_t K_st with z_s and the squared length
-    # Σ_tu m_t m_u K_tu; without s, its own terms are taken off
+    # Σ_tu m_t m_u K_tu; without s, its own terms are taken off: all copies of a subject are left out together
     pulled = (alike @ counts[..., None])[..., 0]
     square = (counts * pulled).sum(axis=-1, keepdims=True)
     drawn = counts > 0
@@ -237,8 +236,7 @@ def ceilings_of_products(alike: np.ndarray, counts: np.ndarray) -> np.ndarray:
 class _Moments:
     """Complete RDMs by correlation or cosine: all resamples' moments are one matrix product.
 
-    A pair (i, j) occurs c_i c_j times where stimulus i is drawn c_i times, so that sums over a resample's pairs are
-    weighted sums over the pairs.
+    A pair (i, j) occurs c_i c_j times where stimulus i is drawn c_i times: a resample's sums are weighted sums.
     """
 
     def __init__(self, models: np.ndarray, subjects: np.ndarray, method: str) -> None:

@@ -136,6 +136,7 @@ def score_folds(
     factor, note = factor_of(over, n_subjects)
     # one draw for all scores, so that contrasts of scores rest on the same resamples
     draws = draw([fold.pairs["raw"].stimuli for fold in folds], n_subjects, n_resamples=n_resamples, seed=seed)
+    sizes = {"n_folds": len(folds), "n_subjects": n_subjects, "n_stimuli": draws.n_stimuli, "over": factor}
     rows: list[dict[str, object]] = []
     tests: list[pd.DataFrame] = []
     resamples = {}
@@ -144,17 +145,10 @@ def score_folds(
             [fold.pairs[score] for fold in folds], list(arms.values()), draws, factor
         )
         columns = np.eye(len(names) + 2)
-        common = {
-            "ceiling_lower": drawn.estimate[-2],
-            "ceiling_upper": drawn.estimate[-1],
-            "n_folds": len(folds),
-            "n_subjects": n_subjects,
-            "n_stimuli": draws.n_stimuli,
-            "over": factor,
-        }
+        ceiling = {"ceiling_lower": drawn.estimate[-2], "ceiling_upper": drawn.estimate[-1]}
         for name, column in zip(names, columns, strict=False):
             found = tested(drawn, column, level)
-            rows.append({"arm": name, "score": score, "n_seeds": len(arms[name]), **found, **common})
+            rows.append({"arm": name, "score": score, "n_seeds": len(arms[name]), **found, **ceiling, **sizes})
         differences = [
             {"a": a, "b": b, "score": score, **tested(drawn, columns[names.index(a)] - columns[names.index(b)], level)}
             for a, b in chosen

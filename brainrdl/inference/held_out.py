@@ -281,16 +281,7 @@ def _table(arms: Sequence[tuple[str, int]], pairs: dict[str, FoldPairs]) -> pd.D
     rows = []
     for score, of_fold in pairs.items():
         row = score_fold(of_fold)
+        facts = {"ceiling_lower": row[-2], "ceiling_upper": row[-1], "n_pairs": of_fold.models.shape[1]}
         for k, (arm, seed) in enumerate(arms):
-            rows.append(
-                {
-                    "arm": arm,
-                    "seed": seed,
-                    "score": score,
-                    "value": row[k],
-                    "ceiling_lower": row[-2],
-                    "ceiling_upper": row[-1],
-                    "n_pairs": of_fold.models.shape[1],
-                }
-            )
+            rows.append({"arm": arm, "seed": seed, "score": score, "value": row[k], **facts})
     return pd.DataFrame(rows)

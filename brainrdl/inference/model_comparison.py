@@ -101,15 +101,10 @@ def compare_models(
     for roi, scored in scores.items():
         table = scored.table.reset_index()
         table.insert(0, "roi", roi)
-        tables.append(
-            table.assign(
-                ceiling_lower=scored.ceiling.lower,
-                ceiling_upper=scored.ceiling.upper,
-                over=scored.over,
-                n_subjects=scored.resamples.n_subjects,
-                n_stimuli=scored.resamples.n_stimuli,
-            )
-        )
+        table["ceiling_lower"], table["ceiling_upper"] = scored.ceiling
+        table["over"] = scored.over
+        table["n_subjects"], table["n_stimuli"] = scored.resamples.n_subjects, scored.resamples.n_stimuli
+        tables.append(table)
         tested = scored.contrasts(contrasts)
         tested.insert(0, "roi", roi)
         tests.append(tested)
@@ -129,16 +124,11 @@ def _pooled(models: xr.DataArray | Sequence[xr.DataArray], method: str) -> xr.Da
     if len({part.attrs["metric"] for part in parts}) > 1 and method == "mse":
         raise ValueError("mse compares units, so that the models must have one metric; take corr or cosine")
     # arrays of different coordinates and attributes do not concatenate
-    bare = [
-        xr.DataArray(
-            part.values,
-            dims=part.dims,
-            coords={dim: part[dim].values for dim in part.dims},
-            name=part.name,
-            attrs={"metric": part.attrs["metric"] if method == "mse" else "undeclared"},
-        )
-        for part in parts
-    ]
+    bare = []
+    for part in parts:
+        labels = {dim: part[dim].values for dim in part.dims}
+        metric = part.attrs["metric"] if method == "mse" else "undeclared"
+        bare.append(xr.DataArray(part.values, labels, part.dims, part.name, {"metric": metric}))
     return concat_rdms(bare)
 
 

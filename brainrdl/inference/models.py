@@ -181,15 +181,10 @@ def score_models(
         statistic = row["estimate"] / row["se"] if row["se"] > 0 else np.nan
         # one-sided: a score below zero is no finding
         row["p"] = float(stats.t.sf(statistic, resamples.degrees_of_freedom))
+        row["p_ceiling"] = tested(resamples, below, level)["p"] if len(names) > 1 else np.nan
         percentiles = np.nanquantile(draws, [tail, 1 - tail]) if resamples.varies(k) else (np.nan, np.nan)
-        rows.append(
-            {
-                **row,
-                "percentile_low": percentiles[0],
-                "percentile_high": percentiles[1],
-                "p_ceiling": tested(resamples, below, level)["p"] if len(names) > 1 else np.nan,
-            }
-        )
+        row["percentile_low"], row["percentile_high"] = percentiles
+        rows.append(row)
     columns = ["estimate", "se", "low", "high", "percentile_low", "percentile_high", "p", "p_ceiling"]
     table = pd.DataFrame(rows, index=pd.Index(labels, name="model"), columns=columns)
     return ModelScores(

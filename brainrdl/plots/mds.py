@@ -105,12 +105,8 @@ def plot_mds(
     for ax, name, square in zip(axes, names, rdms.values, strict=False):
         points, stress = mds(square, seed=seed)
         for stretch in stretches:
-            ax.plot(
-                *points[stretch.start : stretch.stop].T,
-                linestyle="none",
-                label=stretch.name,
-                **marker(styles[stretch.name].color, "o", styles[stretch.name].fill),
-            )
+            dot = marker(styles[stretch.name].color, "o", styles[stretch.name].fill)
+            ax.plot(*points[stretch.start : stretch.stop].T, linestyle="none", label=stretch.name, **dot)
         if not stretches:
             ax.plot(*points.T, linestyle="none", **marker(INK, "o"))
         for k, picture in enumerate(pictures or ()):
