@@ -94,12 +94,7 @@ def describe(
 
 
 def _part(
-    unit: Unit,
-    masks: Mapping[str, Image],
-    settings: Settings,
-    parts: Path,
-    name: str,
-    log: Callable[[str], None],
+    unit: Unit, masks: Mapping[str, Image], settings: Settings, parts: Path, name: str, log: Callable[[str], None]
 ) -> UnitResult:
     """Make a subject's RDMs, or read them where they were made from the same files with the same settings."""
     fingerprint = _fingerprint(unit, masks, settings)

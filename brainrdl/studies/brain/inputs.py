@@ -160,10 +160,7 @@ def _normalisation(training: LabelledImages) -> Callable[[Tensor], Tensor]:
 
 
 def _as_seen(
-    images: StimulusSet,
-    configuration: Configuration,
-    task: TaskImages | None,
-    data_dir: str | os.PathLike[str] | None,
+    images: StimulusSet, configuration: Configuration, task: TaskImages | None, data_dir: str | os.PathLike[str] | None
 ) -> StimulusSet:
     """Bring the images to the size, channels and normalisation in which the network sees them."""
     student = configuration.student
@@ -249,8 +246,5 @@ def _controls(
         return (concat_rdms(found) if found else None), None
     primates = load_objects92("primates", data_dir).isel(rdm=[0])
     judged = load_objects92("judgements", data_dir).mean("rdm", keepdims=True)
-    further = [
-        single(primates, "monkey_it", "monkey IT"),
-        label_rdms(judged.values, ids, ["behaviour"], "undeclared"),
-    ]
+    further = [single(primates, "monkey_it", "monkey IT"), label_rdms(judged.values, ids, ["behaviour"], "undeclared")]
     return controls92(data_dir), concat_rdms(further)

@@ -173,10 +173,7 @@ class FitRuns:
             return [{str(column): value for column, value in record.items()} for record in records]
 
         rows = kept_tries(
-            path,
-            make,
-            fields=("layer", "inner_split", "value", "chosen"),
-            lock=self._lock(f"choices/{name}"),
+            path, make, fields=("layer", "inner_split", "value", "chosen"), lock=self._lock(f"choices/{name}")
         )
         if not any(row["chosen"] for row in rows):
             raise ValueError(f"{path} says of none of {len(rows)} tries that it was chosen; remove it to choose again")

@@ -50,12 +50,7 @@ class Scored(NamedTuple):
 
 
 def score_scheme(
-    folds: Mapping[Split, Sequence[Outcome]],
-    configuration: Configuration,
-    inputs: Inputs,
-    *,
-    fitted: str,
-    scored: str,
+    folds: Mapping[Split, Sequence[Outcome]], configuration: Configuration, inputs: Inputs, *, fitted: str, scored: str
 ) -> Scored:
     """Score what was fitted in one study (outcomes of all arms and seeds, by split of a scheme), in one study."""
     held_out, table = score_splits(

@@ -107,11 +107,7 @@ def fit_student(
         return {}
 
     history = trainer.fit(
-        loader,
-        epochs=plan.updates[-1] // stretch,
-        stimuli=stream,
-        validation=look,
-        seed=derive_seed(plan.seed, "fit"),
+        loader, epochs=plan.updates[-1] // stretch, stimuli=stream, validation=look, seed=derive_seed(plan.seed, "fit")
     )
     curve = pd.DataFrame({"update": stretch * (history["epoch"] + 1)})
     curve["task_loss"] = history.get("task_loss", nan)

@@ -230,9 +230,8 @@ ARMS: tuple[Arm, ...] = (
     Arm(
         "rdl_corr",
         "scale-free RDL",
-        "1 − Pearson r in place of RDL's squared difference, between RDMs of Euclidean distances over all "
-        "pairs, α alike in every layer, unless the recipe says otherwise: it asks for the geometry, not "
-        "for its scale.",
+        "1 − Pearson r in place of RDL's squared difference, between RDMs of Euclidean distances over all pairs, α "
+        "alike in every layer, unless the recipe says otherwise: it asks for the geometry, not for its scale.",
         "further",
         _rdl_corr,
         _each("alpha0", 3.0, 1.0, 5.0, 0.3),

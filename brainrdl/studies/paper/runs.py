@@ -143,9 +143,7 @@ class StudyRuns:
         folder = self.request.out / "tries" / row.name.removesuffix(f"-seed{_CHOICE_SEED}")
         # without a lock of its own: of two processes that have read all trials, each writes the same
         tries = kept_tries(
-            folder / "choice.json",
-            lambda: self._try_all(row, arm, context, folder),
-            fields=("setting", "chosen"),
+            folder / "choice.json", lambda: self._try_all(row, arm, context, folder), fields=("setting", "chosen")
         )
         chosen = [entry["setting"] for entry in tries if entry["chosen"]]
         if len(chosen) != 1:

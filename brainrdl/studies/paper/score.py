@@ -157,10 +157,7 @@ def write_rdms(runs: StudyRuns, rows: list[Row]) -> None:
     shown = _of_each_class(runs.splits.test())
     sample = runs.study.batches.tensor(shown)
     one_hot = torch.nn.functional.one_hot(shown.labels, len(shown.classes)).double()
-    fixed = {
-        "pixels": rdm(to_float(shown.images, shown.top), "euclidean"),
-        "labels": rdm(one_hot, "euclidean"),
-    }
+    fixed = {"pixels": rdm(to_float(shown.images, shown.top), "euclidean"), "labels": rdm(one_hot, "euclidean")}
     rdms, models, layers = [], [], []
     for network in _networks(runs, rows):
         inside = _rdms(network.model, [*runs.recipe.layers, "softmax"], sample, "euclidean")
