@@ -73,13 +73,12 @@ def make_all(
 def beside(n: int, open_runs: Callable[[], Maker[T]], tasks: Sequence[T]) -> Iterator[None]:
     """Let `n` further processes make the results too, until the block ends.
 
-    `open_runs` opens the study in the new process, so that whatever it refers to has to be picklable. ValueError on
-    Windows, which lacks the locks that keep two processes from making one result.
+    `open_runs` opens the study in the new process, so that whatever it refers to has to be picklable.
     """
     if not n:
         yield
         return
-    if sys.platform == "win32":
+    if sys.platform == "win32":  # which lacks the locks that keep two processes from making one result
         raise ValueError("jobs needs file locks as Unix has them; leave it out")
     # not forked: a process that has used a GPU cannot be
     context = multiprocessing.get_context("spawn")

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-_HALVINGS = 12  # every 25 of 300 epochs
+_HALVINGS = 12  # the paper's "halved every 25 epochs" of 300, and the same course in any other number of epochs
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], tuple[torch.optim.Optimizer, LRScheduler]]
 """An optimizer as `brainrdl.Trainer` takes it: parameters → (optimiser, scheduler)."""
@@ -33,8 +33,7 @@ def halving_sgd(
 ) -> MakeOptimizer:
     """Describe the SGD of the CIFAR study: dampened momentum, and a learning rate that is halved twelve times.
 
-    In epoch t the learning rate is ``lr · 0.5^⌊12 t/epochs⌋``: the paper's "halved every 25 epochs" of 300, and the
-    same course in any other number of epochs. In epoch t < `warmup` it is times (t + 1)/(warmup + 1).
+    In epoch t the learning rate is ``lr · 0.5^⌊12 t/epochs⌋``, and in epoch t < `warmup` times (t + 1)/(warmup + 1).
     """
     # the paper gives the halving only; the rest is the recipe of the public Torch project szagoruyko/cifar.torch, whose
     # optimiser dampens by the momentum unless another dampening is given: buf ← momentum · buf + (1 − momentum) ·

@@ -325,10 +325,7 @@ ARMS: tuple[Arm, ...] = (
 def arms_of(configuration: Configuration, inputs: Inputs) -> tuple[Arm, ...]:
     """List the arms that a study runs: those it names, or all that its data allow.
 
-    Raises
-    ------
-    ValueError
-        If it names one that there is not, or whose data are missing, or leaves out one of the primary contrast.
+    ValueError if it names one that there is not, or whose data are missing, or leaves out one of the primary contrast.
     """
     by_name = {arm.name: arm for arm in ARMS}
     controls, models = (

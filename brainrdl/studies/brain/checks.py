@@ -34,11 +34,10 @@ _FEWEST = 2  # pairs that can be correlated
 def check_study(
     configuration: Configuration, inputs: Inputs, arms: Sequence[Arm], splits: Mapping[str, Sequence[Split]]
 ) -> None:
-    """Refuse a study that would end in an error once its networks are trained, or fit to what it scores.
+    """Refuse a study, its splits by scheme, that would end in an error once its networks are trained.
 
-    `splits` are by scheme. ValueError if names would share a file; two stimuli are one image; the network has not the
-    layers, parameters or outputs that are asked for, or cannot take the stimuli; there are too few stimuli, or measured
-    pairs, to choose by or to score; a target cannot be made.
+    ValueError if names would share a file; two stimuli are one image; the network does not fit the study or its images;
+    there are too few stimuli or measured pairs to choose by or to score; a target cannot be made.
     """
     _check_names(configuration, splits)
     check_distinct(inputs.stimuli, "leave one out, or raise student.image_size if they differ in what that takes away")
@@ -196,23 +195,18 @@ def _check_stream(configuration: Configuration, inputs: Inputs, splits: Sequence
 
 
 def checksums(configuration: Configuration, inputs: Inputs) -> dict[str, Any]:
-    """Compute the SHA-256 of what is in the files that a study names, whatever their names, forms and order.
-
-    ``stimuli`` (ids and images), ``categories``, ``studies`` by name, ``student`` (layers and values of the network
-    before any training here: its weights, where some are given), and where they are there ``early_visual``,
-    ``controls``, ``models`` and ``task``. What is computed from these data is not in them, since its last digits may
-    differ with the number of threads.
-    """
+    """Compute the SHA-256 of what is in the files that a study names, whatever their names, forms and order."""
+    images = inputs.images
     found: dict[str, Any] = {
-        "stimuli": digest(
-            (stimulus, image) for image, stimulus in map(inputs.images.__getitem__, range(len(inputs.images)))
-        ),
+        "stimuli": digest((stimulus, image) for image, stimulus in map(images.__getitem__, range(len(images)))),
         "categories": _digest(inputs.categories),
         "studies": {name: _digest_of_rdms(rdms) for name, rdms in inputs.studies.items()},
+        # layers and values of the network before any training here: its weights, where some are given
         "student": _digest(describe(make_student(configuration, 0))),
     }
     for name in ("early_visual", "controls", "models"):
         if (rdms := getattr(inputs, name)) is not None:
+            # without what is computed from these data: its last digits may differ with the number of threads
             read = [place for place, label in enumerate(rdms["rdm"].values.tolist()) if label not in inputs.computed]
             found[name] = _digest_of_rdms(rdms.isel(rdm=read))
     if (task := inputs.task) is not None:

@@ -46,10 +46,9 @@ def best_layer(runs: FitRuns, rdms: Mapping[str, np.ndarray], target: xr.DataArr
 def choose_plan(runs: FitRuns, fitted: str, split: Split) -> Chosen:
     """Choose layer, α and number of updates for the students of a split, with its training stimuli alone.
 
-    The layer is the one in which the task network agrees best with the target; α and the number of updates are those
-    that do best on the held-out stimuli of inner folds. The controls of RDL take over what is chosen for RDL: they
-    differ in their target alone.
+    The layer agrees best with the target in the task network; α and the number of updates do best in inner folds.
     """
+    # the controls of RDL take over what is chosen for RDL: they differ in their target alone
     tries = runs.chosen(f"{runs.place(fitted, split)}/rdl", lambda: _tries(runs, fitted, split))
     split_of = tries[["fitted_study", "scheme", "split"]].drop_duplicates().to_numpy().tolist()
     if split_of != [

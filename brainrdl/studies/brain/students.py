@@ -65,9 +65,8 @@ def fit_student(
 ) -> FittedStudent:
     """Train a student on the task and toward a target, in place.
 
-    `target` are RDMs of the stimuli that it may see, the training stimuli alone; with None the task goes on without
-    them. The task error is that of the test images with `on_test`, otherwise of the validation images.
-    FloatingPointError if the training died; ValueError if there is neither task nor target, or several regions.
+    `target` are RDMs of the training stimuli alone; with None the task goes on without. The task error is of validation
+    images, or test images (`on_test`). FloatingPointError if training died; ValueError if there is nothing to train on.
     """
     fit, task = configuration.fit, inputs.task
     if task is None and target is None:

@@ -22,6 +22,8 @@ from brainrdl.training.checkpoint import load_model, read_manifest, save_model
 from brainrdl.training.randomness import derive_seed
 from brainrdl.training.trainer import Trainer
 
+# a network that ends at chance has died, which depends on its initialisation: it is trained anew from another; its file
+# says at which attempt it came about
 _ATTEMPTS = 3
 _CHANCE = 0.98  # of the error of guessing: what comes no further has died, whatever its loss says
 
@@ -53,15 +55,8 @@ def task_network(
 ) -> nn.Module:
     """Train a network on the task, resume its training, or read it where it is done; in eval mode.
 
-    A network that ends at chance has died, which depends on its initialisation: it is trained anew from another, up to
-    three times. The file, ``task-seed<n>.safetensors`` in the folder, says at which attempt it came about.
-
-    Raises
-    ------
-    ValueError
-        If the file there was trained in another way.
-    FloatingPointError
-        If all attempts end at chance.
+    ValueError if ``task-seed<n>.safetensors`` in the folder was trained in another way; FloatingPointError if all
+    attempts end at chance.
     """
     task = configuration.task
     # weights that are given are taken as they are, and nothing is kept of them

@@ -41,11 +41,10 @@ class Recorded:
 def replay(study: Study, source: Path, row_name: str, request: Request, *, log: Callable[[str], None] = print) -> bool:
     """Repeat one row of a ``results.json``, `source`, from scratch; True if it came out again.
 
-    That is: bitwise the same weights and the same test error; or, with other weights, a test error within 3 binomial
-    standard errors. Of the request only where the data are and where to work counts, the rest comes from the file.
-    ValueError if the file is damaged, of another study, has no such row, or was made from other data; or if the row's
-    run died.
+    Of the request only where the data are and where to work counts, the rest comes from the file. ValueError as
+    `read_row`, or if the row was made from other data.
     """
+    # to come out again: bitwise the same weights and test error, or a test error within 3 binomial standard errors
     use_threads(request.threads or study.threads, processes=request.jobs)
     recorded = read_row(source, row_name, study.name)
     if request.out.exists() and any(request.out.iterdir()):

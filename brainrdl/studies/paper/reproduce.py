@@ -25,9 +25,8 @@ def reproduce(
 ) -> Path | None:
     """Run a study, or resume it, and write its report; None for a request that leaves the test set closed.
 
-    Teachers, then choices on validation, then the runs; the test set is opened when all of them are done, and not
-    even then if the request says so. `command` is for the manifest, which lists every call. ValueError for a request
-    that cannot be met, or an output folder of another configuration; BlockingIOError if another process works in it.
+    `command` is for the manifest, which lists every call. ValueError for a request that cannot be met, or an output
+    folder of another configuration; BlockingIOError if another process works in it.
     """
     threads = use_threads(request.threads or study.threads, processes=request.jobs)
     rows = plan(study, request)
@@ -51,6 +50,7 @@ def reproduce(
             in_a_job = dataclasses.replace(request, threads=threads)
             with beside(request.jobs - 1 if left else 0, partial(_open_runs, study, recipe, in_a_job), rows):
                 make_all(runs, rows, done=done, log=log)
+            # the test set is opened when teachers, choices and runs are all done
             if request.unscored:  # so that further arms can be added before anyone has seen a score
                 log("all runs are done; the test set stays closed until a call that is not unscored")
                 return None

@@ -41,9 +41,8 @@ class _Network:
 def write_results(runs: StudyRuns, rows: list[Row]) -> pd.DataFrame:
     """Score all runs and write ``results.csv``, ``results.json``, ``correctness.npz`` and ``histories.csv``.
 
-    A run's answers to the test set are computed once and kept beside it. Teachers with other classes than the students
-    answer to their own test set, and their answers are in ``correctness-teachers.npz``. Returns what ``results.csv``
-    holds.
+    Teachers with other classes than the students answer to their own test set, and their answers are in
+    ``correctness-teachers.npz``. Returns what ``results.csv`` holds.
     """
     folder = runs.request.out
     tests = {False: runs.splits.test()}  # by whether it is the teachers' own
@@ -107,9 +106,8 @@ def write_results(runs: StudyRuns, rows: list[Row]) -> pd.DataFrame:
 def write_geometry(runs: StudyRuns, rows: list[Row]) -> pd.DataFrame:
     """Measure how far each run's geometry is from its teacher's, on held-out images: ``geometry.csv``.
 
-    E_aux (Eq. 2) over all pairs of 1,000 images, raw ``mse`` distances, and the correlation of the two RDMs. The
-    images are of validation, or of test where networks were trained on those of validation. A run without a teacher is
-    measured against each kind of teacher of its seed that has been trained: none is trained for this.
+    E_aux (Eq. 2) over all pairs of 1,000 images, raw ``mse`` distances, and the correlation of the two RDMs. A run
+    without a teacher is measured against each kind of teacher of its seed that has been trained.
     """
     # validation images, unless the networks have been trained on them
     held_out = runs.splits.students.validation if runs.splits.students.final is None else runs.splits.test()

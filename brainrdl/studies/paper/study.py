@@ -180,11 +180,7 @@ def plan(study: Study, request: Request) -> list[Row]:
 
 
 def check(study: Study, recipe: Recipe, request: Request, splits: Splits, rows: Sequence[Row]) -> None:
-    """Refuse what would fail only after hours of training.
-
-    Layers that the network has not, numbers of labels or images that leave no batch to train on, too few epochs, α₀
-    that are no weights, more tries than settings.
-    """
+    """Refuse with a ValueError what would fail only after hours of training."""
     networks = study.networks(splits)
     for network in {study.arm(row.arm).network: None for row in rows} | {study.arm(TEACHER).network: None}:
         names = list_layers(networks[network]())
@@ -247,14 +243,14 @@ def training_size(limit: int | None, n_classes: int, n_images: int) -> int:
 def labelled_subset(training: LabelledImages, n: int) -> tuple[LabelledImages, LabelledImages]:
     """Split training images into n labelled ones, balanced over classes, and the rest.
 
-    The same n images for every seed and arm, so that no teacher has seen a label that its student lacks. ValueError if
-    fewer than one image a class would be labelled, or none were left.
+    ValueError if fewer than one image a class would be labelled, or none were left.
     """
     if not len(training.classes) <= n < len(training):
         raise ValueError(
             f"labels must lie between the number of classes ({len(training.classes)}) and the number of training "
             f"images less one ({len(training) - 1}), got {n}"
         )
+    # the same images for every seed and arm, so that no teacher has seen a label that its student lacks
     generator = torch.Generator().manual_seed(derive_seed(0, "labelled images"))
     labelled, rest = stratified_split(training.labels.cpu(), [n, len(training) - n], generator)
     return training.take(labelled), training.take(rest)
