@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from typing import Protocol, TypeVar
 
 from brainrdl.studies.folder import HeldError
@@ -92,6 +93,26 @@ def beside(n: int, open_runs: Callable[[], Maker[T]], tasks: Sequence[T]) -> Ite
             process.terminate()
         for process in processes:
             process.join()
+
+
+def make_beside(
+    runs: Maker[T],
+    open_runs: Callable[[], Maker[T]],
+    tasks: Sequence[T],
+    *,
+    n: int,
+    note: Callable[[], None],
+    log: Callable[[str], None],
+) -> None:
+    """Make all results with `n` further processes; after each, a line of progress and a note of the call."""
+    made = count(1)
+
+    def done(task: T) -> None:
+        log(f"[{next(made)}/{len(tasks)}] {task.name}")
+        note()
+
+    with beside(n, open_runs, tasks):
+        make_all(runs, tasks, done=done, log=log)
 
 
 def _job(open_runs: Callable[[], Maker[T]], tasks: Sequence[T]) -> None:

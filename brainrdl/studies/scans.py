@@ -42,7 +42,7 @@ def make_rdms(
     """Write the RDMs of a BIDS data set into a netCDF file, and a report into the ``.html`` file beside it, its path.
 
     Each subject's part is left in ``<out without suffix>.parts/``: the same call resumes, and makes anew what is
-    damaged or of other inputs or settings. Arguments and errors are those of `rdms_from_bids`; `log` takes a line of progress.
+    damaged or of other inputs or settings. Arguments and errors are those of `rdms_from_bids`.
     """
     out, settings = Path(out), settings or Settings()
     if out.suffix != ".nc":

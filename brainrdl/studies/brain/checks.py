@@ -122,9 +122,8 @@ def _check_network(configuration: Configuration, inputs: Inputs) -> None:
 
 
 def _inner(configuration: Configuration, inputs: Inputs, split: Split) -> list[Split]:
-    categories = {stimulus: inputs.categories[stimulus] for stimulus in split.training}
     try:
-        return inner_splits(split, categories, configuration.schemes.inner)
+        return inner_splits(split, inputs.categories, configuration.schemes.inner)
     except ValueError as error:
         raise ValueError(
             f"schemes.inner is {configuration.schemes.inner}, too many for split {split.name!r} of scheme "

@@ -17,23 +17,8 @@ from brainrdl.studies.brain.outcomes import Outcome
 from brainrdl.studies.scores import predict, score_splits
 
 COLUMNS = (
-    "arm",
-    "scheme",
-    "split",
-    "fold",
-    "seed",
-    "fitted_study",
-    "scored_study",
-    "layer",
-    "roi",
-    "alpha0",
-    "score",
-    "method",
-    "value",
-    "ceiling_lower",
-    "ceiling_upper",
-    "n_pairs",
-    "task_error",
+    *("arm", "scheme", "split", "fold", "seed", "fitted_study", "scored_study", "layer", "roi", "alpha0", "score"),
+    *("method", "value", "ceiling_lower", "ceiling_upper", "n_pairs", "task_error"),
 )
 
 

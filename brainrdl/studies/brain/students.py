@@ -100,9 +100,8 @@ def fit_student(
         nonlocal done
         done += stretch
         if done == plan.updates[len(snapshots)]:
-            rdms = condense(layer_rdms(model, inputs.stimuli, fit.layers, fit.metric))
-            error = nan if images is None else trainer.evaluate(images)["error"]
-            snapshots.append(Snapshot(done, dict(zip(fit.layers, rdms, strict=True)), error))
+            rdms = rdms_by_layer(model, inputs, fit)
+            snapshots.append(Snapshot(done, rdms, nan if images is None else trainer.evaluate(images)["error"]))
         return {}
 
     history = trainer.fit(
@@ -112,6 +111,11 @@ def fit_student(
     curve["task_loss"] = history.get("task_loss", nan)
     curve["rdm_loss"] = history.get(f"rdl/{plan.layer}", nan)
     return FittedStudent(student.eval(), snapshots, curve, fitted_to)
+
+
+def rdms_by_layer(model: nn.Module, inputs: Inputs, fit: Fit) -> dict[str, np.ndarray]:
+    """Compute the condensed RDM (n(n-1)/2,) of all stimuli in each layer that may be fitted."""
+    return dict(zip(fit.layers, condense(layer_rdms(model, inputs.stimuli, fit.layers, fit.metric)), strict=True))
 
 
 def brain_term(target: xr.DataArray, plan: Plan, fit: Fit) -> RDLTerm:

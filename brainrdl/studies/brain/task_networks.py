@@ -5,7 +5,6 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from lightning_fabric import Fabric
 from safetensors import SafetensorError
 from torch import nn
@@ -130,18 +129,13 @@ def save_fitted(
 
     `outcome` is that of its fit to the study `fitted`, in which it has seen the split's training stimuli.
     """
-    manifest: dict[str, Any] = {
+    manifest = {
+        **outcome.record,
         "student": configuration.student.model_dump(mode="json"),
         "configuration_hash": configuration_hash(configuration),
-        "arm": outcome.arm,
-        "seed": outcome.seed,
-        "layer": outcome.layer,
-        "setting": dict(outcome.setting),
-        "task_error": None if np.isnan(outcome.task_error) else outcome.task_error,
         "fitted_study": fitted,
         "scheme": split.scheme,
         "split": split.name,
-        "fitted_to": list(outcome.fitted_to),
         "held_out": list(split.held_out),
     }
     save_model(model, path, manifest)
