@@ -159,8 +159,15 @@ def _each(knob: str, *values: float) -> tuple[Setting, ...]:
     return tuple({knob: value} for value in values)
 
 
+# what is compared with nothing chooses learning rate and weight decay; the rest takes them over
+_RATES: tuple[Setting, ...] = (
+    {},
+    {"learning_rate": 0.1},
+    {"weight_decay": 5e-4},
+    {"learning_rate": 0.1, "weight_decay": 5e-4},
+)
 _PLAIN = Arm(
-    "plain", "plain", "The network trained on the task alone.", "paper", _nothing, (), taught=False, baseline=None
+    "plain", "plain", "The network trained on the task alone.", "paper", _nothing, _RATES, taught=False, baseline=None
 )
 _FINETUNING = Arm(
     "finetuning",
@@ -272,14 +279,8 @@ ARMS: tuple[Arm, ...] = (
 )
 """All arms, in the order in which pages list them, with the settings that the paper's MNIST study tries."""
 
-# of the study whose students have other classes than their teacher
-_FOR_OTHER_CLASSES = ("plain_readout", "plain_narrow", "finetuning_replaced")
 
-
-def paper_arms(*rates: Setting) -> tuple[Arm, ...]:
-    """List the arms of a study whose students have the teacher's classes, ``plain`` first.
-
-    `rates` are learning rates and weight decays that ``plain`` and ``teacher`` choose from.
-    """
-    # what has no candidates of its own is compared with nothing, and chooses the learning rate
-    return tuple(replace(arm, candidates=arm.candidates or rates) for arm in ARMS if arm.name not in _FOR_OTHER_CLASSES)
+def paper_arms() -> tuple[Arm, ...]:
+    """List the arms of a study whose students have the teacher's classes, ``plain`` first."""
+    for_other_classes = ("plain_readout", "plain_narrow", "finetuning_replaced")
+    return tuple(arm for arm in ARMS if arm.name not in for_other_classes)
