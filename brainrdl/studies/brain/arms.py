@@ -302,16 +302,14 @@ def arms_of(configuration: Configuration, inputs: Inputs) -> tuple[Arm, ...]:
     ValueError if it names one that there is not, or whose data are missing, or leaves out one of the primary contrast.
     """
     by_name = {arm.name: arm for arm in ARMS}
-    controls, models = (
-        [by_name.get(name) or _own_control(name) for name in rdms["rdm"].values.tolist()] if rdms is not None else []
-        for rdms in (inputs.controls, inputs.models)
-    )
-    # controls first, then what is mixed of them, then other RDMs, then networks: the order of a study's tables
     others = [arm for arm in ARMS if not isinstance(arm, GivenRDM) and arm.possible(inputs)]
-    mixtures = [arm for arm in others if isinstance(arm, Mixture)]
-    possible = {
-        arm.name: arm for arm in (*controls, *mixtures, *models, *(arm for arm in others if arm not in mixtures))
-    }
+    possible: dict[str, Arm] = {}
+    # controls first, then what is mixed of them, then other RDMs, then networks: the order of a study's tables
+    for rdms, kind in ((inputs.controls, Mixture), (inputs.models, Arm)):
+        for name in [] if rdms is None else rdms["rdm"].values.tolist():
+            own = GivenRDM(name, name, "A control RDM that the study's file names.", _GIVEN)
+            possible[name] = by_name.get(name, own)
+        possible |= {arm.name: arm for arm in others if isinstance(arm, kind)}
     asked = configuration.arms or tuple(possible)
     for name in asked:
         if name not in possible:
@@ -320,10 +318,6 @@ def arms_of(configuration: Configuration, inputs: Inputs) -> tuple[Arm, ...]:
         if name not in asked:
             raise ValueError(f"arms lacks {name!r}, which the primary contrast needs; add it")
     return tuple(arm for name, arm in possible.items() if name in asked)
-
-
-def _own_control(name: str) -> GivenRDM:
-    return GivenRDM(name, name, "A control RDM that the study's file names.", _GIVEN)
 
 
 def arms_in(arms: Sequence[Arm], scheme: str) -> list[Arm]:

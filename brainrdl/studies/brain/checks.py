@@ -66,14 +66,9 @@ def check_study(
 
 def _check_names(configuration: Configuration, splits: Mapping[str, Sequence[Split]]) -> None:
     """Fits are kept by these names: those of two splits must never meet in one file, on whatever file system."""
-    named = {
-        "studies": list(configuration.studies),
-        "fit.layers": list(configuration.fit.layers),
-        **{
-            f"the splits of scheme {scheme!r}": [split.name for split in of_scheme]
-            for scheme, of_scheme in splits.items()
-        },
-    }
+    named = {"studies": list(configuration.studies), "fit.layers": list(configuration.fit.layers)}
+    for scheme, of_scheme in splits.items():
+        named[f"the splits of scheme {scheme!r}"] = [split.name for split in of_scheme]
     for what, names in named.items():
         taken: dict[str, str] = {}
         for name in names:
@@ -91,10 +86,8 @@ def _check_network(configuration: Configuration, inputs: Inputs) -> None:
     # two images are enough to run the network, which is made anew and not trained here
     model = make_student(configuration, 0).eval()
     shown = {"stimuli": inputs.stimuli.batch(range(2))[0]}
-    if task is not None:
-        shown[f"images of {configuration.task.data if configuration.task else 'the task'}"] = task.batches.tensor(
-            task.training.take(range(2))
-        )
+    if task is not None and configuration.task is not None:
+        shown[f"images of {configuration.task.data}"] = task.batches.tensor(task.training.take(range(2)))
     for what, images in shown.items():
         try:
             # a network that draws random numbers must not change those of the study

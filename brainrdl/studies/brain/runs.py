@@ -67,14 +67,9 @@ class FitRuns:
         """Copy the network that the students of a seed begin as."""
         # a copy each time, since students are trained in place
         if seed not in self._networks:
+            folder, lock = self._network_folder, self._lock(f"networks/task-seed{seed}")
             self._networks[seed] = task_network(
-                self.configuration,
-                self.inputs.task,
-                seed,
-                self._network_folder,
-                self.fabric,
-                lock=self._lock(f"networks/task-seed{seed}"),
-                log=self.log,
+                self.configuration, self.inputs.task, seed, folder, self.fabric, lock=lock, log=self.log
             )
         return deepcopy(self._networks[seed])
 
@@ -174,9 +169,8 @@ class FitRuns:
             records = table.where(table.notna(), None).to_dict("records")
             return [{str(column): value for column, value in record.items()} for record in records]
 
-        rows = kept_tries(
-            path, make, fields=("layer", "inner_split", "value", "chosen"), lock=self._lock(f"choices/{name}")
-        )
+        fields = ("layer", "inner_split", "value", "chosen")
+        rows = kept_tries(path, make, fields=fields, lock=self._lock(f"choices/{name}"))
         if not any(row["chosen"] for row in rows):
             raise ValueError(f"{path} says of none of {len(rows)} tries that it was chosen; remove it to choose again")
         return pd.DataFrame(rows)

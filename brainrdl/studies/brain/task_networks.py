@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -77,13 +78,8 @@ def task_network(
         for leftover in folder.glob(f"task-seed{seed}-attempt*.pt"):
             leftover.unlink()
 
-    return kept(
-        _path(folder, seed),
-        lambda: _train(task, configuration, images, seed, folder, fabric, log),
-        write=write,
-        read=read,
-        lock=lock,
-    )
+    make = partial(_train, task, configuration, images, seed, folder, fabric, log)
+    return kept(_path(folder, seed), make, write=write, read=read, lock=lock)
 
 
 def _train(
@@ -102,11 +98,8 @@ def _train(
         # the first attempt's key names no attempt: seeds of networks trained before there were further ones stay
         key = ("task",) if attempt == 0 else ("task", attempt)
         network = make_student(configuration, seed, attempt)
-        history = Trainer(
-            network,
-            optimizer=linear_sgd(task.epochs, learning_rate=task.learning_rate, weight_decay=task.weight_decay),
-            fabric=fabric,
-        ).fit(
+        sgd = linear_sgd(task.epochs, learning_rate=task.learning_rate, weight_decay=task.weight_decay)
+        history = Trainer(network, optimizer=sgd, fabric=fabric).fit(
             images.batches.training(images.training, task.batch_size),
             epochs=task.epochs,
             validation=images.batches.evaluation(images.validation),
@@ -182,7 +175,10 @@ def load_fitted(path: str | Path) -> nn.Module:
             f"there is no file {path}; brainrdl fit leaves "
             "models/<study>/<scheme>/<split>/rdl-seed<n>.safetensors in its folder"
         )
-    manifest = _manifest(path)
+    try:
+        manifest = read_manifest(path)
+    except (SafetensorError, ValueError) as error:
+        raise ValueError(f"{path} is not a safetensors file, or is damaged: {error}") from error
     if "student" not in manifest or "fitted_to" not in manifest:
         raise ValueError(f"{path} holds no network that brainrdl fit fitted; load_model opens others")
     # its weights are in the file: those that the study began with are not needed
@@ -200,10 +196,3 @@ def _record(path: Path) -> dict[str, Any]:
 
 def _path(folder: Path, seed: int) -> Path:
     return folder / f"task-seed{seed}.safetensors"
-
-
-def _manifest(path: Path) -> dict[str, Any]:
-    try:
-        return read_manifest(path)
-    except (SafetensorError, ValueError) as error:
-        raise ValueError(f"{path} is not a safetensors file, or is damaged: {error}") from error

@@ -102,20 +102,11 @@ def _hint_stage(student: nn.Sequential, context: Context, setting: Setting, fold
     recipe = context.recipe
     front = front_until(student, recipe.hint_layer)
     # the front alone is trained, so that the layers above it meet the task as they were made
-    hint = Hint(
-        context.ask(layers=[recipe.hint_layer]),
-        {recipe.hint_layer: recipe.hint_layer},
-        alpha=constant(setting["alpha0"]),
-    )
+    layers = {recipe.hint_layer: recipe.hint_layer}
+    hint = Hint(context.ask(layers=layers), layers, alpha=constant(setting["alpha0"]))
     epochs = hint_epochs(recipe, recipe.epochs)
-    trainer = Trainer(
-        front,
-        [hint],
-        task_loss=None,
-        optimizer=make_optimizer(recipe, setting, epochs),
-        fabric=context.fabric,
-        cuda_graphs=True,
-    )
+    optimizer = make_optimizer(recipe, setting, epochs)
+    trainer = Trainer(front, [hint], task_loss=None, optimizer=optimizer, fabric=context.fabric, cuda_graphs=True)
     loader: Iterable[object] = context.batches.training(context.training, recipe.batch_size)
     if context.unlabelled is not None:
         loader = repeat(loader, recipe.updates_per_epoch)

@@ -73,11 +73,9 @@ def replay(study: Study, source: Path, row_name: str, request: Request, *, log: 
     # another processor, or another number of threads: weights differ, and with them a few images
     error = binomial_standard_error(recorded.test_error, len(splits.test()))
     near = abs(now - recorded.test_error) <= 3 * error
-    log(
-        f"other weights (recorded on {recorded.made_on}); test errors "
-        + ("agree" if near else "differ by more than")
-        + (f" within 3 binomial standard errors ({3 * error:.2f} points)" if near else f" {3 * error:.2f} points")
-    )
+    bound = f"{3 * error:.2f} points"
+    verdict = f"agree within 3 binomial standard errors ({bound})" if near else f"differ by more than {bound}"
+    log(f"other weights (recorded on {recorded.made_on}); test errors {verdict}")
     return near
 
 

@@ -123,7 +123,11 @@ class StudyRuns:
 
     def tries(self) -> pd.DataFrame:
         """Table every setting tried so far in this folder, what it gave on validation, and which were chosen."""
-        return tries_table((self.request.out / "tries").glob("*/choice.json"))
+        return tries_table(self.choices())
+
+    def choices(self) -> list[Path]:
+        """List the files of the choices made so far in this folder."""
+        return sorted((self.request.out / "tries").glob("*/choice.json"))
 
     def _choose(self, arm: Arm, kind: str, labels: int | None, context: Callable[[], Context]) -> Setting:
         row = Row(arm.name, _CHOICE_SEED, kind, labels)

@@ -57,24 +57,18 @@ def write_results(runs: StudyRuns, rows: list[Row]) -> pd.DataFrame:
             line["test_error"] = 100 * float((~correct).mean())
             histories.append(_history(row, run))
         table.append(line)
-        records.append(
-            {**line, "setting": run.record["setting"], "weights": run.record["weights"]}
-            | {key: run.record[key] for key in ("threads", "died")}
-        )
+        records.append({**line, **{key: run.record[key] for key in ("setting", "weights", "threads", "died")}})
     results = pd.DataFrame(table, columns=list(RESULTS))
     for column in ("labels", "teacher_size", "teacher_seed"):
         results[column] = results[column].astype("Int64")
     write_table(results, folder / "results.csv")
+    # without the folders and the number of processes, which are one machine's
+    request = {key: value for key, value in asdict(runs.request).items() if key not in ("out", "data_dir", "jobs")}
     rerun = {
         "study": runs.study.name,
         "recipe": asdict(runs.recipe),
-        # without the folders and the number of processes, which are one machine's
-        "request": {
-            key: value for key, value in asdict(runs.request).items() if key not in ("out", "data_dir", "jobs")
-        },
-        "choices": {
-            path.parent.name: read_json(path, list) for path in sorted((folder / "tries").glob("*/choice.json"))
-        },
+        "request": request,
+        "choices": {path.parent.name: read_json(path, list) for path in runs.choices()},
         "data": runs.splits.checksums,
         "rows": records,
     }

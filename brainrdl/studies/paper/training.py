@@ -103,13 +103,8 @@ def _fit(arm: Arm, student: nn.Sequential, context: Context, setting: Setting, f
     before = None if arm.prepare is None else arm.prepare(student, context, setting, folder)
     recipe = context.recipe
     epochs = recipe.epochs - (0 if before is None else len(before))
-    trainer = Trainer(
-        student,
-        arm.terms(context, setting),
-        optimizer=make_optimizer(recipe, setting, epochs),
-        fabric=context.fabric,
-        cuda_graphs=True,
-    )
+    terms, optimizer = arm.terms(context, setting), make_optimizer(recipe, setting, epochs)
+    trainer = Trainer(student, terms, optimizer=optimizer, fabric=context.fabric, cuda_graphs=True)
     loader: Iterable[object] = context.batches.training(context.training, recipe.batch_size)
     unlabelled = None
     # with few labels an epoch is a number of updates, since a pass over so few images is no measure of training
@@ -119,7 +114,7 @@ def _fit(arm: Arm, student: nn.Sequential, context: Context, setting: Setting, f
     history = trainer.fit(
         loader,
         epochs=epochs,
-        stimuli=unlabelled if any(term.stream == "stimuli" for term in trainer.terms) else None,
+        stimuli=unlabelled if any(term.stream == "stimuli" for term in terms) else None,
         validation=None if context.validation is None else context.batches.evaluation(context.validation),
         checkpoint=folder / "checkpoint.pt",
         seed=derive_seed(context.seed, "training"),
