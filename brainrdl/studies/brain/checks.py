@@ -11,7 +11,6 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from brainrdl.data import LabelledImages
 from brainrdl.features import capture
 from brainrdl.files import read_json, sha256
 from brainrdl.identity import DIGEST, describe, digest
@@ -202,7 +201,8 @@ def checksums(configuration: Configuration, inputs: Inputs) -> dict[str, Any]:
             read = [place for place, label in enumerate(rdms["rdm"].values.tolist()) if label not in inputs.computed]
             found[name] = _digest_of_rdms(rdms.isel(rdm=read))
     if (task := inputs.task) is not None:
-        found["task"] = _digest(*map(_digest_of_images, (task.training, task.validation, task.test)))
+        parts = (task.training, task.validation, task.test)
+        found["task"] = _digest(*(digest([("images", part.images), ("labels", part.labels)]) for part in parts))
     return found
 
 
@@ -251,7 +251,3 @@ def _digest_of_rdms(rdms: xr.DataArray) -> str:
     # the stimuli are in the study's order by now, and have a digest of their own
     values = digest([("values", torch.from_numpy(rdms.values.copy()))])
     return _digest(labels, str(rdms.attrs["metric"]), values)
-
-
-def _digest_of_images(images: LabelledImages) -> str:
-    return digest([("images", images.images), ("labels", images.labels)])

@@ -331,8 +331,7 @@ def write_example(path: str | Path) -> None:
 
 def configuration_hash(configuration: Configuration) -> str:
     """Compute the SHA-256 of everything the file says, whatever its comments and the order of its fields."""
-    text = json.dumps(configuration.model_dump(mode="json"), sort_keys=True)
-    return sha256(text.encode())
+    return sha256(json.dumps(configuration.model_dump(mode="json"), sort_keys=True).encode())
 
 
 class _Once(yaml.SafeLoader):

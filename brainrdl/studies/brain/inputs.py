@@ -178,15 +178,11 @@ def _as_seen(
         if task.training.images.shape[1] == 1:  # a network of grey images sees grey stimuli
             batch = rgb_to_grayscale(batch)
         # rounded as the task's images are, then normalised by the same function
-        pixels = (batch * 255).round().to(torch.uint8)
-        top = task.training.top
-        batch = task.batches.tensor(_labelled(pixels if top == 255 else (batch * top).round().to(torch.uint8), top))
+        n, top = len(batch), task.training.top
+        pixels, ids = (batch * top).round().to(torch.uint8), tuple(map(str, range(n)))
+        shown = LabelledImages(pixels, torch.zeros(n, dtype=torch.int64), ids, ("stimulus",), top)
+        batch = task.batches.tensor(shown)
     return StimulusSet.from_arrays(batch, images.ids)
-
-
-def _labelled(pixels: Tensor, top: int) -> LabelledImages:
-    n = len(pixels)
-    return LabelledImages(pixels, torch.zeros(n, dtype=torch.int64), tuple(map(str, range(n))), ("stimulus",), top)
 
 
 def _resized(images: StimulusSet, size: int) -> Tensor:
