@@ -25,12 +25,7 @@ _CALLS = "calls.json"
 def claimed(folder: Path, configuration: dict[str, Any]) -> Iterator[None]:
     """Take a folder for a configuration, or resume in it if it is the same; nobody else gets in meanwhile.
 
-    Raises
-    ------
-    ValueError
-        If the folder holds something else, or a study of another configuration.
-    BlockingIOError
-        If another process works in it.
+    ValueError if it holds something else, or another configuration; HeldError if another process works in it.
     """
     for place in (folder, *folder.parents):
         if place.exists() and not place.is_dir():
@@ -67,16 +62,10 @@ class HeldError(BlockingIOError):
 def locked(folder: Path, *, required: bool = False) -> Iterator[None]:
     """Keep other processes out of a folder until this one is done with it, or dead.
 
-    The lock is the system's, on the file ``.lock``: it ends with the process however that ends, and the file that
-    stays behind means nothing. Windows has no such locks, nor have some file systems.
-
-    Raises
-    ------
-    HeldError
-        If another process holds it.
-    OSError
-        If there are no locks and they are `required`.
+    HeldError if another process holds the lock; OSError if there are no locks and they are `required`.
     """
+    # the lock is the system's, on the file .lock: it ends with the process however that ends, and the file that stays
+    # behind means nothing; Windows has no such locks, nor have some file systems
     folder.mkdir(parents=True, exist_ok=True)
     if sys.platform == "win32":
         yield
@@ -100,12 +89,9 @@ def locked(folder: Path, *, required: bool = False) -> Iterator[None]:
 
 @contextmanager
 def noted(folder: Path, call: dict[str, Any]) -> Iterator[Callable[[], None]]:
-    """Append a call to the folder's notes, with its seconds up to its end, or up to the last time it said so.
+    """Append a call to the folder's notes, with its seconds up to its end.
 
-    Yields
-    ------
-    callable
-        Notes the seconds so far: what is left of a call that is killed.
+    Yields a function that notes the seconds so far: what is left of a call that is killed.
     """
     calls = [*calls_of(folder), {**call, "seconds": 0.0}]
     start = time.perf_counter()

@@ -118,9 +118,8 @@ def in_order(rdms: xr.DataArray, ids: tuple[str, ...], place: str) -> xr.DataArr
 def read_categories(path: Folder | None, ids: Sequence[str], stimuli: Folder) -> dict[str, str] | None:
     """Read the category of each stimulus from a table (.csv) of ``stimulus,category``.
 
-    Without a table those of the 92 object images are known, and of other stimuli there are none. In the order of `ids`;
-    others in the table are not looked at. FileNotFoundError or ValueError if it is not such a table, lacks a stimulus
-    or names one twice.
+    Without a table those of the 92 object images are known, and of other stimuli there are none. In the order of `ids`.
+    FileNotFoundError or ValueError if it is not such a table, lacks a stimulus or names one twice.
     """
     if path is None:
         return dict(zip(IDS, CATEGORIES, strict=True)) if str(stimuli) == OBJECTS92 else None

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from typing import Protocol, TypeVar
 
 from brainrdl.studies.folder import HeldError
@@ -73,13 +74,12 @@ def make_all(
 def beside(n: int, open_runs: Callable[[], Maker[T]], tasks: Sequence[T]) -> Iterator[None]:
     """Let `n` further processes make the results too, until the block ends.
 
-    `open_runs` opens the study in the new process, so that whatever it refers to has to be picklable. ValueError on
-    Windows, which lacks the locks that keep two processes from making one result.
+    `open_runs` opens the study in the new process, so that whatever it refers to has to be picklable.
     """
     if not n:
         yield
         return
-    if sys.platform == "win32":
+    if sys.platform == "win32":  # which lacks the locks that keep two processes from making one result
         raise ValueError("jobs needs file locks as Unix has them; leave it out")
     # not forked: a process that has used a GPU cannot be
     context = multiprocessing.get_context("spawn")
@@ -93,6 +93,26 @@ def beside(n: int, open_runs: Callable[[], Maker[T]], tasks: Sequence[T]) -> Ite
             process.terminate()
         for process in processes:
             process.join()
+
+
+def make_beside(
+    runs: Maker[T],
+    open_runs: Callable[[], Maker[T]],
+    tasks: Sequence[T],
+    *,
+    n: int,
+    note: Callable[[], None],
+    log: Callable[[str], None],
+) -> None:
+    """Make all results with `n` further processes; after each, a line of progress and a note of the call."""
+    made = count(1)
+
+    def done(task: T) -> None:
+        log(f"[{next(made)}/{len(tasks)}] {task.name}")
+        note()
+
+    with beside(n, open_runs, tasks):
+        make_all(runs, tasks, done=done, log=log)
 
 
 def _job(open_runs: Callable[[], Maker[T]], tasks: Sequence[T]) -> None:

@@ -20,26 +20,8 @@ def kept(
 ) -> Read:
     """Read the result that is kept at a path, or make it, write it and read it back.
 
-    Parameters
-    ----------
-    path : Path
-        File or folder of the result.
-    make : callable
-        Maker of the result, called only where there is none.
-    write, read : callable
-        (result, path) → None, and path → result; `read` returns None where the result is not complete.
-    check : callable, optional
-        Comparison of what was read with what is asked for: it raises a ValueError that names both where the result has
-        another identity (setting, split, seed), since only the caller knows which remedy there is.
-    lock : context manager, optional
-        Lock that keeps other processes from making the same result, see `locked`; left out where there are none.
-
-    Raises
-    ------
-    HeldError
-        If another process holds the lock.
-    FileNotFoundError
-        If the result vanished while it was written.
+    `read` returns None where a result is not complete; `check` raises a ValueError where one has another identity
+    (setting, split, seed). HeldError if another process holds the `lock`; FileNotFoundError if the result vanished.
     """
 
     def look() -> Read | None:
@@ -56,6 +38,7 @@ def kept(
                 found = look()
     if found is None:
         raise FileNotFoundError(f"{path} vanished while it was written")
+    # the caller's, since only the caller knows which remedy there is
     if check is not None:
         check(found)
     return found

@@ -1,12 +1,13 @@
 """Optimisers of the studies, as functions of the parameters."""
 
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-_HALVINGS = 12  # every 25 of 300 epochs
+_HALVINGS = 12  # the paper's "halved every 25 epochs" of 300, and the same course in any other number of epochs
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], tuple[torch.optim.Optimizer, LRScheduler]]
 """An optimizer as `brainrdl.Trainer` takes it: parameters → (optimiser, scheduler)."""
@@ -19,13 +20,8 @@ def linear_sgd(
 
     In epoch t < `warmup` it is times (t + 1)/(warmup + 1).
     """
-    return _sgd(
-        epochs,
-        _warmed(lambda epoch: 1 - epoch / epochs, warmup),
-        learning_rate=learning_rate,
-        momentum=momentum,
-        weight_decay=weight_decay,
-    )
+    sgd = partial(torch.optim.SGD, lr=learning_rate, momentum=momentum, weight_decay=weight_decay)
+    return _scheduled(sgd, epochs, lambda epoch: 1 - epoch / epochs, warmup)
 
 
 def halving_sgd(
@@ -33,21 +29,14 @@ def halving_sgd(
 ) -> MakeOptimizer:
     """Describe the SGD of the CIFAR study: dampened momentum, and a learning rate that is halved twelve times.
 
-    In epoch t the learning rate is ``lr · 0.5^⌊12 t/epochs⌋``: the paper's "halved every 25 epochs" of 300, and the
-    same course in any other number of epochs. In epoch t < `warmup` it is times (t + 1)/(warmup + 1).
+    In epoch t the learning rate is ``lr · 0.5^⌊12 t/epochs⌋``, and in epoch t < `warmup` times (t + 1)/(warmup + 1).
     """
     # the paper gives the halving only; the rest is the recipe of the public Torch project szagoruyko/cifar.torch, whose
     # optimiser dampens by the momentum unless another dampening is given: buf ← momentum · buf + (1 − momentum) ·
     # gradient, so that a learning rate of 1 is one of about .1 without dampening (the first update is not dampened, in
     # PyTorch as in Torch7), and decays all weights, biases and batch normalisation included
-    return _sgd(
-        epochs,
-        _warmed(lambda epoch: 0.5 ** (_HALVINGS * epoch // epochs), warmup),
-        learning_rate=learning_rate,
-        momentum=momentum,
-        dampening=momentum,
-        weight_decay=weight_decay,
-    )
+    sgd = partial(torch.optim.SGD, lr=learning_rate, momentum=momentum, dampening=momentum, weight_decay=weight_decay)
+    return _scheduled(sgd, epochs, lambda epoch: 0.5 ** (_HALVINGS * epoch // epochs), warmup)
 
 
 def clipped(make: MakeOptimizer, norm: float) -> MakeOptimizer:
@@ -76,37 +65,22 @@ OPTIMIZERS = {"linear_sgd": linear_sgd, "halving_sgd": halving_sgd}
 """By the name that a recipe gives them."""
 
 
-def _warmed(factor: Callable[[int], float], warmup: int) -> Callable[[int], float]:
-    if warmup < 0:
-        raise ValueError(f"warmup must be at least 0, got {warmup}")
-    if not warmup:
-        return factor
-    return lambda epoch: min(1.0, (epoch + 1) / (warmup + 1)) * factor(epoch)
-
-
-def _sgd(
-    epochs: int,
-    factor: Callable[[int], float],
-    *,
-    learning_rate: float,
-    momentum: float,
-    weight_decay: float,
-    dampening: float = 0.0,
+def _scheduled(
+    sgd: Callable[..., torch.optim.Optimizer], epochs: int, factor: Callable[[int], float], warmup: int
 ) -> MakeOptimizer:
-    if epochs < 1:
-        raise ValueError(f"epochs must be at least 1, got {epochs}")
+    """Describe an optimiser whose learning rate is that of `sgd` times `factor`, to which it rises in the warm-up."""
+    for name, value, least in (("warmup", warmup, 0), ("epochs", epochs, 1)):
+        if value < least:
+            raise ValueError(f"{name} must be at least {least}, got {value}")
+
+    def warmed(epoch: int) -> float:
+        return min(1.0, (epoch + 1) / (warmup + 1)) * factor(epoch)
 
     def make(parameters: Iterable[nn.Parameter]) -> tuple[torch.optim.Optimizer, LRScheduler]:
         parameters = list(parameters)
-        optimizer = torch.optim.SGD(
-            parameters,
-            lr=learning_rate,
-            momentum=momentum,
-            dampening=dampening,
-            weight_decay=weight_decay,
-            # one kernel for all parameters; None leaves the choice to torch
-            fused=True if all(parameter.is_cuda for parameter in parameters) else None,
-        )
-        return optimizer, LambdaLR(optimizer, factor)
+        # one kernel for all parameters; None leaves the choice to torch
+        fused = True if all(parameter.is_cuda for parameter in parameters) else None
+        optimizer = sgd(parameters, fused=fused)
+        return optimizer, LambdaLR(optimizer, warmed)
 
     return make

@@ -41,9 +41,8 @@ def make_rdms(
 ) -> Path:
     """Write the RDMs of a BIDS data set into a netCDF file, and a report into the ``.html`` file beside it, its path.
 
-    Each subject's part is left in ``<out without suffix>.parts/``, so that the same call resumes where it was
-    interrupted; a part that is damaged, or whose inputs or settings have changed, is made again. Arguments and errors
-    are those of `rdms_from_bids`; `log` is called with a line of progress per subject and run.
+    Each subject's part is left in ``<out without suffix>.parts/``: the same call resumes, and makes anew what is
+    damaged or of other inputs or settings. Arguments and errors are those of `rdms_from_bids`.
     """
     out, settings = Path(out), settings or Settings()
     if out.suffix != ".nc":
@@ -94,12 +93,7 @@ def describe(
 
 
 def _part(
-    unit: Unit,
-    masks: Mapping[str, Image],
-    settings: Settings,
-    parts: Path,
-    name: str,
-    log: Callable[[str], None],
+    unit: Unit, masks: Mapping[str, Image], settings: Settings, parts: Path, name: str, log: Callable[[str], None]
 ) -> UnitResult:
     """Make a subject's RDMs, or read them where they were made from the same files with the same settings."""
     fingerprint = _fingerprint(unit, masks, settings)

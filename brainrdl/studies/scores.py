@@ -50,8 +50,7 @@ def score_splits(
 ) -> tuple[list[HeldOut], pd.DataFrame]:
     """Score what is predicted in each split on its held-out stimuli: raw, partial, within categories.
 
-    Returns the splits' scores, for `score_folds`, and all of them as a table: a row per split, arm, seed and score,
-    with ``scheme``, ``split``, ``fold`` (from 0) and ``method``.
+    Returns the splits' scores, and a table: a row per split (``scheme``, ``split``, ``fold`` from 0), arm and score.
     """
     # each split for itself: scores are computed within a fold, and only then averaged
     folds = [

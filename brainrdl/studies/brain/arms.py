@@ -16,7 +16,7 @@ from brainrdl.studies.brain.configuration import Configuration
 from brainrdl.studies.brain.inputs import Inputs
 from brainrdl.studies.brain.outcomes import Outcome
 from brainrdl.studies.brain.runs import FitRuns
-from brainrdl.studies.brain.students import Plan, fit_student
+from brainrdl.studies.brain.students import Plan
 from brainrdl.studies.brain.targets import (
     Target,
     block_means_target,
@@ -47,11 +47,6 @@ class Fold:
     def target(self) -> xr.DataArray:
         """RDMs of the training stimuli."""
         return training_target(self.runs.inputs.studies[self.fitted], self.split)
-
-    @property
-    def seen(self) -> tuple[str, ...]:
-        """Ids of the training stimuli."""
-        return tuple(self.target["stimulus"].values.tolist())
 
     @cached_property
     def plan(self) -> Chosen | None:
@@ -109,7 +104,7 @@ class Mixture(Arm):
             # the training stimuli alone, in the study that is fitted: the mixture is a rival on the same terms
             weights, mixed = fit_mixture(controls, fold.target, method=fold.runs.configuration.method)
             setting = {str(name): round(float(weight), 6) for name, weight in weights.items()}
-            yield Outcome(self.name, 0, mixed, fitted_to=fold.seen, setting=setting)
+            yield Outcome(self.name, 0, mixed, fold.split.training, setting=setting)
 
 
 @dataclass(frozen=True)
@@ -120,7 +115,7 @@ class Untrained(Arm):
         layer = best_layer(fold.runs, fold.runs.untrained(CHOICE_SEED), fold.target)
         for seed in fold.runs.seeds:
             # its layer was chosen on the training stimuli, so it counts as fitted to them
-            yield Outcome(self.name, seed, fold.runs.untrained(seed)[layer], fitted_to=fold.seen, layer=layer)
+            yield Outcome(self.name, seed, fold.runs.untrained(seed)[layer], fold.split.training, layer)
 
 
 @dataclass(frozen=True)
@@ -135,15 +130,8 @@ class TaskOnly(Arm):
         layer = best_layer(fold.runs, fold.runs.task_only(CHOICE_SEED)[0].rdms, fold.target)
         for seed in fold.runs.seeds:
             snapshot = fold.runs.task_only(seed)[place]
-            yield Outcome(
-                self.name,
-                seed,
-                snapshot.rdms[layer],
-                fitted_to=fold.seen,
-                layer=layer,
-                setting={"updates": lengths[place]},
-                task_error=snapshot.task_error,
-            )
+            rdm, setting = snapshot.rdms[layer], {"updates": lengths[place]}
+            yield Outcome(self.name, seed, rdm, fold.split.training, layer, setting, snapshot.task_error)
 
 
 @dataclass(frozen=True)
@@ -183,8 +171,7 @@ class Head(FittedArm):
         features, ids = runs.features(seed), inputs.stimuli.ids
         # the network's own, since a head leaves what it answers to the task; first, as another process may hold it
         error = runs.task_error(seed)
-        categories = {stimulus: inputs.categories[stimulus] for stimulus in split.training}
-        inner = inner_splits(split, categories, configuration.schemes.inner)
+        inner = inner_splits(split, inputs.categories, configuration.schemes.inner)
         settings = HeadSettings(compare=configuration.method, metric=configuration.fit.metric)
         found = fit_head(self.name, features, ids, fold.target, inner, settings=settings)
         where = {"fitted_study": fold.fitted, "scheme": split.scheme, "split": split.name}
@@ -216,15 +203,8 @@ class Student(FittedArm):
             raise ValueError(f"{name} is a student, and the split has none")
         layer, alpha, updates = plan
         try:
-            found = fit_student(
-                runs.task_network(seed),
-                self.target(runs.inputs, fold.fitted, fold.split, seed),
-                Plan(layer, alpha, (updates,), seed),
-                configuration=runs.configuration,
-                inputs=runs.inputs,
-                fabric=runs.fabric,
-                on_test=True,
-            )
+            target = self.target(runs.inputs, fold.fitted, fold.split, seed)
+            found = runs.fit(target, Plan(layer, alpha, (updates,), seed), on_test=True)
         except FloatingPointError as error:
             raise FloatingPointError(
                 f"{name} died with α = {alpha:g}, which inner folds chose: {error}; take smaller fit.alphas or a "
@@ -238,14 +218,8 @@ class Student(FittedArm):
         history = found.history.assign(task_error=np.nan)
         outcome = Outcome(self.name, seed, last.rdms[layer], found.fitted_to, layer, setting, last.task_error, history)
         if self.keep:
-            save_fitted(
-                found.model,
-                runs.folder / "models" / f"{name}.safetensors",
-                outcome,
-                configuration=runs.configuration,
-                fitted=fold.fitted,
-                split=fold.split,
-            )
+            path, study = runs.folder / "models" / f"{name}.safetensors", runs.configuration
+            save_fitted(found.model, path, outcome, configuration=study, fitted=fold.fitted, split=fold.split)
         return outcome
 
 
@@ -325,22 +299,17 @@ ARMS: tuple[Arm, ...] = (
 def arms_of(configuration: Configuration, inputs: Inputs) -> tuple[Arm, ...]:
     """List the arms that a study runs: those it names, or all that its data allow.
 
-    Raises
-    ------
-    ValueError
-        If it names one that there is not, or whose data are missing, or leaves out one of the primary contrast.
+    ValueError if it names one that there is not, or whose data are missing, or leaves out one of the primary contrast.
     """
     by_name = {arm.name: arm for arm in ARMS}
-    controls, models = (
-        [by_name.get(name) or _own_control(name) for name in rdms["rdm"].values.tolist()] if rdms is not None else []
-        for rdms in (inputs.controls, inputs.models)
-    )
-    # controls first, then what is mixed of them, then other RDMs, then networks: the order of a study's tables
     others = [arm for arm in ARMS if not isinstance(arm, GivenRDM) and arm.possible(inputs)]
-    mixtures = [arm for arm in others if isinstance(arm, Mixture)]
-    possible = {
-        arm.name: arm for arm in (*controls, *mixtures, *models, *(arm for arm in others if arm not in mixtures))
-    }
+    possible: dict[str, Arm] = {}
+    # controls first, then what is mixed of them, then other RDMs, then networks: the order of a study's tables
+    for rdms, kind in ((inputs.controls, Mixture), (inputs.models, Arm)):
+        for name in [] if rdms is None else rdms["rdm"].values.tolist():
+            own = GivenRDM(name, name, "A control RDM that the study's file names.", _GIVEN)
+            possible[name] = by_name.get(name, own)
+        possible |= {arm.name: arm for arm in others if isinstance(arm, kind)}
     asked = configuration.arms or tuple(possible)
     for name in asked:
         if name not in possible:
@@ -349,10 +318,6 @@ def arms_of(configuration: Configuration, inputs: Inputs) -> tuple[Arm, ...]:
         if name not in asked:
             raise ValueError(f"arms lacks {name!r}, which the primary contrast needs; add it")
     return tuple(arm for name, arm in possible.items() if name in asked)
-
-
-def _own_control(name: str) -> GivenRDM:
-    return GivenRDM(name, name, "A control RDM that the study's file names.", _GIVEN)
 
 
 def arms_in(arms: Sequence[Arm], scheme: str) -> list[Arm]:

@@ -11,7 +11,6 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from brainrdl.data import LabelledImages
 from brainrdl.features import capture
 from brainrdl.files import read_json, sha256
 from brainrdl.identity import DIGEST, describe, digest
@@ -34,11 +33,10 @@ _FEWEST = 2  # pairs that can be correlated
 def check_study(
     configuration: Configuration, inputs: Inputs, arms: Sequence[Arm], splits: Mapping[str, Sequence[Split]]
 ) -> None:
-    """Refuse a study that would end in an error once its networks are trained, or fit to what it scores.
+    """Refuse a study, its splits by scheme, that would end in an error once its networks are trained.
 
-    `splits` are by scheme. ValueError if names would share a file; two stimuli are one image; the network has not the
-    layers, parameters or outputs that are asked for, or cannot take the stimuli; there are too few stimuli, or measured
-    pairs, to choose by or to score; a target cannot be made.
+    ValueError if names would share a file; two stimuli are one image; the network does not fit the study or its images;
+    there are too few stimuli or measured pairs to choose by or to score; a target cannot be made.
     """
     _check_names(configuration, splits)
     check_distinct(inputs.stimuli, "leave one out, or raise student.image_size if they differ in what that takes away")
@@ -67,14 +65,9 @@ def check_study(
 
 def _check_names(configuration: Configuration, splits: Mapping[str, Sequence[Split]]) -> None:
     """Fits are kept by these names: those of two splits must never meet in one file, on whatever file system."""
-    named = {
-        "studies": list(configuration.studies),
-        "fit.layers": list(configuration.fit.layers),
-        **{
-            f"the splits of scheme {scheme!r}": [split.name for split in of_scheme]
-            for scheme, of_scheme in splits.items()
-        },
-    }
+    named = {"studies": list(configuration.studies), "fit.layers": list(configuration.fit.layers)}
+    for scheme, of_scheme in splits.items():
+        named[f"the splits of scheme {scheme!r}"] = [split.name for split in of_scheme]
     for what, names in named.items():
         taken: dict[str, str] = {}
         for name in names:
@@ -92,10 +85,8 @@ def _check_network(configuration: Configuration, inputs: Inputs) -> None:
     # two images are enough to run the network, which is made anew and not trained here
     model = make_student(configuration, 0).eval()
     shown = {"stimuli": inputs.stimuli.batch(range(2))[0]}
-    if task is not None:
-        shown[f"images of {configuration.task.data if configuration.task else 'the task'}"] = task.batches.tensor(
-            task.training.take(range(2))
-        )
+    if task is not None and configuration.task is not None:
+        shown[f"images of {configuration.task.data}"] = task.batches.tensor(task.training.take(range(2)))
     for what, images in shown.items():
         try:
             # a network that draws random numbers must not change those of the study
@@ -123,9 +114,8 @@ def _check_network(configuration: Configuration, inputs: Inputs) -> None:
 
 
 def _inner(configuration: Configuration, inputs: Inputs, split: Split) -> list[Split]:
-    categories = {stimulus: inputs.categories[stimulus] for stimulus in split.training}
     try:
-        return inner_splits(split, categories, configuration.schemes.inner)
+        return inner_splits(split, inputs.categories, configuration.schemes.inner)
     except ValueError as error:
         raise ValueError(
             f"schemes.inner is {configuration.schemes.inner}, too many for split {split.name!r} of scheme "
@@ -196,27 +186,23 @@ def _check_stream(configuration: Configuration, inputs: Inputs, splits: Sequence
 
 
 def checksums(configuration: Configuration, inputs: Inputs) -> dict[str, Any]:
-    """Compute the SHA-256 of what is in the files that a study names, whatever their names, forms and order.
-
-    ``stimuli`` (ids and images), ``categories``, ``studies`` by name, ``student`` (layers and values of the network
-    before any training here: its weights, where some are given), and where they are there ``early_visual``,
-    ``controls``, ``models`` and ``task``. What is computed from these data is not in them, since its last digits may
-    differ with the number of threads.
-    """
+    """Compute the SHA-256 of what is in the files that a study names, whatever their names, forms and order."""
+    images = inputs.images
     found: dict[str, Any] = {
-        "stimuli": digest(
-            (stimulus, image) for image, stimulus in map(inputs.images.__getitem__, range(len(inputs.images)))
-        ),
+        "stimuli": digest((stimulus, image) for image, stimulus in map(images.__getitem__, range(len(images)))),
         "categories": _digest(inputs.categories),
         "studies": {name: _digest_of_rdms(rdms) for name, rdms in inputs.studies.items()},
+        # layers and values of the network before any training here: its weights, where some are given
         "student": _digest(describe(make_student(configuration, 0))),
     }
     for name in ("early_visual", "controls", "models"):
         if (rdms := getattr(inputs, name)) is not None:
+            # without what is computed from these data: its last digits may differ with the number of threads
             read = [place for place, label in enumerate(rdms["rdm"].values.tolist()) if label not in inputs.computed]
             found[name] = _digest_of_rdms(rdms.isel(rdm=read))
     if (task := inputs.task) is not None:
-        found["task"] = _digest(*map(_digest_of_images, (task.training, task.validation, task.test)))
+        parts = (task.training, task.validation, task.test)
+        found["task"] = _digest(*(digest([("images", part.images), ("labels", part.labels)]) for part in parts))
     return found
 
 
@@ -265,7 +251,3 @@ def _digest_of_rdms(rdms: xr.DataArray) -> str:
     # the stimuli are in the study's order by now, and have a digest of their own
     values = digest([("values", torch.from_numpy(rdms.values.copy()))])
     return _digest(labels, str(rdms.attrs["metric"]), values)
-
-
-def _digest_of_images(images: LabelledImages) -> str:
-    return digest([("images", images.images), ("labels", images.labels)])

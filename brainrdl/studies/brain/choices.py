@@ -11,7 +11,7 @@ from brainrdl.inference.splits import Split, inner_splits
 from brainrdl.rdms.compare import compare_rdms
 from brainrdl.rdms.labelled import label_rdms, select_stimuli
 from brainrdl.studies.brain.runs import FitRuns
-from brainrdl.studies.brain.students import Plan, fit_student
+from brainrdl.studies.brain.students import Plan
 from brainrdl.studies.brain.targets import training_target
 
 CHOICE_SEED = 0
@@ -46,15 +46,13 @@ def best_layer(runs: FitRuns, rdms: Mapping[str, np.ndarray], target: xr.DataArr
 def choose_plan(runs: FitRuns, fitted: str, split: Split) -> Chosen:
     """Choose layer, α and number of updates for the students of a split, with its training stimuli alone.
 
-    The layer is the one in which the task network agrees best with the target; α and the number of updates are those
-    that do best on the held-out stimuli of inner folds. The controls of RDL take over what is chosen for RDL: they
-    differ in their target alone.
+    The layer agrees best with the target in the task network; α and the number of updates do best in inner folds.
     """
+    # the controls of RDL take over what is chosen for RDL: they differ in their target alone
     tries = runs.chosen(f"{runs.place(fitted, split)}/rdl", lambda: _tries(runs, fitted, split))
     split_of = tries[["fitted_study", "scheme", "split"]].drop_duplicates().to_numpy().tolist()
-    if split_of != [
-        [fitted, split.scheme, split.name]
-    ]:  # a choice of other training stimuli may have seen these held out
+    # a choice of other training stimuli may have seen these held out
+    if split_of != [[fitted, split.scheme, split.name]]:
         raise ValueError(
             f"choices/{runs.place(fitted, split)}/rdl.json is of another split, {split_of}; remove it to choose again"
         )
@@ -65,15 +63,13 @@ def choose_plan(runs: FitRuns, fitted: str, split: Split) -> Chosen:
 def _tries(runs: FitRuns, fitted: str, split: Split) -> pd.DataFrame:
     configuration = runs.configuration
     target = training_target(runs.inputs.studies[fitted], split)
-    categories = {stimulus: runs.inputs.categories[stimulus] for stimulus in split.training}
     # the layer is not tried: each further candidate would cost a fit per α and inner fold
     layer = best_layer(runs, runs.task_only(CHOICE_SEED)[0].rdms, target)
     # lengths are read out of one training, so that a try is a fit per inner fold and α
     rows = []
-    for inner in inner_splits(split, categories, configuration.schemes.inner):
+    for inner in inner_splits(split, runs.inputs.categories, configuration.schemes.inner):
         for alpha in configuration.fit.alphas:
-            plan = Plan(layer, alpha, configuration.fit.updates, CHOICE_SEED)
-            rows += _tried(runs, target, inner, plan)
+            rows += _tried(runs, target, inner, Plan(layer, alpha, configuration.fit.updates, CHOICE_SEED))
     table = pd.DataFrame(rows)
     # a setting that died in one fold is out
     mean = table.groupby(["alpha0", "updates"], sort=False)["value"].agg(lambda values: values.mean(skipna=False))
@@ -94,22 +90,11 @@ def _tries(runs: FitRuns, fitted: str, split: Split) -> pd.DataFrame:
 def _tried(runs: FitRuns, target: xr.DataArray, inner: Split, plan: Plan) -> list[dict[str, object]]:
     row = {"layer": plan.layer, "alpha0": plan.alpha, "inner_split": inner.name}
     try:
-        found = fit_student(
-            runs.task_network(CHOICE_SEED),
-            training_target(target, inner),
-            plan,
-            configuration=runs.configuration,
-            inputs=runs.inputs,
-            fabric=runs.fabric,
-        )
+        snapshots = runs.fit(training_target(target, inner), plan).snapshots
     except FloatingPointError:
         return [{**row, "updates": updates, "value": None, "task_error": None} for updates in plan.updates]
+    values = [score_on(runs, snapshot.rdms[plan.layer], target, inner.held_out) for snapshot in snapshots]
     return [
-        {
-            **row,
-            "updates": updates,
-            "value": score_on(runs, snapshot.rdms[plan.layer], target, inner.held_out),
-            "task_error": snapshot.task_error,
-        }
-        for updates, snapshot in zip(plan.updates, found.snapshots, strict=True)
+        {**row, "updates": snapshot.updates, "value": value, "task_error": snapshot.task_error}
+        for snapshot, value in zip(snapshots, values, strict=True)
     ]

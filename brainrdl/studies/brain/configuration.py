@@ -192,23 +192,18 @@ class Configuration(_Part):
         _once(self.fit_to, "fit_to")
         _once(self.arms, "arms")
         controls: list[str] = [] if isinstance(self.controls, str) else list(self.controls)
-        for what, named in (("studies", list(self.studies)), ("controls", controls)):
-            if "" in named:
+        for what, entries in (("studies", list(self.studies)), ("controls", controls)):
+            if "" in entries:
                 raise ValueError(f"{what} has an entry without a name; name it")
         if taken := [name for name in controls if name in ARMS]:
             raise ValueError(f"controls names {name_some(taken)}, as an arm of the study is called; name it otherwise")
         # pydantic checks fields one by one; what they name of each other is checked here
-        for field, names in (
-            ("fit_to", self.fit_to),
-            ("primary.fitted", (self.primary.fitted,)),
-            ("primary.scored", (self.primary.scored,)),
-        ):
-            for name in names:
-                if name not in self.studies:
-                    raise ValueError(
-                        f"{field} names {name!r}, which is none of the studies {', '.join(self.studies)}"
-                        f"{did_you_mean(name, self.studies)}"
-                    )
+        named = [("fit_to", name) for name in self.fit_to]
+        named += [("primary.fitted", self.primary.fitted), ("primary.scored", self.primary.scored)]
+        for field, name in named:
+            if name not in self.studies:
+                known = f"{', '.join(self.studies)}{did_you_mean(name, self.studies)}"
+                raise ValueError(f"{field} names {name!r}, which is none of the studies {known}")
         if self.primary.fitted not in self.fit_to:
             raise ValueError(f"primary.fitted is {self.primary.fitted!r}, which fit_to lacks; add it there")
         if self.primary.arm == self.primary.against:
@@ -336,8 +331,7 @@ def write_example(path: str | Path) -> None:
 
 def configuration_hash(configuration: Configuration) -> str:
     """Compute the SHA-256 of everything the file says, whatever its comments and the order of its fields."""
-    text = json.dumps(configuration.model_dump(mode="json"), sort_keys=True)
-    return sha256(text.encode())
+    return sha256(json.dumps(configuration.model_dump(mode="json"), sort_keys=True).encode())
 
 
 class _Once(yaml.SafeLoader):

@@ -1,6 +1,5 @@
 """The inputs of a study, read and joined by stimulus id: images, categories, measured RDMs, controls, task images."""
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -23,6 +22,7 @@ from brainrdl.studies.brain.configuration import Configuration, Measured
 from brainrdl.studies.inputs import (
     COMPUTED_CONTROLS92,
     OBJECTS92,
+    Folder,
     as_floats,
     controls92,
     in_order,
@@ -63,7 +63,7 @@ class Inputs:
     computed: tuple[str, ...] = ()  # controls that were not read, but computed from the images
 
 
-def load_inputs(configuration: Configuration, data_dir: str | os.PathLike[str] | None = None) -> Inputs:
+def load_inputs(configuration: Configuration, data_dir: Folder | None = None) -> Inputs:
     """Read everything that a study names.
 
     Parameters
@@ -99,23 +99,23 @@ def load_inputs(configuration: Configuration, data_dir: str | os.PathLike[str] |
     categories = read_categories(configuration.categories, ids, configuration.stimuli)
     if categories is None:  # the configuration asks for a table of stimuli that are not the 92
         raise ValueError("categories is missing: a table (.csv) of stimulus,category, which the splits follow")
+    thumbnails = (_resized(images, _THUMBNAIL).clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    early_visual = configuration.early_visual
     return Inputs(
         images=images,
         stimuli=_as_seen(images, configuration, task, data_dir),
         categories=categories,
         studies=studies,
-        early_visual=None
-        if configuration.early_visual is None
-        else _measured(configuration.early_visual, ids, data_dir),
+        early_visual=None if early_visual is None else _measured(early_visual, ids, data_dir),
         controls=controls,
         models=models,
-        thumbnails=_thumbnails(images),
+        thumbnails=thumbnails,
         task=task,
         computed=COMPUTED_CONTROLS92 if configuration.controls == OBJECTS92 else (),
     )
 
 
-def _task_images(configuration: Configuration, data_dir: str | os.PathLike[str] | None) -> TaskImages:
+def _task_images(configuration: Configuration, data_dir: Folder | None) -> TaskImages:
     task = configuration.task
     if task is None:
         raise ValueError("the study has no task")
@@ -135,23 +135,18 @@ def _task_images(configuration: Configuration, data_dir: str | os.PathLike[str] 
             f"left to train on than a batch of {batch} (task.batch_size, fit.task_batch); change one of them"
         )
     training = train.take(range(n_train))
-    normalise = _normalisation(training)
+    validation = train.take(range(len(train) - task.validation, len(train)))
     augment = flip_half if task.data.startswith("cifar") else None
-    return TaskImages(
-        training,
-        train.take(range(len(train) - task.validation, len(train))),
-        test,
-        Batches(normalise=normalise, augment=augment, drop_last=True),
-    )
+    batches = Batches(normalise=_normalisation(training), augment=augment, drop_last=True)
+    return TaskImages(training, validation, test, batches)
 
 
 def _normalisation(training: LabelledImages) -> Callable[[Tensor], Tensor]:
     """Make each channel's mean over the training images 0, and its standard deviation 1."""
-    # 10,000 images are enough for a mean and a standard deviation, and few enough for memory
-    sample = to_float(training.images[:10_000], training.top)
-    mean = sample.mean(dim=(0, 2, 3), keepdim=True)
-    sd = sample.std(dim=(0, 2, 3), keepdim=True)
     top = training.top
+    # 10,000 images are enough for a mean and a standard deviation, and few enough for memory
+    sample = to_float(training.images[:10_000], top)
+    mean, sd = (moment(sample, dim=(0, 2, 3), keepdim=True) for moment in (torch.mean, torch.std))
 
     def normalise(pixels: Tensor) -> Tensor:
         return (to_float(pixels, top) - mean.to(pixels.device)) / sd.to(pixels.device)
@@ -160,10 +155,7 @@ def _normalisation(training: LabelledImages) -> Callable[[Tensor], Tensor]:
 
 
 def _as_seen(
-    images: StimulusSet,
-    configuration: Configuration,
-    task: TaskImages | None,
-    data_dir: str | os.PathLike[str] | None,
+    images: StimulusSet, configuration: Configuration, task: TaskImages | None, data_dir: Folder | None
 ) -> StimulusSet:
     """Bring the images to the size, channels and normalisation in which the network sees them."""
     student = configuration.student
@@ -181,39 +173,29 @@ def _as_seen(
             "and a normalisation; write image_size: null to use it, or name a function of yours that returns the "
             "network and the transform that you want"
         )
-    size = [student.image_size, student.image_size]
-    seen = [resize(as_floats(images[place][0])[None], size, antialias=True) for place in range(len(images))]
-    batch = torch.cat(seen)
+    batch = _resized(images, student.image_size)
     if task is not None:
         if task.training.images.shape[1] == 1:  # a network of grey images sees grey stimuli
             batch = rgb_to_grayscale(batch)
         # rounded as the task's images are, then normalised by the same function
-        pixels = (batch * 255).round().to(torch.uint8)
-        top = task.training.top
-        batch = task.batches.tensor(_labelled(pixels if top == 255 else (batch * top).round().to(torch.uint8), top))
+        n, top = len(batch), task.training.top
+        pixels, ids = (batch * top).round().to(torch.uint8), tuple(map(str, range(n)))
+        shown = LabelledImages(pixels, torch.zeros(n, dtype=torch.int64), ids, ("stimulus",), top)
+        batch = task.batches.tensor(shown)
     return StimulusSet.from_arrays(batch, images.ids)
 
 
-def _labelled(pixels: Tensor, top: int) -> LabelledImages:
-    n = len(pixels)
-    return LabelledImages(pixels, torch.zeros(n, dtype=torch.int64), tuple(map(str, range(n))), ("stimulus",), top)
+def _resized(images: StimulusSet, size: int) -> Tensor:
+    sized = [resize(as_floats(images[place][0])[None], [size, size], antialias=True) for place in range(len(images))]
+    return torch.cat(sized)
 
 
-def _thumbnails(images: StimulusSet) -> np.ndarray:
-    size = [_THUMBNAIL, _THUMBNAIL]
-    small = [resize(as_floats(images[place][0])[None], size, antialias=True)[0] for place in range(len(images))]
-    pixels: np.ndarray = (torch.stack(small).clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
-    return pixels
-
-
-def _measured(study: Measured, ids: tuple[str, ...], data_dir: str | os.PathLike[str] | None) -> xr.DataArray:
+def _measured(study: Measured, ids: tuple[str, ...], data_dir: Folder | None) -> xr.DataArray:
     rdms = of_region(read_measured(study.rdms, data_dir), study.roi, study.rdms)
     return _by_subject(in_order(rdms, ids, study.rdms))
 
 
-def _of_subjects(
-    name: str, study: Measured, ids: tuple[str, ...], data_dir: str | os.PathLike[str] | None
-) -> xr.DataArray:
+def _of_subjects(name: str, study: Measured, ids: tuple[str, ...], data_dir: Folder | None) -> xr.DataArray:
     """Read RDMs that can be scored: scores are means over subjects, of each of whom something varies."""
     rdms = _measured(study, ids, data_dir)
     try:
@@ -238,7 +220,7 @@ def _by_subject(rdms: xr.DataArray) -> xr.DataArray:
 
 
 def _controls(
-    configuration: Configuration, ids: tuple[str, ...], data_dir: str | os.PathLike[str] | None
+    configuration: Configuration, ids: tuple[str, ...], data_dir: Folder | None
 ) -> tuple[xr.DataArray | None, xr.DataArray | None]:
     """Read control RDMs, and further RDMs to be scored."""
     if isinstance(configuration.controls, dict):
@@ -249,8 +231,5 @@ def _controls(
         return (concat_rdms(found) if found else None), None
     primates = load_objects92("primates", data_dir).isel(rdm=[0])
     judged = load_objects92("judgements", data_dir).mean("rdm", keepdims=True)
-    further = [
-        single(primates, "monkey_it", "monkey IT"),
-        label_rdms(judged.values, ids, ["behaviour"], "undeclared"),
-    ]
+    further = [single(primates, "monkey_it", "monkey IT"), label_rdms(judged.values, ids, ["behaviour"], "undeclared")]
     return controls92(data_dir), concat_rdms(further)

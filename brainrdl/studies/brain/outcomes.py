@@ -27,22 +27,20 @@ class Outcome:
     task_error: float = nan  # in percent on the test images, NaN where there is no task network
     history: pd.DataFrame = field(default_factory=pd.DataFrame)  # learning curve, empty where nothing was trained
 
+    @property
+    def record(self) -> dict[str, Any]:
+        """All but RDM and history, as JSON has it."""
+        record = {name: getattr(self, name) for name in ("arm", "seed", "fitted_to", "layer", "setting")}
+        return {**record, "task_error": None if np.isnan(self.task_error) else self.task_error}
+
 
 def save_outcome(outcome: Outcome, path: Path) -> None:
     """Write an outcome, atomically."""
-    record = {
-        "arm": outcome.arm,
-        "seed": outcome.seed,
-        "fitted_to": list(outcome.fitted_to),
-        "layer": outcome.layer,
-        "setting": dict(outcome.setting),
-        "task_error": None if np.isnan(outcome.task_error) else outcome.task_error,
-    }
     content = io.BytesIO()
     np.savez(
         content,
         rdm=outcome.rdm,
-        record=np.array(json.dumps(record)),
+        record=np.array(json.dumps(outcome.record)),
         history=np.array("" if outcome.history.empty else outcome.history.to_csv(index=False, lineterminator="\n")),
     )
     with atomic_path(path) as temporary:
@@ -56,15 +54,9 @@ def load_outcome(path: Path) -> Outcome:
         with np.load(content, allow_pickle=False) as file:
             record = json.loads(str(file["record"]))
             history = str(file["history"])
-            return Outcome(
-                arm=record["arm"],
-                seed=record["seed"],
-                rdm=file["rdm"],
-                fitted_to=tuple(record["fitted_to"]),
-                layer=record["layer"],
-                setting=record["setting"],
-                task_error=nan if record["task_error"] is None else record["task_error"],
-                history=pd.read_csv(io.StringIO(history)) if history else pd.DataFrame(),
-            )
+            record["fitted_to"] = tuple(record["fitted_to"])
+            record["task_error"] = nan if record["task_error"] is None else record["task_error"]
+            curve = pd.read_csv(io.StringIO(history)) if history else pd.DataFrame()
+            return Outcome(**record, rdm=file["rdm"], history=curve)
     except Exception as error:  # a damaged archive can make its readers fail in any way
         raise ValueError(f"{path} is damaged ({error}); remove it to have the fit made again") from error

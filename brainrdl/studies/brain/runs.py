@@ -13,17 +13,16 @@ from urllib.parse import quote
 import numpy as np
 import pandas as pd
 import torch
+import xarray as xr
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from brainrdl.features import capture
 from brainrdl.inference.splits import Split
-from brainrdl.rdms.labelled import condense
-from brainrdl.rdms.layers import layer_rdms
 from brainrdl.studies.brain.configuration import Configuration
 from brainrdl.studies.brain.inputs import Inputs
 from brainrdl.studies.brain.outcomes import Outcome, load_outcome, save_outcome
-from brainrdl.studies.brain.students import Plan, Snapshot, fit_student
+from brainrdl.studies.brain.students import FittedStudent, Plan, Snapshot, fit_student, rdms_by_layer
 from brainrdl.studies.brain.task_networks import attempt_of, make_student, task_network
 from brainrdl.studies.folder import locked
 from brainrdl.studies.kept import kept
@@ -68,16 +67,18 @@ class FitRuns:
         """Copy the network that the students of a seed begin as."""
         # a copy each time, since students are trained in place
         if seed not in self._networks:
+            folder, lock = self._network_folder, self._lock(f"networks/task-seed{seed}")
             self._networks[seed] = task_network(
-                self.configuration,
-                self.inputs.task,
-                seed,
-                self._network_folder,
-                self.fabric,
-                lock=self._lock(f"networks/task-seed{seed}"),
-                log=self.log,
+                self.configuration, self.inputs.task, seed, folder, self.fabric, lock=lock, log=self.log
             )
         return deepcopy(self._networks[seed])
+
+    def fit(self, target: xr.DataArray | None, plan: Plan, *, on_test: bool = False) -> FittedStudent:
+        """Fit the student of the plan's seed, see `fit_student`."""
+        student, configuration, inputs = self.task_network(plan.seed), self.configuration, self.inputs
+        return fit_student(
+            student, target, plan, configuration=configuration, inputs=inputs, fabric=self.fabric, on_test=on_test
+        )
 
     def features(self, seed: int) -> dict[str, Tensor]:
         """Compute the task network's features of all stimuli at the layers that may be fitted."""
@@ -94,10 +95,8 @@ class FitRuns:
             return float("nan")
 
         def make() -> Outcome:
-            loader = images.batches.evaluation(images.test)
-            error = Trainer(self.task_network(seed).to(self.fabric.device), fabric=self.fabric).evaluate(loader)[
-                "error"
-            ]
+            trainer = Trainer(self.task_network(seed).to(self.fabric.device), fabric=self.fabric)
+            error = trainer.evaluate(images.batches.evaluation(images.test))["error"]
             return Outcome("task_network", seed, np.empty(0), task_error=error)
 
         return self.made(f"task_network-seed{seed}", make).task_error
@@ -107,13 +106,15 @@ class FitRuns:
         # the very initialisation that the task network was trained from, which may be a later attempt
         self.task_network(seed)
         attempt = attempt_of(self.configuration, seed, self._network_folder)
-        return self._layers(make_student(self.configuration, seed, attempt, trained=False))
+        untrained = make_student(self.configuration, seed, attempt, trained=False).eval()
+        return rdms_by_layer(untrained, self.inputs, self.configuration.fit)
 
     def task_only(self, seed: int) -> list[Snapshot]:
         """Go on with the task network of a seed on the task, without the brain: a snapshot at each length of a fit."""
         fit = self.configuration.fit
         if self.inputs.task is None:
-            return [Snapshot(updates, self._layers(self.task_network(seed)), np.nan) for updates in fit.updates]
+            rdms = rdms_by_layer(self.task_network(seed).eval(), self.inputs, fit)
+            return [Snapshot(updates, rdms, np.nan) for updates in fit.updates]
         names = {
             (layer, updates): f"task_only/{file_name(layer)}-seed{seed}-updates{updates}"
             for layer, updates in product(fit.layers, fit.updates)
@@ -128,12 +129,8 @@ class FitRuns:
 
             found = {key: self.made(name, partial(make, key)) for key, name in names.items()}
         return [
-            Snapshot(
-                updates,
-                {layer: found[layer, updates].rdm for layer in fit.layers},
-                found[fit.layers[0], updates].task_error,
-            )
-            for updates in fit.updates
+            Snapshot(n, {layer: found[layer, n].rdm for layer in fit.layers}, found[fit.layers[0], n].task_error)
+            for n in fit.updates
         ]
 
     @property
@@ -172,12 +169,8 @@ class FitRuns:
             records = table.where(table.notna(), None).to_dict("records")
             return [{str(column): value for column, value in record.items()} for record in records]
 
-        rows = kept_tries(
-            path,
-            make,
-            fields=("layer", "inner_split", "value", "chosen"),
-            lock=self._lock(f"choices/{name}"),
-        )
+        fields = ("layer", "inner_split", "value", "chosen")
+        rows = kept_tries(path, make, fields=fields, lock=self._lock(f"choices/{name}"))
         if not any(row["chosen"] for row in rows):
             raise ValueError(f"{path} says of none of {len(rows)} tries that it was chosen; remove it to choose again")
         return pd.DataFrame(rows)
@@ -190,39 +183,16 @@ class FitRuns:
         """Name the folder of what belongs to a split."""
         return "/".join(map(file_name, (fitted, split.scheme, split.name)))
 
-    def _layers(self, model: nn.Module) -> dict[str, np.ndarray]:
-        fit = self.configuration.fit
-        rdms = condense(layer_rdms(model.eval(), self.inputs.stimuli, fit.layers, fit.metric))
-        return dict(zip(fit.layers, rdms, strict=True))
-
     def _continued(self, seed: int) -> dict[tuple[str, int], Outcome]:
-        """Go on with the task as in the fits of this seed, but without stimuli.
-
-        The batches are the same only up to the lengths' greatest common divisor: this makes passes of so many batches,
-        each in an order of its own, and a fit is a single pass.
-        """
+        """Go on with the task as in the fits of this seed, but without stimuli."""
+        # the batches are the same only up to the lengths' greatest common divisor: this makes passes of so many
+        # batches, each in an order of its own, and a fit is a single pass
         fit = self.configuration.fit
         # without a target the layer means nothing, and α is 0
-        plan = Plan(fit.layers[0], 0.0, fit.updates, seed)
-        fitted = fit_student(
-            self.task_network(seed),
-            None,
-            plan,
-            configuration=self.configuration,
-            inputs=self.inputs,
-            fabric=self.fabric,
-            on_test=True,
-        )
-        return {
-            (layer, updates): Outcome(
-                "task_only",
-                seed,
-                snapshot.rdms[layer],
-                layer=layer,
-                setting={"updates": updates},
-                task_error=snapshot.task_error,
-                history=fitted.history,
-            )
-            for updates, snapshot in zip(fit.updates, fitted.snapshots, strict=True)
-            for layer in fit.layers
-        }
+        fitted = self.fit(None, Plan(fit.layers[0], 0.0, fit.updates, seed), on_test=True)
+        found = {}
+        for snapshot, layer in product(fitted.snapshots, fit.layers):
+            setting, rdm = {"updates": snapshot.updates}, snapshot.rdms[layer]
+            outcome = Outcome("task_only", seed, rdm, (), layer, setting, snapshot.task_error, fitted.history)
+            found[layer, snapshot.updates] = outcome
+        return found

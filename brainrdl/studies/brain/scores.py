@@ -17,23 +17,8 @@ from brainrdl.studies.brain.outcomes import Outcome
 from brainrdl.studies.scores import predict, score_splits
 
 COLUMNS = (
-    "arm",
-    "scheme",
-    "split",
-    "fold",
-    "seed",
-    "fitted_study",
-    "scored_study",
-    "layer",
-    "roi",
-    "alpha0",
-    "score",
-    "method",
-    "value",
-    "ceiling_lower",
-    "ceiling_upper",
-    "n_pairs",
-    "task_error",
+    *("arm", "scheme", "split", "fold", "seed", "fitted_study", "scored_study", "layer", "roi", "alpha0", "score"),
+    *("method", "value", "ceiling_lower", "ceiling_upper", "n_pairs", "task_error"),
 )
 
 
@@ -50,12 +35,7 @@ class Scored(NamedTuple):
 
 
 def score_scheme(
-    folds: Mapping[Split, Sequence[Outcome]],
-    configuration: Configuration,
-    inputs: Inputs,
-    *,
-    fitted: str,
-    scored: str,
+    folds: Mapping[Split, Sequence[Outcome]], configuration: Configuration, inputs: Inputs, *, fitted: str, scored: str
 ) -> Scored:
     """Score what was fitted in one study (outcomes of all arms and seeds, by split of a scheme), in one study."""
     held_out, table = score_splits(

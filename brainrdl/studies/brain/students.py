@@ -1,7 +1,7 @@
 """The fit of one student: the task goes on, and beside it a layer is trained toward a target's geometry."""
 
-from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from math import gcd, nan
 
 import numpy as np
@@ -65,9 +65,8 @@ def fit_student(
 ) -> FittedStudent:
     """Train a student on the task and toward a target, in place.
 
-    `target` are RDMs of the stimuli that it may see, the training stimuli alone; with None the task goes on without
-    them. The task error is that of the test images with `on_test`, otherwise of the validation images.
-    FloatingPointError if the training died; ValueError if there is neither task nor target, or several regions.
+    `target` are RDMs of the training stimuli alone; with None the task goes on without. The task error is of validation
+    images, or test images (`on_test`). FloatingPointError if training died; ValueError if there is nothing to train on.
     """
     fit, task = configuration.fit, inputs.task
     if task is None and target is None:
@@ -81,18 +80,15 @@ def fit_student(
     if target is not None:
         shown = inputs.stimuli.select(target["stimulus"].values.tolist())
         fitted_to = shown.ids
+        size, steps = fit.stimuli_per_update, stretch if task is None else None
         stream = StimulusStream(
-            shown,
-            batch_size=fit.stimuli_per_update,
-            every=fit.every,
-            norm=fit.norm,
-            dropout=fit.dropout,
-            steps=stretch if task is None else None,
+            shown, batch_size=size, every=fit.every, norm=fit.norm, dropout=fit.dropout, steps=steps
         )
         terms = [brain_term(target, plan, fit)]
     # an epoch of the trainer is one stretch, after which the student is looked at
     loader = None if task is None else repeat(task.batches.training(task.training, fit.task_batch), stretch)
-    trainer = Trainer(student, terms, optimizer=lambda parameters: _optimizer(parameters, fit), fabric=fabric)
+    sgd = partial(torch.optim.SGD, lr=fit.learning_rate, momentum=fit.momentum, weight_decay=fit.weight_decay)
+    trainer = Trainer(student, terms, optimizer=sgd, fabric=fabric)
     images = None if task is None else task.batches.evaluation(task.test if on_test else task.validation)
     snapshots: list[Snapshot] = []
     done = 0
@@ -101,22 +97,21 @@ def fit_student(
         nonlocal done
         done += stretch
         if done == plan.updates[len(snapshots)]:
-            rdms = condense(layer_rdms(model, inputs.stimuli, fit.layers, fit.metric))
-            error = nan if images is None else trainer.evaluate(images)["error"]
-            snapshots.append(Snapshot(done, dict(zip(fit.layers, rdms, strict=True)), error))
+            rdms = rdms_by_layer(model, inputs, fit)
+            snapshots.append(Snapshot(done, rdms, nan if images is None else trainer.evaluate(images)["error"]))
         return {}
 
-    history = trainer.fit(
-        loader,
-        epochs=plan.updates[-1] // stretch,
-        stimuli=stream,
-        validation=look,
-        seed=derive_seed(plan.seed, "fit"),
-    )
+    epochs, seed = plan.updates[-1] // stretch, derive_seed(plan.seed, "fit")
+    history = trainer.fit(loader, epochs=epochs, stimuli=stream, validation=look, seed=seed)
     curve = pd.DataFrame({"update": stretch * (history["epoch"] + 1)})
     curve["task_loss"] = history.get("task_loss", nan)
     curve["rdm_loss"] = history.get(f"rdl/{plan.layer}", nan)
     return FittedStudent(student.eval(), snapshots, curve, fitted_to)
+
+
+def rdms_by_layer(model: nn.Module, inputs: Inputs, fit: Fit) -> dict[str, np.ndarray]:
+    """Compute the condensed RDM (n(n-1)/2,) of all stimuli in each layer that may be fitted."""
+    return dict(zip(fit.layers, condense(layer_rdms(model, inputs.stimuli, fit.layers, fit.metric)), strict=True))
 
 
 def brain_term(target: xr.DataArray, plan: Plan, fit: Fit) -> RDLTerm:
@@ -126,7 +121,3 @@ def brain_term(target: xr.DataArray, plan: Plan, fit: Fit) -> RDLTerm:
         raise ValueError(f"the target answers by {', '.join(teacher.names)}; a student is fitted to one region")
     loss = RDLoss(metric=fit.metric, compare=fit.compare)
     return RDLTerm(teacher, {plan.layer: teacher.names[0]}, loss=loss, alpha=constant(plan.alpha), stream="stimuli")
-
-
-def _optimizer(parameters: Iterable[nn.Parameter], fit: Fit) -> torch.optim.Optimizer:
-    return torch.optim.SGD(list(parameters), lr=fit.learning_rate, momentum=fit.momentum, weight_decay=fit.weight_decay)

@@ -18,7 +18,7 @@ from brainrdl.exchange import netcdf
 from brainrdl.files import atomic_path, versions, write_json, write_table
 from brainrdl.inference.splits import Split, category_splits, random_splits, stratified_splits
 from brainrdl.rdms.combine import average_rdms
-from brainrdl.rdms.labelled import label_rdms
+from brainrdl.rdms.labelled import condense, label_rdms
 from brainrdl.studies.brain.arms import Arm, arms_of, outcomes
 from brainrdl.studies.brain.checks import check_study, check_unchanged, checksums
 from brainrdl.studies.brain.configuration import Configuration, configuration_hash
@@ -26,9 +26,9 @@ from brainrdl.studies.brain.inputs import Inputs, load_inputs
 from brainrdl.studies.brain.outcomes import Outcome
 from brainrdl.studies.brain.runs import FitRuns
 from brainrdl.studies.brain.scores import Scored, score_scheme
-from brainrdl.studies.brain.tasks import FitTask, fit_tasks
+from brainrdl.studies.brain.tasks import fit_tasks
 from brainrdl.studies.folder import calls_of, claimed, noted
-from brainrdl.studies.jobs import beside, make_all
+from brainrdl.studies.jobs import make_beside
 from brainrdl.studies.reports.fit import write_report
 from brainrdl.studies.tries import tries_table
 from brainrdl.training.machine import (
@@ -122,8 +122,12 @@ def fit(
             runs = FitRuns(configuration, inputs, fabric, out, log, locks=jobs > 1)
             folds = _folds(configuration, splits)
             if jobs > 1:
+                # whatever is no fit of its own is made, and read, afterwards
                 open_runs = partial(_open_runs, configuration, out, data_dir, machine)
-                _fit_beside(runs, open_runs, fit_tasks(runs, arms, folds), jobs, note)
+                tasks = fit_tasks(runs, arms, folds)
+                # where all fits are there, no further process has to read the data
+                left = [task for task in tasks if not task.done(runs)]
+                make_beside(runs, open_runs, tasks, n=jobs - 1 if left else 0, note=note, log=log)
             found = _all_outcomes(runs, arms, folds, note)
             log("all fits are done: scoring them on held-out stimuli")
             scored = [
@@ -143,22 +147,6 @@ def _open_runs(configuration: Configuration, out: Path, data_dir: str | Path | N
     fabric = open_fabric(machine.device, machine.precision)
     log = partial(print, flush=True)
     return FitRuns(configuration, load_inputs(configuration, data_dir), fabric, out, log, locks=True)
-
-
-def _fit_beside(
-    runs: FitRuns, open_runs: Callable[[], FitRuns], tasks: Sequence[FitTask], jobs: int, note: Callable[[], None]
-) -> None:
-    """Make all fits in several processes; whatever is no fit of its own is made, and read, afterwards."""
-    finished: list[FitTask] = []
-
-    def done(task: FitTask) -> None:
-        finished.append(task)
-        runs.log(f"[{len(finished)}/{len(tasks)}] {task.name}")
-        note()
-
-    # where all fits are there, no further process has to read the data
-    with beside(jobs - 1 if any(not task.done(runs) for task in tasks) else 0, open_runs, tasks):
-        make_all(runs, tasks, done=done, log=runs.log)
 
 
 def describe_plan(configuration: Configuration, data_dir: str | Path | None = None) -> str:
@@ -253,9 +241,8 @@ def _write_tables(
     runs: FitRuns, found: Mapping[tuple[str, str], Mapping[Split, Sequence[Outcome]]], scored: Sequence[Scored]
 ) -> None:
     folder = runs.folder
-    write_table(pd.concat([tables.scores for tables in scored]), folder / "scores.csv")
-    write_table(pd.concat([tables.summary for tables in scored]), folder / "summary.csv")
-    write_table(pd.concat([tables.contrasts for tables in scored]), folder / "contrasts.csv")
+    for name in ("scores", "summary", "contrasts"):
+        write_table(pd.concat([getattr(tables, name) for tables in scored]), folder / f"{name}.csv")
     tries = tries_table((folder / "choices").rglob("*.json"))
     if not tries.empty:
         write_table(tries, folder / "choices.csv")
@@ -274,32 +261,22 @@ def _write_tables(
 
 def _write_rdms(runs: FitRuns, found: Mapping[tuple[str, str], Mapping[Split, Sequence[Outcome]]]) -> None:
     """Write RDMs to be looked at: each brain, and a student before and after its fit."""
-    configuration, inputs = runs.configuration, runs.inputs
-    ids, primary = inputs.stimuli.ids, configuration.primary
-    names, values = [], []
+    inputs, primary = runs.inputs, runs.configuration.primary
+    ids, shown = inputs.stimuli.ids, {}
     for name, rdms in inputs.studies.items():
         mean = average_rdms(rdms, normalize="zscore") if "subject" in rdms.coords else rdms
-        names.append(f"brain: {name}")
-        values.append(mean.values[0])
+        shown[f"brain: {name}"] = condense(mean)[0]
     split, of_split = next(iter(found[(primary.fitted, primary.scheme)].items()))
-    shown = {"before": primary.against, "after": primary.arm}
-    for what, arm in shown.items():
+    for what, arm in (("before", primary.against), ("after", primary.arm)):
         outcome = next(found for found in of_split if found.arm == arm and found.seed == 0)
-        names.append(f"{what}: {arm}")
-        values.append(_square(outcome.rdm, len(ids)))
-    rdms = label_rdms(
-        np.stack(values), ids, names, "undeclared", {"what": [name.partition(":")[0] for name in names]}
-    ).assign_coords(category=("stimulus", [inputs.categories[stimulus] for stimulus in ids]))
+        shown[f"{what}: {arm}"] = outcome.rdm
+    what_of = {"what": [name.partition(":")[0] for name in shown]}
+    rdms = label_rdms(np.stack(list(shown.values())), ids, list(shown), "undeclared", what_of)
+    rdms = rdms.assign_coords(category=("stimulus", [inputs.categories[stimulus] for stimulus in ids]))
     with atomic_path(runs.folder / "rdms.nc") as temporary:  # float32: drawn, and never scored again
         netcdf.write(rdms.assign_attrs(held_out=json.dumps(split.held_out)), temporary, dtype="float32")
     with atomic_path(runs.folder / "thumbnails.npz") as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, ids=np.array(ids), images=inputs.thumbnails)
-
-
-def _square(condensed: np.ndarray, n: int) -> np.ndarray:
-    square = np.zeros((n, n))
-    square[np.triu_indices(n, 1)] = condensed
-    return square + square.T
 
 
 def _write_manifest(runs: FitRuns, arms: Sequence[Arm], scored: Sequence[Scored], read: Mapping[str, Any]) -> None:

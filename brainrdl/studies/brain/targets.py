@@ -75,7 +75,9 @@ def category_target(target: xr.DataArray, categories: Mapping[str, str]) -> xr.D
     """
     plain = target.drop_vars("standard_error", errors="ignore")
     # what is left of a distance beside its block's mean is taken off it again: the mean is what stays
-    within = remove_block_means(plain, {stimulus: categories[stimulus] for stimulus in _ids(target)})
+    within = remove_block_means(
+        plain, {stimulus: categories[stimulus] for stimulus in target["stimulus"].values.tolist()}
+    )
     return plain.copy(data=plain.values - within.values)
 
 
@@ -84,7 +86,7 @@ def shuffled_target(target: xr.DataArray, categories: Mapping[str, str] | None, 
 
     The permutation is one for all RDMs. Distances, labels and metric stay.
     """
-    ids = _ids(target)
+    ids: list[str] = target["stimulus"].values.tolist()
     rng = np.random.default_rng(derive_seed(seed, "shuffled target"))
     groups: dict[str, list[str]] = {}
     for stimulus in sorted(ids):  # so that the permutation does not depend on the order of the stimuli
@@ -98,8 +100,3 @@ def shuffled_target(target: xr.DataArray, categories: Mapping[str, str] | None, 
     rows = [ids.index(other[stimulus]) for stimulus in ids]
     plain = target.drop_vars("standard_error", errors="ignore")
     return plain.copy(data=plain.values[:, rows][:, :, rows])
-
-
-def _ids(target: xr.DataArray) -> list[str]:
-    ids: list[str] = target["stimulus"].values.tolist()
-    return ids

@@ -2,10 +2,10 @@
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from lightning_fabric import Fabric
 from safetensors import SafetensorError
 from torch import nn
@@ -22,6 +22,8 @@ from brainrdl.training.checkpoint import load_model, read_manifest, save_model
 from brainrdl.training.randomness import derive_seed
 from brainrdl.training.trainer import Trainer
 
+# a network that ends at chance has died, which depends on its initialisation: it is trained anew from another; its file
+# says at which attempt it came about
 _ATTEMPTS = 3
 _CHANCE = 0.98  # of the error of guessing: what comes no further has died, whatever its loss says
 
@@ -53,15 +55,8 @@ def task_network(
 ) -> nn.Module:
     """Train a network on the task, resume its training, or read it where it is done; in eval mode.
 
-    A network that ends at chance has died, which depends on its initialisation: it is trained anew from another, up to
-    three times. The file, ``task-seed<n>.safetensors`` in the folder, says at which attempt it came about.
-
-    Raises
-    ------
-    ValueError
-        If the file there was trained in another way.
-    FloatingPointError
-        If all attempts end at chance.
+    ValueError if ``task-seed<n>.safetensors`` in the folder was trained in another way; FloatingPointError if all
+    attempts end at chance.
     """
     task = configuration.task
     # weights that are given are taken as they are, and nothing is kept of them
@@ -83,13 +78,8 @@ def task_network(
         for leftover in folder.glob(f"task-seed{seed}-attempt*.pt"):
             leftover.unlink()
 
-    return kept(
-        _path(folder, seed),
-        lambda: _train(task, configuration, images, seed, folder, fabric, log),
-        write=write,
-        read=read,
-        lock=lock,
-    )
+    make = partial(_train, task, configuration, images, seed, folder, fabric, log)
+    return kept(_path(folder, seed), make, write=write, read=read, lock=lock)
 
 
 def _train(
@@ -108,11 +98,8 @@ def _train(
         # the first attempt's key names no attempt: seeds of networks trained before there were further ones stay
         key = ("task",) if attempt == 0 else ("task", attempt)
         network = make_student(configuration, seed, attempt)
-        history = Trainer(
-            network,
-            optimizer=linear_sgd(task.epochs, learning_rate=task.learning_rate, weight_decay=task.weight_decay),
-            fabric=fabric,
-        ).fit(
+        sgd = linear_sgd(task.epochs, learning_rate=task.learning_rate, weight_decay=task.weight_decay)
+        history = Trainer(network, optimizer=sgd, fabric=fabric).fit(
             images.batches.training(images.training, task.batch_size),
             epochs=task.epochs,
             validation=images.batches.evaluation(images.validation),
@@ -135,18 +122,13 @@ def save_fitted(
 
     `outcome` is that of its fit to the study `fitted`, in which it has seen the split's training stimuli.
     """
-    manifest: dict[str, Any] = {
+    manifest = {
+        **outcome.record,
         "student": configuration.student.model_dump(mode="json"),
         "configuration_hash": configuration_hash(configuration),
-        "arm": outcome.arm,
-        "seed": outcome.seed,
-        "layer": outcome.layer,
-        "setting": dict(outcome.setting),
-        "task_error": None if np.isnan(outcome.task_error) else outcome.task_error,
         "fitted_study": fitted,
         "scheme": split.scheme,
         "split": split.name,
-        "fitted_to": list(outcome.fitted_to),
         "held_out": list(split.held_out),
     }
     save_model(model, path, manifest)
@@ -193,7 +175,10 @@ def load_fitted(path: str | Path) -> nn.Module:
             f"there is no file {path}; brainrdl fit leaves "
             "models/<study>/<scheme>/<split>/rdl-seed<n>.safetensors in its folder"
         )
-    manifest = _manifest(path)
+    try:
+        manifest = read_manifest(path)
+    except (SafetensorError, ValueError) as error:
+        raise ValueError(f"{path} is not a safetensors file, or is damaged: {error}") from error
     if "student" not in manifest or "fitted_to" not in manifest:
         raise ValueError(f"{path} holds no network that brainrdl fit fitted; load_model opens others")
     # its weights are in the file: those that the study began with are not needed
@@ -211,10 +196,3 @@ def _record(path: Path) -> dict[str, Any]:
 
 def _path(folder: Path, seed: int) -> Path:
     return folder / f"task-seed{seed}.safetensors"
-
-
-def _manifest(path: Path) -> dict[str, Any]:
-    try:
-        return read_manifest(path)
-    except (SafetensorError, ValueError) as error:
-        raise ValueError(f"{path} is not a safetensors file, or is damaged: {error}") from error

@@ -102,20 +102,11 @@ def _hint_stage(student: nn.Sequential, context: Context, setting: Setting, fold
     recipe = context.recipe
     front = front_until(student, recipe.hint_layer)
     # the front alone is trained, so that the layers above it meet the task as they were made
-    hint = Hint(
-        context.ask(layers=[recipe.hint_layer]),
-        {recipe.hint_layer: recipe.hint_layer},
-        alpha=constant(setting["alpha0"]),
-    )
+    layers = {recipe.hint_layer: recipe.hint_layer}
+    hint = Hint(context.ask(layers=layers), layers, alpha=constant(setting["alpha0"]))
     epochs = hint_epochs(recipe, recipe.epochs)
-    trainer = Trainer(
-        front,
-        [hint],
-        task_loss=None,
-        optimizer=make_optimizer(recipe, setting, epochs),
-        fabric=context.fabric,
-        cuda_graphs=True,
-    )
+    optimizer = make_optimizer(recipe, setting, epochs)
+    trainer = Trainer(front, [hint], task_loss=None, optimizer=optimizer, fabric=context.fabric, cuda_graphs=True)
     loader: Iterable[object] = context.batches.training(context.training, recipe.batch_size)
     if context.unlabelled is not None:
         loader = repeat(loader, recipe.updates_per_epoch)
@@ -159,8 +150,15 @@ def _each(knob: str, *values: float) -> tuple[Setting, ...]:
     return tuple({knob: value} for value in values)
 
 
+# what is compared with nothing chooses learning rate and weight decay; the rest takes them over
+_RATES: tuple[Setting, ...] = (
+    {},
+    {"learning_rate": 0.1},
+    {"weight_decay": 5e-4},
+    {"learning_rate": 0.1, "weight_decay": 5e-4},
+)
 _PLAIN = Arm(
-    "plain", "plain", "The network trained on the task alone.", "paper", _nothing, (), taught=False, baseline=None
+    "plain", "plain", "The network trained on the task alone.", "paper", _nothing, _RATES, taught=False, baseline=None
 )
 _FINETUNING = Arm(
     "finetuning",
@@ -230,9 +228,8 @@ ARMS: tuple[Arm, ...] = (
     Arm(
         "rdl_corr",
         "scale-free RDL",
-        "1 − Pearson r in place of RDL's squared difference, between RDMs of Euclidean distances over all "
-        "pairs, α alike in every layer, unless the recipe says otherwise: it asks for the geometry, not "
-        "for its scale.",
+        "1 − Pearson r in place of RDL's squared difference, between RDMs of Euclidean distances over all pairs, α "
+        "alike in every layer, unless the recipe says otherwise: it asks for the geometry, not for its scale.",
         "further",
         _rdl_corr,
         _each("alpha0", 3.0, 1.0, 5.0, 0.3),
@@ -273,14 +270,8 @@ ARMS: tuple[Arm, ...] = (
 )
 """All arms, in the order in which pages list them, with the settings that the paper's MNIST study tries."""
 
-# of the study whose students have other classes than their teacher
-_FOR_OTHER_CLASSES = ("plain_readout", "plain_narrow", "finetuning_replaced")
 
-
-def paper_arms(*rates: Setting) -> tuple[Arm, ...]:
-    """List the arms of a study whose students have the teacher's classes, ``plain`` first.
-
-    `rates` are learning rates and weight decays that ``plain`` and ``teacher`` choose from.
-    """
-    # what has no candidates of its own is compared with nothing, and chooses the learning rate
-    return tuple(replace(arm, candidates=arm.candidates or rates) for arm in ARMS if arm.name not in _FOR_OTHER_CLASSES)
+def paper_arms() -> tuple[Arm, ...]:
+    """List the arms of a study whose students have the teacher's classes, ``plain`` first."""
+    for_other_classes = ("plain_readout", "plain_narrow", "finetuning_replaced")
+    return tuple(arm for arm in ARMS if arm.name not in for_other_classes)

@@ -63,7 +63,7 @@ def cifar100_study() -> Study:
 
 def _arms() -> tuple[Arm, ...]:
     """Give what is trained toward the teacher a readout on top, and so its control too; list all arms."""
-    by_name = {arm.name: replace(arm, candidates=arm.candidates or _RATES) for arm in ARMS}
+    by_name = {arm.name: arm if arm.baseline else replace(arm, candidates=_RATES) for arm in ARMS}
     by_name |= {name: replace(by_name[name], network="readout", baseline="plain_readout") for name in _ON_READOUT}
     # under a learning rate of 1 what MNIST bears is too much: with a briefly trained teacher RDL's features grew
     # without bound at .3, and deep supervision's collapsed at 1

@@ -10,15 +10,8 @@ from brainrdl.models import mnist_cnn
 from brainrdl.studies.paper.arms import paper_arms
 from brainrdl.studies.paper.recipe import Recipe
 from brainrdl.studies.paper.study import Partition, Request, Splits, Study, training_size
-from brainrdl.studies.paper.training import Setting
 
 _FIRST = 80_000
-_RATES: tuple[Setting, ...] = (
-    {},
-    {"learning_rate": 0.1},
-    {"weight_decay": 5e-4},
-    {"learning_rate": 0.1, "weight_decay": 5e-4},
-)
 
 
 def digits_study() -> Study:
@@ -31,7 +24,7 @@ def digits_study() -> Study:
         networks=_networks,
         teachers=("clean",),
         teacher_size=4_000,
-        arms=paper_arms(*_RATES),
+        arms=paper_arms(),
         threads=1,
     )
 
@@ -46,21 +39,16 @@ def _load(request: Request) -> Splits:
         images = InfiMNIST(labelled, deformation=deformation).generate(torch.arange(_FIRST, _FIRST + size))
         return Partition(images, validation)
 
+    named = {"training": training, "validation": validation, "test": test}
     return Splits(
         students=Partition(training, validation),
         test=lambda: test,
         teacher=teacher,
-        checksums={
-            "digits training": checksum(training),
-            "digits validation": checksum(validation),
-            "digits test": checksum(test),
-        },
+        checksums={f"digits {name}": checksum(images) for name, images in named.items()},
         notes=InfiMNIST(training, deformation=deformation).describe(),
     )
 
 
 def _networks(splits: Splits) -> Mapping[str, Callable[[], nn.Sequential]]:
-    def make() -> nn.Sequential:
-        return mnist_cnn(len(splits.classes), image_size=splits.students.training.images.shape[-1])
-
-    return {"student": make, "teacher": make}
+    image_size = splits.students.training.images.shape[-1]
+    return dict.fromkeys(("student", "teacher"), lambda: mnist_cnn(len(splits.classes), image_size=image_size))

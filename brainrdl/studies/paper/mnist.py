@@ -10,17 +10,10 @@ from brainrdl.models import mnist_cnn
 from brainrdl.studies.paper.arms import paper_arms
 from brainrdl.studies.paper.recipe import Recipe
 from brainrdl.studies.paper.study import Partition, Request, Splits, Study, training_size
-from brainrdl.studies.paper.training import Setting
 
 # the paper's "first 10,000 non-MNIST InfiMNIST examples" and "the next 120,000"
 _VALIDATION, _TRAINING = 70_000, 80_000
 _STUDENTS = 50_000  # the other 10,000 of MNIST's training images validate
-_RATES: tuple[Setting, ...] = (
-    {},
-    {"learning_rate": 0.1},
-    {"weight_decay": 5e-4},
-    {"learning_rate": 0.1, "weight_decay": 5e-4},
-)
 
 
 def mnist_study() -> Study:
@@ -33,7 +26,7 @@ def mnist_study() -> Study:
         networks=_networks,
         teachers=("paper", "clean"),
         teacher_size=120_000,
-        arms=paper_arms(*_RATES),
+        arms=paper_arms(),
     )
 
 
@@ -43,14 +36,11 @@ def _load(request: Request) -> Splits:
     training, validation = split_mnist(train, n_train=n_train)
 
     def teacher(kind: str, size: int, labelled: LabelledImages) -> Partition:
-        if kind == "paper":
-            infinite = InfiMNIST(train)
-            return Partition(
-                infinite.generate(torch.arange(_TRAINING, _TRAINING + size)),
-                infinite.generate(torch.arange(_VALIDATION, _TRAINING)),
-            )
-        # the student's own training images (or its labelled ones) are the only sources
-        return Partition(InfiMNIST(labelled).generate(torch.arange(_TRAINING, _TRAINING + size)), validation)
+        # a clean one's only sources are the student's own training images (or its labelled ones)
+        source = InfiMNIST(train if kind == "paper" else labelled)
+        images = source.generate(torch.arange(_TRAINING, _TRAINING + size))
+        own = source.generate(torch.arange(_VALIDATION, _TRAINING)) if kind == "paper" else validation
+        return Partition(images, own)
 
     return Splits(
         students=Partition(training, validation),
@@ -62,7 +52,4 @@ def _load(request: Request) -> Splits:
 
 
 def _networks(splits: Splits) -> Mapping[str, Callable[[], nn.Sequential]]:
-    def make() -> nn.Sequential:
-        return mnist_cnn(len(splits.classes))
-
-    return {"student": make, "teacher": make}
+    return dict.fromkeys(("student", "teacher"), lambda: mnist_cnn(len(splits.classes)))

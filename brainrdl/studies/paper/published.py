@@ -6,6 +6,7 @@ Computational Neuroscience 10, 131. Tables 2, 3 and 5. Arms bear the names that 
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain, combinations
 
 ARMS = ("plain", "teacher", "finetuning", "deep_supervision", "hints", "rdl")
 """The paper's methods, in the order of its tables."""
@@ -39,35 +40,28 @@ class PublishedStudy:
         return kind in ("", self.teacher)
 
 
+def _tests(errors: Mapping[str, float], *triangle: tuple[float, ...]) -> dict[tuple[str, str], PublishedTest]:
+    """Pair the arms, in the order of their errors; where p < .05 the paper's arrow points to the smaller error."""
+    pairs = zip(combinations(errors, 2), chain(*triangle), strict=True)
+    return {pair: PublishedTest(p, min(pair, key=errors.__getitem__) if p < 0.05 else "") for pair, p in pairs}
+
+
+_MNIST = dict(zip(ARMS, (0.63, 0.56, 0.48, 0.55, 0.56, 0.49), strict=True))
+_CIFAR100 = {"plain": 30.68, "finetuning": 38.75, "deep_supervision": 29.46, "hints": 29.37, "rdl": 28.77}
+
 PAPER: Mapping[str, PublishedStudy] = {
     "mnist": PublishedStudy(
         train_size=50_000,
         teacher="paper",
-        test_errors={
-            "plain": 0.63,
-            "teacher": 0.56,
-            "finetuning": 0.48,
-            "deep_supervision": 0.55,
-            "hints": 0.56,
-            "rdl": 0.49,
-        },
-        tests={
-            ("plain", "teacher"): PublishedTest(0.38, ""),
-            ("plain", "finetuning"): PublishedTest(0.00, "finetuning"),
-            ("plain", "deep_supervision"): PublishedTest(0.11, ""),
-            ("plain", "hints"): PublishedTest(0.34, ""),
-            ("plain", "rdl"): PublishedTest(0.01, "rdl"),
-            ("teacher", "finetuning"): PublishedTest(0.01, "finetuning"),
-            ("teacher", "deep_supervision"): PublishedTest(0.66, ""),
-            ("teacher", "hints"): PublishedTest(0.89, ""),
-            ("teacher", "rdl"): PublishedTest(0.20, ""),
-            ("finetuning", "deep_supervision"): PublishedTest(0.14, ""),
-            ("finetuning", "hints"): PublishedTest(0.04, "finetuning"),
-            ("finetuning", "rdl"): PublishedTest(0.63, ""),
-            ("deep_supervision", "hints"): PublishedTest(0.64, ""),
-            ("deep_supervision", "rdl"): PublishedTest(0.39, ""),
-            ("hints", "rdl"): PublishedTest(0.17, ""),
-        },
+        test_errors=_MNIST,
+        tests=_tests(
+            _MNIST,
+            (0.38, 0.00, 0.11, 0.34, 0.01),
+            (0.01, 0.66, 0.89, 0.20),
+            (0.14, 0.04, 0.63),
+            (0.64, 0.39),
+            (0.17,),
+        ),
         places={
             "errors": "Table 3",
             "tests": "Table 2",
@@ -81,25 +75,8 @@ PAPER: Mapping[str, PublishedStudy] = {
         train_size=50_000,
         teacher="cifar10",
         teacher_error=8.0,
-        test_errors={
-            "plain": 30.68,
-            "finetuning": 38.75,
-            "deep_supervision": 29.46,
-            "hints": 29.37,
-            "rdl": 28.77,
-        },
-        tests={
-            ("plain", "finetuning"): PublishedTest(0.00, "plain"),
-            ("plain", "deep_supervision"): PublishedTest(0.00, "deep_supervision"),
-            ("plain", "hints"): PublishedTest(0.00, "hints"),
-            ("plain", "rdl"): PublishedTest(0.00, "rdl"),
-            ("finetuning", "deep_supervision"): PublishedTest(0.00, "deep_supervision"),
-            ("finetuning", "hints"): PublishedTest(0.00, "hints"),
-            ("finetuning", "rdl"): PublishedTest(0.00, "rdl"),
-            ("deep_supervision", "hints"): PublishedTest(0.86, ""),
-            ("deep_supervision", "rdl"): PublishedTest(0.08, ""),
-            ("hints", "rdl"): PublishedTest(0.05, ""),
-        },
+        test_errors=_CIFAR100,
+        tests=_tests(_CIFAR100, (0.00, 0.00, 0.00, 0.00), (0.00, 0.00, 0.00), (0.86, 0.08), (0.05,)),
         places={
             "errors": "Table 3",
             "tests": "Table 5",
@@ -113,26 +90,7 @@ PAPER: Mapping[str, PublishedStudy] = {
 
 
 def published_error(study: str, arm: str, teacher: str) -> float | None:
-    """The paper's test error of a method, None where it has none.
-
-    Parameters
-    ----------
-    study : str
-        Name of a study.
-    arm, teacher : str
-        The method; the paper has one kind of teacher in each study.
-
-    Returns
-    -------
-    float or None
-        Percent.
-
-    Examples
-    --------
-    >>> from brainrdl.studies.paper.published import published_error
-    >>> published_error("mnist", "rdl", "paper"), published_error("mnist", "rdl", "clean")
-    (0.49, None)
-    """
+    """Look up the paper's test error of a method in percent; None where it has none, as for other kinds of teacher."""
     if study not in PAPER or not PAPER[study].taught_by(teacher):
         return None
     return PAPER[study].test_errors.get(arm)

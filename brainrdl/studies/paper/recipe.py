@@ -2,7 +2,7 @@
 
 import dataclasses
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
 from typing import Any, get_args, get_origin, get_type_hints
@@ -13,7 +13,12 @@ from brainrdl.studies.optimizers import OPTIMIZERS
 from brainrdl.terms.losses import GRADIENTS
 
 _LATER = {"warmup", "clip"}  # fields that recorded recipes may lack; their default is what was done then
-SCHEDULES = ("linear", "constant", "cosine")
+_KNOWN: Mapping[str, Collection[str]] = {
+    "gradient": GRADIENTS,
+    "optimizer": OPTIMIZERS,
+    "schedule": ("linear", "constant", "cosine"),
+    "supervision_schedule": ("paper", "linear"),
+}
 
 
 @dataclass(frozen=True)
@@ -61,8 +66,9 @@ class Recipe:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
         if self.batch_size < 2:
             raise ValueError(f"batch_size must be at least 2, for distances, got {self.batch_size}")
-        if self.choice_epochs is not None and self.choice_epochs < 1:
-            raise ValueError(f"choice_epochs must be at least 1 or none, got {self.choice_epochs}")
+        for name in ("choice_epochs", "n_pairs", "corr_pairs"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"{name} must be at least 1 or none, got {value}")
         if not 0 < self.learning_rate < float("inf"):
             raise ValueError(f"learning_rate must be above 0, got {self.learning_rate}")
         if self.warmup is not None:
@@ -78,11 +84,9 @@ class Recipe:
             raise ValueError(f"hint_share must lie between 0 and 1, got {self.hint_share}")
         for name in ("metric", "corr_metric"):
             check_metric(getattr(self, name))
-        if self.gradient not in GRADIENTS:
-            raise ValueError(f"unknown gradient {self.gradient!r}; known are: {', '.join(GRADIENTS)}")
-        for name in ("n_pairs", "corr_pairs"):
-            if (value := getattr(self, name)) is not None and value < 1:
-                raise ValueError(f"{name} must be at least 1 or none, got {value}")
+        for name, known in _KNOWN.items():
+            if (value := getattr(self, name)) not in known:
+                raise ValueError(f"unknown {name} {value!r}; known are: {', '.join(known)}")
         if not 0 < self.temperature < float("inf"):
             raise ValueError(f"temperature must be a finite number above 0, got {self.temperature}")
         if not 0 <= self.momentum < 1 or not 0 <= self.weight_decay < float("inf"):
@@ -92,16 +96,10 @@ class Recipe:
             )
         if not self.layers or not self.supervised_layers:
             raise ValueError("layers and supervised_layers must name at least one layer each")
-        if self.optimizer not in OPTIMIZERS:
-            raise ValueError(f"unknown optimizer {self.optimizer!r}; known are: {', '.join(OPTIMIZERS)}")
         for name in ("layers", "supervised_layers"):
             layers = getattr(self, name)
             if twice := [layer for place, layer in enumerate(layers) if layer in layers[:place]]:
                 raise ValueError(f"{name} names {twice[0]!r} more than once")
-        if self.schedule not in SCHEDULES:
-            raise ValueError(f"unknown schedule {self.schedule!r}; known are: {', '.join(SCHEDULES)}")
-        if self.supervision_schedule not in ("paper", "linear"):
-            raise ValueError(f"unknown supervision_schedule {self.supervision_schedule!r}; known are: paper, linear")
 
 
 def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:

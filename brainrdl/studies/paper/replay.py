@@ -41,11 +41,10 @@ class Recorded:
 def replay(study: Study, source: Path, row_name: str, request: Request, *, log: Callable[[str], None] = print) -> bool:
     """Repeat one row of a ``results.json``, `source`, from scratch; True if it came out again.
 
-    That is: bitwise the same weights and the same test error; or, with other weights, a test error within 3 binomial
-    standard errors. Of the request only where the data are and where to work counts, the rest comes from the file.
-    ValueError if the file is damaged, of another study, has no such row, or was made from other data; or if the row's
-    run died.
+    Of the request only where the data are and where to work counts, the rest comes from the file. ValueError as
+    `read_row`, or if the row was made from other data.
     """
+    # to come out again: bitwise the same weights and test error, or a test error within 3 binomial standard errors
     use_threads(request.threads or study.threads, processes=request.jobs)
     recorded = read_row(source, row_name, study.name)
     if request.out.exists() and any(request.out.iterdir()):
@@ -74,11 +73,9 @@ def replay(study: Study, source: Path, row_name: str, request: Request, *, log: 
     # another processor, or another number of threads: weights differ, and with them a few images
     error = binomial_standard_error(recorded.test_error, len(splits.test()))
     near = abs(now - recorded.test_error) <= 3 * error
-    log(
-        f"other weights (recorded on {recorded.made_on}); test errors "
-        + ("agree" if near else "differ by more than")
-        + (f" within 3 binomial standard errors ({3 * error:.2f} points)" if near else f" {3 * error:.2f} points")
-    )
+    bound = f"{3 * error:.2f} points"
+    verdict = f"agree within 3 binomial standard errors ({bound})" if near else f"differ by more than {bound}"
+    log(f"other weights (recorded on {recorded.made_on}); test errors {verdict}")
     return near
 
 

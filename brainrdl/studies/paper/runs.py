@@ -6,7 +6,7 @@ anywhere is resumed by the same command.
 
 import dataclasses
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from io import BytesIO
 from itertools import chain
@@ -54,36 +54,23 @@ class FinishedTraining:
         return float(last["validation_error"]), float(last["validation_loss"])
 
 
+@dataclass(eq=False)
 class StudyRuns:
-    """A study under way in one folder: it makes teachers, validation trials and students.
+    """A study under way in one folder: it makes teachers, validation trials and students."""
 
-    `recipe` is the study's with what the user changed, `splits` are its data on the device of `fabric`, and `log` is
-    called with a line of progress at a time.
-    """
-
-    def __init__(
-        self,
-        study: Study,
-        recipe: Recipe,
-        splits: Splits,
-        request: Request,
-        fabric: Fabric,
-        *,
-        log: Callable[[str], None] = print,
-    ) -> None:
-        self.study = study
-        self.recipe = recipe
-        self.splits = splits
-        self.request = request
-        self.fabric = fabric
-        self._networks = study.networks(splits)
-        self.log = log
-        self._teacher_images: dict[tuple[str, int | None], Partition] = {}
+    study: Study
+    recipe: Recipe  # the study's with what the user changed
+    splits: Splits  # on the device of the fabric
+    request: Request
+    fabric: Fabric
+    log: Callable[[str], None] = print  # called with a line of progress at a time
+    _teacher_images: dict[tuple[str, int | None], Partition] = field(default_factory=dict)
 
     def make(self, arm: str) -> nn.Sequential:
         """Make the untrained network of an arm."""
         # channels last, measured on a CPU: a step of Table 1's network took 38 ms instead of 54
-        return self._networks[self.study.arm(arm).network]().to(memory_format=torch.channels_last)
+        networks = self.study.networks(self.splits)
+        return networks[self.study.arm(arm).network]().to(memory_format=torch.channels_last)
 
     def run(self, row: Row) -> FinishedTraining:
         """Make one run, or read it where it is done; HeldError if another process makes it, or what it needs."""
@@ -136,20 +123,20 @@ class StudyRuns:
 
     def tries(self) -> pd.DataFrame:
         """Table every setting tried so far in this folder, what it gave on validation, and which were chosen."""
-        return tries_table((self.request.out / "tries").glob("*/choice.json"))
+        return tries_table(self.choices())
+
+    def choices(self) -> list[Path]:
+        """List the files of the choices made so far in this folder."""
+        return sorted((self.request.out / "tries").glob("*/choice.json"))
 
     def _choose(self, arm: Arm, kind: str, labels: int | None, context: Callable[[], Context]) -> Setting:
         row = Row(arm.name, _CHOICE_SEED, kind, labels)
         folder = self.request.out / "tries" / row.name.removesuffix(f"-seed{_CHOICE_SEED}")
         # without a lock of its own: of two processes that have read all trials, each writes the same
-        tries = kept_tries(
-            folder / "choice.json",
-            lambda: self._try_all(row, arm, context, folder),
-            fields=("setting", "chosen"),
-        )
+        note = folder / "choice.json"
+        tries = kept_tries(note, lambda: self._try_all(row, arm, context, folder), fields=("setting", "chosen"))
         chosen = [entry["setting"] for entry in tries if entry["chosen"]]
         if len(chosen) != 1:
-            note = folder / "choice.json"
             raise ValueError(f"{note} marks {len(chosen)} settings as chosen, expected 1; remove it to choose again")
         return dict(chosen[0])
 
@@ -157,9 +144,8 @@ class StudyRuns:
         """Try an arm's settings, and mark the one with the lowest validation error (then loss) as chosen."""
         candidates = arm.candidates_of(self.request.alphas, self.request.tries)
         # with one candidate there is no trial, and so no need of the baseline's setting
-        inherited = (
-            {} if arm.baseline is None or len(candidates) == 1 else self._baseline_setting(arm.baseline, row.labels)
-        )
+        baseline = arm.baseline if len(candidates) > 1 else None
+        inherited = {} if baseline is None else self.choose(self.study.arm(baseline), row.labels)
 
         def trial() -> Context:
             full = context()
@@ -179,15 +165,9 @@ class StudyRuns:
         for number, candidate in enumerate(candidates):
             record = runs[number].record if runs else {"seconds": 0.0, "died": ""}
             error, loss = runs[number].validation if runs and not record["died"] else (None, None)
-            entry: dict[str, Any] = {
-                "arm": arm.name,
-                "labels": row.labels,
-                "teacher": row.teacher,
-                "try": number,
-                "setting": candidate,
-            }
-            entry |= {"validation_error": error, "validation_loss": loss, "chosen": number == best}
-            tries.append({**entry, "seconds": record["seconds"], "died": record["died"]})
+            tried = {"arm": arm.name, "labels": row.labels, "teacher": row.teacher, "try": number, "setting": candidate}
+            found = {"validation_error": error, "validation_loss": loss, "chosen": number == best}
+            tries.append({**tried, **found, "seconds": record["seconds"], "died": record["died"]})
         return tries
 
     def _trials(
@@ -205,10 +185,6 @@ class StudyRuns:
         if held is not None:
             raise held
         return runs
-
-    def _baseline_setting(self, name: str, labels: int | None) -> Setting:
-        arm = self.study.arm(name)
-        return self._choose(arm, "", labels, lambda: self._context(arm, labels, _CHOICE_SEED, None))
 
     def _labels_for_choice(self, labels: int) -> int:
         """One number of labels for all choices, so that α₀ is fixed once; a study with fewer images: each its own."""

@@ -2,7 +2,8 @@
 
 import json
 import zlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
+from itertools import chain, product
 from pathlib import Path
 from typing import Any
 from zipfile import BadZipFile
@@ -30,20 +31,11 @@ _GEOMETRY_IMAGES = 1_000
 _SHOWN_IMAGES = 100
 
 
-@dataclass(frozen=True)
-class _Network:
-    """A trained network with its method's name, as figures call it."""
-
-    label: str
-    model: nn.Module
-
-
 def write_results(runs: StudyRuns, rows: list[Row]) -> pd.DataFrame:
     """Score all runs and write ``results.csv``, ``results.json``, ``correctness.npz`` and ``histories.csv``.
 
-    A run's answers to the test set are computed once and kept beside it. Teachers with other classes than the students
-    answer to their own test set, and their answers are in ``correctness-teachers.npz``. Returns what ``results.csv``
-    holds.
+    Teachers with other classes than the students answer to their own test set, and their answers are in
+    ``correctness-teachers.npz``. Returns what ``results.csv`` holds.
     """
     folder = runs.request.out
     tests = {False: runs.splits.test()}  # by whether it is the teachers' own
@@ -65,24 +57,18 @@ def write_results(runs: StudyRuns, rows: list[Row]) -> pd.DataFrame:
             line["test_error"] = 100 * float((~correct).mean())
             histories.append(_history(row, run))
         table.append(line)
-        records.append(
-            {**line, "setting": run.record["setting"], "weights": run.record["weights"]}
-            | {key: run.record[key] for key in ("threads", "died")}
-        )
+        records.append({**line, **{key: run.record[key] for key in ("setting", "weights", "threads", "died")}})
     results = pd.DataFrame(table, columns=list(RESULTS))
     for column in ("labels", "teacher_size", "teacher_seed"):
         results[column] = results[column].astype("Int64")
     write_table(results, folder / "results.csv")
+    # without the folders and the number of processes, which are one machine's
+    request = {key: value for key, value in asdict(runs.request).items() if key not in ("out", "data_dir", "jobs")}
     rerun = {
         "study": runs.study.name,
         "recipe": asdict(runs.recipe),
-        # without the folders and the number of processes, which are one machine's
-        "request": {
-            key: value for key, value in asdict(runs.request).items() if key not in ("out", "data_dir", "jobs")
-        },
-        "choices": {
-            path.parent.name: read_json(path, list) for path in sorted((folder / "tries").glob("*/choice.json"))
-        },
+        "request": request,
+        "choices": {path.parent.name: read_json(path, list) for path in runs.choices()},
         "data": runs.splits.checksums,
         "rows": records,
     }
@@ -107,9 +93,8 @@ def write_results(runs: StudyRuns, rows: list[Row]) -> pd.DataFrame:
 def write_geometry(runs: StudyRuns, rows: list[Row]) -> pd.DataFrame:
     """Measure how far each run's geometry is from its teacher's, on held-out images: ``geometry.csv``.
 
-    E_aux (Eq. 2) over all pairs of 1,000 images, raw ``mse`` distances, and the correlation of the two RDMs. The
-    images are of validation, or of test where networks were trained on those of validation. A run without a teacher is
-    measured against each kind of teacher of its seed that has been trained: none is trained for this.
+    E_aux (Eq. 2) over all pairs of 1,000 images, raw ``mse`` distances, and the correlation of the two RDMs. A run
+    without a teacher is measured against each kind of teacher of its seed that has been trained.
     """
     # validation images, unless the networks have been trained on them
     held_out = runs.splits.students.validation if runs.splits.students.final is None else runs.splits.test()
@@ -133,18 +118,8 @@ def write_geometry(runs: StudyRuns, rows: list[Row]) -> pd.DataFrame:
                 of_teacher[name] = _rdms(taught_by.model, layers, sample, "mse")
             for layer in layers:
                 d, t = distances[layer], of_teacher[name][layer]
-                lines.append(
-                    {
-                        "row": row.name,
-                        "arm": row.arm,
-                        "labels": row.labels,
-                        "seed": row.seed,
-                        "teacher": kind,
-                        "layer": layer,
-                        "e_aux": (d - t).square().mean().item(),
-                        "correlation": torch.corrcoef(torch.stack((d, t)))[0, 1].item(),
-                    }
-                )
+                e_aux, r = (d - t).square().mean().item(), torch.corrcoef(torch.stack((d, t)))[0, 1].item()
+                lines.append((row.name, row.arm, row.labels, row.seed, kind, layer, e_aux, r))
     geometry = pd.DataFrame(lines, columns=["row", "arm", "labels", "seed", "teacher", "layer", "e_aux", "correlation"])
     geometry["labels"] = geometry["labels"].astype("Int64")
     write_table(geometry, runs.request.out / "geometry.csv")
@@ -156,17 +131,13 @@ def write_rdms(runs: StudyRuns, rows: list[Row]) -> None:
     # class by class, so that the blocks of an RDM show
     shown = _of_each_class(runs.splits.test())
     sample = runs.study.batches.tensor(shown)
-    one_hot = torch.nn.functional.one_hot(shown.labels, len(shown.classes)).double()
-    fixed = {
-        "pixels": rdm(to_float(shown.images, shown.top), "euclidean"),
-        "labels": rdm(one_hot, "euclidean"),
-    }
+    pixels, labels = _given_rdms(shown)
     rdms, models, layers = [], [], []
-    for network in _networks(runs, rows):
-        inside = _rdms(network.model, [*runs.recipe.layers, "softmax"], sample, "euclidean")
-        for layer, distances in {"pixels": fixed["pixels"], **inside, "labels": fixed["labels"]}.items():
+    for label, model in _networks(runs, rows):
+        inside = _rdms(model, [*runs.recipe.layers, "softmax"], sample, "euclidean")
+        for layer, distances in {"pixels": pixels, **inside, "labels": labels}.items():
             rdms.append(distances.cpu().numpy())
-            models.append(network.label)
+            models.append(label)
             layers.append(layer)
     _write_labelled(runs, "rdms.nc", shown, np.stack(rdms), models, layers)
 
@@ -193,7 +164,8 @@ def write_mds(runs: StudyRuns, rows: list[Row], *, n_samples: int = 20, n_images
         n_samples, n_images = 1, len(test)
     networks = _networks(runs, rows)
     layers = [*runs.recipe.layers, "softmax"]
-    points = [("pixels", "pixels"), *((n.label, layer) for n in networks for layer in layers), ("labels", "labels")]
+    inside = product((label for label, _ in networks), layers)
+    points = [("pixels", "pixels"), *inside, ("labels", "labels")]
     # one generator for all samples, so that they are the same images whatever networks there are
     generator = torch.Generator().manual_seed(derive_seed(0, "mds samples"))
     # summed up, not kept: 20 samples of all networks and layers are one matrix
@@ -201,11 +173,9 @@ def write_mds(runs: StudyRuns, rows: list[Row], *, n_samples: int = 20, n_images
     for _ in range(n_samples):
         images = test.take(torch.randperm(len(test), generator=generator)[:n_images])
         sample = runs.study.batches.tensor(images)
-        one_hot = torch.nn.functional.one_hot(images.labels, len(images.classes)).double()
-        rdms = [rdm(to_float(images.images, images.top), "euclidean")]
-        for network in networks:
-            rdms += list(_rdms(network.model, layers, sample, "euclidean").values())
-        rdms.append(rdm(one_hot, "euclidean"))
+        pixels, labels = _given_rdms(images)
+        in_networks = [list(_rdms(model, layers, sample, "euclidean").values()) for _, model in networks]
+        rdms = [pixels, *chain(*in_networks), labels]
         with np.errstate(invalid="ignore", divide="ignore"):
             total += 1 - np.corrcoef(torch.stack([distances.cpu() for distances in rdms]).numpy())
     # the constant RDM of a collapsed network correlates with nothing, and has no place on the map
@@ -220,6 +190,12 @@ def write_mds(runs: StudyRuns, rows: list[Row], *, n_samples: int = 20, n_images
     )
     with atomic_path(runs.request.out / "mds.nc") as temporary:
         distance.to_netcdf(temporary, engine="h5netcdf")
+
+
+def _given_rdms(images: LabelledImages) -> tuple[Tensor, Tensor]:
+    """Compute the condensed Euclidean RDMs of pixels and of labels."""
+    one_hot = torch.nn.functional.one_hot(images.labels, len(images.classes)).double()
+    return rdm(to_float(images.images, images.top), "euclidean"), rdm(one_hot, "euclidean")
 
 
 def _write_labelled(
@@ -270,10 +246,7 @@ def _note_scoring(runs: StudyRuns, rows: list[Row]) -> None:
 
 def _history(row: Row, run: FinishedTraining) -> pd.DataFrame:
     identity = {"row": row.name, "arm": row.arm, "teacher": row.teacher, "labels": row.labels, "seed": row.seed}
-    history = run.history.copy()
-    for place, (column, value) in enumerate(identity.items()):
-        history.insert(place, column, value)
-    return history
+    return run.history.assign(**identity)[[*identity, *run.history]]
 
 
 @torch.no_grad()
@@ -319,18 +292,17 @@ def _rdms(model: nn.Module, layers: list[str], images: Tensor, metric: str) -> d
     return {layer: rdm(features[layer], metric) for layer in layers}
 
 
-def _networks(runs: StudyRuns, rows: list[Row]) -> list[_Network]:
-    """The first seed's networks of all arms, with all labels where there are such runs."""
+def _networks(runs: StudyRuns, rows: list[Row]) -> list[tuple[str, nn.Module]]:
+    """The first seed's networks of all arms, with all labels where there are such runs, by what figures call them."""
     # a figure of all seeds would show the same layers many times over
     first = min(row.seed for row in rows)
     all_labels = [row for row in rows if row.labels is None and not row.of_teacher]
     shown = [row for row in rows if row.seed == first and (row.labels is None or not all_labels)]
     networks = []
     for row in shown:
-        model = runs.run(row).model
-        if model is not None:
+        if (model := runs.run(row).model) is not None:
             labels = "" if row.labels is None else f" {row.labels} labels"
-            networks.append(_Network(row.arm + (f" ({row.teacher})" if row.teacher else "") + labels, model))
+            networks.append((row.arm + (f" ({row.teacher})" if row.teacher else "") + labels, model))
     return networks
 
 

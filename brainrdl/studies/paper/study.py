@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -56,18 +57,13 @@ class Splits:
     def on(self, device: torch.device, test_limit: int | None) -> "Splits":
         """Move the images to a device as they are opened, and leave out test images beyond the limit."""
 
-        def opened(test: Callable[[], LabelledImages]) -> Callable[[], LabelledImages]:
-            def images() -> LabelledImages:
-                whole = test()
-                return whole.take(range(min(test_limit or len(whole), len(whole)))).to(device)
+        def opened(test: Callable[[], LabelledImages]) -> LabelledImages:
+            whole = test()
+            return whole.take(range(min(test_limit or len(whole), len(whole)))).to(device)
 
-            return images
-
+        of_teachers = None if self.teacher_test is None else partial(opened, self.teacher_test)
         return replace(
-            self,
-            students=self.students.to(device),
-            test=opened(self.test),
-            teacher_test=None if self.teacher_test is None else opened(self.teacher_test),
+            self, students=self.students.to(device), test=partial(opened, self.test), teacher_test=of_teachers
         )
 
 
@@ -180,21 +176,13 @@ def plan(study: Study, request: Request) -> list[Row]:
 
 
 def check(study: Study, recipe: Recipe, request: Request, splits: Splits, rows: Sequence[Row]) -> None:
-    """Refuse what would fail only after hours of training.
-
-    Layers that the network has not, numbers of labels or images that leave no batch to train on, too few epochs, α₀
-    that are no weights, more tries than settings.
-    """
+    """Refuse with a ValueError what would fail only after hours of training."""
     networks = study.networks(splits)
     for network in {study.arm(row.arm).network: None for row in rows} | {study.arm(TEACHER).network: None}:
         names = list_layers(networks[network]())
-        for name, layers in (
-            ("layers", recipe.layers),
-            ("supervised_layers", recipe.supervised_layers),
-            ("hint_layer", (recipe.hint_layer,)),
-            ("kd_head", (recipe.kd_head,) if recipe.kd_head else ()),
-        ):
-            for layer in layers:
+        for name in ("layers", "supervised_layers", "hint_layer", "kd_head"):
+            asked = getattr(recipe, name) or ()
+            for layer in (asked,) if isinstance(asked, str) else asked:
                 if layer not in names:
                     raise ValueError(f"{name} names {layer!r}, which the network has not{did_you_mean(layer, names)}")
     for alpha0 in request.alphas:
@@ -247,14 +235,14 @@ def training_size(limit: int | None, n_classes: int, n_images: int) -> int:
 def labelled_subset(training: LabelledImages, n: int) -> tuple[LabelledImages, LabelledImages]:
     """Split training images into n labelled ones, balanced over classes, and the rest.
 
-    The same n images for every seed and arm, so that no teacher has seen a label that its student lacks. ValueError if
-    fewer than one image a class would be labelled, or none were left.
+    ValueError if fewer than one image a class would be labelled, or none were left.
     """
     if not len(training.classes) <= n < len(training):
         raise ValueError(
             f"labels must lie between the number of classes ({len(training.classes)}) and the number of training "
             f"images less one ({len(training) - 1}), got {n}"
         )
+    # the same images for every seed and arm, so that no teacher has seen a label that its student lacks
     generator = torch.Generator().manual_seed(derive_seed(0, "labelled images"))
     labelled, rest = stratified_split(training.labels.cpu(), [n, len(training) - n], generator)
     return training.take(labelled), training.take(rest)

@@ -27,22 +27,17 @@ Setting = Mapping[str, float]
 
 @dataclass(frozen=True)
 class Context:
-    """The material of one training.
-
-    `model` makes an untrained network. `validation` are images to look at after each epoch, None where all images are
-    trained on. Of `unlabelled` images nobody may see the labels: with them the teacher's terms run on the stimulus
-    stream. From `seed` those of initialisation, data order, dropout, pairs and heads are derived, each for itself.
-    """
+    """The material of one training."""
 
     recipe: Recipe
-    model: Callable[[], nn.Sequential]
+    model: Callable[[], nn.Sequential]  # makes an untrained network
     training: LabelledImages
-    validation: LabelledImages | None
-    unlabelled: LabelledImages | None
+    validation: LabelledImages | None  # looked at after each epoch, None where all images are trained on
+    unlabelled: LabelledImages | None  # nobody may see their labels: the teacher's terms run on the stimulus stream
     teacher: nn.Module | None
     batches: Batches
     fabric: Fabric
-    seed: int
+    seed: int  # those of initialisation, data order, dropout, pairs and heads are derived from it, each for itself
 
     @property
     def stream(self) -> str:
@@ -58,53 +53,29 @@ class Context:
 
 Terms = Callable[[Context, Setting], list[Term]]
 Prepare = Callable[[nn.Sequential, Context, Setting, Path], pd.DataFrame | None]
+"""(student, context, setting, folder) → history of a stage of its own, whose epochs count, or None."""
 Check = Callable[[Recipe, nn.Sequential], None]
+"""(recipe, network) → None; ValueError for a recipe with which an arm would fail."""
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One row of the paper's tables, with the words that a page has for it: label, sentence and family.
+    """One row of the paper's tables, with the words that a page has for it: label, sentence and family."""
 
-    Attributes
-    ----------
-    name : str
-        Name, as in ``results.csv``.
-    label, about : str
-        Words of a page: what it is called, and a sentence on it.
-    family : {"paper", "further"}
-        The paper's (with variants of them), or further ones to compare with.
-    terms : callable
-        (context, setting) → terms beside the task loss.
-    candidates : tuple of dict
-        Settings to choose from on validation, the default first.
-    taught : bool
-        True if it needs a teacher.
-    prepare : callable or None
-        Stage before the task: (student, context, setting, folder) → history of a stage of
-        its own, whose epochs count, or None.
-    check : callable or None
-        (recipe, network) → None; ValueError for a recipe with which it would fail after hours of training.
-    network : str
-        Name of the study's network that is trained.
-    baseline : str or None
-        The arm whose learning rate and weight decay it takes over and with which it is compared: the same network
-        without the arm's terms. None for such an arm itself.
-    takes_alphas : bool
-        True if a user's α₀ take the place of its candidates.
-    """
-
-    name: str
+    name: str  # as in results.csv
     label: str
     about: str
-    family: str
-    terms: Terms
-    candidates: tuple[Setting, ...]
-    taught: bool = True
-    prepare: Prepare | None = None
-    check: Check | None = None
-    network: str = "student"
+    family: str  # "paper" (its arms, and variants of them) or "further"
+    terms: Terms  # beside the task loss
+    candidates: tuple[Setting, ...]  # to choose from on validation, the default first
+    taught: bool = True  # by a teacher, which it needs
+    prepare: Prepare | None = None  # the stage before the task
+    check: Check | None = None  # of what would fail after hours of training
+    network: str = "student"  # name of the study's network that is trained
+    # the arm whose learning rate and weight decay it takes over and with which it is compared: the same network without
+    # the arm's terms; None for such an arm itself
     baseline: str | None = "plain"
-    takes_alphas: bool = False
+    takes_alphas: bool = False  # a user's α₀ take the place of its candidates
 
     def candidates_of(self, alphas: Sequence[float], tries: int) -> list[Setting]:
         """List the settings to try: the user's α₀, or the first of its own."""
@@ -132,13 +103,8 @@ def _fit(arm: Arm, student: nn.Sequential, context: Context, setting: Setting, f
     before = None if arm.prepare is None else arm.prepare(student, context, setting, folder)
     recipe = context.recipe
     epochs = recipe.epochs - (0 if before is None else len(before))
-    trainer = Trainer(
-        student,
-        arm.terms(context, setting),
-        optimizer=make_optimizer(recipe, setting, epochs),
-        fabric=context.fabric,
-        cuda_graphs=True,
-    )
+    terms, optimizer = arm.terms(context, setting), make_optimizer(recipe, setting, epochs)
+    trainer = Trainer(student, terms, optimizer=optimizer, fabric=context.fabric, cuda_graphs=True)
     loader: Iterable[object] = context.batches.training(context.training, recipe.batch_size)
     unlabelled = None
     # with few labels an epoch is a number of updates, since a pass over so few images is no measure of training
@@ -148,7 +114,7 @@ def _fit(arm: Arm, student: nn.Sequential, context: Context, setting: Setting, f
     history = trainer.fit(
         loader,
         epochs=epochs,
-        stimuli=unlabelled if any(term.stream == "stimuli" for term in trainer.terms) else None,
+        stimuli=unlabelled if any(term.stream == "stimuli" for term in terms) else None,
         validation=None if context.validation is None else context.batches.evaluation(context.validation),
         checkpoint=folder / "checkpoint.pt",
         seed=derive_seed(context.seed, "training"),
@@ -162,14 +128,13 @@ def _fit(arm: Arm, student: nn.Sequential, context: Context, setting: Setting, f
 def biases_left_out(*networks: nn.Module) -> Iterator[None]:
     """Train without the biases that have no effect, and put them back, as they were, at the end.
 
-    Batch normalisation subtracts the batch's mean, and with it a bias of the convolution before it: the bias's gradient
-    is 0 but for rounding. One that begins at 0, as the NiN's do, stays there, and then leaving it out is exact in eval
-    mode too. To add it and to sum up its gradient took .75 of the 3.4 ms that a profiler counted for the kernels of a
-    NiN's update (H200, bf16).
-
     Biases stay where one of that name is not 0 in any of the networks: a student may be about to take over its
     teacher's.
     """
+    # batch normalisation subtracts the batch's mean, and with it a bias of the convolution before it: the bias's
+    # gradient is 0 but for rounding. One that begins at 0, as the NiN's do, stays there, and then leaving it out is
+    # exact in eval mode too. To add it and to sum up its gradient took .75 of the 3.4 ms that a profiler counted for
+    # the kernels of a NiN's update (H200, bf16)
     found = [each for network in networks for each in _biases_before_norm(network)]
     kept = {name for name, _, bias in found if bias.any()}
     left_out = [(convolution, bias) for name, convolution, bias in found if name not in kept]
