@@ -51,7 +51,7 @@ def add_what_a_file_lacks(parser: argparse.ArgumentParser) -> None:
 
 def check_replaced(path: Path) -> None:
     """Raise a ValueError where no file of RDMs can be at `path`, or would replace something else than such a file."""
-    from brainrdl.exchange import read_rdms  # and with it every format, which --help does not need
+    from brainrdl.exchange.files import read_rdms  # and with it every format, which --help does not need
 
     check_place(path)
     if path.exists():

@@ -81,7 +81,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
 
 def _shared(models: list["xr.DataArray"], data: "xr.DataArray") -> tuple[list["xr.DataArray"], "xr.DataArray"]:
     """The stimuli that all hold, in the order of the data; how many are left out is printed."""
-    from brainrdl.rdms import select_stimuli
+    from brainrdl.rdms.labelled import select_stimuli
 
     held = [set(part["stimulus"].values.tolist()) for part in (*models, data)]
     ids = [stimulus for stimulus in data["stimulus"].values.tolist() if stimulus in set.intersection(*held)]
@@ -93,7 +93,8 @@ def _shared(models: list["xr.DataArray"], data: "xr.DataArray") -> tuple[list["x
 
 def _read(path: Path, options: argparse.Namespace, *, names: list[str] | str | None = None) -> "xr.DataArray":
     """Read a file, giving it only what it lacks: of several files, some may say what others do not."""
-    from brainrdl.exchange import describe, read_rdms
+    from brainrdl.exchange.description import describe
+    from brainrdl.exchange.files import read_rdms
 
     found = describe(path, metric=options.metric, order=options.order)
     return read_rdms(

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from brainrdl.cli._parsing import add_what_a_file_lacks, read_ids
-from brainrdl.exchange import describe_as_text, read_rdms, write_rdms
+from brainrdl.exchange.description import describe_as_text
+from brainrdl.exchange.files import read_rdms, write_rdms
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

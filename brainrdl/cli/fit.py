@@ -31,7 +31,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     # imported here: trainer, reports and figures, of which --help needs nothing
-    from brainrdl.studies import Machine, describe_plan, fit, read_configuration, write_example
+    from brainrdl.studies.brain.configuration import read_configuration, write_example
+    from brainrdl.studies.brain.study import Machine, describe_plan, fit
 
     if options.init:
         write_example(options.configuration)

@@ -14,7 +14,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
-    from brainrdl.exchange import describe_as_text  # and with it xarray and torch, of which --help needs nothing
+    from brainrdl.exchange.description import (
+        describe_as_text,  # and with it xarray and torch, of which --help needs nothing
+    )
 
     print(describe_as_text(options.source, metric=options.metric))
     return 0

@@ -24,8 +24,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     # imported here: figures and images, of which --help needs nothing
-    from brainrdl.exchange import read_rdms
-    from brainrdl.plots import save_plot
+    from brainrdl.exchange.files import read_rdms
+    from brainrdl.plots.mds import save_plot
     from brainrdl.stimuli import StimulusSet
 
     rdms = read_rdms(

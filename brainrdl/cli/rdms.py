@@ -37,7 +37,7 @@ def _add_network(sources: "argparse._SubParsersAction[argparse.ArgumentParser]")
 def _network(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     # imported here: torchvision and the formats, of which --help needs nothing
     from brainrdl.cli._network import list_named_layers, network_rdms
-    from brainrdl.exchange import write_rdms
+    from brainrdl.exchange.files import write_rdms
 
     if options.list_layers:
         print(list_named_layers(options.model, options.stimuli, options.weights))
@@ -106,7 +106,8 @@ def _add_fmri(sources: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 
 
 def _fmri(options: argparse.Namespace, arguments: Sequence[str]) -> int:
-    from brainrdl.fmri import GLM, Settings  # and with it nilearn and nibabel
+    from brainrdl.fmri.design import GLM
+    from brainrdl.fmri.pipeline import Settings  # and with it nilearn and nibabel
     from brainrdl.studies.scans import describe, make_rdms
 
     masks = {}

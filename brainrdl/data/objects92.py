@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from brainrdl.arguments import did_you_mean
-from brainrdl.exchange import read_rdms
+from brainrdl.exchange.files import read_rdms
 from brainrdl.exchange.matlab import read_variables
 from brainrdl.exchange.npz import Npz
 from brainrdl.files import file_md5

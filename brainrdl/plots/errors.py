@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
-from brainrdl.inference import t_interval
+from brainrdl.inference.trainings import t_interval
 from brainrdl.plots._style import (
     FONT,
     INK,

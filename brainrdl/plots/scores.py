@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from xarray import DataArray
 
-from brainrdl.inference import NoiseCeiling
+from brainrdl.inference.ceiling import NoiseCeiling
 from brainrdl.plots._style import FONT, INK, quoted, shortened, style_axes, text_width
 from brainrdl.plots.numbers import format_fraction
 

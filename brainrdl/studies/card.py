@@ -12,7 +12,7 @@ from torch import Tensor
 
 from brainrdl.arguments import did_you_mean, name_some, whole_number
 from brainrdl.ids import check_ids
-from brainrdl.inference import subject_rdms
+from brainrdl.inference.ceiling import subject_rdms
 from brainrdl.inference.fold_scores import score_folds
 from brainrdl.inference.held_out import Predicted
 from brainrdl.inference.reweighting.fit_heads import KINDS, HeadSettings, fit_head

@@ -14,7 +14,7 @@ from torchvision.transforms.functional import to_pil_image
 
 from brainrdl.arguments import name_some
 from brainrdl.data.objects92 import CATEGORIES, IDS, RDMSet, load_objects92, load_objects92_images
-from brainrdl.exchange import read_rdms
+from brainrdl.exchange.files import read_rdms
 from brainrdl.features import capture
 from brainrdl.files import sha256
 from brainrdl.named_models import NamedModel, load_named_model

@@ -11,7 +11,7 @@ from zipfile import BadZipFile
 import numpy as np
 import pandas as pd
 
-from brainrdl.exchange import read_rdms, write_rdms
+from brainrdl.exchange.files import read_rdms, write_rdms
 from brainrdl.files import atomic_path, to_json
 from brainrdl.fmri.images import Image, checksums
 from brainrdl.fmri.pipeline import (

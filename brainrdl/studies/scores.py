@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from brainrdl.inference import subject_rdms
+from brainrdl.inference.ceiling import subject_rdms
 from brainrdl.inference.held_out import HeldOut, Predicted, held_out_scores
 from brainrdl.inference.reweighting.mixtures import mixture_weights
 from brainrdl.inference.splits import Split

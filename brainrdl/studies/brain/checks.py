@@ -15,7 +15,7 @@ from brainrdl.features import capture
 from brainrdl.files import read_json, sha256
 from brainrdl.identity import DIGEST, describe, digest
 from brainrdl.ids import find_ids
-from brainrdl.inference import subject_rdms
+from brainrdl.inference.ceiling import subject_rdms
 from brainrdl.inference.splits import Split, inner_splits
 from brainrdl.rdms.labelled import condense
 from brainrdl.studies.brain.arms import Arm, FittedArm, Mixture, Student, arms_in

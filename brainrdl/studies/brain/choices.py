@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from brainrdl.inference import subject_rdms
+from brainrdl.inference.ceiling import subject_rdms
 from brainrdl.inference.splits import Split, inner_splits
 from brainrdl.rdms.compare import compare_rdms
 from brainrdl.rdms.labelled import label_rdms, select_stimuli

@@ -9,11 +9,14 @@ import xarray as xr
 from torch import Tensor
 from torchvision.transforms.v2.functional import resize, rgb_to_grayscale
 
-from brainrdl.data import LabelledImages, load_cifar, load_digits, load_mnist, to_float
 from brainrdl.data.batches import Batches
+from brainrdl.data.cifar import load_cifar
+from brainrdl.data.digits import load_digits
+from brainrdl.data.images import LabelledImages, to_float
+from brainrdl.data.mnist import load_mnist
 from brainrdl.data.objects92 import load_objects92
 from brainrdl.data.transforms import flip_half
-from brainrdl.inference import subject_rdms
+from brainrdl.inference.ceiling import subject_rdms
 from brainrdl.named_models import load_named_model
 from brainrdl.rdms.combine import concat_rdms
 from brainrdl.rdms.labelled import condense, label_rdms

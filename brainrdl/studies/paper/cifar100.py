@@ -6,9 +6,10 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from brainrdl.data import LabelledImages, cifar_checksums, flip_half, load_cifar, normalize_contrast, split_cifar
 from brainrdl.data.batches import Batches
-from brainrdl.data.images import interleaved_order
+from brainrdl.data.cifar import cifar_checksums, load_cifar, split_cifar
+from brainrdl.data.images import LabelledImages, interleaved_order
+from brainrdl.data.transforms import flip_half, normalize_contrast
 from brainrdl.models import nin
 from brainrdl.studies.paper.arms import ARMS
 from brainrdl.studies.paper.recipe import Recipe

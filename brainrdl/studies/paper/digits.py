@@ -5,7 +5,9 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import nn
 
-from brainrdl.data import Deformation, InfiMNIST, LabelledImages, checksum, load_digits
+from brainrdl.data.digits import load_digits
+from brainrdl.data.images import LabelledImages, checksum
+from brainrdl.data.infimnist import Deformation, InfiMNIST
 from brainrdl.models import mnist_cnn
 from brainrdl.studies.paper.arms import paper_arms
 from brainrdl.studies.paper.recipe import Recipe

@@ -5,7 +5,9 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import nn
 
-from brainrdl.data import InfiMNIST, LabelledImages, load_mnist, mnist_checksums, split_mnist
+from brainrdl.data.images import LabelledImages
+from brainrdl.data.infimnist import InfiMNIST
+from brainrdl.data.mnist import load_mnist, mnist_checksums, split_mnist
 from brainrdl.models import mnist_cnn
 from brainrdl.studies.paper.arms import paper_arms
 from brainrdl.studies.paper.recipe import Recipe

@@ -9,7 +9,7 @@ from typing import Any
 
 from brainrdl.files import check_json, read_json, write_json
 from brainrdl.identity import differences
-from brainrdl.inference import binomial_standard_error
+from brainrdl.inference.trainings import binomial_standard_error
 from brainrdl.studies.folder import claimed
 from brainrdl.studies.paper.recipe import Recipe, recipe_from
 from brainrdl.studies.paper.runs import StudyRuns

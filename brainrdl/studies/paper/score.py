@@ -14,7 +14,7 @@ import torch
 import xarray as xr
 from torch import Tensor, nn
 
-from brainrdl.data import LabelledImages, to_float
+from brainrdl.data.images import LabelledImages, to_float
 from brainrdl.exchange import netcdf
 from brainrdl.features import capture
 from brainrdl.files import atomic_path, read_json, write_json, write_table

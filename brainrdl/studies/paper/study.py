@@ -12,8 +12,8 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from brainrdl.arguments import did_you_mean
-from brainrdl.data import LabelledImages, stratified_split
 from brainrdl.data.batches import Batches
+from brainrdl.data.images import LabelledImages, stratified_split
 from brainrdl.features import list_layers
 from brainrdl.studies.paper.arms import TEACHER
 from brainrdl.studies.paper.recipe import Recipe

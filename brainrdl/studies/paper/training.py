@@ -11,8 +11,8 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from brainrdl.data import LabelledImages
 from brainrdl.data.batches import Batches
+from brainrdl.data.images import LabelledImages
 from brainrdl.studies.optimizers import OPTIMIZERS, MakeOptimizer, clipped
 from brainrdl.studies.paper.recipe import Recipe
 from brainrdl.teachers.network import NetworkTeacher
