@@ -267,10 +267,7 @@ def layer_shapes(model: nn.Module, example: Tensor) -> dict[str, tuple[int, ...]
 
 
 def run_model(model: nn.Module, images: Any, who: str) -> Any:
-    """Call a model on `images` (n, ...); `who` is its name in an error.
-
-    ValueError if BatchNorm meets a batch of one image; TypeError for images of a type that the model cannot take.
-    """
+    """Call a model on `images` (n, ...); `who` names it where BatchNorm or a data type makes it fail."""
     try:
         return model(images)
     except (RuntimeError, ValueError) as error:

@@ -110,8 +110,8 @@ def test_a_checkpoint_is_not_gone_on_with_after(change, tmp_path):
     fit(**there)
     with raises(
         ValueError,
-        f"{tmp_path / 'run'} belongs to a run with another configuration: {difference}. Restore the setting to go on "
-        "with it, or name another path to start over",
+        f"{tmp_path / 'run'} belongs to a run with another configuration: {difference}. Restore the setting to resume "
+        "it, or name another path to start over",
     ):
         fit(**here)
     assert len(fit(**there)) == 2

@@ -163,10 +163,7 @@ def sample_pairs(n: int, n_pairs: int, generator: torch.Generator | None = None)
 
 
 def condensed_index(n: int, pairs: Tensor) -> Tensor:
-    """Find pairs (P, 2) of n stimuli, i ≠ j in either order, in the condensed order: positions (P,).
-
-    ValueError for another shape or type; on the CPU also for a member out of range or paired with itself.
-    """
+    """Find pairs (P, 2) of n stimuli, i ≠ j in either order, in the condensed order: positions (P,)."""
     if pairs.ndim != 2 or pairs.shape[1] != 2 or pairs.is_floating_point() or pairs.dtype == torch.bool:
         raise ValueError(
             f"pairs must be an integer tensor of shape (P, 2), got {pairs.dtype} of shape {tuple(pairs.shape)}; "

@@ -28,10 +28,7 @@ DeviceUpdate = Callable[[Tensor, Tensor, Pairs], tuple[list[Value], Tensor]]
 
 @final
 class RecordedUpdate:
-    """An update that runs once, on a batch like those to come, and is recorded and repeated for every batch.
-
-    `pairs` are such as an update draws. RuntimeError if the update draws random numbers on the host.
-    """
+    """An update, recorded on a batch like those to come; RuntimeError if it draws random numbers on the host."""
 
     def __init__(
         self,

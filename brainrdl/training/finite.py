@@ -58,10 +58,7 @@ class FiniteGuard:
         self._good: Tensor | None = None
 
     def step(self, values: Sequence[Value], place: str) -> None:
-        """Apply the update of the gradients at hand if it is finite.
-
-        FloatingPointError, with its name and place, for a value or gradient that was not, now or since the last read.
-        """
+        """Apply an update if it is finite; FloatingPointError if it, or one since the last read, was not."""
         finite = self.flags(values)
         # applied before it is known to be finite, since `apply` does nothing otherwise; on the CPU known first
         if self._every > 1:

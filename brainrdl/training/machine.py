@@ -57,10 +57,7 @@ def open_fabric(device: str = "auto", precision: str = "auto") -> Fabric:
 
 
 def use_threads(threads: int | None = None, *, processes: int = 1) -> int:
-    """Set the number of this process's CPU threads, one of `processes` that share the machine, and return it.
-
-    ``threads=None`` is torch's default, an equal share of it where there are several processes.
-    """
+    """Set and return the CPU threads of one of several `processes`: an equal share of torch's if None."""
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be at least 1, got {threads}")
     if threads is None and processes > 1:
