@@ -21,13 +21,7 @@ from brainrdl.studies.reports.fit_findings import (
     verdict_of,
     verdict_sentence,
 )
-from brainrdl.studies.reports.fit_tables import (
-    arm_table,
-    contrast_table,
-    dropped_table,
-    manifest_table,
-    score_table,
-)
+from brainrdl.studies.reports.fit_tables import arm_table, contrast_table, dropped_table, manifest_table, score_table
 from brainrdl.studies.reports.methods import ABOUT_SCORES, SCORES, fit_arm_name, sort_fit_arms
 from brainrdl.studies.reports.page import Page, Picture, Section, Table, present, write_page
 from brainrdl.studies.reports.settings import print_choices

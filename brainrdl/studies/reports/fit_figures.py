@@ -13,13 +13,7 @@ from brainrdl.plots import learning_curves, plot_mds, plot_rdms, score_dots, tra
 from brainrdl.rdms.labelled import condense, label_rdms, select_stimuli
 from brainrdl.rdms.similarities import METHODS
 from brainrdl.studies.reports.fit_files import FitFiles, in_setting
-from brainrdl.studies.reports.methods import (
-    SCORES,
-    fit_arm_family,
-    fit_arm_name,
-    order_fit_arms,
-    sort_fit_arms,
-)
+from brainrdl.studies.reports.methods import SCORES, fit_arm_family, fit_arm_name, order_fit_arms, sort_fit_arms
 
 _CURVES = {"task_loss": "task loss", "rdm_loss": "RDM loss", "task_error": "task error (%)"}
 # the primary contrast and its controls have the first colours, whichever arms a study left out

@@ -40,9 +40,8 @@ def summary(study: StudyFiles, networks: pd.DataFrame) -> str:
     sizes += [f"{span(few['labels'])} labelled {sets} images beside unlabelled ones"] if len(few) else []
     parts = [
         f"{count(len(runs), 'student network' if len(students) else 'network')} ({count(n_methods, 'method')}, "
-        f"{count(len(set(runs['seed'])), 'seed')}), each trained on {' or on '.join(sizes)} for "
-        f"{span(runs['epochs'])} epoch{'' if (runs['epochs'] == 1).all() else 's'} and scored once on "
-        f"{study.n_images:,} test images. "
+        f"{count(len(set(runs['seed'])), 'seed')}), each trained on {' or on '.join(sizes)} for {span(runs['epochs'])} "
+        f"epoch{'' if (runs['epochs'] == 1).all() else 's'} and scored once on {study.n_images:,} test images. "
         + (
             "Choices were made on validation images."
             if study.chosen
