@@ -17,7 +17,7 @@ import numpy as np
 import brainrdl as rdl
 from brainrdl.fmri.pipeline import Settings, plan, process
 from brainrdl.fmri.reliability import SplitHalf
-from brainrdl.studies.reports.fmri import cells_of, write_report
+from brainrdl.studies.reports.fmri import write_report
 from brainrdl.studies.reports.page import Table
 from brainrdl.studies.reports.words import interval, number
 from brainrdl.studies.scans import make_rdms
@@ -88,7 +88,7 @@ def sensitivity(root: Path, rows: list[tuple[str, dict[str, Any]]]) -> Table:
             "Spearman–Brown",
             "r with the default's RDM",
         ),
-        cells_of(table),
+        table,
         "All splits of the runs into halves. The intervals are of the same runs, and each overlaps the default's: the "
         "table says how much a choice may matter here, not which is best, and nothing was chosen by it. Voxels are "
         "chosen in one half and used in the other, so there is no single RDM of them.",

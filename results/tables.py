@@ -24,10 +24,10 @@ import pandas as pd
 
 from brainrdl.files import atomic_path
 from brainrdl.studies.reports.methods import distinct_networks, with_labels
-from brainrdl.studies.reports.page import Table
+from brainrdl.studies.reports.page import Cell, Table
 from brainrdl.studies.reports.paper_files import StudyFiles, read_study
 from brainrdl.studies.reports.paper_findings import error_note, summary
-from brainrdl.studies.reports.paper_tables import error_table, labels_table, print_errors
+from brainrdl.studies.reports.paper_tables import error_cells, error_table, labels_table
 
 ROOT = Path(__file__).resolve().parents[1]
 _MARK = re.compile(r"<!-- (?:tables of (?P<folders>\S+)|end of tables) -->")
@@ -93,7 +93,7 @@ def study_tables(folder: Path, name: str) -> str:
 
 def markdown(table: Table) -> str:
     """Spell a table in Markdown: caption, table, note."""
-    lines = ["| " + " | ".join(_cell((name,)) for name in table.head) + " |", "|---" * len(table.head) + "|"]
+    lines = ["| " + " | ".join(map(_cell, table.head)) + " |", "|---" * len(table.head) + "|"]
     lines += ["| " + " | ".join(map(_cell, row)) + " |" for row in table.rows]
     return "\n\n".join(part for part in (f"**{table.caption}**", "\n".join(lines), _filled(table.note)) if part)
 
@@ -112,19 +112,19 @@ def _error_tables(study: StudyFiles, networks: pd.DataFrame) -> Iterator[Table]:
     if len(full):
         table = error_table(full, study.correctness, study=study.name, baselines=study.baselines, arms=study.arms)
         caption = "Test error of each method, all training images labelled"
-        yield print_errors(table, caption, error_note(study, networks, table))
+        yield error_cells(table, caption, error_note(study, networks, table))
     few = labels_table(scored, study.correctness, baselines=study.baselines, arms=study.arms)
     if len(few):
         for labels, part in few.groupby("labels"):
-            yield print_errors(part.drop(columns="labels"), f"{labels:,} labelled images", tested=True)
+            yield error_cells(part.drop(columns="labels"), f"{labels:,} labelled images", tested=True)
 
 
 def _filled(text: str) -> str:
     return textwrap.fill(text, 120, break_on_hyphens=False)
 
 
-def _cell(lines: tuple[str, ...]) -> str:
-    return "<br>".join(lines).replace("|", "\\|")
+def _cell(cell: Cell) -> str:
+    return ("<br>".join(cell) if isinstance(cell, tuple) else cell).replace("|", "\\|")
 
 
 def main() -> int:

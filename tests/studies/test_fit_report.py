@@ -15,9 +15,9 @@ from brainrdl.plots import learning_curves, score_dots, trade_off
 from brainrdl.studies.reports.fit import write_report
 from brainrdl.studies.reports.fit_figures import alpha_tries, mds_figure, rdm_figure, score_figure, trade_off_figure
 from brainrdl.studies.reports.fit_files import read_fit
-from brainrdl.studies.reports.fit_findings import findings, verdict_sentence
+from brainrdl.studies.reports.fit_findings import findings
 from brainrdl.studies.reports.methods import fit_arm_name
-from brainrdl.studies.reports.verdict import judge
+from brainrdl.studies.reports.verdict import judge, verdict_sentence
 from fitted_study import ARMS, CONTRASTS, PRIMARY, SCORES, make_fit
 
 

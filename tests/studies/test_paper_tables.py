@@ -12,7 +12,7 @@ from brainrdl.studies.reports.differences import difference, mcnemar_table
 from brainrdl.studies.reports.methods import arm_name, distinct_networks, families, in_order, method_name
 from brainrdl.studies.reports.paper_files import check_results
 from brainrdl.studies.reports.paper_tables import error_table, geometry_table, labels_table
-from brainrdl.studies.reports.settings import format_setting, tries_table
+from brainrdl.studies.reports.settings import format_setting, tries_tables
 
 # The paper's Tables 2 and 5 as printed, row by row: p, and an arrow to the better method.
 PRINTED = {
@@ -418,12 +418,14 @@ class TestTriesTable:
         ]
         errors = [np.nan, 1.2, np.nan]
         tries = pd.DataFrame(lines).assign(validation_error=errors, validation_loss=errors, seconds=1.0)
-        table = tries_table(tries)
-        assert table[["method", "setting", "chosen", "note"]].values.tolist() == [
-            ["plain", "as in the recipe", True, "the only candidate, not tried"],
-            ["RDL (clean)", "α₀ 2", True, ""],
-            ["RDL (clean)", "α₀ 300", False, "failed"],
+        chosen, every = tries_tables(tries)
+        assert every.head == ["method", "setting", "validation error, %", "validation loss", "chosen", "time"]
+        assert every.rows == [
+            ["plain", "as in the recipe", "the only candidate, not tried", "", "✓", "1 s"],
+            ["RDL (clean)", "α₀ 2", "1.20", "1.2000", "✓", "1 s"],
+            ["RDL (clean)", "α₀ 300", "failed", "", "", "1 s"],
         ]
+        assert chosen.rows == [row[:4] for row in every.rows[:2]]
 
     @pytest.mark.parametrize("text", ["[1]", "2", '"text"', "{"])
     def test_settings_are_objects(self, text):

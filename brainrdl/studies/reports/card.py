@@ -13,7 +13,7 @@ from brainrdl.studies.reports.fit_findings import interval_unit
 from brainrdl.studies.reports.fit_tables import score_table
 from brainrdl.studies.reports.methods import ABOUT_SCORES, SCORES, fit_arm_name
 from brainrdl.studies.reports.page import Page, Picture, Section, Table, present, render, write_page
-from brainrdl.studies.reports.settings import print_head_choices
+from brainrdl.studies.reports.settings import head_choice_table
 from brainrdl.studies.reports.words import capital, count
 
 
@@ -66,7 +66,7 @@ def write_card(card: Card, folder: str | Path, *, title: str = "Model card", not
     with atomic_path(folder / "card.png") as temporary:
         temporary.write_bytes(render(figure, "png"))
     scored = {SCORES[score]: ABOUT_SCORES[score] for score in SCORES if (card.summary["score"] == score).any()}
-    choices = [print_head_choices(card.choices)] if len(card.choices) else []
+    choices = [head_choice_table(card.choices)] if len(card.choices) else []
     page = Page(
         title=title,
         created="",  # a card holds nothing that depends on the day
@@ -115,6 +115,6 @@ def _scores(card: Card, figure: Figure) -> Iterator[Table | Picture]:
 
 
 def _dropped(card: Card) -> Iterator[Table]:
-    rows = tuple(((split,), (", ".join(map(fit_arm_name, names)),)) for split, names in card.dropped.items())
+    rows = [(split, ", ".join(map(fit_arm_name, names))) for split, names in card.dropped.items()]
     if rows:
         yield Table("Controls that are constant on held-out pairs", ("split", "dropped from the partial score"), rows)

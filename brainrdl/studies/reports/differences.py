@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from brainrdl.inference import crossed_bootstrap, holm, mcnemar, paired_t_interval
 from brainrdl.studies.paper import published as paper
 from brainrdl.studies.reports.methods import PAPER_ARMS, ArmWords, in_order, method_name, runs_of
+from brainrdl.studies.reports.words import records
 
 Correctness = Mapping[str, NDArray[np.bool_]]
 """By name of a row of the results: whether the network is right, (test images,)."""
@@ -23,11 +24,10 @@ SIGNIFICANT = 0.05
 
 
 class Difference(NamedTuple):
-    """The test error of one method minus that of another, in percentage points (negative: the first errs less).
+    """The test error of one method minus that of another, in percentage points, over the ``n_seeds`` both have.
 
-    ``n_seeds`` both have; ``first, second`` are mean test errors over those seeds, in percent, ``estimate`` is their
-    difference; ``low, high`` 95 % crossed bootstrap over seeds and images, ``paired_low, paired_high`` 95 % paired t
-    interval over seeds, for this very test set. NaN without a seed; intervals are, too, below two seeds.
+    Means ``first, second`` in percent; ``low, high`` 95 % crossed bootstrap over seeds and images, ``paired_…`` 95 %
+    paired t interval over seeds, for this very test set; NaN below two seeds.
     """
 
     n_seeds: int
@@ -56,7 +56,8 @@ def difference(
 
     `results` are runs with the same number of labels; a run is paired with the run of the same seed.
     """
-    rows = [_by_seed(results, method) for method in (first, second)]
+    runs = [runs_of(results, method) for method in (first, second)]
+    rows = [dict(zip(part["seed"].astype(int), part["row"], strict=True)) for part in runs]
     # a run that died leaves its seed without a partner
     seeds = sorted(rows[0].keys() & rows[1].keys())
     if not seeds:
@@ -81,17 +82,11 @@ def mcnemar_table(
 ) -> pd.DataFrame:
     """Tables 2 and 5: McNemar's exact test between each two methods, for the networks of one seed (the lowest one).
 
-    `results` are runs with the same number of labels; a method without that seed is left out. A row per pair:
-    ``first, second``, methods in the order of a report; ``p``, two-sided, not corrected; ``holm``, adjusted for the
-    number of pairs here; ``b``, images that only the first gets right, ``c``, only the second; ``better``, the method
-    that errs less, where p < .05; ``paper_p, paper_better`` as published for `study`, NaN and empty where it is not.
+    A row per pair: ``p``, two-sided, not corrected; ``b`` images only the first gets right, ``c`` only the second;
+    ``better``, the method that errs less, where p < .05; ``paper_p, paper_better`` as published for `study`.
     """
-    columns = ["first", "second", "p", "holm", "b", "c", "better", "paper_p", "paper_better"]
     runs = in_order(results[results["seed"] == (results["seed"].min() if seed is None else seed)], arms)
-    named = [
-        (str(arm), str(teacher), correctness[row])
-        for arm, teacher, row in zip(runs["arm"], runs["teacher"], runs["row"], strict=True)
-    ]
+    named = [(str(run["arm"]), str(run["teacher"]), correctness[run["row"]]) for run in records(runs)]
     lines = []
     for k, (arm_a, teacher_a, right_a) in enumerate(named):
         for arm_b, teacher_b, right_b in named[k + 1 :]:
@@ -106,11 +101,7 @@ def mcnemar_table(
             paper_p, arrow = (published.p, published.better) if published else (np.nan, "")
             paper_better = {arm_a: first, arm_b: second}.get(arrow, "")
             lines.append((first, second, p, np.nan, b, c, better, paper_p, paper_better))
+    columns = ["first", "second", "p", "holm", "b", "c", "better", "paper_p", "paper_better"]
     table = pd.DataFrame(lines, columns=columns)
     table["holm"] = holm(table["p"].to_numpy(float))
     return table
-
-
-def _by_seed(results: pd.DataFrame, method: tuple[str, str]) -> dict[int, str]:
-    runs = runs_of(results, method)
-    return {int(seed): str(row) for seed, row in zip(runs["seed"], runs["row"], strict=True)}

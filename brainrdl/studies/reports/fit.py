@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import xarray as xr
+
 from brainrdl.studies.reports.fit_figures import (
     curve_figure,
     held_out_of,
@@ -11,34 +13,26 @@ from brainrdl.studies.reports.fit_figures import (
     score_figure,
     trade_off_figure,
 )
-from brainrdl.studies.reports.fit_files import FitFiles, Setting, in_setting, read_fit
+from brainrdl.studies.reports.fit_files import FitFiles, in_setting, read_fit
 from brainrdl.studies.reports.fit_findings import (
     findings,
     format_drawn,
     format_setting,
     interval_unit,
     summary,
-    verdict_of,
-    verdict_sentence,
 )
-from brainrdl.studies.reports.fit_tables import (
-    arm_table,
-    contrast_table,
-    dropped_table,
-    manifest_table,
-    score_table,
-)
+from brainrdl.studies.reports.fit_tables import arm_table, contrast_table, dropped_table, manifest_table, score_table
 from brainrdl.studies.reports.methods import ABOUT_SCORES, SCORES, fit_arm_name, sort_fit_arms
 from brainrdl.studies.reports.page import Page, Picture, Section, Table, present, write_page
-from brainrdl.studies.reports.settings import print_choices
+from brainrdl.studies.reports.settings import choice_tables
+from brainrdl.studies.reports.verdict import verdict_of, verdict_sentence
 from brainrdl.studies.reports.words import capital, count, date, unbroken
 
 
 def write_report(folder: Path) -> Path:
-    """Write the ``report.html`` of a fit, one file that needs no other; its figures are also left in ``figures/``.
+    """Write the ``report.html`` of a fit, one file that needs no other, from what `read_fit` finds in its folder.
 
-    The folder holds ``manifest.json``, ``scores.csv``, ``summary.csv`` and ``contrasts.csv``; and, as far as there are
-    any, ``choices.csv``, ``histories.csv``, ``rdms.nc`` and ``thumbnails.npz``. Raises what `read_fit` does.
+    Its figures are also left in ``figures/``. Raises what `read_fit` does.
     """
     folder = Path(folder)
     study = read_fit(folder)
@@ -66,31 +60,20 @@ def _sections(study: FitFiles) -> tuple[Section, ...]:
         return Section(key, heading, tuple(items), absent)
 
     no_rdms = "The study left no rdms.nc, so there are no RDMs to show."
+    no_trade_off = (
+        "choices.csv is missing or holds fewer than two weights α with a task error, so there is no trade-off to show."
+    )
+    no_curves = "The study left no histories.csv with fits of the primary setting, so there are no curves."
+    no_choices = "The study left no choices.csv: nothing was chosen, or nothing is known of it here."
     every = [
         section("contrasts", "The primary contrast beside its controls", _contrasts(study)),
         section("rdms", "RDMs: the brain, before and after", _rdms(study), no_rdms),
         section("map", "The stimuli as a map", _maps(study), no_rdms),
         section("scores", "Scores of all arms", _scores(study)),
-        section(
-            "trade-off",
-            "The brain against the task",
-            _trade_off(study),
-            "choices.csv is missing or holds fewer than two weights α with a task error, so there is no trade-off to "
-            "show.",
-        ),
-        section(
-            "curves",
-            "Learning curves",
-            _curves(study),
-            "The study left no histories.csv with fits of the primary setting, so there are no curves.",
-        ),
+        section("trade-off", "The brain against the task", _trade_off(study), no_trade_off),
+        section("curves", "Learning curves", _curves(study), no_curves),
         section("secondary", "Secondary results", _secondary(study), "There are none."),
-        section(
-            "choices",
-            "What was chosen, and among what",
-            _choices(study),
-            "The study left no choices.csv: nothing was chosen, or nothing is known of it here.",
-        ),
+        section("choices", "What was chosen, and among what", _choices(study), no_choices),
         section("statistics", "How the numbers are made", dropped_table(study)),
         section("key", "Arms", [arm_table(study)]),
         section("manifest", "How the study was run", [manifest_table(study)]),
@@ -115,7 +98,7 @@ def _rdms(study: FitFiles) -> Iterator[Picture]:
         rdm_figure(study.rdms),
         "Panels of RDMs: the brain's, the network's before the fit, and after it.",
         f"All {study.rdms.sizes['stimulus']} stimuli. Colours are percentiles within each RDM, since the scales of "
-        f"brains and networks do not compare.{_held_out(study)}",
+        f"brains and networks do not compare.{_held_out(study.rdms)}",
         "png",
     )
 
@@ -134,17 +117,15 @@ def _maps(study: FitFiles) -> Iterator[Picture]:
         figure,
         "Maps of the stimuli: near each other where their RDM says that they are alike.",
         "Metric MDS of the percentiles of each RDM's dissimilarities, a map each: compare distances within a map, not "
-        f"places between maps.{pictures}{missing}{_held_out(study)}",
+        f"places between maps.{pictures}{missing}{_held_out(study.rdms)}",
         "png",
     )
 
 
-def _held_out(study: FitFiles) -> str:
-    held_out = [] if study.rdms is None else held_out_of(study.rdms)
-    if study.rdms is None or not held_out:
-        return ""
-    n = study.rdms.sizes["stimulus"]
-    return f" The network after the fit was fitted to the other stimuli: {len(held_out)} of {n} were held out."
+def _held_out(rdms: xr.DataArray) -> str:
+    held_out, n = held_out_of(rdms), rdms.sizes["stimulus"]
+    text = f" The network after the fit was fitted to the other stimuli: {len(held_out)} of {n} were held out."
+    return text if held_out else ""
 
 
 def _scores(study: FitFiles) -> Iterator[Table | Picture]:
@@ -197,21 +178,14 @@ def _curves(study: FitFiles) -> Iterator[Picture]:
 def _secondary(study: FitFiles) -> Iterator[Table]:
     # the first one is the primary setting, which has its own section
     for setting in study.settings[1:]:
-        yield from _setting_tables(study, setting)
-
-
-def _setting_tables(study: FitFiles, setting: Setting) -> Iterator[Table]:
-    """Print the differences of a setting, and, folded, its scores."""
-    scored, contrasts = in_setting(study.summary, setting), in_setting(study.contrasts, setting)
-    name = capital(format_setting(setting))
-    if len(contrasts):
-        yield contrast_table(contrasts, name, interval_unit(scored))
-    subjects = count(int(scored["n_subjects"].max()), "subject")
-    yield score_table(
-        sort_fit_arms(scored), f"{name}: scores of all arms ({subjects})", interval_unit(scored), folded=True
-    )
+        scored, contrasts = in_setting(study.summary, setting), in_setting(study.contrasts, setting)
+        name, unit = capital(format_setting(setting)), interval_unit(scored)
+        if len(contrasts):
+            yield contrast_table(contrasts, name, unit)
+        subjects = count(int(scored["n_subjects"].max()), "subject")
+        yield score_table(sort_fit_arms(scored), f"{name}: scores of all arms ({subjects})", unit, folded=True)
 
 
 def _choices(study: FitFiles) -> Iterator[Table]:
     if study.choices is not None and not study.choices.empty:
-        yield from print_choices(study.choices, study.primary.fitted_study, study.primary.scheme)
+        yield from choice_tables(study.choices, study.primary.fitted_study, study.primary.scheme)

@@ -13,13 +13,7 @@ from brainrdl.plots import learning_curves, plot_mds, plot_rdms, score_dots, tra
 from brainrdl.rdms.labelled import condense, label_rdms, select_stimuli
 from brainrdl.rdms.similarities import METHODS
 from brainrdl.studies.reports.fit_files import FitFiles, in_setting
-from brainrdl.studies.reports.methods import (
-    SCORES,
-    fit_arm_family,
-    fit_arm_name,
-    order_fit_arms,
-    sort_fit_arms,
-)
+from brainrdl.studies.reports.methods import SCORES, fit_arm_family, fit_arm_name, order_fit_arms, sort_fit_arms
 
 _CURVES = {"task_loss": "task loss", "rdm_loss": "RDM loss", "task_error": "task error (%)"}
 # the primary contrast and its controls have the first colours, whichever arms a study left out
@@ -48,10 +42,7 @@ def score_figure(study: FitFiles) -> Figure:
 
 
 def trade_off_figure(study: FitFiles) -> Figure | None:
-    """Draw the brain score in inner folds against the task error, as α grows, a line per layer and number of updates.
-
-    None where there are no tries, or only one weight was tried, or there is no task.
-    """
+    """Draw the brain score in inner folds against the task error; None with one weight, or without a task."""
     tries = alpha_tries(study)
     if tries is None or len(set(tries["alpha0"])) < 2:
         return None
@@ -67,10 +58,10 @@ def trade_off_figure(study: FitFiles) -> Figure | None:
 
 
 def alpha_tries(study: FitFiles) -> pd.DataFrame | None:
-    """Average the tries of RDL, in the primary setting's fits, over inner and outer splits.
+    """Average the tries of RDL, in the primary setting's fits, over inner and outer splits; None without a task error.
 
     Columns ``layer, updates, alpha0, value, task_error, n_chosen``, the last one the number of outer splits that chose
-    it. None where there are none with a task error.
+    it.
     """
     if study.choices is None:
         return None
@@ -78,9 +69,7 @@ def alpha_tries(study: FitFiles) -> pd.DataFrame | None:
         (study.choices["arm"] == study.pair[0])
         & (study.choices["scheme"] == study.primary.scheme)
         & (study.choices["fitted_study"] == study.primary.fitted_study)
-        & study.choices["alpha0"].notna()
-        & study.choices["task_error"].notna()
-        & study.choices["value"].notna()
+        & study.choices[["alpha0", "task_error", "value"]].notna().all(axis=1)
     ]
     if tries.empty:
         return None
@@ -111,20 +100,15 @@ def curve_figure(study: FitFiles) -> Figure | None:
 
 
 def rdm_figure(rdms: xr.DataArray) -> Figure:
-    """Draw RDMs side by side: the brain's, and the network's before and after the fit, as in ``rdms.nc``.
-
-    Colours are percentiles, since the scales of brains and networks do not compare.
-    """
-    ordered = _titled(rdms)
-    groups = "category" if "category" in ordered.coords else None
-    return plot_rdms(ordered, groups=groups, rank=True)
+    """Draw RDMs side by side: the brain's, and the network's before and after the fit, as in ``rdms.nc``."""
+    # in percentiles, since the scales of brains and networks do not compare
+    return plot_rdms(_titled(rdms), groups="category" if "category" in rdms.coords else None, rank=True)
 
 
 def mds_figure(rdms: xr.DataArray, thumbnails: Mapping[str, np.ndarray] | None) -> tuple[Figure | None, list[str]]:
     """Draw the stimuli as their RDMs arrange them, as `thumbnails` where there are any; None where none can be drawn.
 
-    Distances are percentiles, since the scales of brains and networks do not compare. Also returns the RDMs of which
-    there is no map: those with pairs that were not measured, or alike.
+    Also returns the RDMs of which there is no map: those with pairs that were not measured, or alike.
     """
     ordered = _titled(rdms)
     values, names = condense(ordered), ordered["rdm"].values.tolist()
@@ -132,6 +116,7 @@ def mds_figure(rdms: xr.DataArray, thumbnails: Mapping[str, np.ndarray] | None) 
     left_out = [str(name) for k, name in enumerate(names) if k not in complete]
     if not complete:
         return None, left_out
+    # percentiles, since the scales of brains and networks do not compare
     ranks = rankdata(values[complete], axis=1)
     ids = ordered["stimulus"].values.tolist()
     # an RDM of percentiles has no metric
@@ -154,17 +139,14 @@ def _titled(rdms: xr.DataArray) -> xr.DataArray:
     """The brain first, then before and after; stimuli by category; labels that name which is which."""
     what = [str(value) for value in rdms["what"].values]
     order = sorted(range(len(what)), key=lambda k: ("brain", "before", "after").index(what[k]))
-    labels = [str(rdms["rdm"].values[k]) for k in order]
-    # a label "before: task_only" is named twice otherwise
-    names = [label.removeprefix(f"{what[k]}: ") for k, label in zip(order, labels, strict=True)]
-    titles = [
-        f"{what[k]}: {fit_arm_name(name)}" if name != what[k] else name for k, name in zip(order, names, strict=True)
-    ]
+    titles = []
+    for k in order:
+        # a label "before: task_only" is named twice otherwise
+        name = str(rdms["rdm"].values[k]).removeprefix(f"{what[k]}: ")
+        titles.append(f"{what[k]}: {fit_arm_name(name)}" if name != what[k] else name)
     found = rdms.isel(rdm=order).assign_coords(rdm=titles)
     if "category" not in found.coords:
         return found
-    categories = [str(value) for value in found["category"].values]
-    # categories stand in the order of their first stimulus; sorting is stable, so theirs stays
-    first = {name: k for k, name in reversed(list(enumerate(categories)))}
-    ids = [str(stimulus) for stimulus in found["stimulus"].values]
-    return select_stimuli(found, [ids[k] for k in sorted(range(len(ids)), key=lambda k: first[categories[k]])])
+    # categories stand in the order of their first stimulus
+    codes, _ = pd.factorize(found["category"].values.astype(str))
+    return select_stimuli(found, found["stimulus"].values[codes.argsort(kind="stable")].tolist())

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,10 +58,8 @@ _ROUNDING = 5e-4  # files may be rounded to three decimals
 class FitFiles:
     """The files of a fit, as read from its folder; None is what it did not leave.
 
-    ``scores`` are per fold and seed, ``summary`` over both, with intervals, ``contrasts`` differences of arms;
-    ``choices`` tries in inner folds, ``histories`` learning curves. ``rdms`` are labelled RDMs of all stimuli, whose
-    ``what`` along ``rdm`` is ``brain``, ``before`` or ``after``; ``thumbnails`` are images (height, width, 3) by
-    stimulus.
+    ``rdms`` are labelled RDMs of all stimuli, whose ``what`` along ``rdm`` is ``brain``, ``before`` or ``after``;
+    ``thumbnails`` are images (height, width, 3) by stimulus.
     """
 
     manifest: Mapping[str, Any]
@@ -103,22 +101,16 @@ def in_setting(table: pd.DataFrame, setting: Setting) -> pd.DataFrame:
 def read_fit(folder: Path) -> FitFiles:
     """Read what a fit left behind, and check that its parts agree.
 
-    Raises a FileNotFoundError that names all required files that are missing, and a ValueError where a file lacks a
-    column, is damaged, or contradicts another.
+    A FileNotFoundError names all required files that are missing; a ValueError, what is damaged or contradicts another.
     """
     folder = Path(folder)
     require(folder, _REQUIRED, "fit", "brainrdl fit")
-    study = FitFiles(
-        _read_manifest(folder / "manifest.json"),
-        _read_table(folder / "scores.csv"),
-        _read_table(folder / "summary.csv"),
-        _read_table(folder / "contrasts.csv"),
-        choices=if_there(folder / "choices.csv", _read_table),
-        histories=if_there(folder / "histories.csv", _read_table),
-        rdms=if_there(folder / "rdms.nc", _read_rdms),
-    )
-    thumbnails = if_there(folder / "thumbnails.npz", lambda path: _read_thumbnails(path, study.rdms))
-    study = replace(study, thumbnails=thumbnails)
+    manifest = _read_manifest(folder / "manifest.json")
+    scores, summary, contrasts = (_read_table(folder / name) for name in _REQUIRED[1:])
+    choices, histories = (if_there(folder / name, _read_table) for name in _OPTIONAL_COLUMNS)
+    rdms = if_there(folder / "rdms.nc", _read_rdms)
+    thumbnails = if_there(folder / "thumbnails.npz", lambda path: _read_thumbnails(path, rdms))
+    study = FitFiles(manifest, scores, summary, contrasts, choices, histories, rdms, thumbnails)
     _check_summary(study, folder)
     _check_primary(study, folder)
     return study
@@ -127,7 +119,8 @@ def read_fit(folder: Path) -> FitFiles:
 def _check_summary(study: FitFiles, folder: Path) -> None:
     """Check that the summary is what the scores say, where every fold and seed has one."""
     # two rows of one cell would make a table print either
-    twice = study.summary[study.summary.duplicated([*SETTING, "arm", "score"])]
+    by = [*SETTING, "arm", "score"]
+    twice = study.summary[study.summary.duplicated(by)]
     if len(twice):
         raise ValueError(f"{folder / 'summary.csv'} has more than one row for {_row(twice.iloc[0])}; keep one of them")
     unknown = [score for score in dict.fromkeys(study.summary["score"]) if score not in SCORES]
@@ -135,7 +128,6 @@ def _check_summary(study: FitFiles, folder: Path) -> None:
         raise ValueError(
             f"{folder / 'summary.csv'} has the score {unknown[0]!r}; expected {', '.join(SCORES)}: write it again"
         )
-    by = [*SETTING, "arm", "score"]
     # seeds first, then splits, so that each split has the same weight; a NaN is not passed over
     split = study.scores.groupby([*by, "split"], sort=False)["value"].agg(lambda values: values.mean(skipna=False))
     mean = split.groupby(by, sort=False).agg(lambda values: values.mean(skipna=False))
@@ -242,9 +234,8 @@ def _read_thumbnails(path: Path, rdms: xr.DataArray | None) -> dict[str, np.ndar
             f"({len(ids)}, height, width, 3)"
         )
     found = {str(stimulus): image for stimulus, image in zip(ids, images, strict=True)}
-    lacking = (
-        [] if rdms is None else [stimulus for stimulus in map(str, rdms["stimulus"].values) if stimulus not in found]
-    )
+    stimuli = [] if rdms is None else map(str, rdms["stimulus"].values)
+    lacking = [stimulus for stimulus in stimuli if stimulus not in found]
     if lacking:
         raise ValueError(f"{path} has no image of {len(lacking)} stimuli of rdms.nc: {name_some(lacking)}")
     return found

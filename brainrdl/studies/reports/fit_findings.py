@@ -6,22 +6,8 @@ from brainrdl.rdms.similarities import METHODS
 from brainrdl.studies.reports.fit_files import FitFiles, Setting, in_setting
 from brainrdl.studies.reports.methods import SCHEMES, SCORES, fit_arm_name
 from brainrdl.studies.reports.settings import DIGITS
-from brainrdl.studies.reports.verdict import RIVALS, Verdict, judge
-from brainrdl.studies.reports.words import capital, count, interval, number, signed_number, span_of
-
-_CONTROLS = {"rdl_category": "category target", "rdl_within_shuffle": "within-category shuffle"}
-
-
-def verdict_of(study: FitFiles) -> Verdict:
-    """Judge the primary contrast of a study."""
-    return judge(in_setting(study.contrasts, study.primary), *study.pair)
-
-
-def verdict_sentence(study: FitFiles) -> str:
-    """Say what came out: the verdict, and why it is no more than that."""
-    found = verdict_of(study)
-    why = f": {'; '.join(found.reasons)}" if found.reasons else ""
-    return f"{found.words}{why}."
+from brainrdl.studies.reports.verdict import RIVALS, difference_of
+from brainrdl.studies.reports.words import capital, count, interval, number, records, signed_number, span_of
 
 
 def summary(study: FitFiles) -> str:
@@ -30,8 +16,8 @@ def summary(study: FitFiles) -> str:
     rows = in_setting(study.summary, setting)
     # the arm itself may be missing in a study that was broken off; any row has the setting's counts
     row_of_a = rows[rows["arm"] == a].iloc[0] if (rows["arm"] == a).any() else rows.iloc[0]
-    same = setting.scored_study == setting.fitted_study
-    where = "the same study" if same else f"another study, {setting.scored_study}"
+    where = f"another study, {setting.scored_study}"
+    where = "the same study" if setting.scored_study == setting.fitted_study else where
     people = count(int(row_of_a["n_subjects"]), "subject")
     return (
         f"The primary contrast, fixed before anything was scored: {fit_arm_name(a)} minus {fit_arm_name(b)}, fitted to "
@@ -45,14 +31,9 @@ def summary(study: FitFiles) -> str:
 def format_setting(setting: Setting) -> str:
     """Name a setting: fitted to first, scored in second, random splits, Pearson r."""
     same = setting.scored_study == setting.fitted_study
-    return ", ".join(
-        [
-            f"fitted to {setting.fitted_study}",
-            "scored in the same study" if same else f"scored in {setting.scored_study}",
-            SCHEMES.get(setting.scheme, setting.scheme.replace("_", " ")),
-            METHODS.get(setting.method, setting.method),
-        ]
-    )
+    scored = "in the same study" if same else f"in {setting.scored_study}"
+    scheme = SCHEMES.get(setting.scheme, setting.scheme.replace("_", " "))
+    return f"fitted to {setting.fitted_study}, scored {scored}, {scheme}, {METHODS.get(setting.method, setting.method)}"
 
 
 def interval_unit(rows: pd.DataFrame) -> str:
@@ -90,15 +71,10 @@ def findings(study: FitFiles) -> list[str]:
         levels = [_value(scored, arm, score) for arm in (a, b)]
         text = f"{capital(name)}: {fit_arm_name(a)} {levels[0]}, {fit_arm_name(b)} {levels[1]}, difference {gain}"
         text += _ceiling(scored, a, score)
-        beside = [
-            f"{_CONTROLS[rival]} {found}" for rival in RIVALS if (found := _difference(contrasts, a, rival, score))
-        ]
-        text += (
-            f". {fit_arm_name(a)} minus the student of the {', of the '.join(beside)}."
-            if beside
-            else ". No student of a control target was fitted."
-        )
-        sentences.append(text)
+        found = [(words, _difference(contrasts, a, rival, score)) for rival, words in RIVALS.items()]
+        beside = ", of the ".join(f"{words} {value}" for words, value in found if value)
+        against = f"{fit_arm_name(a)} minus the student of the {beside}"
+        sentences.append(f"{text}. {against if beside else 'No student of a control target was fitted'}.")
     # b first, as the network is before it is fitted
     errors = {arm: scored.loc[scored["arm"] == arm, "task_error"].dropna() for arm in (b, a)}
     if all(len(found) for found in errors.values()):
@@ -124,17 +100,13 @@ def _rivals(scored: pd.DataFrame, a: str) -> list[str]:
 
 
 def _difference(contrasts: pd.DataFrame, a: str, b: str, score: str) -> str:
-    """A difference with its interval, whichever way round it was made; empty where it was not."""
-    in_score = contrasts[contrasts["score"] == score]
-    # a contrast may have been declared the other way round
-    for first, second, sign in ((a, b, 1), (b, a, -1)):
-        found = in_score[(in_score["a"] == first) & (in_score["b"] == second)]
-        if len(found):
-            value, *ends = (sign * float(found[column].iloc[0]) for column in ("difference", "low", "high"))
-            return (
-                f"{signed_number(value, DIGITS)} {interval(min(ends), max(ends), signed=True, digits=DIGITS)}".strip()
-            )
-    return ""
+    """A difference with its interval; empty where it was not made."""
+    value, *ends = difference_of(contrasts, a, b, score) or (None, None, None)
+    return (
+        f"{signed_number(value, DIGITS)} {interval(*ends, signed=True, digits=DIGITS)}".strip()
+        if value is not None
+        else ""
+    )
 
 
 def _value(scored: pd.DataFrame, arm: str, score: str) -> str:
@@ -144,7 +116,5 @@ def _value(scored: pd.DataFrame, arm: str, score: str) -> str:
 
 def _ceiling(scored: pd.DataFrame, arm: str, score: str) -> str:
     found = scored[(scored["arm"] == arm) & (scored["score"] == score)]
-    if found.empty or found[["ceiling_lower", "ceiling_upper"]].isna().any(axis=None):
-        return ""
-    lower, upper = (float(found[column].iloc[0]) for column in ("ceiling_lower", "ceiling_upper"))
-    return f"; noise ceiling {span_of(lower, upper, DIGITS)}"
+    bounds = [span_of(row["ceiling_lower"], row["ceiling_upper"], DIGITS) for row in records(found)]
+    return f"; noise ceiling {bounds[0]}" if bounds and bounds[0] else ""

@@ -16,7 +16,7 @@ from brainrdl.studies.reports.methods import (
     order_fit_arms,
     words_of,
 )
-from brainrdl.studies.reports.page import Table
+from brainrdl.studies.reports.page import Cell, Table
 from brainrdl.studies.reports.settings import DIGITS
 from brainrdl.studies.reports.words import (
     count,
@@ -32,66 +32,59 @@ from brainrdl.studies.reports.words import (
 
 
 def score_table(summary: pd.DataFrame, caption: str, note: str = "", *, folded: bool = False) -> Table:
-    """Print all arms' scores of one setting: rows of ``summary.csv``, in the order in which arms are listed.
+    """Print all arms' scores of one setting, rows of ``summary.csv``, in the order in which arms are listed.
 
     Where all arms have one noise ceiling per score, it is the last row; else it stands in each cell.
     """
     scores = [score for score in SCORES if (summary["score"] == score).any()]
-    with_task = bool(summary["task_error"].notna().any())
     # a ceiling depends on pairs and subjects, which arms may differ in
-    ceilings = {score: _ceilings(summary[summary["score"] == score]) for score in scores}
+    ceilings = {score: {_ceiling(row) for row in records(summary[summary["score"] == score])} for score in scores}
     shared = all(len(found) == 1 for found in ceilings.values())
-    rows: list[tuple[tuple[str, ...], ...]] = []
-    for arm in dict.fromkeys(map(str, summary["arm"])):
-        lines = summary[summary["arm"] == arm]
-        by_score = {line["score"]: line for line in records(lines)}
-        cells = [_score_cell(by_score[score], shared) if score in by_score else ("",) for score in scores]
+    rows: list[dict[str, Cell]] = []
+    for arm, lines in summary.groupby("arm", sort=False):
+        by_score = {line["score"]: _score_cell(line, shared) for line in records(lines)}
         # heads and given RDMs have no task
-        error = lines["task_error"].dropna()
-        task = [(number(float(error.iloc[0])) if len(error) else "",)] if with_task else []
-        rows.append(((fit_arm_name(arm),), *cells, *task))
+        error = next(iter(lines["task_error"].dropna()), None)
+        cells = {SCORES[score]: by_score.get(score, "") for score in scores}
+        rows.append({"arm": fit_arm_name(str(arm)), **cells, "task error, %": number(error)})
     if shared:
-        ends = [next(iter(ceilings[score])) or "none of a single subject" for score in scores]
-        rows.append((("noise ceiling",), *((end,) for end in ends), *([("",)] if with_task else [])))
-    head = ("arm", *(SCORES[score] for score in scores), *(["task error, %"] if with_task else []))
-    return Table(caption, head, tuple(rows), note, folded)
+        ends = {SCORES[score]: next(iter(found)) or "none of a single subject" for score, found in ceilings.items()}
+        rows.append({"arm": "noise ceiling", **ends, "task error, %": ""})
+    return Table.of(caption, rows, note, optional=["task error, %"], folded=folded)
 
 
-def contrast_table(contrasts: pd.DataFrame, caption: str, note: str = "", *, folded: bool = False) -> Table:
+def contrast_table(contrasts: pd.DataFrame, caption: str, note: str = "") -> Table:
     """Print the differences of one setting: rows of ``contrasts.csv``."""
     scores = [score for score in SCORES if (contrasts["score"] == score).any()]
     rows = []
     for (a, b), lines in contrasts.groupby(["a", "b"], sort=False):
-        by_score = {line["score"]: line for line in records(lines)}
-        cells = [_contrast_cell(by_score[score]) if score in by_score else ("",) for score in scores]
-        rows.append(((f"{fit_arm_name(str(a))} − {fit_arm_name(str(b))}",), *cells))
-    return Table(caption, ("difference", *(SCORES[score] for score in scores)), tuple(rows), note, folded)
+        by_score = {line["score"]: _contrast_cell(line) for line in records(lines)}
+        rows.append(
+            [f"{fit_arm_name(str(a))} − {fit_arm_name(str(b))}", *(by_score.get(score, "") for score in scores)]
+        )
+    return Table(caption, ("difference", *(SCORES[score] for score in scores)), rows, note)
 
 
 def dropped_table(study: FitFiles) -> Iterator[Table]:
     """Print which controls were dropped, being constant on held-out pairs; nothing where none was."""
-    dropped = study.manifest.get("dropped_controls", [])
-    if dropped:
-        rows = tuple(
-            (
-                (SCHEMES.get(str(entry["scheme"]), str(entry["scheme"])),),
-                (str(entry["split"]),),
-                (", ".join(fit_arm_name(str(name)) for name in entry["controls"]),),
-            )
-            for entry in dropped
+    rows = [
+        (
+            SCHEMES.get(str(entry["scheme"]), str(entry["scheme"])),
+            str(entry["split"]),
+            ", ".join(fit_arm_name(str(name)) for name in entry["controls"]),
         )
-        yield Table(
-            f"Controls that are constant on held-out pairs ({count(len(dropped), 'split')})",
-            ("scheme", "split", "dropped from the partial score"),
-            rows,
-            folded=len(rows) > 6,
-        )
+        for entry in study.manifest.get("dropped_controls", [])
+    ]
+    if rows:
+        caption = f"Controls that are constant on held-out pairs ({count(len(rows), 'split')})"
+        head = ("scheme", "split", "dropped from the partial score")
+        yield Table(caption, head, rows, folded=len(rows) > 6)
 
 
 def arm_table(study: FitFiles) -> Table:
     """Say what the arms are."""
     words = words_of(study.manifest, FIT_ARMS)
-    rows = tuple(((fit_arm_name(arm),), (about_fit_arm(arm, words),)) for arm in order_fit_arms(study.summary["arm"]))
+    rows = [(fit_arm_name(arm), about_fit_arm(arm, words)) for arm in order_fit_arms(study.summary["arm"])]
     return Table("Arms", ("arm", "what it is"), rows)
 
 
@@ -100,34 +93,28 @@ def manifest_table(study: FitFiles) -> Table:
     # shown as text, heading and table of their own
     apart = ("notes", "title", "dropped_controls", "arms")
     rows = [pair for pair in flat(study.manifest) if pair[0].split(".")[0] not in apart]
-    return Table("Manifest", ("field", "value"), tuple(((field,), (value,)) for field, value in rows), folded=True)
+    return Table("Manifest", ("field", "value"), rows, folded=True)
 
 
-def _score_cell(row: Mapping[str, Any], shared: bool) -> tuple[str, ...]:
+def _score_cell(row: Mapping[str, Any], shared: bool) -> Cell:
     if math.isnan(row["value"]):
-        return ("–",)
+        return "–"
     # without width it would claim certainty
     spread = interval(row["low"], row["high"], digits=DIGITS)
     if not math.isnan(row["low"]) and has_no_width(row["low"], row["high"]):
         spread = "does not vary"
-    lines = [number(row["value"], DIGITS), spread]
-    if not shared:
-        lines.append(f"ceiling {_ceiling(row)}" if _ceiling(row) else "")
-    return tuple(line for line in lines if line)
+    ceiling = "" if shared or not _ceiling(row) else f"ceiling {_ceiling(row)}"
+    return tuple(line for line in (number(row["value"], DIGITS), spread, ceiling) if line)
 
 
-def _contrast_cell(row: Mapping[str, Any]) -> tuple[str, ...]:
+def _contrast_cell(row: Mapping[str, Any]) -> Cell:
     if math.isnan(row["difference"]):
-        return ("–",)
+        return "–"
     lines = [signed_number(row["difference"], DIGITS), interval(row["low"], row["high"], signed=True, digits=DIGITS)]
     if not math.isnan(row["p"]):
         holm = "" if math.isnan(row["p_holm"]) else f", Holm {p_value(row['p_holm'])}"
         lines.append(f"p {p_value(row['p'])}{holm}")
     return tuple(line for line in lines if line)
-
-
-def _ceilings(rows: pd.DataFrame) -> list[str]:
-    return list(dict.fromkeys(_ceiling(row) for row in records(rows)))
 
 
 def _ceiling(row: Mapping[str, Any]) -> str:

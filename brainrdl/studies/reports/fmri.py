@@ -1,7 +1,7 @@
 """The report of RDMs made of fMRI: what they are, how sure they are, and what they were made of."""
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -40,10 +40,9 @@ def write_report(
     findings: Sequence[str] = (),
     tables: Sequence[Table] = (),
 ) -> Path:
-    """Write a page about what `rdms_from_bids` returned, an HTML file that needs no other.
+    """Write a page about what `rdms_from_bids` returned; `sources` are what `process` did, by subject (and session).
 
-    `sources` are what `process` returned, by subject (and session); `findings` are sentences for the beginning,
-    `tables` further ones for the section on reliability.
+    `findings` are sentences for the beginning, `tables` further ones for the section on reliability.
     """
     rdms = check_rdms(rdms)
     facts = facts_of(rdms)
@@ -77,11 +76,6 @@ def facts_of(rdms: xr.DataArray) -> dict[str, dict[str, Any]]:
     if "concatenated" not in provenance:
         return dict.fromkeys(rdms["rdm"].values.tolist(), provenance)
     return {label: part["provenance"] for part in provenance["concatenated"] for label in part["rdm"]}
-
-
-def cells_of(rows: Iterable[Sequence[str]]) -> tuple[tuple[tuple[str, ...], ...], ...]:
-    """The rows of a `Table` whose cells have a line each."""
-    return tuple(tuple((text,) for text in row) for row in rows)
 
 
 def _rdms(rdms: xr.DataArray) -> Picture:
@@ -120,7 +114,7 @@ def _each(facts: Mapping[str, Mapping[str, Any]]) -> Table:
     return Table(
         "Each RDM",
         (*head, "r with time"),
-        cells_of(rows),
+        rows,
         "Voxels: used, of those in the mask (the others lie outside a brain mask, have NaN or no variance). dof: "
         "scans − rank of the design, over runs. λ: share of the shrinkage target in the noise covariance (mean over "
         "runs if per run). r with time: correlation of the distances with the stimuli's mean distance in time.",
@@ -142,7 +136,7 @@ def _ceilings(rdms: xr.DataArray) -> Iterator[Table]:
         yield Table(
             "Between subjects",
             ("region", "subjects", "lower ceiling", "upper ceiling"),
-            cells_of(rows),
+            rows,
             "Noise ceiling by Pearson r: mean correlation of a subject's RDM with the mean of the others (lower) and "
             "of all (upper), each RDM z-scored first.",
         )
@@ -199,14 +193,14 @@ def _runs(fact: Mapping[str, Any]) -> Table:
         for run in fact["runs"]
     ]
     head = ("run", "scans", "TR (s)", "dof", "drift", "confounds", "trial types, by onset")
-    return Table("Runs", head, cells_of(rows), "Of the first subject or session.")
+    return Table("Runs", head, rows, "Of the first subject or session.")
 
 
 def _settings(fact: Mapping[str, Any]) -> Table:
     settings = fact["settings"]
     rows = [(f"glm.{key}", _setting(value)) for key, value in settings["glm"].items()]
     rows += [(key, _setting(value)) for key, value in settings.items() if key != "glm"]
-    return Table("As run", ("setting", "value"), cells_of(rows))
+    return Table("As run", ("setting", "value"), rows)
 
 
 def _setting(value: Any) -> str:
@@ -218,18 +212,13 @@ def _setting(value: Any) -> str:
 def _inputs(facts: Mapping[str, Mapping[str, Any]]) -> Iterator[Table]:
     for label, fact in facts.items():
         files = fact["inputs"] | fact["mask"]
-        yield Table(f"{label}: {len(files)} files, SHA-256", ("file", "SHA-256"), cells_of(files.items()), folded=True)
+        yield Table(f"{label}: {len(files)} files, SHA-256", ("file", "SHA-256"), list(files.items()), folded=True)
 
 
 def _warnings(rdms: xr.DataArray, facts: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    found = [
-        f"{label}: {fact['order']['warning']}"
-        for label, fact in facts.items()
-        if (fact.get("order") or {}).get("warning")
-    ]
-    if "warning" in rdms.attrs:
-        found.append(str(rdms.attrs["warning"]))
-    return found
+    orders = {label: fact.get("order") or {} for label, fact in facts.items()}
+    found = [f"{label}: {order['warning']}" for label, order in orders.items() if order.get("warning")]
+    return found + [str(rdms.attrs["warning"])] * ("warning" in rdms.attrs)
 
 
 def _rdms_figure(rdms: xr.DataArray) -> Figure:

@@ -26,23 +26,27 @@ ArmWords = Mapping[str, Words]
 PAPER_ARMS: ArmWords = {arm.name: Words(arm.label, arm.about, arm.family) for arm in paper_arms.ARMS}
 FIT_ARMS: ArmWords = {arm.name: Words(arm.label, arm.about, arm.family) for arm in brain_arms.ARMS}
 
-TEACHER_NAMES: Mapping[str, str] = {
-    "paper": "the paper's teacher",
-    "clean": "the clean teacher",
-    "cifar10": "the CIFAR-10 teacher",
-    "labels": "the teacher trained on the labelled images alone",
+TEACHERS: Mapping[str, tuple[str, str]] = {
+    "paper": (
+        "the paper's teacher",
+        "As in the paper, trained on other images than its students: the manifest names them.",
+    ),
+    "clean": (
+        "the clean teacher",
+        "Trained on deformations of the student's own training images only. Settings that were chosen were chosen with "
+        "it.",
+    ),
+    "cifar10": (
+        "the CIFAR-10 teacher",
+        "Trained on CIFAR-10: other images and other classes than its students'. Settings that were chosen were chosen "
+        "with it.",
+    ),
+    "labels": (
+        "the teacher trained on the labelled images alone",
+        "Trained on the labelled images alone, so that it knows no label that its students lack.",
+    ),
 }
-"""Names of the kinds of teacher, in the order in which reports list them."""
-
-ABOUT_TEACHERS: Mapping[str, str] = {
-    "paper": "As in the paper, trained on other images than its students: the manifest names them.",
-    "clean": "Trained on deformations of the student's own training images only. Settings that were chosen "
-    "were chosen with it.",
-    "cifar10": "Trained on CIFAR-10: other images and other classes than its students'. Settings that were chosen "
-    "were chosen with it.",
-    "labels": "Trained on the labelled images alone, so that it knows no label that its students lack.",
-}
-"""Sentences on the kinds of teacher."""
+"""Names of the kinds of teacher and sentences on them, in the order in which reports list them."""
 
 SCORES: Mapping[str, str] = {"raw": "raw", "partial": "partial", "within_category": "within-category"}
 """Names of the scores, in the order in which reports list them."""
@@ -83,7 +87,7 @@ def method_name(arm: str, teacher: str, arms: ArmWords = PAPER_ARMS) -> str:
 
 def teacher_name(kind: str) -> str:
     """Name a kind of teacher; an unknown one keeps its name."""
-    return TEACHER_NAMES.get(kind, kind)
+    return TEACHERS[kind][0] if kind in TEACHERS else kind
 
 
 def baseline_of(arm: str, baselines: Mapping[str, str]) -> str | None:
@@ -92,11 +96,7 @@ def baseline_of(arm: str, baselines: Mapping[str, str]) -> str | None:
 
 
 def families(names: Sequence[str], arms: ArmWords = PAPER_ARMS) -> list[tuple[str, ...]]:
-    """Part arms into groups small enough to be shown together, each in the order of a report.
-
-    The paper's methods (and variants of them); then plain and RDL with the arms that the paper does not have, where
-    there are any.
-    """
+    """Part arms into the paper's methods, and plain and RDL with the arms that the paper lacks, if any; in order."""
     present = [name for name in dict.fromkeys([*arms, *names]) if name in names]
     # an arm that nobody knows is not the paper's
     further = [name for name in present if name not in arms or arms[name].family != "paper"]
@@ -107,14 +107,11 @@ def families(names: Sequence[str], arms: ArmWords = PAPER_ARMS) -> list[tuple[st
 
 
 def in_order(frame: pd.DataFrame, arms: ArmWords = PAPER_ARMS) -> pd.DataFrame:
-    """Sort rows by method (columns ``arm, teacher``), as a report lists them; unknown ones last, as they first appear.
-
-    Rows of one method keep their order.
-    """
+    """Sort rows by method (columns ``arm, teacher``), as a report lists them; unknown ones last; a stable sort."""
 
     def places(values: pd.Series) -> pd.Series:
         # untaught methods come first, unknown ones last
-        order = list(dict.fromkeys([*(arms if values.name == "arm" else ("", *TEACHER_NAMES)), *values]))
+        order = list(dict.fromkeys([*(arms if values.name == "arm" else ("", *TEACHERS)), *values]))
         return values.map(order.index)
 
     return frame.sort_values(list(METHOD), key=places, kind="stable")
@@ -136,15 +133,11 @@ def with_labels(runs: pd.DataFrame, labels: int | None) -> pd.DataFrame:
 
 
 def distinct_networks(results: pd.DataFrame, *, one_teacher: bool, arms: ArmWords = PAPER_ARMS) -> pd.DataFrame:
-    """Leave out runs that died and, where one teacher serves all seeds, its repetitions in the rows of further seeds.
-
-    Methods come in the order of a report, seeds ascending.
-    """
+    """Leave out runs that died, and repetitions of one teacher that serves all seeds; in order, seeds ascending."""
     kept = results[results["test_error"].notna()].sort_values("seed", kind="stable")
     if one_teacher:
         # a mean over its rows would count one network several times
-        repeated = (kept["arm"] == "teacher") & kept.duplicated(["arm", "teacher", "labels"])
-        kept = kept[~repeated]
+        kept = kept[(kept["arm"] != "teacher") | ~kept.duplicated(["arm", "teacher", "labels"])]
     return in_order(kept, arms)
 
 
@@ -172,6 +165,4 @@ def order_fit_arms(arms: Iterable[str]) -> list[str]:
 
 def sort_fit_arms(table: pd.DataFrame) -> pd.DataFrame:
     """Bring rows into the order in which a page lists their arms (column ``arm``); rows of one arm keep theirs."""
-    order = order_fit_arms(table["arm"])
-    places = pd.Series([order.index(arm) for arm in table["arm"]], table.index, dtype=int)
-    return table.loc[places.sort_values(kind="stable").index]
+    return table.sort_values("arm", key=lambda arms: arms.map(order_fit_arms(arms).index), kind="stable")

@@ -1,7 +1,7 @@
 """The page of a report: sections of tables and pictures, written as one file that needs no other."""
 
 import base64
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
@@ -19,16 +19,34 @@ _FEW_COLOURS = 4096
 _MEDIA = {"svg": "image/svg+xml", "png": "image/png"}
 
 
+Cell = str | tuple[str, ...]
+"""A cell of a table: its text, or its lines."""
+
+
 @dataclass(frozen=True)
 class Table:
-    """A table as a page prints it; a row is its cells, a cell is its lines."""
+    """A table as a page prints it."""
 
     caption: str
-    head: tuple[str, ...]
-    rows: tuple[tuple[tuple[str, ...], ...], ...]
+    head: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
     note: str = ""
     folded: bool = False
     kind: Literal["table"] = "table"
+
+    @classmethod
+    def of(
+        cls,
+        caption: str,
+        rows: Sequence[Mapping[str, Cell]],
+        note: str = "",
+        *,
+        optional: Collection[str] = (),
+        folded: bool = False,
+    ) -> "Table":
+        """Make a table of cells by name of column; `optional` columns are left out where all their cells are empty."""
+        head = [name for name in rows[0] if name not in optional or any("".join(row[name]) for row in rows)]
+        return cls(caption, head, [[row[name] for name in head] for row in rows], note, folded)
 
 
 @dataclass(frozen=True)
@@ -77,10 +95,7 @@ def present(sections: Iterable[Section]) -> tuple[Section, ...]:
 def write_page(
     page: Page, path: Path, template: str, words: Mapping[str, object], *, figures: Path | None = None
 ) -> Path:
-    """Write a page by a template that extends ``base.html.jinja`` and uses `words`; `figures` gets the pictures, too.
-
-    A failure leaves the page that was there before.
-    """
+    """Write a page by a template that uses `words`, pictures also into `figures`; a failure leaves the old page."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -106,10 +121,8 @@ def render(figure: Figure, kind: Literal["svg", "png"]) -> bytes:
 
 
 def _with_palette(png: BytesIO) -> bytes:
-    """Store a PNG with a palette, which halves it, unless there are photographs in it.
-
-    RDMs have the 256 colours of a map, and text a few hundred at its edges: nothing is seen to change.
-    """
+    """Store a PNG with a palette, which halves it, unless there are photographs in it."""
+    # RDMs have the 256 colours of a map, and text a few hundred at its edges: nothing is seen to change
     image = Image.open(png).convert("RGB")
     if image.getcolors(_FEW_COLOURS) is None:
         return png.getvalue()

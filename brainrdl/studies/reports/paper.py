@@ -29,27 +29,25 @@ from brainrdl.studies.reports.paper_findings import (
     summary,
 )
 from brainrdl.studies.reports.paper_tables import (
+    error_cells,
     error_table,
+    geometry_cells,
     geometry_table,
+    key_tables,
     labels_table,
-    print_errors,
-    print_geometry,
-    print_key,
-    print_manifest,
-    print_tests,
+    manifest_tables,
+    mcnemar_cells,
 )
-from brainrdl.studies.reports.settings import print_settings, print_tries, settings_table, tries_table
+from brainrdl.studies.reports.settings import settings_cells, settings_table, tries_tables
 from brainrdl.studies.reports.words import count, date, number, unbroken
 
 _FAMILIES = ("paper-methods", "further-methods")
 
 
 def write_report(folder: Path) -> Path:
-    """Write a study's ``report.html``, one file that needs no other; its figures are also left in ``figures/``.
+    """Write a study's ``report.html``, one file that needs no other, from what `read_study` finds in its folder.
 
-    The folder holds ``results.csv``, ``correctness.npz`` and ``manifest.json``; and, as far as there are any,
-    ``histories.csv``, ``geometry.csv``, ``tries.csv``, ``rdms.nc``, ``mds.nc``, ``output.nc``, ``results.json`` and
-    ``correctness-teachers.npz``. Raises what `read_study` does, and a ValueError where no run has a test error.
+    Its figures are also left in ``figures/``. Raises what `read_study` does, and a ValueError without a test error.
     """
     folder = Path(folder)
     study = read_study(folder)
@@ -88,44 +86,24 @@ def _sections(study: StudyFiles, networks: pd.DataFrame) -> tuple[Section, ...]:
     def section(key: str, heading: str, items: Iterable[Table | Picture], absent: str = "") -> Section:
         return Section(key, heading, tuple(items), absent, places.get(key, ""))
 
+    no_histories = "The study left no histories.csv, so there are no curves."
+    no_rdms = "The study left no rdms.nc, so there are no RDMs to show."
+    no_mds = "The study left no mds.nc, so there is no map."
+    no_geometry = "The study left no geometry.csv, or no run has a teacher to be compared with."
+    no_settings = "The study left neither results.json nor tries.csv, so the methods' settings are not known here."
     every = [
         section("errors", "Test errors", _errors(study, networks), "No run had all labels."),
         section("tests", "McNemar tests between methods", _tests(study, networks, shown), "There is only one method."),
         section("labels", "Few labels", _labels(study, networks)),
-        section(
-            "curves",
-            "Errors during training",
-            _curves(study, shown),
-            "The study left no histories.csv, so there are no curves.",
-        ),
+        section("curves", "Errors during training", _curves(study, shown), no_histories),
         section("output", "A network's output as an RDM", _output(study)),
-        section(
-            "rdms",
-            "RDMs of all layers",
-            _rdms(study, shown),
-            "The study left no rdms.nc, so there are no RDMs to show.",
-        ),
-        section(
-            "map",
-            "The methods' geometries as a map",
-            _maps(study, shown),
-            "The study left no mds.nc, so there is no map.",
-        ),
-        section(
-            "geometry",
-            "Distance to the teacher's geometry",
-            _geometry(study),
-            "The study left no geometry.csv, or no run has a teacher to be compared with.",
-        ),
-        section(
-            "tries",
-            "Settings, and how they were chosen",
-            _settings(study, networks),
-            "The study left neither results.json nor tries.csv, so the methods' settings are not known here.",
-        ),
+        section("rdms", "RDMs of all layers", _rdms(study, shown), no_rdms),
+        section("map", "The methods' geometries as a map", _maps(study, shown), no_mds),
+        section("geometry", "Distance to the teacher's geometry", _geometry(study), no_geometry),
+        section("tries", "Settings, and how they were chosen", _settings(study, networks), no_settings),
         section("statistics", "How the numbers are made", ()),
-        section("key", "Methods and teachers", print_key(networks, study.arms)),
-        section("manifest", "How the study was run", print_manifest(study)),
+        section("key", "Methods and teachers", key_tables(networks, study.arms)),
+        section("manifest", "How the study was run", manifest_tables(study)),
     ]
     return present(every)
 
@@ -137,7 +115,7 @@ def _errors(study: StudyFiles, networks: pd.DataFrame) -> Iterator[Table | Pictu
         return
     table = error_table(runs, study.correctness, study=study.name, baselines=study.baselines, arms=study.arms)
     published = table.dropna(subset="paper").set_index("method")["paper"]
-    yield print_errors(
+    yield error_cells(
         table, "Test error of each method, all training images labelled", error_note(study, networks, table)
     )
     caption = "Test errors of single seeds."
@@ -164,7 +142,7 @@ def _tests(study: StudyFiles, networks: pd.DataFrame, shown: list[tuple[str, Sho
         table = mcnemar_table(runs, study.correctness, study=of_paper, arms=study.arms)
         if len(table):
             about = f"networks of seed {runs['seed'].iloc[0]}, {count(len(table), 'test')}"
-            yield print_tests(table, runs, f"{_described(name, methods, runs)}: {about}", study.arms)
+            yield mcnemar_cells(table, runs, f"{_described(name, methods, runs)}: {about}", study.arms)
 
 
 def _labels(study: StudyFiles, networks: pd.DataFrame) -> Iterator[Table | Picture]:
@@ -184,7 +162,7 @@ def _labels(study: StudyFiles, networks: pd.DataFrame) -> Iterator[Table | Pictu
                 "seeds, and single seeds.",
             )
     for labels, part in table.groupby("labels"):
-        yield print_errors(part.drop(columns="labels"), f"{labels:,} labelled images", tested=True)
+        yield error_cells(part.drop(columns="labels"), f"{labels:,} labelled images", tested=True)
 
 
 def _curves(study: StudyFiles, shown: list[tuple[str, Shown]]) -> Iterator[Picture]:
@@ -249,15 +227,15 @@ def _maps(study: StudyFiles, shown: list[tuple[str, Shown]]) -> Iterator[Picture
 
 def _geometry(study: StudyFiles) -> Iterator[Table]:
     if study.geometry is not None and not study.geometry.empty:
-        yield from print_geometry(geometry_table(study.geometry, study.baselines, study.arms))
+        yield from geometry_cells(geometry_table(study.geometry, study.baselines, study.arms))
 
 
 def _settings(study: StudyFiles, networks: pd.DataFrame) -> Iterator[Table]:
     table = settings_table(study, networks)
     if len(table):
-        yield print_settings(table, study.arms)
+        yield settings_cells(table, study.arms)
     if study.tries is not None and not study.tries.empty:
-        yield from print_tries(tries_table(study.tries, study.arms))
+        yield from tries_tables(study.tries, study.arms)
 
 
 def _shown(networks: pd.DataFrame, arms: ArmWords) -> list[tuple[str, Shown]]:

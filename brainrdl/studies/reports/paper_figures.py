@@ -1,7 +1,4 @@
-"""The figures of a paper's report, from what a study leaves behind.
-
-A method has the same colour in all of them, whichever methods a figure shows.
-"""
+"""The figures of a paper's report; a method has the same colour in all of them, whichever methods a figure shows."""
 
 import json
 import re
@@ -33,10 +30,7 @@ _MODEL = re.compile(r"(?P<arm>\w+)(?: \((?P<teacher>\w+)\))?(?: (?P<labels>\d+) 
 
 @dataclass(frozen=True)
 class Shown:
-    """The methods that a figure shows: `arms` in order, with one kind of `teacher`.
-
-    ``labels`` is the number of labelled images of the students; None: all are labelled.
-    """
+    """The methods that a figure shows: `arms` in order, one kind of `teacher`, students with `labels` (None: all)."""
 
     arms: tuple[str, ...]
     teacher: str
@@ -44,36 +38,22 @@ class Shown:
     words: ArmWords = field(default_factory=lambda: PAPER_ARMS)
 
     def methods(self, frame: pd.DataFrame) -> pd.DataFrame:
-        """Select the rows of these methods (columns ``arm, teacher, labels``), in the order of a report.
-
-        Teachers that saw all labels stand beside students that did not.
-        """
+        """Select the rows of these methods (columns ``arm, teacher, labels``), in the order of a report."""
         # NaN is not equal to itself, so that None needs a test of its own
         all_labels = frame["labels"].isna()
         if self.labels is None:
             fitting = all_labels
-        else:
+        else:  # teachers that saw all labels stand beside students that did not
             fitting = (frame["labels"] == self.labels) | (all_labels & (frame["arm"] == "teacher"))
-        return in_order(
-            frame[fitting & frame["arm"].isin(self.arms) & frame["teacher"].isin(("", self.teacher))], self.words
-        )
+        fitting &= frame["arm"].isin(self.arms) & frame["teacher"].isin(("", self.teacher))
+        return in_order(frame[fitting], self.words)
 
     def models(self, names: Sequence[str]) -> list[str]:
-        """Select these methods among the names of networks in ``rdms.nc`` and ``mds.nc``, in the order of a report.
-
-        Such are ``rdl (clean)`` and ``rdl (clean) 1000 labels``; others are passed over.
-        """
+        """Select these methods among names such as ``rdl (clean) 1000 labels``, in the order of a report."""
         # "pixels" and "labels" are names of layers, and match as arms that no figure shows
-        parsed = [(name, _MODEL.fullmatch(name)) for name in dict.fromkeys(names)]
-        frame = pd.DataFrame(
-            [
-                (name, match["arm"], match["teacher"] or "", float(match["labels"] or "nan"))
-                for name, match in parsed
-                if match
-            ],
-            columns=["name", "arm", "teacher", "labels"],
-        )
-        return [str(name) for name in self.methods(frame)["name"]]
+        parsed = [(name, *match.groups("")) for name in dict.fromkeys(names) if (match := _MODEL.fullmatch(name))]
+        frame = pd.DataFrame(parsed, columns=["name", "arm", "teacher", "labels"], dtype=str)
+        return self.methods(frame.assign(labels=pd.to_numeric(frame["labels"])))["name"].tolist()
 
 
 def format_model(model: str, arms: ArmWords = PAPER_ARMS) -> str:
@@ -81,16 +61,12 @@ def format_model(model: str, arms: ArmWords = PAPER_ARMS) -> str:
     match = _MODEL.fullmatch(model)
     if not match:
         return model
-    return method_name(match["arm"], match["teacher"] or "", arms) + (
-        f" with {int(match['labels']):,} labels" if match["labels"] else ""
-    )
+    labels = f" with {int(match['labels']):,} labels" if match["labels"] else ""
+    return method_name(match["arm"], match["teacher"] or "", arms) + labels
 
 
 def example_rdm(rdms: xr.DataArray, arms: ArmWords = PAPER_ARMS) -> Figure:
-    """Figure 1: the RDM of a network's output, images grouped by class; plain's, or the first one's.
-
-    Raises a ValueError if no RDM is of layer ``softmax``.
-    """
+    """Figure 1: the RDM of a network's output (layer ``softmax``), images by class; plain's, or the first one's."""
     outputs = rdms.isel(rdm=np.flatnonzero(rdms["layer"].values == "softmax"))
     if not outputs.sizes["rdm"]:
         raise ValueError(
@@ -112,37 +88,27 @@ def rdm_figure(rdms: xr.DataArray, shown: Shown) -> Figure | None:
     names = shown.models(models)
     if not names:
         return None
-    index_of = {pair: k for k, pair in enumerate(zip(models, layers, strict=True))}
-    order = [k for layer in FIXED_LAYERS[:1] if (k := _first(layers, layer)) is not None]
+    pairs = list(zip(models, layers, strict=True))
+    inside = [(name, layer) for name in names for layer in dict.fromkeys(layers) if layer not in FIXED_LAYERS]
     # pixels and labels are no network's; the first row is as good as any
-    owners = [names[0]] * len(order)
-    inside = [layer for layer in dict.fromkeys(layers) if layer not in FIXED_LAYERS]
-    for name in names:
-        layers_of = [index_of[name, layer] for layer in inside if (name, layer) in index_of]
-        order += layers_of
-        owners += [name] * len(layers_of)
-    for layer in FIXED_LAYERS[1:]:
-        k = _first(layers, layer)
-        if k is not None:
-            order.append(k)
-            owners.append(names[0])
+    first, last = ([(names[0], layer)] * (layer in layers) for layer in FIXED_LAYERS)
+    drawn = [*first, *(pair for pair in inside if pair in pairs), *last]
+    order = [layers.index(layer) if layer in FIXED_LAYERS else pairs.index((name, layer)) for name, layer in drawn]
     ordered, classes = _by_class(rdms.isel(rdm=order))
-    drawn = ordered.assign_coords(model=("rdm", [_title(owner, shown.words) for owner in owners]))
-    return rdm_grid(drawn, rows="model", columns="layer", groups=classes, scale="column")
+    titled = ordered.assign_coords(model=("rdm", [_title(name, shown.words) for name, _ in drawn]))
+    return rdm_grid(titled, rows="model", columns="layer", groups=classes, scale="column")
 
 
 def map_figure(distances: xr.DataArray, shown: Shown) -> tuple[Figure, float] | None:
-    """Figures 4 and 6: the RDMs of all layers of the methods shown as points in the plane, and the map's stress.
+    """Figures 4 and 6: RDMs of all layers as points in the plane, and the map's stress; None with fewer than three.
 
-    `distances` (point, point_) are those of ``mds.nc``. None where there are fewer than three points.
+    `distances` (point, point_) are those of ``mds.nc``.
     """
     models = [str(model) for model in distances["model"].values]
     layers = [str(layer) for layer in distances["layer"].values]
     names = shown.models(models)
-    fixed = [k for layer in FIXED_LAYERS if (k := _first(layers, layer)) is not None]
-    points = fixed + [
-        k for name in names for k, model in enumerate(models) if model == name and layers[k] not in FIXED_LAYERS
-    ]
+    points = [layers.index(layer) for layer in FIXED_LAYERS if layer in layers]
+    points += [k for name in names for k, model in enumerate(models) if model == name and layers[k] not in FIXED_LAYERS]
     # two points lie on any line
     if not names or len(points) < 3:
         return None
@@ -159,10 +125,7 @@ def map_figure(distances: xr.DataArray, shown: Shown) -> tuple[Figure, float] | 
 
 
 def curve_figure(histories: pd.DataFrame, shown: Shown) -> Figure | None:
-    """Figure 2: errors against epochs, on training and validation images; None without any of the methods shown.
-
-    There is no panel of validation images where none were held out.
-    """
+    """Figure 2: errors against epochs, on training and, if any, validation images; None without any of the methods."""
     rows = shown.methods(histories)
     if rows.empty:
         return None
@@ -212,11 +175,6 @@ def _by_class(rdms: xr.DataArray) -> tuple[xr.DataArray, list[str] | None]:
         return rdms, None
     if len(classes) != len(ids):
         raise ValueError(f"the RDMs name {len(classes)} classes for {len(ids)} stimuli; expected one per stimulus")
-    # classes stand in the order of their first image; sorting is stable, so theirs stays
-    first = {name: k for k, name in reversed(list(enumerate(classes)))}
-    order = sorted(range(len(ids)), key=lambda k: first[classes[k]])
+    # classes stand in the order of their first image
+    order = pd.factorize(np.array(classes))[0].argsort(kind="stable")
     return select_stimuli(rdms, [ids[k] for k in order]), [classes[k] for k in order]
-
-
-def _first(layers: Sequence[str], layer: str) -> int | None:
-    return layers.index(layer) if layer in layers else None

@@ -37,11 +37,8 @@ _ROUNDING = 0.006  # percent: results may be rounded to two decimals
 class StudyFiles:
     """The files of a study, as read from its folder; None is what it did not leave.
 
-    ``results`` has a row per run. ``correctness`` and ``teacher_correctness`` are, by row, whether a network is right,
-    (test images,); the latter of teachers that have other classes than the students and so a test set of their own.
-    ``rdms`` are labelled RDMs of Figure 3, ``mds`` distances between RDMs of Figure 4, ``output`` the RDM of a
-    teacher's output for its own test images, where they are not the students'. ``settings`` are, by row, the knobs that
-    the run was given, its baseline's among them.
+    Correctness: by row, (test images,); that of teachers with classes of their own, on their own test set, apart.
+    ``rdms`` of Figure 3, ``mds`` distances of Figure 4, ``output`` the RDM of such a teacher's own test images.
     """
 
     results: pd.DataFrame
@@ -104,8 +101,7 @@ class StudyFiles:
 def read_study(folder: Path) -> StudyFiles:
     """Read what a study left behind, and check that its parts agree.
 
-    Raises a FileNotFoundError that names all required files that are missing, and a ValueError where a file lacks a
-    column, is damaged, or contradicts another.
+    A FileNotFoundError names all required files that are missing; a ValueError, what is damaged or contradicts another.
     """
     folder = Path(folder)
     require(folder, _REQUIRED, "study", "brainrdl reproduce")
@@ -134,11 +130,9 @@ def read_study(folder: Path) -> StudyFiles:
 
 
 def check_results(results: pd.DataFrame, correctness: Correctness, *, one_teacher: bool = False) -> None:
-    """Check that results and correctness speak of the same networks.
+    """Check that results and correctness speak of the same networks, once each, with the same error rates.
 
-    `results` has a row per run, without a test error where the run died in training. With `one_teacher` the teacher of
-    all seeds may have a row for each of them. Raises a ValueError where a row or a run occurs twice or has no
-    correctness, lengths differ, or the correctness gives another error rate.
+    With `one_teacher` the teacher of all seeds may have a row for each of them.
     """
     twice = results[results.duplicated("row")]
     if len(twice):

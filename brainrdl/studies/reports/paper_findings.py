@@ -40,9 +40,8 @@ def summary(study: StudyFiles, networks: pd.DataFrame) -> str:
     sizes += [f"{span(few['labels'])} labelled {sets} images beside unlabelled ones"] if len(few) else []
     parts = [
         f"{count(len(runs), 'student network' if len(students) else 'network')} ({count(n_methods, 'method')}, "
-        f"{count(len(set(runs['seed'])), 'seed')}), each trained on {' or on '.join(sizes)} for "
-        f"{span(runs['epochs'])} epoch{'' if (runs['epochs'] == 1).all() else 's'} and scored once on "
-        f"{study.n_images:,} test images. "
+        f"{count(len(set(runs['seed'])), 'seed')}), each trained on {' or on '.join(sizes)} for {span(runs['epochs'])} "
+        f"epoch{'' if (runs['epochs'] == 1).all() else 's'} and scored once on {study.n_images:,} test images. "
         + (
             "Choices were made on validation images."
             if study.chosen
@@ -103,10 +102,7 @@ def _list(names: Sequence[str]) -> str:
 
 
 def findings(study: StudyFiles, networks: pd.DataFrame) -> list[str]:
-    """Compare RDL with its baseline, and with plain where that is another, for each kind of teacher.
-
-    A finding each; where nothing can be compared, one that says so.
-    """
+    """Compare RDL with its baseline, and with plain where that is another, by kind of teacher: a sentence each."""
     found = []
     full = with_labels(networks, None)
     few = networks[networks["labels"].notna()]
@@ -188,14 +184,11 @@ def faults(study: StudyFiles, networks: pd.DataFrame) -> list[str]:
 
 
 def at_chance(networks: pd.DataFrame, n_classes: int, n_images: int) -> list[str]:
-    """Find the rows of networks that are no better than a guess among `n_classes`, of which images are equally many.
-
-    They get right no more than 1/n_classes of the images and three binomial standard errors, or a quarter more than
-    1/n_classes, as a network may that always names the commonest class.
-    """
+    """Find the rows of networks that are no better than a guess among `n_classes`, of which images are equally many."""
     if n_classes < 2:
         return []
     chance = 1 / n_classes
+    # a network may get right a quarter more than 1/n_classes by always naming the commonest class;
     # three standard errors are little among many images, where naming the commonest class gains more
     most = max(chance + 3 * np.sqrt(chance * (1 - chance) / n_images), 1.25 * chance)
     right = 1 - networks["test_error"] / 100
@@ -203,11 +196,7 @@ def at_chance(networks: pd.DataFrame, n_classes: int, n_images: int) -> list[str
 
 
 def constant_layers(rdms: xr.DataArray | None, distances: xr.DataArray | None) -> list[tuple[str, str]]:
-    """Find the layers, as names of network and layer, whose RDM is constant.
-
-    `rdms` and `distances` are those of ``rdms.nc`` and ``mds.nc``, which lacks the layers whose RDM was constant for
-    some sample of images.
-    """
+    """Find the layers (network, layer) whose RDM is constant, in ``rdms.nc`` or for a sample of ``mds.nc``."""
     if rdms is None:
         return []
     named = _layers(rdms)
@@ -215,6 +204,7 @@ def constant_layers(rdms: xr.DataArray | None, distances: xr.DataArray | None) -
     # the diagonal is 0 whatever the layer
     off = squares[:, ~np.eye(squares.shape[1], dtype=bool)]
     constant = np.ptp(off, axis=1) <= 1e-6 * np.abs(off).max(axis=1)
+    # mds.nc lacks the layers whose RDM was constant for some sample of images
     mapped = named if distances is None else _layers(distances)
     return [
         pair

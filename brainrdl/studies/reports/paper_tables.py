@@ -1,7 +1,7 @@
-"""The tables of a paper's report that are made of errors, tests and geometries: their numbers, and as they are printed.
+"""The tables of a paper's report that are made of errors, tests and geometries: numbers (DataFrames), and as cells.
 
-Numbers are DataFrames, errors in percent, differences in percentage points. What the data cannot say is NaN: a study
-with one seed has no interval over trainings. Nothing here reads a file.
+Errors are in percent, differences in percentage points. What the data cannot say is NaN: a study with one seed has no
+interval over trainings. Nothing here reads a file.
 """
 
 import math
@@ -15,9 +15,9 @@ from brainrdl.inference import binomial_standard_error, t_interval
 from brainrdl.studies.paper import published as paper
 from brainrdl.studies.reports.differences import NO_DIFFERENCE, Correctness, difference, mcnemar_table
 from brainrdl.studies.reports.methods import (
-    ABOUT_TEACHERS,
     METHOD,
     PAPER_ARMS,
+    TEACHERS,
     ArmWords,
     arm_name,
     baseline_of,
@@ -26,7 +26,7 @@ from brainrdl.studies.reports.methods import (
     method_name,
     teacher_name,
 )
-from brainrdl.studies.reports.page import Table
+from brainrdl.studies.reports.page import Cell, Table
 from brainrdl.studies.reports.paper_files import StudyFiles
 from brainrdl.studies.reports.words import (
     as_text,
@@ -54,44 +54,28 @@ def error_table(
 ) -> pd.DataFrame:
     """Table 3: the test error of each method, and how far it is from that of its baseline.
 
-    `results` are runs with the same number of labels, as `distinct_networks` leaves them. A row per method: ``arm,
-    teacher, method, n_seeds``; ``baseline, against``, the arm that it is compared with, and its label (empty for
-    ``plain``); ``test_error, low, high``, mean and 95 % t interval over seeds; ``standard_error``, binomial, of one
-    network with that error (NaN at 0 and 100 %, where its formula gives a certainty that no test set can);
-    ``validation_error``, mean; ``n_shared, difference, crossed_low, crossed_high, paired_low, paired_high`` as in
-    `Difference`; ``paper``, as published.
+    `results` are runs with the same number of labels, as `distinct_networks` leaves them. Intervals of errors are t
+    over seeds; ``n_shared, difference, crossed_low, …`` are as in `Difference`.
     """
-    lines = []
+    lines: list[dict[str, Any]] = []
     for (arm, teacher), runs in in_order(results, arms).groupby(list(METHOD), sort=False):
         method = (str(arm), str(teacher))
+        line: dict[str, Any] = {"arm": arm, "teacher": teacher, "method": method_name(*method, arms)}
         mean, low, high = t_interval(runs["test_error"].to_numpy(float))
+        line |= {"n_seeds": len(runs), "test_error": mean, "low": low, "high": high}
+        # of one network with that error; at 0 and 100 % the formula gives a certainty that no test set can
+        error = binomial_standard_error(mean, len(correctness[runs["row"].iloc[0]])) or np.nan
+        line |= {"standard_error": error, "validation_error": runs["validation_error"].mean()}
+        line |= {"paper": paper.published_error(study, *method)}
         baseline = baseline_of(method[0], baselines or {})
         # plain has nobody to be compared with
         compared = NO_DIFFERENCE
         if baseline is not None:
             compared = difference(results, correctness, method, (baseline, ""), n_resamples=n_resamples)
-        lines.append(
-            {
-                "arm": arm,
-                "teacher": teacher,
-                "method": method_name(*method, arms),
-                "n_seeds": len(runs),
-                "baseline": baseline or "",
-                "against": "" if baseline is None else arm_name(baseline, arms),
-                "test_error": mean,
-                "low": low,
-                "high": high,
-                "standard_error": binomial_standard_error(mean, len(correctness[runs["row"].iloc[0]])) or np.nan,
-                "validation_error": runs["validation_error"].mean(),
-                "n_shared": compared.n_seeds,
-                "difference": compared.estimate,
-                "crossed_low": compared.low,
-                "crossed_high": compared.high,
-                "paired_low": compared.paired_low,
-                "paired_high": compared.paired_high,
-                "paper": paper.published_error(study, *method),
-            }
-        )
+        line |= {"baseline": baseline or "", "against": "" if baseline is None else arm_name(baseline, arms)}
+        line |= {"n_shared": compared.n_seeds, "difference": compared.estimate}
+        line |= {"crossed_low": compared.low, "crossed_high": compared.high}
+        lines.append(line | {"paired_low": compared.paired_low, "paired_high": compared.paired_high})
     table = pd.DataFrame(lines)
     return table.astype({"paper": float}) if lines else table
 
@@ -104,18 +88,16 @@ def labels_table(
     arms: ArmWords = PAPER_ARMS,
     n_resamples: int = 10_000,
 ) -> pd.DataFrame:
-    """Compare the methods at each number of labelled images; runs with all labels are passed over.
+    """Compare the methods at each number of labelled images, ascending; runs with all labels are passed over.
 
-    What `error_table` says, for ``labels`` ascending, and ``p, b, c``: McNemar's exact test against the baseline for
-    the networks of the first seed, not corrected; b is the number of images that only the method gets right, c that
-    only the baseline does.
+    What `error_table` says, and ``p, b, c`` of McNemar's test against the baseline, for the networks of the first seed,
+    not corrected: b images only the method gets right, c only the baseline.
     """
     parts = []
     for labels in sorted(results["labels"].dropna().unique()):
         runs = results[results["labels"] == labels]
         part = error_table(runs, correctness, baselines=baselines, arms=arms, n_resamples=n_resamples)
-        part = part.drop(columns="paper")
-        part.insert(0, "labels", int(labels))
+        part = part.drop(columns="paper").assign(labels=int(labels))
         tests = mcnemar_table(runs, correctness, arms=arms).rename(columns={"first": "against", "second": "method"})
         # as printed there, b counts the images that only the first, here the baseline, gets right
         swapped = tests[["against", "method", "p", "b", "c"]].rename(columns={"b": "c", "c": "b"})
@@ -123,181 +105,130 @@ def labels_table(
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
-def print_errors(table: pd.DataFrame, caption: str, note: str = "", *, tested: bool = False) -> Table:
-    """Print what `error_table` says, or `labels_table` of one number of labels, then `tested` against the baseline.
-
-    Columns of paired intervals, validation and published errors are left out where there are none. Where methods have
-    different baselines, each difference names its own.
-    """
-    # one column cannot be headed "to plain" then
+def error_cells(table: pd.DataFrame, caption: str, note: str = "", *, tested: bool = False) -> Table:
+    """Print what `error_table` says, or `labels_table` of one number of labels, then `tested` against the baseline."""
+    # one column cannot be headed "to plain" then: each difference names its own baseline
     several = bool(set(table["baseline"]) - {"", "plain"})
     to = f"difference to {'the baseline' if several else 'plain'}, points"
-    head = ["method", "seeds", "test error, %", to, "paired t over seeds", "McNemar p"]
-    head += ["binomial SE", "validation error, %", "paper, %"]
-    shown = dict.fromkeys(head, True) | {
-        "paired t over seeds": bool(table["paired_low"].notna().any()),
-        "McNemar p": tested,
-        "validation error, %": bool(table["validation_error"].notna().any()),
-        "paper, %": "paper" in table and bool(table["paper"].notna().any()),
-    }
-    rows = []
+    rows: list[dict[str, Cell]] = []
     for line in records(table):
-        # the baseline is not tested against itself
-        untested = math.isnan(line.get("p", math.nan))
         crossed, paired = ((line[f"{kind}_low"], line[f"{kind}_high"]) for kind in ("crossed", "paired"))
-        to_baseline = with_interval(signed_number(line["difference"]), *crossed, signed=True, flat="the same images")
-        cells = (
-            (str(line["method"]),),
-            (str(line["n_seeds"]),),
-            with_interval(number(line["test_error"]), line["low"], line["high"], flat="all seeds equal"),
-            (*to_baseline, *([f"to {line['against']}"] if several and line["against"] else [])),
-            with_interval("", *paired, signed=True, flat="the same in each"),
-            ("",) if untested else (p_value(line["p"]), f"{line['b']:.0f} : {line['c']:.0f}"),
-            (number(line["standard_error"]),),
-            (number(line["validation_error"]),),
-            (number(line.get("paper")),),
-        )
-        rows.append(tuple(cell for cell, name in zip(cells, head, strict=True) if shown[name]))
-    return Table(caption, tuple(name for name in head if shown[name]), tuple(rows), note)
+        compared = with_interval(signed_number(line["difference"]), *crossed, signed=True, flat="the same images")
+        row: dict[str, Cell] = {"method": line["method"], "seeds": str(line["n_seeds"])}
+        error = number(line["test_error"])
+        row["test error, %"] = with_interval(error, line["low"], line["high"], flat="all seeds equal")
+        row[to] = (*compared, *([f"to {line['against']}"] if several and line["against"] else []))
+        row["paired t over seeds"] = with_interval("", *paired, signed=True, flat="the same in each")
+        if tested:
+            # the baseline is not tested against itself
+            untested = math.isnan(line["p"])
+            row["McNemar p"] = "" if untested else (p_value(line["p"]), f"{line['b']:.0f} : {line['c']:.0f}")
+        row |= {"binomial SE": number(line["standard_error"]), "validation error, %": number(line["validation_error"])}
+        rows.append(row | {"paper, %": number(line.get("paper"))})
+    return Table.of(caption, rows, note, optional=("paired t over seeds", "validation error, %", "paper, %"))
 
 
-def print_tests(table: pd.DataFrame, runs: pd.DataFrame, caption: str, arms: ArmWords = PAPER_ARMS) -> Table:
+def mcnemar_cells(table: pd.DataFrame, runs: pd.DataFrame, caption: str, arms: ArmWords = PAPER_ARMS) -> Table:
     """Print what `mcnemar_table` says of `runs`, one per method: ours above the diagonal, the paper's below."""
-    methods = [
-        (method_name(arm, teacher, arms), arm_name(arm, arms))
-        for arm, teacher in zip(runs["arm"], runs["teacher"], strict=True)
-    ]
+    methods = list(zip(runs["arm"], runs["teacher"], strict=True))
     # the arm alone would not do where two kinds of teacher stand in one table
-    place = {name: k for k, (name, _) in enumerate(methods)}
-    cells: list[list[tuple[str, ...]]] = [
-        [("–",) if i == j else ("",) for j in range(len(methods))] for i in range(len(methods))
-    ]
+    place = {method_name(*method, arms): k for k, method in enumerate(methods)}
+    cells: list[list[Cell]] = [["–" if i == j else "" for j in place.values()] for i in place.values()]
     for line in records(table):
         i, j = place[line["first"]], place[line["second"]]
-        arrow = {"": "", line["first"]: " ←", line["second"]: " ↑"}
-        cells[i][j] = (
-            p_value(line["p"]) + arrow[line["better"]],
-            f"Holm {p_value(line['holm'])}",
-            f"{line['b']} : {line['c']}",
-        )
+        arrow = {"": "", line["first"]: " ←", line["second"]: " ↑"}[line["better"]]
+        cells[i][j] = (p_value(line["p"]) + arrow, f"Holm {p_value(line['holm'])}", f"{line['b']} : {line['c']}")
         if not math.isnan(line["paper_p"]):
             # below the diagonal rows and columns are swapped, and so are the arrows
-            back = {"": "", line["first"]: " ↑", line["second"]: " ←"}
+            back = {"": "", line["first"]: " ↑", line["second"]: " ←"}[line["paper_better"]]
             # two digits, as in the paper, whose .00 is what was printed
-            cells[j][i] = (number(line["paper_p"]).removeprefix("0") + back[line["paper_better"]],)
-    rows = tuple(((name,), *cells[i]) for i, (_, name) in enumerate(methods))
-    return Table(caption, ("", *(name for _, name in methods)), rows)
+            cells[j][i] = number(line["paper_p"]).removeprefix("0") + back
+    names = [arm_name(arm, arms) for arm, _ in methods]
+    return Table(caption, ("", *names), [[name, *row] for name, row in zip(names, cells, strict=True)])
 
 
 def geometry_table(
     geometry: pd.DataFrame, baselines: Mapping[str, str] | None = None, arms: ArmWords = PAPER_ARMS
 ) -> pd.DataFrame:
-    """Measure how far each method's geometry is from the teacher's, layer by layer.
+    """Measure how far each method's geometry is from the teacher's, layer by layer: means over seeds.
 
-    `geometry` has a row per run, teacher and layer: ``arm, labels, seed, teacher, layer, e_aux, correlation``. A row
-    per number of labels (NaN: all), method, teacher and layer: ``labels, arm, teacher, method, layer``; ``n_seeds``;
-    ``e_aux, correlation``, means over seeds; ``baseline_e_aux``, its baseline's mean against the same teachers (plain's
-    own for plain); ``ratio``, e_aux over it; ``n_shared, n_below``, seeds that both have, and in how many of them e_aux
-    is below the baseline's; ``below``, if the mean is.
+    `geometry` has a row per run, teacher and layer: ``arm, labels, seed, teacher, layer, e_aux, correlation``. Compared
+    with its baseline's mean against the same teachers (plain's own for plain), and seed by seed where both have one.
     """
-    lines = []
-    ordered = in_order(geometry.assign(labels=geometry["labels"].astype(float)), arms)
-    for (labels, arm, teacher, layer), runs in ordered.groupby(
-        ["labels", "arm", "teacher", "layer"], sort=False, dropna=False
-    ):
-        same = ordered["labels"].isin([labels])  # == would not find NaN
-        baseline = baseline_of(str(arm), baselines or {}) or "plain"
-        its = ordered[
-            same & (ordered["arm"] == baseline) & (ordered["teacher"] == teacher) & (ordered["layer"] == layer)
-        ]
-        by_seed = its.set_index("seed")["e_aux"]
-        shared = runs.set_index("seed")["e_aux"].to_frame("e_aux").join(by_seed.rename("baseline"), how="inner")
-        e_aux, baseline_e_aux = float(runs["e_aux"].mean()), float(by_seed.mean()) if len(by_seed) else np.nan
-        lines.append(
-            {
-                "labels": labels,
-                "arm": arm,
-                "teacher": teacher,
-                "method": arm_name(str(arm), arms),
-                "layer": layer,
-                "n_seeds": len(runs),
-                "e_aux": e_aux,
-                "correlation": float(runs["correlation"].mean()),
-                "baseline_e_aux": baseline_e_aux,
-                "ratio": e_aux / baseline_e_aux if baseline_e_aux else np.nan,
-                "n_shared": len(shared),
-                "n_below": int((shared["e_aux"] < shared["baseline"]).sum()),
-                "below": e_aux < baseline_e_aux,
-            }
-        )
-    return pd.DataFrame(lines)
+    by = ["labels", "arm", "teacher", "layer"]
+    runs = in_order(geometry.assign(labels=geometry["labels"].astype(float)), arms)
+    runs["baseline"] = [baseline_of(str(arm), baselines or {}) or "plain" for arm in runs["arm"]]
+    groups = runs.groupby([*by, "baseline"], sort=False, dropna=False)
+    table = groups.agg(n_seeds=("seed", "size"), e_aux=("e_aux", "mean"), correlation=("correlation", "mean"))
+    table = _with_baseline(table.reset_index(), by)
+    shared = _with_baseline(runs, [*by, "seed"]).dropna(subset="baseline_e_aux")
+    shared = shared.assign(is_below=shared["e_aux"] < shared["baseline_e_aux"])
+    counts = shared.groupby(by, dropna=False).agg(n_shared=("is_below", "size"), n_below=("is_below", "sum"))
+    table = table.merge(counts.reset_index(), on=by, how="left").fillna({"n_shared": 0, "n_below": 0})
+    # of a baseline that is the teacher's very geometry there is no share
+    ratio = table["e_aux"] / table["baseline_e_aux"].where(table["baseline_e_aux"] != 0)
+    return table.assign(
+        ratio=ratio,
+        below=table["e_aux"] < table["baseline_e_aux"],
+        method=[arm_name(str(arm), arms) for arm in table["arm"]],
+    ).astype({"n_shared": int, "n_below": int})
 
 
-def print_geometry(table: pd.DataFrame) -> Iterator[Table]:
-    """Print what `geometry_table` says, a table for each number of labels and kind of teacher.
+def _with_baseline(table: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    """Put each row's ``baseline_e_aux`` beside it, the ``e_aux`` of its baseline's row; NaN without one."""
+    its = table[[*by, "e_aux"]].rename(columns={"arm": "baseline", "e_aux": "baseline_e_aux"})
+    return table.merge(its, on=["baseline", *(name for name in by if name != "arm")], how="left")
 
-    Those about few labels are folded where one about all labels stands beside them.
-    """
-    for _, part in table.groupby(["labels", "teacher"], dropna=False, sort=False):
-        kind, labels = str(part["teacher"].iloc[0]), float(part["labels"].iloc[0])
+
+def geometry_cells(table: pd.DataFrame) -> Iterator[Table]:
+    """Print what `geometry_table` says, a table for each number of labels and kind of teacher."""
+    for (labels, kind), part in table.groupby(["labels", "teacher"], dropna=False, sort=False):
         layers = list(dict.fromkeys(part["layer"]))
-        rows = []
+        rows: list[list[Cell]] = []
         for method, lines in part.groupby("method", sort=False):
-            by_layer = {line["layer"]: line for line in records(lines)}
-            rows.append(((str(method),), *(_geometry_cell(by_layer.get(layer)) for layer in layers)))
-        few = not math.isnan(labels)
-        caption = capital(f"{teacher_name(kind)}{f', {labels:,.0f} labelled images' if few else ''}")
+            by_layer = {line["layer"]: _geometry_cell(line) for line in records(lines)}
+            rows.append([str(method), *(by_layer.get(layer, "") for layer in layers)])
+        few = bool(part["labels"].notna().any())
+        caption = capital(f"{teacher_name(str(kind))}{f', {labels:,.0f} labelled images' if few else ''}")
         # where all students have few labels, the tables are what the section is about
-        fold = few and bool(table["labels"].isna().any())
-        yield Table(caption, ("method", *layers), tuple(rows), folded=fold)
+        yield Table(caption, ("method", *layers), rows, folded=few and bool(table["labels"].isna().any()))
 
 
-def _geometry_cell(line: Mapping[str, Any] | None) -> tuple[str, ...]:
-    if line is None:
-        return ("",)
+def _geometry_cell(line: Mapping[str, Any]) -> tuple[str, ...]:
     lines = [f"{line['e_aux']:#.3g}" + (" ▼" if line["below"] else "")]
     if line["arm"] != "plain" and not math.isnan(line["ratio"]):
         lines.append(f"{share(line['ratio'])}, {line['n_below']} of {count(line['n_shared'], 'seed')}")
     return (*lines, f"r {number(line['correlation'])}")
 
 
-def print_key(networks: pd.DataFrame, arms: ArmWords = PAPER_ARMS) -> Iterator[Table]:
+def key_tables(networks: pd.DataFrame, arms: ArmWords = PAPER_ARMS) -> Iterator[Table]:
     """Say what the methods of a study's runs are; then its kinds of teacher, where there are any."""
-    rows = tuple(((word.label,), (word.about,)) for arm, word in arms.items() if (networks["arm"] == arm).any())
+    rows = [(words.label, words.about) for arm, words in arms.items() if (networks["arm"] == arm).any()]
     yield Table("Methods", ("method", "what it is"), rows)
-    kinds = [kind for kind in kinds_of(networks) if kind in ABOUT_TEACHERS]
+    kinds = [(kind, TEACHERS[kind][1]) for kind in kinds_of(networks) if kind in TEACHERS]
     if kinds:
-        yield Table("Teachers", ("teacher", "what it is"), tuple(((k,), (ABOUT_TEACHERS[k],)) for k in kinds))
+        yield Table("Teachers", ("teacher", "what it is"), kinds)
 
 
-def print_manifest(study: StudyFiles) -> Iterator[Table]:
+def manifest_tables(study: StudyFiles) -> Iterator[Table]:
     """Print the calls of the command, where they are known; then manifest and runs, folded."""
     if study.calls:
         columns = list(dict.fromkeys(str(column) for call in study.calls for column in call))
-        yield Table(
-            "Calls of the command",
-            ("", *("time" if _is_time(column) else column.replace("_", " ") for column in columns)),
-            tuple(
-                ((str(k + 1),), *((_call_cell(call.get(column), column),) for column in columns))
-                for k, call in enumerate(study.calls)
-            ),
-        )
+        head = ("", *("time" if _is_time(column) else column.replace("_", " ") for column in columns))
+        cells = [[_call_cell(call.get(column), column) for column in columns] for call in study.calls]
+        yield Table("Calls of the command", head, [[str(k), *row] for k, row in enumerate(cells, 1)])
     apart = ("notes", "classes", "title", "calls", "arms")  # shown elsewhere, or below in one line
-    fields = [(field, value) for field, value in flat(study.manifest) if field.split(".")[0] not in apart]
+    rows = [pair for pair in flat(study.manifest) if pair[0].split(".")[0] not in apart]
     classes = ", ".join(str(name) for name in study.manifest.get("classes", ()))
-    rows = [*fields, *([("classes", classes)] if classes else [])]
-    yield Table("Manifest", ("field", "value"), tuple(((k,), (v,)) for k, v in rows), folded=True)
+    rows += [("classes", classes)] if classes else []
+    yield Table("Manifest", ("field", "value"), rows, folded=True)
     columns = ["row", "train_size", "labels", "teacher_size", "teacher_seed", "alpha0", "epochs", "updates"]
     columns += ["validation_error", "test_error", "device", "precision"]
-    yield Table(
-        f"All {count(len(study.results), 'run')}",
-        (*(column.replace("_", " ").replace("alpha0", "α₀") for column in columns), "time"),
-        tuple(
-            (*((as_text(line[column]),) for column in columns), (duration(line["seconds"]),))
-            for line in records(study.results)
-        ),
-        folded=True,
-    )
+    head = (*(column.replace("_", " ").replace("alpha0", "α₀") for column in columns), "time")
+    runs = [
+        [*(as_text(line[column]) for column in columns), duration(line["seconds"])] for line in records(study.results)
+    ]
+    yield Table(f"All {count(len(runs), 'run')}", head, runs, folded=True)
 
 
 def _call_cell(value: Any, column: str) -> str:

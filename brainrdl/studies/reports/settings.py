@@ -20,29 +20,21 @@ from brainrdl.studies.reports.methods import (
     method_name,
     teacher_name,
 )
-from brainrdl.studies.reports.page import Table
+from brainrdl.studies.reports.page import Cell, Table
 from brainrdl.studies.reports.paper_files import StudyFiles
 from brainrdl.studies.reports.words import as_text, count, duration, flat, labels_cell, number, records
 
 DIGITS = 3
 """Decimals of scores."""
 
-UNTRIED = "the only candidate, not tried"
-"""Words in place of a validation error where there was nothing to choose from."""
-
+_UNTRIED = "the only candidate, not tried"
 _MAX_TRIES = 400
-_LABEL = {"alpha0": "α₀"}
 
 
 def settings_table(study: StudyFiles, networks: pd.DataFrame) -> pd.DataFrame:
     """Gather what each method was trained with, for the lowest seed's run; `networks` are its `distinct_networks`.
 
-    A row per number of labels (NaN: all) and method: ``labels, arm, method``; ``learning_rate`` (times its factor),
-    ``factor``, ``weight_decay``; ``inherited_from``, the arm that those two were chosen for, empty for the arm itself;
-    ``alpha0``; ``alphas``, what the first epoch that had any made of it, by layer; ``relative``, if α₀ was divided by
-    the teacher's squared mean distance in each layer; ``n_tried``, candidates trained on validation, ``tried_teacher,
-    tried_labels, tried_epochs``, with which kind of teacher, how many labels and how many epochs; ``epochs``;
-    ``hint_epochs``, how many of them had no task; ``updates``. NaN or empty where it does not apply.
+    A row per number of labels (NaN: all) and method; NaN or empty where something does not apply.
     """
     settings = study.settings or {}
     # all seeds of a method have the same settings
@@ -51,28 +43,20 @@ def settings_table(study: StudyFiles, networks: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame([_trained_with(study, run, settings[run["row"]]) for _, run in first.iterrows()])
 
 
-def print_settings(table: pd.DataFrame, arms: ArmWords = PAPER_ARMS) -> Table:
+def settings_cells(table: pd.DataFrame, arms: ArmWords = PAPER_ARMS) -> Table:
     """Print what `settings_table` says, with updates where students have few labels."""
     few = bool(table["labels"].notna().any())
-    head = ["method", *(["labels"] if few else []), "learning rate", "weight decay", "α₀", "chosen among", "epochs"]
-    rows = []
+    rows: list[dict[str, Cell]] = []
     for line in records(table):
         origin = [f"as {arm_name(line['inherited_from'], arms)}"] if line["inherited_from"] else []
         # a factor of 1 changes nothing
-        times = [f"× {line['factor']:g}"] if line["factor"] != 1 else []
+        times = " ".join([*origin, *([f"× {line['factor']:g}"] if line["factor"] != 1 else [])])
         hints = [f"{line['hint_epochs']} of them for the hint"] if line["hint_epochs"] else []
-        updates = ("",) if math.isnan(line["labels"]) else (f"{line['updates']:,}",)
-        cells = [
-            (str(line["method"]),),
-            *([(labels_cell(line["labels"]),)] if few else []),
-            (f"{line['learning_rate']:g}", *(" ".join((*origin, *times)),) * bool(origin or times)),
-            (f"{line['weight_decay']:g}", *origin),
-            _alpha_cell(line),
-            _chosen_cell(line),
-            (f"{line['epochs']}", *hints),
-            *([updates] if few else []),
-        ]
-        rows.append(tuple(cells))
+        row: dict[str, Cell] = {"method": line["method"], "labels": labels_cell(line["labels"]) if few else ""}
+        row["learning rate"] = (f"{line['learning_rate']:g}", *([times] if times else []))
+        row |= {"weight decay": (f"{line['weight_decay']:g}", *origin), "α₀": _alpha_cell(line)}
+        row |= {"chosen among": _chosen_cell(line), "epochs": (f"{line['epochs']}", *hints)}
+        rows.append(row | {"updates": "" if math.isnan(line["labels"]) else f"{line['updates']:,}"})
     notes = [
         "Learning rate and weight decay at the start, of the first seed's run; “as” names the method whose choice it "
         "took over."
@@ -86,64 +70,45 @@ def print_settings(table: pd.DataFrame, arms: ArmWords = PAPER_ARMS) -> Table:
         notes.append("Candidates were trained for fewer epochs than the runs.")
     if few:
         notes.append("With few labels an epoch is a share of the updates, of which every run has the same number.")
-    head += ["updates"] if few else []
-    return Table("What each method was trained with", tuple(head), tuple(rows), " ".join(notes))
+    return Table.of("What each method was trained with", rows, " ".join(notes), optional=("labels", "updates"))
 
 
-def tries_table(tries: pd.DataFrame, arms: ArmWords = PAPER_ARMS) -> pd.DataFrame:
-    """Gather what was tried on validation, and what was chosen, in the order of a report.
-
-    `tries` has a row per candidate: ``arm, labels, teacher, try, setting`` (a JSON object), ``validation_error,
-    validation_loss, chosen, seconds``. Returns ``method, labels, try, setting`` (read out), ``validation_error,
-    validation_loss, chosen, seconds, note``, which says why there is no validation error: a single candidate was not
-    tried, one of several failed.
-    """
+def tries_tables(tries: pd.DataFrame, arms: ArmWords = PAPER_ARMS) -> Iterator[Table]:
+    """Print what was chosen on validation; then all candidates, folded: `tries` are the rows of ``tries.csv``."""
     # stable: candidates in the order of trying within a method
-    ordered = in_order(tries.sort_values("try", kind="stable"), arms).sort_values(
-        "labels", kind="stable", na_position="first"
-    )
+    ordered = in_order(tries.sort_values("try", kind="stable"), arms)
+    ordered = ordered.sort_values("labels", kind="stable", na_position="first")
     candidates = ordered.groupby(["arm", "teacher", "labels"], dropna=False)["try"].transform("size")
-    notes = np.where(ordered["validation_error"].notna(), "", np.where(candidates == 1, UNTRIED, "failed"))
-    names = [method_name(str(a), str(t), arms) for a, t in zip(ordered["arm"], ordered["teacher"], strict=True)]
-    settings = [format_setting(str(setting)) for setting in ordered["setting"]]
-    columns = ["labels", "try", "setting", "validation_error", "validation_loss", "chosen", "seconds"]
-    table = ordered[columns].assign(setting=settings, note=notes)
-    table.insert(0, "method", names)
-    return table.reset_index(drop=True)
-
-
-def print_tries(table: pd.DataFrame) -> Iterator[Table]:
-    """Print what `tries_table` says: what was chosen; then all candidates, folded."""
-    with_labels = bool(table["labels"].notna().any())
-    head = ["method", *(["labels"] if with_labels else []), "setting", "validation error, %", "validation loss"]
-
-    def cells(line: Mapping[str, Any]) -> tuple[tuple[str, ...], ...]:
-        labels = [(labels_cell(line["labels"]),)] if with_labels else []
-        errors = [(number(line["validation_error"]),), (number(line["validation_loss"], 4),)]
-        if line["note"]:
-            errors = [(str(line["note"]),), ("",)]
-        return ((str(line["method"]),), *labels, (str(line["setting"]),), *errors)
-
-    lines = records(table)
-    chosen = tuple(cells(line) for line in lines if line["chosen"])
-    if (table["note"] != UNTRIED).any():
+    few = bool(ordered["labels"].notna().any())
+    rows: list[dict[str, Cell]] = []
+    tried = False
+    for line, n_candidates in zip(records(ordered), candidates, strict=True):
+        error, loss = number(line["validation_error"]), number(line["validation_loss"], 4)
+        # without an error a single candidate was not tried, one of several failed
+        if not error:
+            error, loss = "failed" if n_candidates > 1 else _UNTRIED, ""
+        tried |= error != _UNTRIED
+        row: dict[str, Cell] = {"method": method_name(str(line["arm"]), str(line["teacher"]), arms)}
+        row |= {"labels": labels_cell(line["labels"]) if few else "", "setting": format_setting(str(line["setting"]))}
+        row |= {"validation error, %": error, "validation loss": loss}
+        rows.append(row | {"chosen": "✓" if line["chosen"] else "", "time": duration(line["seconds"])})
+    every = Table.of(f"All {count(len(rows), 'candidate')}", rows, optional=["labels"], folded=True)
+    # all but the columns "chosen" and "time"
+    chosen = [cells[:-2] for cells in every.rows if cells[-2]]
+    if tried:
         note = (
             "Chosen by validation error, then validation loss; the test set was not used. Each choice was made once "
             "and serves all seeds; where a kind of teacher is named, the choice was made with it and serves the "
             "others, too."
         )
-        yield Table("What was chosen on validation", tuple(head), chosen, note)
+        yield Table("What was chosen on validation", every.head[:-2], chosen, note)
     else:
-        yield Table("What was taken without trying", tuple(head), chosen, "Nothing was chosen: no method had a rival.")
-    yield Table(
-        f"All {count(len(lines), 'candidate')}",
-        (*head, "chosen", "time"),
-        tuple((*cells(line), ("✓" if line["chosen"] else "",), (duration(line["seconds"]),)) for line in lines),
-        folded=True,
-    )
+        note = "Nothing was chosen: no method had a rival."
+        yield Table("What was taken without trying", every.head[:-2], chosen, note)
+    yield every
 
 
-def print_choices(choices: pd.DataFrame, fitted_study: str, scheme: str) -> Iterator[Table]:
+def choice_tables(choices: pd.DataFrame, fitted_study: str, scheme: str) -> Iterator[Table]:
     """Print what a fit chose in inner folds: in the primary setting, named by study and scheme; in the others, folded.
 
     Then all tries of all settings, folded. `choices` are the rows of ``choices.csv``.
@@ -151,46 +116,42 @@ def print_choices(choices: pd.DataFrame, fitted_study: str, scheme: str) -> Iter
     by = ["fitted_study", "scheme", "split", "arm", "layer", "tried"]
     # an arm chooses within each outer split for itself
     means = _over_inner_splits(choices, by)
+    note = (
+        "Chosen by the mean score on the held-out stimuli of inner folds, which hold training stimuli of the outer "
+        "split alone. The controls of RDL take over what was chosen for RDL."
+    )
     for (fitted, of_scheme), part in means[means["chosen"]].groupby(["fitted_study", "scheme"], sort=False):
         primary = (fitted, of_scheme) == (fitted_study, scheme)
-        note = (
-            "Chosen by the mean score on the held-out stimuli of inner folds, which hold training stimuli of the outer "
-            "split alone. The controls of RDL take over what was chosen for RDL."
-        )
         caption = f"Chosen when fitted to {fitted}, {SCHEMES.get(str(of_scheme), str(of_scheme))}"
         columns = ("arm", "split", "layer", "setting", "inner score", "task error, %")
-        cells = tuple((*_choice_cells(line), (number(line["task_error"]),)) for line in records(part))
+        cells = [(*_choice_cells(line), number(line["task_error"])) for line in records(part)]
         yield Table(caption, columns, cells, note if primary else "", folded=not primary)
     # over outer splits, each of which may have chosen another setting
     counted = means.groupby(["fitted_study", "scheme", "arm", "layer", "tried"], sort=False).agg(
         value=("value", "mean"), task_error=("task_error", "mean"), chosen=("chosen", "sum"), n=("split", "nunique")
     )
-    lines = records(counted.reset_index())
-    rows = tuple(
+    rows = [
         (
-            (fit_arm_name(line["arm"]),),
-            (f"{line['fitted_study']}, {SCHEMES.get(line['scheme'], line['scheme'])}",),
-            (line["layer"],),
-            (line["tried"],),
-            (number(line["value"], DIGITS),),
-            (number(line["task_error"]),),
-            (f"{line['chosen']} of {line['n']}",),
+            fit_arm_name(line["arm"]),
+            f"{line['fitted_study']}, {SCHEMES.get(line['scheme'], line['scheme'])}",
+            *(line["layer"], line["tried"], number(line["value"], DIGITS), number(line["task_error"])),
+            f"{line['chosen']} of {line['n']}",
         )
-        for line in lines[:_MAX_TRIES]
-    )
+        for line in records(counted.reset_index())
+    ]
     head = ("arm", "fitted to", "layer", "setting", "inner score", "task error, %", "chosen, splits")
-    # a page of ten thousand rows does not open on a telephone
-    more = len(lines) > _MAX_TRIES
     note = "Means over inner and outer splits; an empty score is of a setting whose training died."
-    note += f" The first {_MAX_TRIES} of them; all are in choices.csv." if more else ""
-    yield Table(f"All {count(len(lines), 'setting')} that were tried", head, rows, note, folded=True)
+    # a page of ten thousand rows does not open on a telephone
+    if len(rows) > _MAX_TRIES:
+        note += f" The first {_MAX_TRIES} of them; all are in choices.csv."
+    yield Table(f"All {count(len(rows), 'setting')} that were tried", head, rows[:_MAX_TRIES], note, folded=True)
 
 
-def print_head_choices(choices: pd.DataFrame) -> Table:
+def head_choice_table(choices: pd.DataFrame) -> Table:
     """Print what the heads of a card chose in inner folds; `choices` are those of `Card`."""
     # heads have no task
     means = _over_inner_splits(choices.assign(task_error=math.nan), ["split", "arm", "layer", "tried"])
-    rows = tuple(_choice_cells(line) for line in records(means[means["chosen"]]))
+    rows = [_choice_cells(line) for line in records(means[means["chosen"]])]
     note = "Chosen by the mean score on the held-out stimuli of inner folds, within the training stimuli of the split."
     return Table("What the heads chose", ("head", "split", "layer", "setting", "inner score"), rows, note, folded=True)
 
@@ -203,11 +164,9 @@ def format_setting(setting: str) -> str:
         knobs = None
     if not isinstance(knobs, dict):
         raise ValueError(f'a setting is a JSON object, such as {{"alpha0": 2.0}}, got {setting!r}')
-    parts = [
-        f"{_LABEL.get(name, name.replace('_', ' '))} {f'{value:g}' if isinstance(value, float | int) else value}"
-        for name, value in knobs.items()
-    ]
-    return ", ".join(parts) or "as in the recipe"
+    labels = {name: "α₀" if name == "alpha0" else name.replace("_", " ") for name in knobs}
+    values = {name: f"{value:g}" if isinstance(value, float | int) else value for name, value in knobs.items()}
+    return ", ".join(f"{labels[name]} {values[name]}" for name in knobs) or "as in the recipe"
 
 
 def _over_inner_splits(choices: pd.DataFrame, by: list[str]) -> pd.DataFrame:
@@ -221,9 +180,9 @@ def _over_inner_splits(choices: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     return means.reset_index()
 
 
-def _choice_cells(line: Mapping[str, Any]) -> tuple[tuple[str, ...], ...]:
-    name = fit_arm_name(str(line["arm"]))
-    return ((name,), (str(line["split"]),), (str(line["layer"]),), (line["tried"],), (number(line["value"], DIGITS),))
+def _choice_cells(line: Mapping[str, Any]) -> tuple[str, ...]:
+    value = number(line["value"], DIGITS)
+    return fit_arm_name(str(line["arm"])), str(line["split"]), str(line["layer"]), line["tried"], value
 
 
 def _format_try(line: Mapping[str, Any]) -> str:
@@ -254,32 +213,22 @@ def _trained_with(study: StudyFiles, run: "pd.Series[Any]", setting: Mapping[str
     # a candidate whose training died has seconds, but no error
     trained = tried["validation_error"].notna() | (tried["seconds"].fillna(0) > 0)
     factor = setting.get("learning_rate_factor", 1.0)
-    return {
-        "labels": run["labels"],
-        "arm": arm,
-        "method": method_name(arm, str(run["teacher"]), study.arms),
-        "learning_rate": factor * setting.get("learning_rate", recipe.get("learning_rate", np.nan)),
-        "factor": factor,
-        "weight_decay": setting.get("weight_decay", recipe.get("weight_decay", np.nan)),
-        "inherited_from": _inherited_from(arm, study.baselines),
-        "alpha0": setting.get("alpha0", np.nan),
-        "alphas": _first_alphas(history),
-        "relative": arm == "rdl" and bool(recipe.get("relative", False)),
-        "n_tried": int(trained.sum()),
-        "tried_teacher": str(tried["teacher"].iloc[0]) if trained.any() else "",
-        "tried_labels": tried["labels"].iloc[0] if trained.any() else np.nan,
-        "tried_epochs": min(run["epochs"], recipe.get("choice_epochs") or run["epochs"]) if trained.any() else np.nan,
-        "epochs": run["epochs"],
-        "hint_epochs": int(history["task_error"].isna().sum()) if arm == "hints" and history is not None else 0,
-        "updates": run["updates"],
-    }
-
-
-def _inherited_from(arm: str, baselines: Mapping[str, str]) -> str:
-    """Name the arm whose learning rate and weight decay it takes over; baselines and teachers have their own."""
-    baseline = baseline_of(arm, baselines)
-    # they chose for themselves
-    return "" if baseline is None or arm == "teacher" or arm in baselines.values() else baseline
+    row: dict[str, Any] = {"method": method_name(arm, str(run["teacher"]), study.arms), "arm": arm}
+    row["labels"] = run["labels"]
+    row["learning_rate"] = factor * setting.get("learning_rate", recipe.get("learning_rate", np.nan))
+    row |= {"factor": factor, "weight_decay": setting.get("weight_decay", recipe.get("weight_decay", np.nan))}
+    # baselines and teachers chose learning rate and weight decay for themselves
+    chose = arm == "teacher" or arm in study.baselines.values()
+    inherited = "" if chose else baseline_of(arm, study.baselines) or ""
+    row |= {"inherited_from": inherited, "alpha0": setting.get("alpha0", np.nan)}
+    row |= {"alphas": _first_alphas(history), "relative": arm == "rdl" and bool(recipe.get("relative", False))}
+    row |= {"n_tried": int(trained.sum()), "tried_teacher": "", "tried_labels": np.nan, "tried_epochs": np.nan}
+    if trained.any():
+        row |= {"tried_teacher": str(tried["teacher"].iloc[0]), "tried_labels": tried["labels"].iloc[0]}
+        row["tried_epochs"] = min(run["epochs"], recipe.get("choice_epochs") or run["epochs"])
+    # epochs without a task
+    hints = int(history["task_error"].isna().sum()) if arm == "hints" and history is not None else 0
+    return row | {"epochs": run["epochs"], "hint_epochs": hints, "updates": run["updates"]}
 
 
 def _tried(tries: pd.DataFrame | None, run: "pd.Series[Any]", setting: Mapping[str, float]) -> pd.DataFrame:
@@ -300,21 +249,19 @@ def _tried(tries: pd.DataFrame | None, run: "pd.Series[Any]", setting: Mapping[s
 
 
 def _first_alphas(history: pd.DataFrame | None) -> dict[str, float]:
+    """Read what the first epoch that had any α made of it, by layer."""
     if history is None:
         return {}
-    alphas = history[[column for column in history if str(column).startswith("alpha/")]].dropna(how="all")
+    alphas = history.filter(regex="^alpha/").dropna(how="all")
     return {} if alphas.empty else {str(k).removeprefix("alpha/"): float(v) for k, v in alphas.iloc[0].dropna().items()}
 
 
 def _alpha_cell(line: Mapping[str, Any]) -> tuple[str, ...]:
     if math.isnan(line["alpha0"]):
         return ("",)
-    # absolute ones are α₀ in every layer
-    alphas = line["alphas"] if line["relative"] else {}
-    return (
-        f"{line['alpha0']:g}{', relative' if line['relative'] else ''}",
-        *(f"{layer} {alpha:.3g}" for layer, alpha in alphas.items()),
-    )
+    if not line["relative"]:  # α₀ in every layer
+        return (f"{line['alpha0']:g}",)
+    return f"{line['alpha0']:g}, relative", *(f"{layer} {alpha:.3g}" for layer, alpha in line["alphas"].items())
 
 
 def _chosen_cell(line: Mapping[str, Any]) -> tuple[str, ...]:

@@ -1,13 +1,16 @@
 """The rule by which a gain is called brain-specific, category structure, or none."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 import pandas as pd
 
+from brainrdl.studies.reports.fit_files import FitFiles, in_setting
+
 Kind = Literal["brain-specific", "category", "open", "none", "loss", "unknown"]
 
-RIVALS = ("rdl_category", "rdl_within_shuffle")
+RIVALS = {"rdl_category": "category target", "rdl_within_shuffle": "within-category shuffle"}
 """Students that learned from categories only: what is brain-specific is above both."""
 
 STRICT_SCORES = ("partial", "within_category")
@@ -16,31 +19,32 @@ STRICT_SCORES = ("partial", "within_category")
 
 @dataclass(frozen=True)
 class Verdict:
-    """The words that a study may use of its primary contrast.
-
-    ``kind`` is that of `judge`, ``words`` the headline, ``reasons`` say why it is no more than that (empty where it is
-    all that there is to be had).
-    """
+    """The words that a study may use of its primary contrast, and why it is no more than that, if more is to be had."""
 
     kind: Kind
     words: str
     reasons: tuple[str, ...] = ()
 
 
+def verdict_of(study: FitFiles) -> Verdict:
+    """Judge the primary contrast of a study."""
+    return judge(in_setting(study.contrasts, study.primary), *study.pair)
+
+
+def verdict_sentence(study: FitFiles) -> str:
+    """Say what came out: the verdict, and why it is no more than that."""
+    found = verdict_of(study)
+    return f"{found.words}{': ' * bool(found.reasons)}{'; '.join(found.reasons)}."
+
+
 def judge(contrasts: pd.DataFrame, a: str = "rdl", b: str = "task_only") -> Verdict:
     """Judge the gain of one arm over another by its intervals, in three scores and beside the controls.
 
     `contrasts` are of one setting: columns ``a, b, score, difference, low, high``; either order of the arms will do.
-
-    "Brain-specific" is said only if (1) the raw gain's interval lies above 0, and there is a score among *partial* and
-    *within-category* in which (2) the gain's interval lies above 0 and (3) the differences to the student of the
-    category target and to that of the within-category shuffle have intervals above 0.
-
-    ``loss``: the raw interval lies below 0. ``none``: it includes 0. ``unknown``: there is none. ``open``: a raw gain,
-    but too few contrasts were made to say of which kind. ``category``: a raw gain, and where categories are taken out
-    it is gone, or students that learned from categories only are not shown to have less.
     """
-    raw = interval_of(contrasts, a, b, "raw")
+    # "brain-specific" only if (1) the raw gain's interval lies above 0, and there is a strict score in which (2) the
+    # gain's interval and (3) those of the differences to both rivals lie above 0
+    raw = _interval_of(contrasts, a, b, "raw")
     if raw is None:
         return Verdict("unknown", "The gain is not known", ("the raw contrast has no interval",))
     low, high = raw
@@ -52,43 +56,49 @@ def judge(contrasts: pd.DataFrame, a: str = "rdl", b: str = "task_only") -> Verd
     reasons, missing = [], False
     for score in STRICT_SCORES:
         shortfall, lacking = _shortfall(contrasts, a, b, score)
-        # one strict score is enough, see above
+        # one strict score is enough
         if not shortfall:
             return Verdict("brain-specific", "The gain is brain-specific")
         reasons.append(shortfall)
         missing |= lacking
+    # too few contrasts were made to say of which kind
     if missing:
         return Verdict("open", "A gain, and too little was compared to say of which kind", tuple(reasons))
+    # where categories are taken out it is gone, or students that learned from them alone are not shown to have less
     return Verdict("category", "The gain is category structure", tuple(reasons))
 
 
-def interval_of(contrasts: pd.DataFrame, a: str, b: str, score: str) -> tuple[float, float] | None:
-    """Find the interval of a difference, a − b, whichever way round it was made; None where it has none (NaN)."""
+def difference_of(contrasts: pd.DataFrame, a: str, b: str, score: str) -> tuple[float, float, float] | None:
+    """Find a difference, a − b, and its interval, whichever way round it was made; None where it was not."""
     in_score = contrasts[contrasts["score"] == score]
     for first, second, sign in ((a, b, 1), (b, a, -1)):
         found = in_score[(in_score["a"] == first) & (in_score["b"] == second)]
         if len(found):
-            low, high = sorted((sign * float(found["low"].iloc[0]), sign * float(found["high"].iloc[0])))
-            return None if low != low or high != high else (low, high)  # NaN
+            value, *ends = (sign * float(found[column].iloc[0]) for column in ("difference", "low", "high"))
+            return value, min(ends), max(ends)
     return None
+
+
+def _interval_of(contrasts: pd.DataFrame, a: str, b: str, score: str) -> tuple[float, float] | None:
+    """Find the interval of a difference; None where it has none (NaN)."""
+    _, low, high = difference_of(contrasts, a, b, score) or (math.nan,) * 3
+    return None if math.isnan(low) or math.isnan(high) else (low, high)
 
 
 def _shortfall(contrasts: pd.DataFrame, a: str, b: str, score: str) -> tuple[str, bool]:
     """Say why a gain in this score is not brain-specific (empty: it is), and if that is for want of a contrast."""
     name = score.replace("_", "-")
-    gain = interval_of(contrasts, a, b, score)
+    gain = _interval_of(contrasts, a, b, score)
     if gain is None:
         return f"the {name} gain has no interval", True
     if not gain[0] > 0:
         return f"the interval of the {name} gain is not above 0", False
-    against = {rival: interval_of(contrasts, a, rival, score) for rival in RIVALS}
-    not_above = [rival for rival, found in against.items() if found is not None and not found[0] > 0]
-    unmade = [rival for rival, found in against.items() if found is None]
-    students = {"rdl_category": "category target", "rdl_within_shuffle": "within-category shuffle"}
-    if not_above:
-        named = " and of the ".join(students[rival] for rival in not_above)
-        return f"in the {name} score it is not above the student{'s' * (len(not_above) > 1)} of the {named}", False
-    if unmade:
-        named = " and of the ".join(students[rival] for rival in unmade)
-        return f"in the {name} score it was not held against the student{'s' * (len(unmade) > 1)} of the {named}", True
+    against = {words: _interval_of(contrasts, a, rival, score) for rival, words in RIVALS.items()}
+    not_above = [words for words, found in against.items() if found is not None and not found[0] > 0]
+    unmade = [words for words, found in against.items() if found is None]
+    for students, lack, is_missing in ((not_above, "above", False), (unmade, "held against", True)):
+        if students:
+            plural = "s" * (len(students) > 1)
+            verb, named = "was" if is_missing else "is", " and of the ".join(students)
+            return f"in the {name} score it {verb} not {lack} the student{plural} of the {named}", is_missing
     return "", False
