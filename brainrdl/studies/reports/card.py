@@ -6,7 +6,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from brainrdl.files import atomic_path
-from brainrdl.plots import score_dots
+from brainrdl.plots.dots import score_dots
 from brainrdl.rdms.similarities import METHODS
 from brainrdl.studies.card import MIXTURE, Card
 from brainrdl.studies.reports.fit_findings import interval_unit

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from brainrdl.inference import crossed_bootstrap, holm, mcnemar, paired_t_interval
+from brainrdl.inference.multiplicity import holm
+from brainrdl.inference.trainings import crossed_bootstrap, mcnemar, paired_t_interval
 from brainrdl.studies.paper import published as paper
 from brainrdl.studies.reports.methods import PAPER_ARMS, ArmWords, in_order, method_name, runs_of
 from brainrdl.studies.reports.words import records

@@ -9,7 +9,11 @@ import xarray as xr
 from matplotlib.figure import Figure
 from scipy.stats import rankdata
 
-from brainrdl.plots import learning_curves, plot_mds, plot_rdms, score_dots, trade_off
+from brainrdl.plots.curves import learning_curves
+from brainrdl.plots.dots import score_dots
+from brainrdl.plots.errors import trade_off
+from brainrdl.plots.mds import plot_mds
+from brainrdl.plots.rdms import plot_rdms
 from brainrdl.rdms.labelled import condense, label_rdms, select_stimuli
 from brainrdl.rdms.similarities import METHODS
 from brainrdl.studies.reports.fit_files import FitFiles, in_setting

@@ -10,8 +10,8 @@ import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
 
-from brainrdl.inference import noise_ceiling
-from brainrdl.plots import plot_rdms, rdm_panel
+from brainrdl.inference.ceiling import noise_ceiling
+from brainrdl.plots.rdms import plot_rdms, rdm_panel
 from brainrdl.rdms.layout import check_rdms
 from brainrdl.rdms.patterns import Array
 from brainrdl.studies.reports.page import Page, Picture, Section, Table, present, write_page

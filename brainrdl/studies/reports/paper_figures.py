@@ -10,7 +10,10 @@ import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
 
-from brainrdl.plots import error_curves, error_dots, label_curve, mds_map, rdm_grid, rdm_panel
+from brainrdl.plots.curves import error_curves
+from brainrdl.plots.errors import error_dots, label_curve
+from brainrdl.plots.mds import mds_map
+from brainrdl.plots.rdms import rdm_grid, rdm_panel
 from brainrdl.rdms.labelled import select_stimuli
 from brainrdl.studies.reports.methods import PAPER_ARMS, ArmWords, arm_name, in_order, method_name
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from brainrdl.inference import binomial_standard_error, t_interval
+from brainrdl.inference.trainings import binomial_standard_error, t_interval
 from brainrdl.studies.paper import published as paper
 from brainrdl.studies.reports.differences import NO_DIFFERENCE, Correctness, difference, mcnemar_table
 from brainrdl.studies.reports.methods import (
