@@ -140,16 +140,16 @@ def _from_gram(square: Tensor, norms: Tensor, angular: bool) -> tuple[Tensor, Te
     close = []
     for start in range(0, n, step):
         rows = slice(start, start + step)
-        part, own, others = square[rows, start:], norms[rows, None], norms[start:]
+        part, row_norms, others = square[rows, start:], norms[rows, None], norms[start:]
         if angular:
-            outer = own * others
+            outer = row_norms * others
             nowhere = outer == 0
             part.div_(outer.clamp_min_(torch.finfo(outer.dtype).tiny)).masked_fill_(nowhere, 0.0)
             part.neg_().add_(1.0).clamp_(0, 2)
             too_close = (part < _TOO_CLOSE) & ~nowhere
         else:
             # |f_i − f_j|² = |f_i|² + |f_j|² − 2 f_i·f_j
-            both = own + others
+            both = row_norms + others
             part.mul_(-2).add_(both).clamp_(min=0)
             too_close = part < both.mul_(_TOO_CLOSE)
         part.triu_(1)

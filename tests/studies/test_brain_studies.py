@@ -189,7 +189,8 @@ def test_a_file_that_is_no_study(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError) as missing:
         read_configuration(tmp_path / "a.yaml")
     assert str(missing.value) == (
-        f"there is no file {tmp_path}/a.yaml; brainrdl fit --init {tmp_path}/a.yaml writes an example to begin with"
+        f"there is no file {tmp_path}/a.yaml; write_example writes one to begin with, and so does brainrdl fit when "
+        "init is asked for"
     )
     (tmp_path / "a.yaml").write_text("- 1\n")
     with pytest.raises(ValueError) as listed:

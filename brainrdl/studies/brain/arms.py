@@ -307,8 +307,8 @@ def arms_of(configuration: Configuration, inputs: Inputs) -> tuple[Arm, ...]:
     # controls first, then what is mixed of them, then other RDMs, then networks: the order of a study's tables
     for rdms, kind in ((inputs.controls, Mixture), (inputs.models, Arm)):
         for name in [] if rdms is None else rdms["rdm"].values.tolist():
-            own = GivenRDM(name, name, "A control RDM that the study's file names.", _GIVEN)
-            possible[name] = by_name.get(name, own)
+            given = GivenRDM(name, name, "A control RDM that the study's file names.", _GIVEN)
+            possible[name] = by_name.get(name, given)
         possible |= {arm.name: arm for arm in others if isinstance(arm, kind)}
     asked = configuration.arms or tuple(possible)
     for name in asked:

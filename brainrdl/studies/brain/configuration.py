@@ -258,7 +258,10 @@ def read_configuration(path: str | Path) -> Configuration:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}; brainrdl fit --init {path} writes an example to begin with")
+        raise FileNotFoundError(
+            f"there is no file {path}; write_example writes one to begin with, and so does brainrdl fit when init is "
+            "asked for"
+        )
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), _Once)
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:

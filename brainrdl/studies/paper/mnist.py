@@ -41,8 +41,8 @@ def _load(request: Request) -> Splits:
         # a clean one's only sources are the student's own training images (or its labelled ones)
         source = InfiMNIST(train if kind == "paper" else labelled)
         images = source.generate(torch.arange(_TRAINING, _TRAINING + size))
-        own = source.generate(torch.arange(_VALIDATION, _TRAINING)) if kind == "paper" else validation
-        return Partition(images, own)
+        seen = source.generate(torch.arange(_VALIDATION, _TRAINING)) if kind == "paper" else validation
+        return Partition(images, seen)
 
     return Splits(
         students=Partition(training, validation),
