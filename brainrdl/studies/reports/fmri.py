@@ -218,7 +218,7 @@ def _inputs(facts: Mapping[str, Mapping[str, Any]]) -> Iterator[Table]:
 def _warnings(rdms: xr.DataArray, facts: Mapping[str, Mapping[str, Any]]) -> list[str]:
     orders = {label: fact.get("order") or {} for label, fact in facts.items()}
     found = [f"{label}: {order['warning']}" for label, order in orders.items() if order.get("warning")]
-    return found + [str(rdms.attrs["warning"])] * ("warning" in rdms.attrs)
+    return [*found, *([str(rdms.attrs["warning"])] if "warning" in rdms.attrs else [])]
 
 
 def _rdms_figure(rdms: xr.DataArray) -> Figure:

@@ -188,8 +188,7 @@ def at_chance(networks: pd.DataFrame, n_classes: int, n_images: int) -> list[str
     if n_classes < 2:
         return []
     chance = 1 / n_classes
-    # a network may get right a quarter more than 1/n_classes by always naming the commonest class;
-    # three standard errors are little among many images, where naming the commonest class gains more
+    # three binomial standard errors are little among many images, where naming the commonest class gains more
     most = max(chance + 3 * np.sqrt(chance * (1 - chance) / n_images), 1.25 * chance)
     right = 1 - networks["test_error"] / 100
     return [str(row) for row in networks.loc[right <= most, "row"]]
