@@ -201,7 +201,7 @@ def test_a_miniature_study_is_killed_and_resumed_to_the_same_end(
     whole_epoch = TrainingRun.epoch
 
     def dies(self: TrainingRun, epoch: int, *rest: object) -> dict[str, float]:
-        if epoch == 1 and any(term.name == "rdl" for term in self.what.terms):
+        if epoch == 1 and any(term.name == "rdl" for term in self.setup.terms):
             raise Killed
         return whole_epoch(self, epoch, *rest)  # type: ignore[arg-type]
 
