@@ -1,5 +1,7 @@
 """Results that are made once."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -37,6 +39,16 @@ def test_what_was_written_is_read_back(tmp_path: Path) -> None:
 def test_what_is_not_complete_is_made(tmp_path: Path) -> None:
     (tmp_path / "a").touch()
     assert kept(tmp_path / "a", lambda: "result", write=write, read=read) == "result"
+
+
+def test_what_another_process_made_meanwhile_is_read(tmp_path: Path) -> None:
+    @contextmanager
+    def waited_for_another() -> Iterator[None]:
+        (tmp_path / "a").write_text("theirs")
+        yield
+
+    found = kept(tmp_path / "a", lambda: "ours", write=write, read=read, lock=waited_for_another())
+    assert found == "theirs"
 
 
 def test_another_identity_is_refused(tmp_path: Path) -> None:
