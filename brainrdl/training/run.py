@@ -1,7 +1,6 @@
 """The state of one fit: its streams, optimiser, random states, history, and what a checkpoint holds of them."""
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import chain
@@ -14,17 +13,16 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from brainrdl.features import Recorder, kept_modes
-from brainrdl.identity import describe, describe_scheduler, layers_of, settings
 from brainrdl.stimuli import StimulusSet
 from brainrdl.teachers.base import RDMTeacher
 from brainrdl.teachers.network import NetworkTeacher
-from brainrdl.terms.alpha import alpha_of
 from brainrdl.terms.base import Batch, Term
 from brainrdl.training.checkpoint import load_checkpoint, save_checkpoint
 from brainrdl.training.checks import check_last_batch, check_optimizer
+from brainrdl.training.configuration import describe_run
 from brainrdl.training.cuda_graphs import Pairs, RecordedUpdate, beside_default_stream, counts_on_host, recording_on
 from brainrdl.training.finite import FiniteGuard, Value, updates_between_reads
-from brainrdl.training.machine import precision_of
+from brainrdl.training.means import EpochMeans
 from brainrdl.training.randomness import RandomStates
 from brainrdl.training.streams import (
     Norm,
@@ -51,39 +49,6 @@ class Setup:
     make_optimizer: MakeOptimizer
     fabric: Fabric
     cuda_graphs: bool = False
-
-
-@final
-class EpochMeans:
-    """Means over an epoch's updates: sums on the device, in place as a recorded update adds too; counts on the host."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = {}
-
-    def add(self, values: Mapping[str, Tensor]) -> None:
-        """Add an update's values (), by column."""
-        for column, value in values.items():
-            if column in self._sums:
-                self._sums[column] += value
-            else:
-                # a copy, and wide: a term may give whole numbers first, or other types later
-                self._sums[column] = value.to(torch.float64, copy=True)
-
-    def count(self, columns: Iterable[str]) -> None:
-        """Count an update in which these columns were added to."""
-        # not in `add`: a recorded update adds whenever it is repeated, and runs no Python code
-        for column in columns:
-            self._counts[column] = self._counts.get(column, 0) + 1
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """All columns so far."""
-        return tuple(self._sums)
-
-    def means(self) -> dict[str, float]:
-        """Read the means; the host waits for the device."""
-        return {column: value.item() / self._counts[column] for column, value in self._sums.items()}
 
 
 @final
@@ -153,7 +118,7 @@ class TrainingRun:
         made = self.setup.make_optimizer(list(self.parameters.values()))
         optimizer, self.scheduler = check_optimizer(made, self.parameters)
         # described before Fabric wraps the optimiser, so that its name and groups are the user's
-        self.configuration = self._describe(optimizer)
+        self.configuration = describe_run(self, optimizer)
         model, self.optimizer = self.fabric.setup(student, optimizer)
         self.objective = Objective(
             model, self.recorder, self.setup.task_loss, self.terms, self.fabric, self.states, self.epochs
@@ -334,35 +299,6 @@ class TrainingRun:
             f"alpha/{layer}" if max(layers.count(layer), declared.count(layer)) == 1 else f"alpha/{column}": alpha
             for (column, alpha), layer in zip(alphas.items(), layers, strict=True)
         }
-
-    def _describe(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-        """Configuration that must agree for a checkpoint to be this run's; JSON-able."""
-        terms = []
-        for name, term in self.terms.items():
-            layers, n = term.layers or ("output",), self.epochs
-            # by its values: a schedule is a function, of which two cannot be told apart
-            alpha = [{layer: alpha_of(term.alpha, layer, epoch, n) for layer in layers} for epoch in range(n)]
-            terms.append({"name": name} | term.describe() | {"alpha": alpha})
-        configuration = {
-            "student": {name: list(value.shape) for name, value in self.setup.student.state_dict().items()},
-            "layers": layers_of(self.setup.student),
-            "trained": [n for n, p in self.setup.student.named_parameters() if p.requires_grad],
-            "task_loss": describe(self.setup.task_loss),
-            "optimizer": {"name": type(optimizer).__name__, "groups": [settings(g) for g in optimizer.param_groups]},
-            "scheduler": None if self.scheduler is None else describe_scheduler(self.scheduler, self.epochs),
-            "epochs": self.epochs,
-            "updates_per_epoch": self.steps,
-            "stimuli_every": self.every,
-            "stimuli_per_update": self.stimuli_per_update,
-            "stimuli_norm": None if self.stimuli is None else self.norm,
-            "stimuli_dropout": None if self.stimuli is None else self.dropout,
-            "seed": self.seed,
-            "precision": precision_of(self.fabric),
-            "terms": terms,
-            "teachers": [teacher.describe() for teacher in self.teachers],
-        }
-        # by way of JSON: tuples become lists here, as they are where the checkpoint is read back
-        return dict(json.loads(json.dumps(configuration)))
 
 
 def _unique(names: Sequence[str]) -> list[str]:
