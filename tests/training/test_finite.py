@@ -6,6 +6,7 @@ from torch import nn
 
 import brainrdl as rdl
 from brainrdl.training import run as _run
+from brainrdl.training.checkpoint import save_checkpoint
 from brainrdl.training.finite import FiniteGuard, Value
 from small_network import assert_same, data, loader, network, raises, weights
 
@@ -232,3 +233,64 @@ def test_relative_alpha_of_images_of_another_type():
         + "$",
     ):
         rdl.relative_alpha(1.0, teacher, torch.zeros(6, 4, dtype=torch.uint8), {"one": "one"})
+
+
+# weights
+
+
+def far(parameters):
+    return torch.optim.SGD(parameters, lr=1e38)
+
+
+def test_weights_that_are_not_finite_after_the_last_update(tmp_path):
+    path, (x, y) = tmp_path / "run", data(6)
+    with raises(
+        FloatingPointError,
+        "'0.weight' is not finite after epoch 0, update 0 (both counted from 0), whose loss and gradient were. No "
+        "checkpoint was written of it, and training stopped. Lower the learning rate or α",
+    ):
+        rdl.Trainer(nn.Sequential(nn.Linear(4, 3)), optimizer=far).fit([(1e3 * x, y)], epochs=1, checkpoint=path)
+    assert not path.exists()
+
+
+def test_buffers_that_are_not_finite_after_the_last_update():
+    class Counts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = network()
+            self.register_buffer("mean", torch.zeros(1))
+            self.register_buffer("mask", torch.full((2,), -torch.inf))  # which is meant
+
+        def forward(self, x):
+            self.mean += torch.inf if self.training else 0.0
+            return self.net(x)
+
+    with raises(
+        FloatingPointError,
+        "'mean' is not finite after epoch 0, update 3 (both counted from 0), whose loss and gradient were. No "
+        "checkpoint was written of it, and training stopped. Lower the learning rate or α",
+    ):
+        rdl.Trainer(Counts()).fit(loader(), epochs=1)
+
+
+def test_heads_that_are_not_finite_after_the_last_update():
+    class Far(rdl.DeepSupervision):
+        def __call__(self, *args):
+            with torch.no_grad():
+                self.heads["act/"].bias.fill_(torch.nan)
+            return {"act": self.heads["act/"].weight.sum()}
+
+    with pytest.raises(
+        FloatingPointError, match=r"^'deep_supervision/act/\.bias' is not finite after epoch 0, update "
+    ):
+        rdl.Trainer(network(), [Far(["act"], 3)]).fit(loader(), epochs=1)
+
+
+def test_a_finished_run_with_weights_that_are_not_finite(tmp_path):
+    path = tmp_path / "run"
+    rdl.Trainer(network()).fit(loader(), epochs=1, checkpoint=path)
+    state = torch.load(path, weights_only=True)
+    state["student"]["two.bias"][0] = torch.nan
+    save_checkpoint(state, path)
+    with pytest.raises(FloatingPointError, match=r"^'two\.bias' is not finite after epoch 0 \(counted from 0\), "):
+        rdl.Trainer(network()).fit(loader(), epochs=1, checkpoint=path)
