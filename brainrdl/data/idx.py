@@ -86,7 +86,8 @@ def read_idx(path: str | os.PathLike[str], *, max_bytes: SupportsIndex | None = 
         return np.frombuffer(values, dtype=kind).astype(kind.newbyteorder("="), copy=False).reshape(shape)
     except ValueError as error:  # of more dimensions than NumPy has, or with a 0 beside sizes beyond its range
         raise ValueError(
-            f"{path}: the header's shape {shape} is none of an array ({error}); it is damaged or not IDX: fetch it again"
+            f"{path}: the header's shape {shape} is none of an array ({error}); it is damaged or not IDX: "
+            "fetch it again"
         ) from error
 
 

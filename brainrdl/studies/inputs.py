@@ -16,11 +16,11 @@ from brainrdl.arguments import name_some
 from brainrdl.data.objects92 import CATEGORIES, IDS, RDMSet, load_objects92, load_objects92_images
 from brainrdl.exchange.files import read_rdms
 from brainrdl.features import capture
-from brainrdl.files import sha256
 from brainrdl.named_models import NamedModel, load_named_model
 from brainrdl.rdms.combine import concat_rdms
 from brainrdl.rdms.distances import rdm
 from brainrdl.rdms.labelled import label_rdms, select_stimuli
+from brainrdl.repeats import find_repeats
 from brainrdl.stimuli import StimulusSet
 
 OBJECTS92 = "objects92"
@@ -65,13 +65,11 @@ def as_floats(image: Tensor) -> Tensor:
 
 def check_distinct(stimuli: StimulusSet, remedy: str) -> None:
     """Refuse the same image under two ids, of which one would be fitted and the other scored."""
-    first: dict[str, str] = {}
-    for image, stimulus in map(stimuli.__getitem__, range(len(stimuli))):
-        if (same := first.setdefault(sha256(image.numpy().tobytes()), stimulus)) != stimulus:
-            raise ValueError(
-                f"stimuli {same!r} and {stimulus!r} are the same image to the network: fitted to one, it would be "
-                f"scored on the other; {remedy}"
-            )
+    for same, stimulus, *_ in find_repeats(map(stimuli.__getitem__, range(len(stimuli)))):
+        raise ValueError(
+            f"stimuli {same!r} and {stimulus!r} are the same image to the network: fitted to one, it would be "
+            f"scored on the other; {remedy}"
+        )
 
 
 def read_measured(name: Folder, data_dir: Folder | None = None) -> xr.DataArray:
