@@ -43,13 +43,19 @@ _BATCH = 32  # images that a network sees at a time
 Folder = str | os.PathLike[str]
 
 
-def read_images(stimuli: Folder, data_dir: Folder | None, transform: Callable[[Any], Tensor] | None) -> StimulusSet:
+def read_images(
+    stimuli: Folder,
+    data_dir: Folder | None,
+    transform: Callable[[Any], Tensor] | None,
+    *,
+    follow_links: bool = False,
+) -> StimulusSet:
     """Read a folder's images, or the 92 object images, as a network's own transform makes them.
 
     Without a transform the 92 images stay as they are (uint8, 3 × 175 × 175), and a folder's become floats in 0 … 1.
     """
     if str(stimuli) != OBJECTS92:
-        return StimulusSet.from_folder(stimuli, transform)
+        return StimulusSet.from_folder(stimuli, transform, follow_links=follow_links)
     # torchvision's transforms take pictures, and the file holds arrays
     images = load_objects92_images(data_dir)
     if transform is None:
@@ -196,6 +202,8 @@ class CardRequest:
         Folder of the 92 images.
     device : str
         Device that the network runs on.
+    follow_links : bool
+        Permission to read what links lead to outside of the folder of images.
 
     Examples
     --------
@@ -214,6 +222,7 @@ class CardRequest:
     weights: Folder | None = None
     data_dir: Folder | None = None
     device: str = "cpu"
+    follow_links: bool = False
 
 
 @final
@@ -275,7 +284,7 @@ def read_inputs(request: CardRequest) -> CardInputs:
     """
     subjects = of_region(read_measured(request.rdms, request.data_dir), request.roi, request.rdms)
     named = load_named_model(request.model, request.weights)
-    images = read_images(request.stimuli, request.data_dir, named.transform)
+    images = read_images(request.stimuli, request.data_dir, named.transform, follow_links=request.follow_links)
     ids = tuple(str(stimulus) for stimulus in subjects["stimulus"].values)
     if lacking := [stimulus for stimulus in ids if stimulus not in set(images.ids)]:
         raise ValueError(
