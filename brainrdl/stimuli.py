@@ -95,7 +95,8 @@ class StimulusSet(Dataset[tuple[Tensor, str]]):
         Returns
         -------
         StimulusSet
-            Images sorted by id, their path below `path` without the suffix: ``faces/anna.png`` is ``faces/anna``.
+            Images sorted by id, their path below `path` without the suffix: ``faces/anna.png`` is ``faces/anna``. They
+            are sorted as text, ``img10`` before ``img2``, which is seldom the order of rows in a file.
 
         Raises
         ------

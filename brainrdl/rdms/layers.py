@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 import torch
@@ -108,7 +109,7 @@ def layer_rdms(
     names = check_ids(layers, "layers")
     if not names:
         raise ValueError("layers is empty; list_layers(model) names those there are")
-    provenance = {
+    provenance: dict[str, Any] = {
         "function": "brainrdl.layer_rdms",
         "model": f"{type(model).__module__}.{type(model).__qualname__}",
         "weights_sha256": digest((*model.named_parameters(), *model.named_buffers())).removeprefix(DIGEST),
