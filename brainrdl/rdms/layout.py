@@ -228,9 +228,7 @@ def _check_symmetric(values: np.ndarray, what: str, labels: Sequence[str], ids: 
             if one_triangle(values[k])
             else "an RDM is symmetric, so set both or neither to NaN"
         )
-        raise ValueError(
-            f"{what} is NaN {where(k, i, j)}, but {values[k, j, i]:.6g} the other way round; {remedy}"
-        )
+        raise ValueError(f"{what} is NaN {where(k, i, j)}, but {values[k, j, i]:.6g} the other way round; {remedy}")
     difference = np.nan_to_num(np.abs(values - mirrored))
     if not difference.any() and not diagonal.any():
         return values

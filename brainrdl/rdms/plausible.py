@@ -4,7 +4,6 @@ Every road by which RDMs of others come in asks here: files, `label_rdms`, measu
 """
 
 import warnings
-from collections.abc import Sequence
 
 import numpy as np
 import xarray as xr

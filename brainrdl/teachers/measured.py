@@ -39,8 +39,9 @@ class MeasuredTeacher(RDMTeacher):
     TypeError
         If weights are neither None, ``"standard_error"`` nor labelled RDMs.
     ValueError
-        For RDMs that `check_rdms` refuses, that are 0 for every pair or beyond what their metric can be, unknown subjects, several RDMs under one name without a ``subject``
-        coordinate, weights that are missing, negative or of other labels.
+        For RDMs that `check_rdms` refuses, that are 0 for every pair or beyond what their metric can be; unknown
+        subjects, several RDMs under one name without a ``subject`` coordinate, weights that are missing, negative or
+        of other labels.
 
     Notes
     -----

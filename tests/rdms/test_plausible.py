@@ -23,9 +23,9 @@ def warns(message):
 
 def too_far(metric, said):
     return (
-        f"dissimilarity is 150 for stimuli 'face' and 'body' in RDM 'IT', and a {metric} distance, {said}, lies between "
-        "0 and 2; divide by 100 what is in percent, or declare the metric that it is ('undeclared' where it is not "
-        "known)"
+        f"dissimilarity is 150 for stimuli 'face' and 'body' in RDM 'IT', and a {metric} distance, {said}, lies "
+        "between 0 and 2; divide by 100 what is in percent, or declare the metric that it is ('undeclared' where it is "
+        "not known)"
     )
 
 
