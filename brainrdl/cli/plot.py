@@ -35,6 +35,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         metric=options.metric,
         names=read_ids(options.names),
         order=options.order,
+        variable=options.variable,
     )
     images = None
     if options.images is not None:
