@@ -2,12 +2,12 @@
 
 import os
 import re
-import unicodedata
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from brainrdl.arguments import name_some
+from brainrdl.ids import alike, difference
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 """Endings of the names of image files, in small or capital letters."""
@@ -114,20 +114,21 @@ def _is_image(path: Path) -> bool:
 
 def _by_id(root: Path, images: Iterable[Path]) -> dict[str, Path]:
     files: dict[str, Path] = {}
-    alike: dict[str, str] = {}
     for stimulus, file in sorted(_with_ids(root, images)):
         if stimulus in files:
             raise ValueError(
                 f"{files[stimulus]} and {file} would both be stimulus {stimulus!r}, since an id is a "
                 "path without its suffix; rename one of them or take it out of the folder"
             )
-        if (other := alike.setdefault(_as_read(stimulus), stimulus)) != stimulus:
-            raise ValueError(
-                f"{root} would give the stimuli {other!a} and {stimulus!a}, which read the same: they differ "
-                "only in blanks at an end or in how accents are composed; rename one of them or take it out of the "
-                "folder"
-            )
         files[stimulus] = file
+    # blanks at the end of a folder's name are seen no better than at the end of a file's
+    spaced = {stimulus.replace("/", " / "): stimulus for stimulus in files}
+    if same := alike(spaced):
+        one, other = (spaced[name] for name in same)
+        raise ValueError(
+            f"{root} would give the stimuli {one!a} and {other!a}, which read the same: they differ in "
+            f"{difference(*same)} alone; rename one of them or take it out of the folder"
+        )
     return files
 
 
@@ -147,8 +148,3 @@ def _with_ids(root: Path, images: Iterable[Path]) -> Iterator[tuple[str, Path]]:
                 "stimulus id; rename it"
             )
         yield stimulus, file
-
-
-def _as_read(stimulus: str) -> str:
-    """An id as a reader sees it: accents composed, no blanks at the ends of names."""
-    return "/".join(part.strip() for part in unicodedata.normalize("NFC", stimulus).split("/"))
