@@ -254,9 +254,10 @@ def test_other_formats_under_the_name_of_an_image_are_not_opened(tmp_path, conte
         read_rgb(path)
 
 
-def test_no_flipped_bit_of_a_png_goes_unseen(tmp_path):
+@pytest.mark.parametrize("pixels", [PIXELS, np.full((64, 64, 3), [255, 0, 0], dtype=np.uint8)])
+def test_no_flipped_bit_of_a_png_goes_unseen(tmp_path, pixels):
     path = tmp_path / "a.png"
-    Image.fromarray(PIXELS).save(path)
+    Image.fromarray(pixels).save(path)
     whole = path.read_bytes()
     silent = []
     for position in range(0, 8 * len(whole), 5):
@@ -269,7 +270,7 @@ def test_no_flipped_bit_of_a_png_goes_unseen(tmp_path):
                 got = np.asarray(read_rgb(path))
         except (OSError, ValueError):
             continue
-        if not np.array_equal(got, PIXELS):
+        if not np.array_equal(got, pixels):
             silent.append(position)
     assert silent == []
 

@@ -265,9 +265,15 @@ def _sound() -> dict[str, tuple[bytes, Callable[[Path], Any]]]:
     values = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
     with tempfile.TemporaryDirectory() as folder:
         write_idx(values, Path(folder, "x.gz"))
-        Image.fromarray(values).save(Path(folder, "x.png"))
-        idx, png = (Path(folder, name).read_bytes() for name in ("x.gz", "x.png"))
-    return {"idx.gz": (idx, read_idx), "png": (png, lambda path: np.asarray(read_rgb(path)))}
+        Image.fromarray(values).save(Path(folder, "noise.png"))
+        # whose compressed form is so short that its own checksum is not looked at
+        Image.new("RGB", (64, 64), "red").save(Path(folder, "flat.png"))
+        idx, *pngs = (Path(folder, name).read_bytes() for name in ("x.gz", "noise.png", "flat.png"))
+
+    def read(path: Path) -> Any:
+        return np.asarray(read_rgb(path))
+
+    return {"idx.gz": (idx, read_idx), "noise.png": (pngs[0], read), "flat.png": (pngs[1], read)}
 
 
 def _compared(damage: Callable[[bytes, random.Random], bytes], executions: int, seed: int) -> Found:
