@@ -29,7 +29,6 @@ HERE = Path(__file__).parent
 sys.path[:0] = [place for place in (str(HERE), str(HERE.parent)) if place not in sys.path]
 
 import torch  # noqa: E402 - behind the path
-
 from killable import EVERYTHING, Killable  # noqa: E402
 
 _LONGEST = 600  # seconds for a process that nobody disturbs
@@ -93,10 +92,18 @@ class _Process:
                 setattr(self, name, getattr(self, name) + text)
                 # the work's own: a worker of its loader may hold the other one for a while
                 if not text and name == "said":
-                    for each in self.pipes:
-                        os.close(each)
-                    return os.waitstatus_to_exitcode(os.waitpid(self.number, 0)[1])
+                    return self._ended()
+                if not text:
+                    os.close(pipe)
+                    del self.pipes[pipe]
         return None
+
+    def _ended(self) -> int:
+        for pipe, name in self.pipes.items():
+            while name == "printed" and select.select([pipe], [], [], 0)[0] and (text := os.read(pipe, 4096)):
+                self.printed += text
+            os.close(pipe)
+        return os.waitstatus_to_exitcode(os.waitpid(self.number, 0)[1])
 
     @property
     def last(self) -> str:

@@ -8,7 +8,8 @@ import brainrdl as rdl
 from brainrdl.training import run as _run
 from brainrdl.training.checkpoint import save_checkpoint
 from brainrdl.training.finite import FiniteGuard, Value
-from small_network import assert_same, data, loader, network, raises, weights
+from brainrdl.training.machine import memory_for
+from small_network import IDS, assert_same, brain_term, data, loader, network, raises, weights
 
 
 class BadGradient(torch.autograd.Function):
@@ -294,3 +295,62 @@ def test_a_finished_run_with_weights_that_are_not_finite(tmp_path):
     save_checkpoint(state, path)
     with pytest.raises(FloatingPointError, match=r"^'two\.bias' is not finite after epoch 0 \(counted from 0\), "):
         rdl.Trainer(network()).fit(loader(), epochs=1, checkpoint=path)
+
+
+# the images
+
+
+@pytest.mark.parametrize("ids", [True, False])
+def test_images_that_are_not_finite_are_named(ids):
+    x, y = data(6)
+    x[2, 1], x[4, 0] = torch.nan, torch.inf
+    batch = (x, y, list("abcdef")) if ids else (x, y)
+    where = "'c', 'e'" if ids else "'position 2', 'position 4'"
+    with raises(
+        FloatingPointError,
+        "task_loss is nan in epoch 0, update 0 (both counted from 0): task_loss = nan. That update was not applied, "
+        "and training stopped. Lower the learning rate or α, or look for images or targets with values that are not "
+        f"finite; in the task batch the images of {where} are not finite",
+    ):
+        rdl.Trainer(network()).fit([batch], epochs=1)
+
+
+def test_stimuli_that_are_not_finite_are_named():
+    images = torch.randn(8, 4)
+    images[5, 1] = torch.nan
+    spoilt = rdl.StimulusSet.from_arrays(images, IDS)
+    with pytest.raises(FloatingPointError, match=r"; in the stimulus batch the images of 'f' are not finite$"):
+        rdl.Trainer(network(), [brain_term()]).fit(None, stimuli=spoilt, epochs=1)
+
+
+# memory
+
+
+class Hog(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = network()
+
+    def forward(self, x):
+        torch.empty(len(x) * 10**13)
+        return self.net(x)
+
+
+def test_memory_that_ran_out_is_named_with_its_update():
+    with pytest.raises(
+        RuntimeError,
+        match=r"^memory ran out in epoch 0, update 0 \(both counted from 0\): .*can't allocate memory.*; take smaller "
+        r"batches, or compare fewer layers or pairs$",
+    ):
+        rdl.Trainer(Hog()).fit(loader(), epochs=1)
+
+
+@pytest.mark.parametrize("kind", [MemoryError, torch.OutOfMemoryError])
+def test_an_error_of_memory_keeps_its_type(kind):
+    with (
+        raises(kind, "memory ran out in there: none left; take smaller batches, or compare fewer layers or pairs"),
+        memory_for("there"),
+    ):
+        raise kind("none left")
+    with raises(RuntimeError, "another one"), memory_for("there"):
+        raise RuntimeError("another one")
