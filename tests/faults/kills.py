@@ -19,7 +19,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
 from functools import cache, partial
 from pathlib import Path
@@ -111,8 +111,8 @@ class _Process:
         return " | ".join(self.printed.decode(errors="replace").splitlines()[-6:])
 
 
-def _start(what: Killable, folder: Path, room: tuple[float, int] | None = None) -> _Process:
-    """Do the work in a process of its own; `room`: seconds until no file may grow beyond so many bytes."""
+def _start(what: Killable, folder: Path) -> _Process:
+    """Do the work in a process of its own."""
     sys.stdout.flush()
     (pipe, say), (printed, out) = os.pipe(), os.pipe()
     with warnings.catch_warnings():
@@ -128,9 +128,6 @@ def _start(what: Killable, folder: Path, room: tuple[float, int] | None = None) 
         for each in (1, 2):
             os.dup2(out, each)
         torch.set_num_threads(1)
-        if room is not None:
-            signal.signal(signal.SIGALRM, lambda *_: _fill(room[1]))
-            signal.setitimer(signal.ITIMER_REAL, room[0])
         status = what.work(folder, lambda: os.write(say, b"u"))
         os.write(say, b"e")
     except SystemExit as ended:
@@ -145,21 +142,27 @@ def _start(what: Killable, folder: Path, room: tuple[float, int] | None = None) 
         os._exit(status)
 
 
-def _fill(size: int) -> None:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
-
-
 @cache
 def _undisturbed(what: Killable) -> tuple[Any, float]:
-    """The end of the work where nobody disturbs it, and the seconds it takes."""
+    """The end of the work where nobody disturbs it, and the seconds it takes from its first update on."""
     with tempfile.TemporaryDirectory() as place:
-        folder = Path(place, "whole")
-        folder.mkdir()
+        # first here, so that what is loaded on the way is there in all processes to come
+        for name in ("here", "there"):
+            Path(place, name).mkdir()
+        with open(os.devnull, "w") as nothing, redirect_stdout(nothing), redirect_stderr(nothing):
+            assert what.work(Path(place, "here"), lambda: None) == 0
+        process = _start(what, Path(place, "there"))
+        status = process.wait(_LONGEST, lambda: _is_under_way(what, process))
         start = time.monotonic()
-        process = _start(what, folder)
-        status = process.wait(_LONGEST)
+        status = process.wait(_LONGEST) if status is None else status
         assert status == 0, f"{what.name} ended with {status}: {process.last}"
-        return what.end(folder), time.monotonic() - start
+        seconds, end = time.monotonic() - start, what.end(Path(place, "there"))
+        assert end == what.end(Path(place, "here"))
+        return end, seconds
+
+
+def _is_under_way(what: Killable, process: _Process) -> bool:
+    return what.updates is None or b"u" in process.said
 
 
 def _disturbed(what: Killable, executions: int, seed: int, number: signal.Signals | None) -> Found:
@@ -192,18 +195,22 @@ def _disturb(
 ) -> bool:
     """Disturb one process, and note what it left; True if it was faster."""
     before = 0 if what.updates is None else what.updates(folder)
-    room = (seconds, draw.choice((0, 500, 3_000, 20_000))) if number is None else None
-    process = _start(what, folder, room)
-    if number is None:
-        status = process.wait(_LONGEST)
-    else:
-        # SIGTERM once it is heard: before that, nothing is under way
-        heard = (lambda: _catches(process.number, number)) if number == signal.SIGTERM else (lambda: True)
-        status = process.wait(_LONGEST, heard)
-        status = process.wait(seconds) if status is None else status
-        if status is None:
+    process = _start(what, folder)
+    # some at once, before there is an update; SIGTERM not before it is heard, since nothing is under way
+    at_once = draw.random() < 0.1
+    heard = number != signal.SIGTERM
+    status = process.wait(
+        _LONGEST,
+        lambda: (at_once or _is_under_way(what, process)) and (heard or _catches(process.number, signal.SIGTERM)),
+    )
+    status = process.wait(seconds * (0.1 if at_once else 1)) if status is None else status
+    if status is None:
+        if number is None:
+            size = draw.choice((0, 500, 3_000, 20_000))
+            resource.prlimit(process.number, resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+        else:
             os.kill(process.number, number)
-            status = process.wait(_LONGEST)
+        status = process.wait(_LONGEST)
     if status == 0 or b"e" in process.said:
         return True
     found.executions += 1
