@@ -129,7 +129,7 @@ def _start(what: Killable, folder: Path) -> _Process:
             os.dup2(out, each)
         torch.set_num_threads(1)
         status = what.work(folder, lambda: os.write(say, b"u"))
-        os.write(say, b"e")
+        os.write(say, b"" if status else b"e")
     except SystemExit as ended:
         status = int(ended.code)
     except OSError as error:  # what a training raises where the disk is full
