@@ -8,7 +8,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from pandas import DataFrame  # not at run time: commands that write no table start without it
+    # not at run time: commands that write no table start without them
+    from pandas import DataFrame
+    from xarray import DataArray, Dataset
 
 
 @contextmanager
@@ -106,6 +108,13 @@ def write_table(table: "DataFrame", path: str | Path, *, index: bool = False) ->
     """Write a table as CSV atomically, with the same line ends on every system."""
     with atomic_path(path) as temporary:
         table.to_csv(temporary, index=index, lineterminator="\n")
+
+
+def write_netcdf(
+    data: "Dataset | DataArray", path: Path, encoding: Mapping[Hashable, Mapping[str, Any]] | None = None
+) -> None:
+    """Write a netCDF file by way of memory, since a full disk kills the process in which HDF5 writes to it."""
+    path.write_bytes(data.to_netcdf(None, engine="h5netcdf", encoding=encoding))
 
 
 def write_json(value: Any, path: Path) -> None:

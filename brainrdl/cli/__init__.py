@@ -3,16 +3,13 @@
 import argparse
 import os
 import re
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from importlib import import_module
-from types import FrameType
 from typing import NoReturn
 
 import brainrdl
+from brainrdl.cli._stopping import Terminated, terminable
 
 # a command's module has its name, and is imported only when the command is chosen: --help and a typo answer at once
 _COMMANDS = {
@@ -36,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     import_module(f"brainrdl.cli.{arguments[0]}").add_options(parser)
     options = parser.parse_args(arguments[1:])
     try:
-        with _terminable():
+        with terminable():
             status = int(options.run(options, arguments))
         sys.stdout.flush()  # here, where a reader that has gone away is no fault
         return status
@@ -46,33 +43,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as stop:
         way_on = "; the same command resumes from here" if _is_resumable(options) else ""
         print(f"\nbrainrdl: stopped{way_on}", file=sys.stderr)
-        return 128 + (signal.SIGTERM if isinstance(stop, _Terminated) else signal.SIGINT)
+        return stop.status if isinstance(stop, Terminated) else 130
     except (ValueError, OSError, FloatingPointError) as error:  # what a user can mend; anything else is our fault
         message = " ".join(line.strip() for line in str(error).splitlines())
         print("brainrdl:", name_options(message, _options(parser)), file=sys.stderr)
         return 2
-
-
-class _Terminated(KeyboardInterrupt):
-    """The process was asked to end by SIGTERM."""
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM end a command as Ctrl-C does: locks, notes and other processes are seen to, and it says so."""
-
-    def stop(number: int, frame: FrameType | None) -> NoReturn:
-        raise _Terminated
-
-    # signals are handled in the main thread alone; what is ignored stays ignored
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def name_options(message: str, options: Mapping[str, argparse.Action]) -> str:

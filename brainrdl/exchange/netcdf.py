@@ -12,6 +12,7 @@ import xarray as xr
 from brainrdl.exchange.hdf5 import opened
 from brainrdl.exchange.parts import Coord, Parts, as_labels
 from brainrdl.exchange.plain import from_array, pick, possible, shapes
+from brainrdl.files import write_netcdf
 from brainrdl.rdms.layout import DIMS
 
 _CLASSIC = (b"CDF\x01", b"CDF\x02", b"CDF\x05")
@@ -102,4 +103,4 @@ def write(rdms: xr.DataArray, path: Path, *, dtype: str = "float64") -> None:
             f"attribute {reserved[0]!r} has a meaning of its own in netCDF, which would change the values or be lost; "
             "rename it"
         )
-    rdms.to_netcdf(path, engine="h5netcdf", encoding={rdms.name: {"zlib": True, "shuffle": True, "dtype": dtype}})
+    write_netcdf(rdms, path, {rdms.name: {"zlib": True, "shuffle": True, "dtype": dtype}})

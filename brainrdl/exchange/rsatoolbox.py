@@ -11,6 +11,7 @@ of squared differences, our ``mse``; its ``squared mahalanobis`` is our ``mahala
 
 import json
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -151,8 +152,10 @@ def write(rdms: xr.DataArray, path: Path) -> None:
     """Write an HDF5 file that `rsatoolbox.rdm.load_rdm` reads."""
     content = _to_dict(rdms)
     # the newer layout takes attributes of more than 64 KiB
-    with h5py.File(path, "w", libver=("v108", "v110")) as file:
+    in_memory = BytesIO()  # as `write_netcdf` does, and for the same reason
+    with h5py.File(in_memory, "w", libver=("v108", "v110")) as file:
         write_group(file, content)
+    path.write_bytes(in_memory.getbuffer())
 
 
 def _to_dict(rdms: xr.DataArray) -> dict[str, Any]:
