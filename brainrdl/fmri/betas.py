@@ -63,7 +63,7 @@ def read_betas(
     Examples
     --------
     >>> import nibabel, numpy as np, pandas as pd
-    >>> betas, mask = (nibabel.Nifti1Image(np.random.rand(*n), np.eye(4)) for n in ((2, 1, 1, 4), (2, 1, 1)))
+    >>> betas, mask = (nibabel.Nifti1Image(a, np.eye(4)) for a in (np.random.rand(2, 1, 1, 4), np.ones((2, 1, 1))))
     >>> table = pd.DataFrame({"stimulus": ["face", "house"] * 2, "run": [1, 1, 2, 2]})
     >>> read_betas(betas, table, mask, made_by="spm").shape
     (4, 2)

@@ -22,7 +22,16 @@ import xarray as xr
 from brainrdl.arguments import name_some
 from brainrdl.fmri.noise import cholesky
 from brainrdl.rdms.labelled import label_rdms
-from brainrdl.rdms.patterns import Array, Precision, RunMeans, factor_of, not_positive, precisions_of, run_means
+from brainrdl.rdms.patterns import (
+    Array,
+    Precision,
+    RunMeans,
+    check_folds,
+    factor_of,
+    not_positive,
+    precisions_of,
+    run_means,
+)
 
 BiasedMetric = Literal["correlation", "euclidean", "mahalanobis"]
 
@@ -58,8 +67,8 @@ def crossnobis(
     Raises
     ------
     TypeError, ValueError
-        If the patterns or the precision are malformed, there is one run only, or a pair of stimuli is shared by
-        fewer than two runs.
+        If the patterns or the precision are malformed, there is one run only, two runs hold the same data, or a pair of
+        stimuli is shared by fewer than two runs.
 
     See Also
     --------
@@ -83,6 +92,7 @@ def crossnobis(
     else:
         distances = mean_over_run_pairs(run_pair_distances(means, checked, device))
         check_shared(means, distances, allow_missing=allow_missing)
+    check_folds(patterns, means)
     rdms = label_rdms(distances[None], means.stimuli, [means.name], "crossnobis")
     # what is to be known about the patterns is to be known about their RDM
     return rdms.assign_attrs(warning=patterns.attrs["warning"]) if "warning" in patterns.attrs else rdms

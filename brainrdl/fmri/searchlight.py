@@ -21,7 +21,7 @@ from brainrdl.fmri.masks import Voxels, check_grid, mask_voxels
 from brainrdl.rdms.condensed import to_squares
 from brainrdl.rdms.labelled import condense, select_stimuli
 from brainrdl.rdms.layout import DIMS, check_rdms
-from brainrdl.rdms.patterns import Array, run_means
+from brainrdl.rdms.patterns import Array, check_folds, run_means
 
 SearchlightMetric = Literal["crossnobis", "correlation"]
 _BLOCK_BYTES = 2 << 20  # of gathered patterns, per thread: what a cache holds
@@ -201,6 +201,7 @@ class _Spheres:
             raise ValueError("the patterns have no coordinate 'voxel', the position in the flattened volume")
         if metric == "crossnobis":
             check_two_runs(means)
+            check_folds(patterns, means)
             if not means.balanced:
                 run, stimulus = np.argwhere(means.counts == 0)[0]
                 raise ValueError(

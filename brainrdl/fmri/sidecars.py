@@ -6,6 +6,7 @@ were not, ``SliceTiming`` says when each was acquired, and their mean is the mom
 
 import json
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -41,7 +42,9 @@ def read_sidecar(path: Path) -> Sidecar:
 
 def repetition_time(sidecars: Sequence[Sidecar], image: Path, expected: str) -> float:
     """Seconds per scan by the first of the sidecars that states it; ValueError if none does, or two contradict."""
-    stated = {path: content["RepetitionTime"] for path, content in sidecars if content.get("RepetitionTime") is not None}
+    stated = {
+        path: content["RepetitionTime"] for path, content in sidecars if content.get("RepetitionTime") is not None
+    }
     for path, value in stated.items():
         if not _is_number(value) or not value > 0:
             raise ValueError(f"{path} has RepetitionTime {value!r}; expected seconds as a number")
@@ -58,6 +61,16 @@ def repetition_time(sidecars: Sequence[Sidecar], image: Path, expected: str) -> 
     return float(stated[first])
 
 
+def sidecar_beside(image: object) -> list[Sidecar]:
+    """The sidecar of an image file, with its name; none of an image in memory."""
+    file = image if isinstance(image, str | Path) else getattr(image, "get_filename", lambda: None)()
+    if not file:
+        return []
+    path = Path(file)
+    beside = path.with_name(re.sub(r"\.nii(\.gz)?$", "", path.name) + ".json")
+    return [read_sidecar(beside)] if beside.is_file() else []
+
+
 def slice_time(own: Sequence[Sidecar], raw: Sequence[Sidecar], t_r: float, *, is_raw: bool) -> SliceTime:
     """The moment of the scan that an image's volumes show; ValueError where a sidecar's entry cannot be.
 
@@ -69,8 +82,8 @@ def slice_time(own: Sequence[Sidecar], raw: Sequence[Sidecar], t_r: float, *, is
         path, seconds = start
         if not _is_number(seconds) or not 0 <= seconds <= t_r:
             raise ValueError(
-                f"{path} has StartTime {seconds!r}; expected the seconds from the start of a scan to the moment that its "
-                f"volumes show, 0 to {t_r:g}"
+                f"{path} has StartTime {seconds!r}; expected the seconds from the start of a scan to the moment that "
+                f"its volumes show, 0 to {t_r:g}"
             )
         return SliceTime(seconds / t_r, f"StartTime {seconds:g} s of {path.name}")
     corrected = _first(own, "SliceTimingCorrected")
