@@ -37,7 +37,8 @@ def choose_confounds(table: pd.DataFrame, strategies: Sequence[str], name: str) 
     asked = tuple(strategies) != DEFAULT
     for strategy in strategies:
         of_strategy = _compcor(columns, name) if strategy == "compcor" else _matching(columns, _PATTERNS[strategy])
-        if asked and len(of_strategy) < _LEAST[strategy]:
+        # a table that names nothing as fMRIPrep does is another pipeline's, of which nothing in particular was asked
+        if len(of_strategy) < _LEAST[strategy] and (asked or _matching(columns, "|".join(_PATTERNS.values()))):
             there = f"only {name_some(of_strategy)}" if of_strategy else "none of its columns"
             raise ValueError(
                 f"{name} was asked for the confounds {strategy!r}, and has {there}; its columns are "

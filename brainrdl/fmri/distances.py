@@ -33,6 +33,8 @@ from brainrdl.rdms.patterns import (
     run_means,
 )
 
+_ROUNDING = 1e-14
+
 BiasedMetric = Literal["correlation", "euclidean", "mahalanobis"]
 
 
@@ -157,12 +159,13 @@ def pattern_rdm(
     values = over_runs(means)
     whitened = values if checked is None else values @ factor_of(checked)
     if metric == "correlation":
-        whitened = whitened - whitened.mean(axis=1, keepdims=True)
-        norms = np.linalg.norm(whitened, axis=1)
-        if not norms.all():
+        centred = whitened - whitened.mean(axis=1, keepdims=True)
+        norms = np.linalg.norm(centred, axis=1)
+        # what rounding leaves of a constant pattern is no variance
+        if (norms <= _ROUNDING * np.linalg.norm(whitened, axis=1)).any():
             constant = means.stimuli[int(np.argmin(norms))]
             raise ValueError(f"the pattern of {constant!r} is constant over voxels, so it has no correlation")
-        unit = whitened / norms[:, None]
+        unit = centred / norms[:, None]
         i, j = np.triu_indices(len(unit), 1)
         distances = np.clip(1 - (unit @ unit.T)[i, j], 0.0, 2.0)
     else:

@@ -1,9 +1,13 @@
 """RDMs of the sphere around every voxel, or maps of their likeness to model RDMs.
 
+A sphere whose distances are not defined, or are all alike where they are correlated, is NaN, and such spheres are
+counted in a warning: 0 would be a finding.
+
 Centres are computed in blocks: the patterns of all spheres of a block are gathered into one array, padded with zeros,
 and their Gram matrices are one batched product. A block takes a bounded share of memory, whatever the brain's size.
 """
 
+import warnings
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -11,6 +15,7 @@ import nibabel
 import numpy as np
 import xarray as xr
 from joblib import Parallel, delayed
+from numpy.typing import NDArray
 from scipy.stats import rankdata
 from tqdm import tqdm
 
@@ -26,6 +31,7 @@ from brainrdl.rdms.patterns import Array, check_folds, run_means
 SearchlightMetric = Literal["crossnobis", "correlation"]
 _BLOCK_BYTES = 2 << 20  # of gathered patterns, per thread: what a cache holds
 _MAX_RDM_BYTES = 2 << 30
+_ROUNDING = 1e-13
 
 
 def searchlight_rdms(
@@ -60,13 +66,19 @@ def searchlight_rdms(
     -------
     DataArray (rdm, stimulus, stimulus_)
         An RDM per centre, labelled ``voxel-<position>``, with the coordinates ``voxel``, ``n_voxels`` and ``x``, ``y``,
-        ``z`` (mm) along ``rdm``.
+        ``z`` (mm) along ``rdm``. Distances that are not defined (a correlation with a constant pattern) are NaN.
 
     Raises
     ------
     TypeError, ValueError
         If patterns or mask are malformed, no sphere is large enough, a stimulus lacks in a run (crossnobis), or the
-        RDMs would take more than 2 GB (`searchlight_map` keeps only their comparison with models).
+        RDMs would take more than 2 GB (`searchlight_map` keeps only their comparison with models), or no sphere has a
+        distance that is defined.
+
+    Warns
+    -----
+    UserWarning
+        With the number of spheres that lack distances, where there are any.
 
     Examples
     --------
@@ -87,11 +99,7 @@ def searchlight_rdms(
         )
     distances = np.concatenate(list(spheres.blocks(n_jobs)))
     places = spheres.centres
-    if np.isnan(distances).all(axis=1).any():
-        place = places[int(np.argmax(np.isnan(distances).all(axis=1)))]
-        raise ValueError(
-            f"patterns around voxel {place} are constant, so they have no correlation; leave such voxels out"
-        )
+    _count_undefined(np.isnan(distances).any(axis=1), places, "distances that are not defined (constant patterns)")
     ids = list(spheres.stimuli)
     # symmetric as made here, so that tens of thousands of RDMs need no check
     return xr.DataArray(
@@ -135,12 +143,17 @@ def searchlight_map(
     Returns
     -------
     dict of str to Nifti1Image
-        A map of each model, by its label; NaN outside.
+        A map of each model, by its label; NaN outside, and where a sphere's RDM cannot be compared.
 
     Raises
     ------
     TypeError, ValueError
         As `searchlight_rdms`; if the models have other stimuli, unmeasured pairs or no variance.
+
+    Warns
+    -----
+    UserWarning
+        With the number of spheres whose RDM cannot be compared, as a distance is not defined or they are all alike.
 
     Examples
     --------
@@ -168,9 +181,10 @@ def searchlight_map(
     if np.isnan(targets).any():
         raise ValueError("a model RDM has unmeasured pairs (NaN), so it cannot be compared; leave such stimuli out")
     unit_targets = _unit(targets, compare)
-    if not unit_targets.any(axis=1).all():
+    if np.isnan(unit_targets).any():
         raise ValueError("a model RDM has no variance, so it cannot be compared; leave it out")
     likeness = np.concatenate([_unit(block, compare) @ unit_targets.T for block in spheres.blocks(n_jobs)])
+    _count_undefined(np.isnan(likeness).any(axis=1), spheres.centres, "an RDM that cannot be compared")
     opened = open_image(mask)
     maps = {}
     for label, values in zip(models["rdm"].values.tolist(), likeness.T, strict=True):
@@ -258,7 +272,9 @@ class _Spheres:
             X = X[:, :, 0]
             total = np.ones(X.shape[1]) @ X
             covariance = X.swapaxes(1, 2) @ X - total[:, :, None] * (total / sizes[:, None])[:, None, :]
-            length = np.sqrt(np.maximum(np.einsum("cii->ci", covariance), 0.0))
+            squares, variance = np.square(X).sum(axis=1), np.einsum("cii->ci", covariance)
+            # what rounding leaves of a constant pattern is no variance
+            length = np.sqrt(np.where(variance > _ROUNDING * squares, variance, np.nan))
             with np.errstate(invalid="ignore", divide="ignore"):
                 r = covariance[:, i, j] / (length[:, i] * length[:, j])
             unlike: Array = np.clip(1 - r, 0.0, 2.0)
@@ -314,11 +330,29 @@ class _Grid:
         return rows, (rows != self._nowhere).sum(axis=1)
 
 
+def _count_undefined(undefined: NDArray[np.bool_], centres: Voxels, what: str) -> None:
+    """Warn of the number of spheres that are NaN; ValueError where all are."""
+    if undefined.all():
+        raise ValueError(f"all {len(undefined)} spheres have {what}; look at the patterns")
+    if undefined.any():
+        warnings.warn(
+            f"{undefined.sum()} of {len(undefined)} spheres have {what}, such as that around voxel "
+            f"{centres[int(np.argmax(undefined))]}; they are NaN",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
 def _unit(rdms: Array, compare: str) -> Array:
-    """Rows whose inner products are the comparison; zero where it is not defined."""
-    values = rankdata(rdms, axis=1) if compare == "spearman" else rdms
-    if compare != "cosine":
-        values = values - values.mean(axis=1, keepdims=True)
-    length = np.linalg.norm(values, axis=1, keepdims=True)
-    units: Array = np.divide(values, length, out=np.zeros_like(values), where=length > 0)
+    """Rows whose inner products are the comparison; NaN where it is not defined."""
+    spread = rdms if compare == "cosine" else rdms - rdms.mean(axis=1, keepdims=True)
+    # what rounding leaves of distances that are all alike is no geometry
+    alike = np.linalg.norm(spread, axis=1) <= _ROUNDING * np.linalg.norm(rdms, axis=1)
+    if compare == "spearman":
+        ranks = rankdata(rdms, axis=1)
+        spread = ranks - ranks.mean(axis=1, keepdims=True)
+    length = np.linalg.norm(spread, axis=1)
+    defined = ~(alike | np.isnan(length))
+    units: Array = np.full_like(spread, np.nan)
+    units[defined] = spread[defined] / length[defined, None]
     return units

@@ -135,10 +135,12 @@ def test_bad_input(patterns, mask):
 
 
 def test_a_mask_of_another_grid(patterns, mask):
-    scans = nibabel.Nifti1Image(np.random.default_rng(0).normal(100, 1, (*SHAPE, 60)), AFFINE)
-    scans.header.set_zooms((2, 3, 3, 2))
+    rng = np.random.default_rng(0)
+    scans, others = (nibabel.Nifti1Image(values, AFFINE) for values in rng.normal(100, 1, (2, *SHAPE, 60)))
+    for image in (scans, others):
+        image.header.set_zooms((2, 3, 3, 2))
     events = pd.DataFrame({"onset": [4.0, 40, 80], "duration": 4.0, "trial_type": ["a", "b", "c"]})
-    fit = fit_patterns([scans] * 2, [events] * 2, mask, t_r=2.0)
+    fit = fit_patterns([scans, others], [events] * 2, mask, t_r=2.0)
     table = pd.DataFrame({"stimulus": ["a", "b"] * 30, "run": np.repeat([1, 2], 30)})
     betas = read_betas(scans, table, mask, made_by="spm")
     assert searchlight_rdms(fit, mask, radius=4).sizes["rdm"] > 0
