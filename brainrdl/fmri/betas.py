@@ -74,7 +74,7 @@ def read_betas(
     if made_by not in ("glmsingle", "nsd", "spm", "other"):
         raise ValueError(f"unknown made_by {made_by!r}; known are glmsingle, nsd, spm, other")
     images = list(image) if isinstance(image, Sequence) and not isinstance(image, str) else [image]
-    images_name = image_name(images[0]) if len(images) == 1 else f"{len(images)} images"
+    images_name = image_name(images[0]) if len(images) == 1 else f"a list of {len(images)} images"
     table_name = str(table) if isinstance(table, str | Path) else f"the table of {images_name}"
     rows = read_table(table, table_name)
     missing = [column for column in ("stimulus", "run") if column not in rows]

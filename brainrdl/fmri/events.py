@@ -1,6 +1,8 @@
 """Events and confounds: tables from disk, with the file's name in every complaint."""
 
 import warnings
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TypeAlias
 
@@ -14,6 +16,8 @@ Table: TypeAlias = pd.DataFrame | str | Path
 
 _COLUMNS = ("onset", "duration", "trial_type")
 _CELL_BYTES = 64  # of a cell of text in memory, roughly; at least one byte of the file
+_COLUMNS_MOST = 20_000  # twenty times what fMRIPrep writes
+_LINE_MOST = 2**24
 _OVERLAP = 0.1  # of an event's duration: what nominal durations and measured onsets disagree by
 _DERIVATIVES = 2  # first values that a second derivative lacks
 
@@ -132,16 +136,29 @@ def _empty(values: pd.Series) -> pd.Series:
 def read_table(table: Table, name: str) -> pd.DataFrame:
     """Read a tab-separated table as text, NaN where there is none or ``n/a``; a DataFrame is returned as it is."""
     if isinstance(table, pd.DataFrame):
+        _check_names([str(column) for column in table], name)
         return table
     path = Path(table)
     if not path.is_file():
         raise FileNotFoundError(f"there is no table {path}")
+    with path.open("rb") as file:
+        names = file.readline(_LINE_MOST).decode("utf-8-sig", "replace").rstrip("\r\n").split("\t")
+    if len(names) > _COLUMNS_MOST:
+        raise ValueError(f"{name} has {len(names)} columns or more; expected at most {_COLUMNS_MOST}")
+    # pandas would call the second onset.1, and nobody would look at it
+    _check_names(names, name)
     check_claim(_CELL_BYTES * path.stat().st_size, f"{name}, a table of up to {path.stat().st_size} cells,")
     try:
         # text as it is written: 01 and 1 are two names, and None, NA and null are names
         return pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, na_values=["n/a", ""])
     except (ValueError, OverflowError, pd.errors.ParserError) as error:
         raise ValueError(f"{name} cannot be read as tab-separated values ({error})") from error
+
+
+def _check_names(columns: Sequence[str], name: str) -> None:
+    twice = [column for column, count in Counter(columns).items() if count > 1 and column]
+    if twice:
+        raise ValueError(f"{name} has the column {twice[0]!r} more than once; take one out, or rename it")
 
 
 def _check_modulation(table: pd.DataFrame, name: str) -> None:
@@ -197,20 +214,21 @@ def _check_times(events: pd.DataFrame, seconds: float, name: str) -> None:
 
 def _check_twice(events: pd.DataFrame, name: str) -> None:
     """Raise a ValueError for an event of one trial type that is there twice, or while another of its type goes on."""
-    for kind, of_type in events.groupby("trial_type", sort=False):
-        onset, duration = of_type["onset"].to_numpy(), of_type["duration"].to_numpy()
-        step = np.diff(onset)
-        twice = np.flatnonzero(step == 0)
-        if twice.size:
-            raise ValueError(
-                f"{name} has the event {kind!r} at {onset[twice[0]]:g} s twice ({twice.size} in all), which would "
-                "double its regressor; take one out"
-            )
-        over = np.flatnonzero(duration[:-1] - step > _OVERLAP * duration[:-1])
-        if over.size:
-            k = over[0]
-            raise ValueError(
-                f"{name} has an event {kind!r} at {onset[k + 1]:g} s while that from {onset[k]:g} s lasts to "
-                f"{onset[k] + duration[k]:g} s ({over.size} in all), so that its regressor would count twice; mend the "
-                "durations, or name the events apart"
-            )
+    by_type = events.sort_values(["trial_type", "onset"], kind="stable")
+    kind, onset, duration = (by_type[column].to_numpy() for column in ("trial_type", "onset", "duration"))
+    same, step = kind[1:] == kind[:-1], np.diff(onset)
+    twice = np.flatnonzero(same & (step == 0))
+    if twice.size:
+        k = twice[0]
+        raise ValueError(
+            f"{name} has the event {kind[k]!r} at {onset[k]:g} s twice ({twice.size} in all), which would double its "
+            "regressor; take one out"
+        )
+    over = np.flatnonzero(same & (duration[:-1] - step > _OVERLAP * duration[:-1]))
+    if over.size:
+        k = over[0]
+        raise ValueError(
+            f"{name} has an event {kind[k]!r} at {onset[k + 1]:g} s while that from {onset[k]:g} s lasts to "
+            f"{onset[k] + duration[k]:g} s ({over.size} in all), so that its regressor would count twice; mend the "
+            "durations, or name the events apart"
+        )

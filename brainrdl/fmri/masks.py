@@ -90,9 +90,9 @@ def _chosen(values: Array, inside: Inside, name: str) -> NDArray[np.bool_]:
 
 def _bears(values: Array, label: int) -> NDArray[np.bool_]:
     """True where a voxel bears a label; one that went through floating point may be off by rounding."""
-    if values.dtype.kind in "iub":
-        return values == label
-    return np.abs(values - label) < 1e-3
+    off = 0.0 if values.dtype.kind in "iub" else 1e-3
+    bears: NDArray[np.bool_] = (values == label) | (np.abs(values.astype(np.float64) - label) < off)
+    return bears
 
 
 def _listed(values: Array) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+_LARGEST = 1e300
 _UNSTATED = "taken as the start of the scan"
 
 
@@ -117,4 +118,5 @@ def _first(sidecars: Sequence[Sidecar], field: str) -> tuple[Path, Any] | None:
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # JSON's whole numbers may be larger than any float
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST
