@@ -162,8 +162,9 @@ def pattern_rdm(
         centred = whitened - whitened.mean(axis=1, keepdims=True)
         norms = np.linalg.norm(centred, axis=1)
         # what rounding leaves of a constant pattern is no variance
-        if (norms <= _ROUNDING * np.linalg.norm(whitened, axis=1)).any():
-            constant = means.stimuli[int(np.argmin(norms))]
+        flat = norms <= _ROUNDING * np.linalg.norm(whitened, axis=1)
+        if flat.any():
+            constant = means.stimuli[int(np.argmax(flat))]
             raise ValueError(f"the pattern of {constant!r} is constant over voxels, so it has no correlation")
         unit = centred / norms[:, None]
         i, j = np.triu_indices(len(unit), 1)

@@ -99,8 +99,10 @@ def read_volumes(image: Image, *, exact: bool = False) -> Any:
     source = opened.dataobj
     file = getattr(source, "file_like", None)
     try:
-        if isinstance(source, ArrayProxy) and isinstance(file, str | Path) and _is_gzip(Path(file)):
-            return _read_gzip(Path(file), source, dtype)
+        if isinstance(source, ArrayProxy) and isinstance(file, str | Path):
+            if _is_gzip(Path(file)):
+                return _read_gzip(Path(file), source, dtype)
+            _check_length(Path(file), source)
         return np.asarray(source, dtype=dtype)
     except _DAMAGED as error:
         raise ValueError(
@@ -118,19 +120,29 @@ def _is_gzip(path: Path) -> bool:
         return file.read(2) == b"\x1f\x8b"
 
 
+def _end(source: ArrayProxy) -> int:
+    return int(source.offset) + math.prod(map(int, source.shape)) * int(source.dtype.itemsize)
+
+
+def _check_length(path: Path, source: ArrayProxy) -> None:
+    """Raise an EOFError if a file that is not compressed is too short, before room is made for its data."""
+    size = path.stat().st_size
+    if path.suffix in (".nii", ".img", ".mgh") and _end(source) > size:
+        raise EOFError(f"{size} bytes where {_end(source)} are expected")
+
+
 def _read_gzip(path: Path, source: ArrayProxy, dtype: Any) -> Any:
     """Read a compressed image to the file's end, where gzip's checksum is: nibabel stops at the end of the data."""
-    shape, itemsize = source.shape, source.dtype.itemsize
-    end = source.offset + math.prod(shape) * itemsize
-    if end > _DEFLATED_MOST * path.stat().st_size:
-        raise EOFError(f"{path.stat().st_size} bytes cannot hold {end}")
+    size = path.stat().st_size
+    if _end(source) > _DEFLATED_MOST * size:
+        raise EOFError(f"{size} bytes where {_end(source)} are expected")
     with gzip.open(path, "rb") as stream:
         if type(source) is ArrayProxy:
-            proxy = ArrayProxy(stream, (shape, source.dtype, source.offset, source.slope, source.inter))
+            proxy = ArrayProxy(stream, (source.shape, source.dtype, source.offset, source.slope, source.inter))
             data = np.asarray(proxy, dtype=dtype)
         else:  # a format whose own proxy knows more, and is read by it
             data = np.asarray(source, dtype=dtype)
-            stream.seek(end)
+            stream.seek(_end(source))
         behind = 0
         while chunk := stream.read(2**20):
             behind += len(chunk)

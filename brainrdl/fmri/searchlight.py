@@ -1,7 +1,7 @@
 """RDMs of the sphere around every voxel, or maps of their likeness to model RDMs.
 
-A sphere whose distances are not defined, or are all alike where they are correlated, is NaN, and such spheres are
-counted in a warning: 0 would be a finding.
+Where distances are not defined, or are all alike and are to be correlated, there is NaN, and such spheres are counted
+in a warning: 0 would be a finding.
 
 Centres are computed in blocks: the patterns of all spheres of a block are gathered into one array, padded with zeros,
 and their Gram matrices are one batched product. A block takes a bounded share of memory, whatever the brain's size.
@@ -66,7 +66,8 @@ def searchlight_rdms(
     -------
     DataArray (rdm, stimulus, stimulus_)
         An RDM per centre, labelled ``voxel-<position>``, with the coordinates ``voxel``, ``n_voxels`` and ``x``, ``y``,
-        ``z`` (mm) along ``rdm``. Distances that are not defined (a correlation with a constant pattern) are NaN.
+        ``z`` (mm) along ``rdm``. Distances that are not defined (a correlation with a constant pattern) are NaN, and
+        spheres without any are left out.
 
     Raises
     ------
@@ -78,7 +79,7 @@ def searchlight_rdms(
     Warns
     -----
     UserWarning
-        With the number of spheres that lack distances, where there are any.
+        With the number of spheres that lack some distances, and of those that lack all, where there are any.
 
     Examples
     --------
@@ -98,8 +99,12 @@ def searchlight_rdms(
             "their comparison with model RDMs"
         )
     distances = np.concatenate(list(spheres.blocks(n_jobs)))
-    places = spheres.centres
-    _count_undefined(np.isnan(distances).any(axis=1), places, "distances that are not defined (constant patterns)")
+    missing = np.isnan(distances)
+    # an RDM without any distance is none
+    defined = ~missing.all(axis=1)
+    _warn_of(~defined, spheres.centres, "no distance that is defined (constant patterns)", "left out")
+    _warn_of(missing.any(axis=1) & defined, spheres.centres, "distances that are not defined", "NaN")
+    distances, places, n_voxels = distances[defined], spheres.centres[defined], spheres.n_voxels[defined]
     ids = list(spheres.stimuli)
     # symmetric as made here, so that tens of thousands of RDMs need no check
     return xr.DataArray(
@@ -110,8 +115,8 @@ def searchlight_rdms(
             "stimulus": ids,
             "stimulus_": ids,
             "voxel": ("rdm", places),
-            "n_voxels": ("rdm", spheres.n_voxels),
-            **{axis: ("rdm", values) for axis, values in zip("xyz", spheres.millimetres.T, strict=True)},
+            "n_voxels": ("rdm", n_voxels),
+            **{axis: ("rdm", values) for axis, values in zip("xyz", spheres.millimetres[defined].T, strict=True)},
         },
         name="dissimilarity",
         attrs={"metric": metric},
@@ -184,7 +189,7 @@ def searchlight_map(
     if np.isnan(unit_targets).any():
         raise ValueError("a model RDM has no variance, so it cannot be compared; leave it out")
     likeness = np.concatenate([_unit(block, compare) @ unit_targets.T for block in spheres.blocks(n_jobs)])
-    _count_undefined(np.isnan(likeness).any(axis=1), spheres.centres, "an RDM that cannot be compared")
+    _warn_of(np.isnan(likeness).any(axis=1), spheres.centres, "an RDM that cannot be compared", "NaN")
     opened = open_image(mask)
     maps = {}
     for label, values in zip(models["rdm"].values.tolist(), likeness.T, strict=True):
@@ -278,7 +283,8 @@ class _Spheres:
             with np.errstate(invalid="ignore", divide="ignore"):
                 r = covariance[:, i, j] / (length[:, i] * length[:, j])
             unlike: Array = np.clip(1 - r, 0.0, 2.0)
-            return unlike
+            # what rounding leaves of the distance of proportional patterns is none
+            return np.where(unlike < _ROUNDING, 0.0, unlike)
         R = X.shape[2]
         total = X.sum(axis=2)
         flat = X.reshape(len(X), -1, X.shape[3])
@@ -330,14 +336,14 @@ class _Grid:
         return rows, (rows != self._nowhere).sum(axis=1)
 
 
-def _count_undefined(undefined: NDArray[np.bool_], centres: Voxels, what: str) -> None:
-    """Warn of the number of spheres that are NaN; ValueError where all are."""
+def _warn_of(undefined: NDArray[np.bool_], centres: Voxels, what: str, so: str) -> None:
+    """Warn of the number of spheres that lack something, and what becomes of them; ValueError where all do."""
     if undefined.all():
         raise ValueError(f"all {len(undefined)} spheres have {what}; look at the patterns")
     if undefined.any():
         warnings.warn(
             f"{undefined.sum()} of {len(undefined)} spheres have {what}, such as that around voxel "
-            f"{centres[int(np.argmax(undefined))]}; they are NaN",
+            f"{centres[int(np.argmax(undefined))]}; they are {so}",
             UserWarning,
             stacklevel=3,
         )

@@ -3,6 +3,7 @@
 import gzip
 import re
 import struct
+import tracemalloc
 
 import nibabel
 import numpy as np
@@ -77,18 +78,26 @@ def test_a_header_that_claims_terabytes_is_refused_at_once(tmp_path, name):
         with pytest.raises(
             ValueError,
             match=rf"^the header of {re.escape(str(path))} claims 3200000000000 bytes \(shape \(2000, 2000, 2000, "
-            r"100\)\), more than the \d+, a quarter of this machine's memory, that one file may take; if it is what you "
-            r"expect, give a larger max_bytes=, or the image as nibabel.load opens it$",
+            r"100\)\), more than the \d+, a quarter of this machine's memory, that one file may take; if it is what "
+            r"you expect, give a larger max_bytes=, or the image as nibabel.load opens it$",
         ):
             read(path)
 
 
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
-def test_a_header_that_claims_more_than_its_file_can_hold(tmp_path, name, monkeypatch):
+def test_a_header_that_claims_more_than_its_file_can_hold(tmp_path, name):
     path = claiming(tmp_path / name, (100, 100, 100, 100))
-    monkeypatch.setattr(images.np, "asarray", None if name.endswith("gz") else np.asarray)  # nothing is allocated
-    with pytest.raises(ValueError, match=rf"^{re.escape(str(path))} is truncated or damaged \(.*; copy it again$"):
-        read_volumes(path)
+    expected = (
+        f"{path} is truncated or damaged ({path.stat().st_size} bytes where 400000352 are expected): its header "
+        "promises (100, 100, 100, 100); copy it again"
+    )
+    tracemalloc.start()
+    try:
+        with raises(ValueError, expected):
+            read_volumes(path)
+        assert tracemalloc.get_traced_memory()[1] < 10 * 2**20
+    finally:
+        tracemalloc.stop()
 
 
 def test_the_budget_is_an_option(tmp_path, capsys):
@@ -127,8 +136,8 @@ def test_headers_that_cannot_be(scan, tmp_path):
     for offset in (-1, 3e38, float("nan")):
         with raises(
             ValueError,
-            f"{path} cannot be read as an image (its header claims that the data begin at byte {offset:g}); it is damaged "
-            "or no NIfTI file",
+            f"{path} cannot be read as an image (its header claims that the data begin at byte {offset:g}); it is "
+            "damaged or no NIfTI file",
         ):
             open_image(damaged(108, "<f", offset))
     with raises(ValueError, f"{path} holds values of type complex64; expected real numbers"):
@@ -146,8 +155,8 @@ def test_more_in_a_file_than_its_header_says(scan, tmp_path, monkeypatch):
     monkeypatch.setattr(images, "_BEHIND", 99)
     with raises(
         ValueError,
-        f"{scan} is truncated or damaged (more than 99 bytes follow the data): its header promises (4, 4, 2, 40); copy it "
-        "again",
+        f"{scan} is truncated or damaged (more than 99 bytes follow the data): its header promises (4, 4, 2, 40); copy "
+        "it again",
     ):
         read_volumes(scan)
 
@@ -179,8 +188,8 @@ def test_what_is_no_image(tmp_path):
     nibabel.save(surface, tmp_path / "a.gii")
     with raises(
         ValueError,
-        f"{tmp_path / 'a.gii'} holds a GiftiImage, which is no volume; expected a NIfTI file (surfaces are given as nilearn "
-        "SurfaceImages)",
+        f"{tmp_path / 'a.gii'} holds a GiftiImage, which is no volume; expected a NIfTI file (surfaces are given as "
+        "nilearn SurfaceImages)",
     ):
         read_betas(tmp_path / "a.gii", table, mask, made_by="other")
 
@@ -202,7 +211,7 @@ def test_betas_in_a_file_each(tmp_path):
     assert right.attrs["dropped_voxels"] == 1
     for given in (paths, tuple(map(str, paths)), [nibabel.load(path) for path in paths]):
         assert read_betas(given, table, mask, made_by="spm").identical(right)
-    with raises(ValueError, "5 images has 5 volumes, its table 6 rows; expected as many"):
+    with raises(ValueError, "a list of 5 images has 5 volumes, its table 6 rows; expected as many"):
         read_betas(paths[:5], table, mask, made_by="spm")
     with raises(
         ValueError, f"image names {paths[0]} more than once, so that its noise would be in several observations"
@@ -213,10 +222,10 @@ def test_betas_in_a_file_each(tmp_path):
     nibabel.save(nibabel.load(paths[0]), paths[4])
     with raises(
         ValueError,
-        "6 images: volumes 1 and 5, of runs 1 and 2, are the same to the last digit, so that their noise is not "
+        "a list of 6 images: volumes 1 and 5, of runs 1 and 2, are the same to the last digit, so that their noise is not "
         "independent; give each run its own data",
     ):
         read_betas(paths, table, mask, made_by="spm")
     moved = nibabel.Nifti1Image(values[..., 5], np.diag([3.0, 3, 2, 1]))
-    with pytest.raises(ValueError, match="^the image an image of shape .* has another affine than"):
+    with pytest.raises(ValueError, match=r"^the image an image of shape .* has another affine than"):
         read_betas([*paths[:5], moved], table, mask, made_by="spm")

@@ -45,13 +45,13 @@ def test_an_atlas_or_a_map_of_probabilities_is_no_mask(bids):
     for mask, message in (
         (
             atlas,
-            f"mask {atlas} holds the labels 1, 2, 3, so it is an atlas of several regions, and no mask of one; say which "
-            "is meant (label=), or cut it out (fmri.atlas_masks)",
+            f"mask {atlas} holds the labels 1, 2, 3, so it is an atlas of several regions, and no mask of one; say "
+            "which is meant (label=), or cut it out (fmri.atlas_masks)",
         ),
         (
             probable,
-            f"mask {probable} holds values between 0.01 and 0.9, as a map of probabilities does; a mask is 0 outside and "
-            "one value inside, so say above which value a voxel is inside (threshold=), or make a mask "
+            f"mask {probable} holds values between 0.01 and 0.9, as a map of probabilities does; a mask is 0 outside "
+            "and one value inside, so say above which value a voxel is inside (threshold=), or make a mask "
             "(fmri.threshold_mask)",
         ),
     ):
