@@ -7,11 +7,13 @@ from typing import Any, Literal
 
 import nibabel
 import numpy as np
+import pandas as pd
 import xarray as xr
 
 from brainrdl.fmri.events import Table, check_filled, read_labels, read_table
 from brainrdl.fmri.images import Image, check_same_space, image_name, is_surface, n_scans_of, open_image, read_volumes
 from brainrdl.fmri.masks import grid_of, mask_voxels, read_voxels
+from brainrdl.fmri.trial_types import check_spelling
 from brainrdl.fmri.twins import scan_digest
 from brainrdl.rdms.patterns import Array, make_patterns
 
@@ -56,12 +58,12 @@ def read_betas(
     ------
     FileNotFoundError, TypeError, ValueError
         If a file is missing, damaged or named twice, the table lacks a column or an entry or has another length, two
-        runs share a volume, or no voxel is left.
+        runs share a volume, a stimulus is spelled in two ways, or no voxel is left.
 
     Warns
     -----
     UserWarning
-        For ``glmsingle`` and ``nsd``.
+        For ``glmsingle`` and ``nsd``; for stimuli that differ in case only.
 
     Examples
     --------
@@ -93,6 +95,12 @@ def read_betas(
     usable = np.isfinite(values).all(axis=0) & (np.ptp(np.nan_to_num(values), axis=0) > 0)
     if not usable.any():
         raise ValueError(f"every voxel of {images_name} inside the mask has NaN or no variance")
+    runs = dict.fromkeys(rows["run"].tolist())
+    spelled = [
+        pd.DataFrame({"trial_type": np.array(stimuli, dtype=object)[(rows["run"] == run).values]}) for run in runs
+    ]
+    for warning in check_spelling(spelled, list(runs)):
+        warnings.warn(warning, UserWarning, stacklevel=2)
     _check_distinct(values[:, usable], rows["run"].tolist(), images_name)
     patterns = make_patterns(values[:, usable], stimuli, rows["run"].tolist(), name=name, voxels=voxels[usable])
     patterns.attrs.update(grid_of(opened[0]), mask_voxels=len(voxels), dropped_voxels=int((~usable).sum()))

@@ -222,10 +222,25 @@ def test_betas_in_a_file_each(tmp_path):
     nibabel.save(nibabel.load(paths[0]), paths[4])
     with raises(
         ValueError,
-        "a list of 6 images: volumes 1 and 5, of runs 1 and 2, are the same to the last digit, so that their noise is not "
-        "independent; give each run its own data",
+        "a list of 6 images: volumes 1 and 5, of runs 1 and 2, are the same to the last digit, so that their noise is "
+        "not independent; give each run its own data",
     ):
         read_betas(paths, table, mask, made_by="spm")
     moved = nibabel.Nifti1Image(values[..., 5], np.diag([3.0, 3, 2, 1]))
     with pytest.raises(ValueError, match=r"^the image an image of shape .* has another affine than"):
         read_betas([*paths[:5], moved], table, mask, made_by="spm")
+
+
+def test_a_stimulus_of_betas_in_two_spellings():
+    values = np.random.default_rng(0).normal(size=(2, 1, 1, 4))
+    mask = nibabel.Nifti1Image(np.ones((2, 1, 1), dtype=np.uint8), AFFINE)
+    table = pd.DataFrame({"stimulus": ["face", "house", "Face", "house"], "run": [1, 1, 2, 2]})
+    with raises(
+        ValueError,
+        "the trial types 'face' and 'Face' differ in case only (run 1 has only one of them); spell one stimulus alike "
+        "in all runs, and name two apart",
+    ):
+        read_betas(nibabel.Nifti1Image(values, AFFINE), table, mask, made_by="spm")
+    spaced = table.assign(stimulus=["face", "house", "face ", " house"])
+    patterns = read_betas(nibabel.Nifti1Image(values, AFFINE), spaced, mask, made_by="spm")
+    assert patterns["stimulus"].values.tolist() == ["face", "house"] * 2
