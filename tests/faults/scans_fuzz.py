@@ -20,6 +20,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -318,12 +319,15 @@ def truncations(executions: int, seed: int = 0) -> Found:
 
 
 def main(executions: int) -> int:
-    """Print the figures of a long run; the number of faults."""
-    found = {"flips": flips(executions), "truncations": truncations(min(executions, 1000))}
-    found |= {reader: fuzz(reader, executions) for reader in READERS}
-    for name, figures in found.items():
+    """Print the figures of a long run as they come; the number of faults."""
+    steps = {"flips": lambda: flips(executions), "truncations": lambda: truncations(min(executions, 1000))}
+    steps |= {reader: partial(fuzz, reader, executions) for reader in READERS}
+    faults = 0
+    for name, step in steps.items():
+        figures = step()
         print("\n".join([f"{name}: {figures}", *figures.faults[:20]]), flush=True)
-    return sum(len(figures.faults) for figures in found.values())
+        faults += len(figures.faults)
+    return faults
 
 
 if __name__ == "__main__":
