@@ -33,8 +33,6 @@ class FoldPairs(NamedTuple):
     """The subjects' residuals (subjects, pairs), likewise."""
     regressors: np.ndarray
     """Orthogonal regressors (regressors, pairs) of mean square 1."""
-    undefined: float
-    """The similarity to an RDM of which nothing is left: 0 as in `compare_rdms`, or NaN."""
 
 
 class Draws(NamedTuple):
@@ -142,6 +140,7 @@ def scores_and_likeness(fold: FoldPairs, counts: np.ndarray) -> tuple[np.ndarray
     """Compare models with subjects, and subjects with each other, where stimulus i is drawn ``counts[draw, i]`` times.
 
     Similarities (draws, models, subjects) and (draws, subjects, subjects): pair (i, j) occurs c_i c_j times, i ≠ j.
+    NaN where regressors leave nothing of an RDM, or there are fewer than three stimuli.
     """
     values = np.concatenate((fold.models, fold.subjects))
     m, s = len(fold.models), len(fold.subjects)
@@ -160,8 +159,6 @@ def scores_and_likeness(fold: FoldPairs, counts: np.ndarray) -> tuple[np.ndarray
         left = squares - np.square(taken_out).sum(axis=1)
         length = np.sqrt(np.where(left > _ROUNDING * squares, left, np.nan))
         similar = products / length[:, :, None] / length[:, None, m:]
-        # undefined first: a draw with too few stimuli is left out, even where a constant model scores 0
-        similar[np.isnan(similar)] = fold.undefined
         similar[(part > 0).sum(axis=1) < 3] = np.nan
         alike[start : start + at_once] = similar
     return alike[:, :m], alike[:, m:]

@@ -234,8 +234,6 @@ def held_out_scores(
             left_of(models[:, measured], taken_out, method),
             left_of(data[:, measured], taken_out, method),
             taken_out,
-            # nothing left by the regression is not a similarity of 0: there is nothing to compare
-            0.0 if score == "raw" else np.nan,
         )
         for score, taken_out in regressors.items()
     }

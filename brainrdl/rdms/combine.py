@@ -16,6 +16,7 @@ from brainrdl.rdms.condensed import to_squares, upper_triangles
 from brainrdl.rdms.labelled import select_stimuli
 from brainrdl.rdms.layout import DIMS, Normalization, check_rdms
 from brainrdl.rdms.ranks import midranks
+from brainrdl.rdms.rounding import is_constant
 
 
 def concat_rdms(rdms: Iterable[xr.DataArray]) -> xr.DataArray:
@@ -102,8 +103,8 @@ def average_rdms(rdms: xr.DataArray, over: str = "subject", *, normalize: Normal
     ------
     TypeError, ValueError
         If there is no coordinate `over`, or nothing to average (each group holds one of its several values, sessions
-        excepted); if two RDMs of a subject differ in no coordinate; if an RDM is constant (``zscore``) or zero
-        (``unit``), has standard errors (``rank``) or another normalisation; if `rdms` is not labelled RDMs.
+        excepted); if two RDMs of a subject differ in no coordinate; if an RDM is constant (``zscore``, ``rank``) or
+        zero (``unit``), has standard errors (``rank``) or another normalisation; if `rdms` is not labelled RDMs.
 
     Examples
     --------
@@ -171,11 +172,10 @@ def _mean(rdms: Sequence[_Condensed], normalize: Normalization | None, name: str
 
 
 def _check_has_scale(rdm: _Condensed, normalize: Normalization | None) -> None:
-    values = rdm.values[~np.isnan(rdm.values)]
-    # what rounding leaves of a constant is not variation
-    if normalize == "zscore" and np.ptp(values) <= 1e-12 * np.abs(values).max():
-        raise ValueError(f"{rdm.name} is constant, so it cannot be z-scored; leave it out")
-    if normalize == "unit" and not np.square(values).any():
+    if normalize in ("zscore", "rank") and is_constant(rdm.values):
+        done = {"zscore": "z-scored", "rank": "ranked"}[normalize]
+        raise ValueError(f"{rdm.name} is constant, so it cannot be {done}; leave it out")
+    if normalize == "unit" and not np.square(rdm.values[~np.isnan(rdm.values)]).any():
         raise ValueError(f"{rdm.name} is zero for every pair, so it has no unit norm; leave it out")
 
 
