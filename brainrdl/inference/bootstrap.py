@@ -228,6 +228,9 @@ def ceilings_of_products(alike: np.ndarray, counts: np.ndarray) -> np.ndarray:
     drawn = counts > 0
     of_itself = counts * np.diagonal(alike, axis1=-2, axis2=-1)
     without = square - 2 * counts * pulled + counts * of_itself
+    # what is left where subjects cancel each other is rounding
+    least = _ROUNDING * counts.sum(axis=-1, keepdims=True) ** 2
+    square, without = (np.where(length > least, length, np.nan) for length in (square, without))
     with np.errstate(invalid="ignore", divide="ignore"):
         lower = np.where(drawn, counts * (pulled - of_itself) / np.sqrt(without), 0.0)
         upper = np.where(drawn, counts * pulled / np.sqrt(square), 0.0)

@@ -1,5 +1,6 @@
 """Scores on the pairs of one split's held-out stimuli: raw, given controls, and within categories."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
@@ -25,6 +26,7 @@ from brainrdl.inference.splits import Split
 from brainrdl.rdms.condensed import upper_triangles
 from brainrdl.rdms.labelled import select_stimuli
 from brainrdl.rdms.layout import check_rdms
+from brainrdl.rdms.rounding import check_geometry, describe_lacking, lacking_geometry
 from brainrdl.rdms.similarities import centred_features
 
 
@@ -159,7 +161,13 @@ def held_out_scores(
     ------
     TypeError, ValueError
         If a model was fitted to a held-out stimulus; if RDMs lack a held-out stimulus or a category is missing; if an
-        arm occurs twice with one seed; if fewer than two pairs are measured by all; for another method.
+        arm occurs twice with one seed; if fewer than two pairs are measured by all, or a subject's distances of these
+        do not vary; for another method.
+
+    Warns
+    -----
+    UserWarning
+        If an arm does not vary on the held-out pairs, so that it has no raw score.
 
     Notes
     -----
@@ -167,8 +175,8 @@ def held_out_scores(
     scores and ceilings rest on the same pairs; ``n_pairs`` counts them.
 
     A model that the regression leaves nothing of, such as a control among the arms, has no partial score: NaN, and not
-    the correlation of its rounding errors. Likewise a category model within categories. A raw score is 0 where a model
-    does not vary, as in `compare_rdms`. With a single subject ceilings are NaN.
+    the correlation of its rounding errors. Likewise a category model within categories, and the raw score of a model
+    that does not vary (for ``cosine``: is zero), as in `compare_rdms`. With a single subject ceilings are NaN.
 
     Examples
     --------
@@ -216,6 +224,14 @@ def held_out_scores(
             f"{len(data)} subjects, {len(models)} models and {len(held)} controls; scores need at least 2: leave out "
             "the RDMs that lack most"
         )
+    subject_names = tuple(str(name) for name in people["subject"].values)
+    check_geometry(data[:, measured], subject_names, method, f"split {split.name!r}: subjects")
+    if lacking := lacking_geometry(models[:, measured], [f"{arm}/{seed}" for arm, seed in arms], method):
+        warnings.warn(
+            f"split {split.name!r}: no raw score by {method!r} on the held-out pairs for {describe_lacking(lacking)}",
+            UserWarning,
+            stacklevel=2,
+        )
     n_pairs = int(measured.sum())
     regressors = {"raw": intercept_regressors(n_pairs, method)}
     dropped: tuple[str, ...] = ()
@@ -237,7 +253,6 @@ def held_out_scores(
         )
         for score, taken_out in regressors.items()
     }
-    subject_names = tuple(str(name) for name in people["subject"].values)
     return HeldOut(split, method, _table(arms, pairs), dropped, arms, subject_names, pairs)
 
 

@@ -22,7 +22,8 @@ class PermutationTest(NamedTuple):
     similarity : DataArray (rdm_a, rdm_b)
         Similarities, as `compare_rdms` gives them.
     p : DataArray (rdm_a, rdm_b)
-        ``(1 + number of permutations at least as similar)/(1 + permutations)``, one-sided, not corrected.
+        ``(1 + number of permutations at least as similar)/(1 + permutations)``, one-sided, not corrected. NaN where the
+        similarity is.
     null : DataArray (permutation, rdm_a, rdm_b)
         Similarities under permutation.
     """
@@ -103,7 +104,8 @@ def permutation_test(
         out[:] = similarities(mine[:, place[order[i], order[j]]], theirs, Options(method)).numpy()
     # what rounding leaves of an equal similarity counts as equal; the data are one more permutation, hence the 1 +
     reached = (null >= similarity.values - 1e-12).sum(axis=0)
-    p = similarity.copy(data=(1 + reached) / (1 + n_permutations)).rename("p")
+    tested = np.where(np.isnan(similarity.values), np.nan, (1 + reached) / (1 + n_permutations))
+    p = similarity.copy(data=tested).rename("p")
     drawn = xr.DataArray(null, dims=("permutation", *similarity.dims), coords=similarity.coords, name="null")
     return PermutationTest(similarity, p, drawn)
 

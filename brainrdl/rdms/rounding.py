@@ -104,4 +104,6 @@ def describe_lacking(lacking: Mapping[str, str]) -> str:
 def check_geometry(rdms: np.ndarray, names: Sequence[str], method: str, what: str) -> None:
     """Raise a ValueError that names the RDMs (rdms, pairs) which cannot be compared by a method, if there are any."""
     if lacking := lacking_geometry(rdms, names, method):
-        raise ValueError(f"{what} without a geometry to compare by {method!r}: {describe_lacking(lacking)}; leave it out")
+        raise ValueError(
+            f"{what} without a geometry to compare by {method!r}: {describe_lacking(lacking)}; leave these out"
+        )

@@ -24,6 +24,7 @@ from brainrdl.rdms.differentiable import check_compare
 from brainrdl.rdms.distances import check_metric, rdm
 from brainrdl.rdms.labelled import label_rdms, select_stimuli
 from brainrdl.rdms.layout import check_rdms
+from brainrdl.rdms.rounding import check_geometry
 from brainrdl.rdms.similarities import Options, similarities
 
 KINDS = ("frrsa", "gains", "low_rank", "readout")
@@ -142,8 +143,8 @@ class FittedHead:
         Setting that was chosen, ``steps`` among it unless there are none to take.
     tries : DataFrame
         A row for each layer × setting × steps × inner split: ``layer``, ``setting`` (JSON), ``steps`` (0 for
-        ``frrsa``), ``inner_split``, ``value`` (mean similarity to the subjects on the inner held-out pairs),
-        ``chosen``.
+        ``frrsa``), ``inner_split``, ``value`` (mean similarity to the subjects on the inner held-out pairs; NaN
+        where the head predicts a constant RDM, which counts as 0 in the choice), ``chosen``.
     """
 
     kind: str
@@ -297,9 +298,7 @@ def fit_head(
                     tries.append((layer, json.dumps(tried.setting), tried.steps, split.name, value))
     table = pd.DataFrame(tries, columns=["layer", "setting", "steps", "inner_split", "value"])
     keys = ["layer", "setting", "steps"]
-    means = table.groupby(keys, sort=False)["value"].mean()
-    if means.isna().all():
-        raise ValueError("no inner split has held-out pairs that were measured, to choose by; split otherwise")
+    means = _means_to_choose_by(table, keys)
     # the first of equals: candidates come with the more cautious first
     layer, setting, steps = means.index[int(np.nanargmax(means.to_numpy()))]
     table["chosen"] = (table[keys] == [layer, setting, steps]).all(axis=1)
@@ -309,6 +308,19 @@ def fit_head(
         *_, final = (head for head in _candidates(kind, problem(layer, training, ()), chosen) if head.steps == steps)
     how = final.setting if kind == "frrsa" else {**final.setting, "steps": final.steps}
     return FittedHead(kind, layer, final.metric, final.head(), training, how, table)
+
+
+def _means_to_choose_by(table: pd.DataFrame, keys: list[str]) -> pd.Series:
+    """Average over inner splits; a head that predicts one distance throughout counts as one that predicts nothing."""
+    if table["value"].isna().all():
+        raise ValueError(
+            "no head can be chosen: in every inner split the held-out pairs were not measured, or every head that was "
+            "tried predicts a constant RDM of them; split otherwise, or name other layers"
+        )
+    # NaN for all heads is a split without measured pairs, and says nothing of any
+    compared = table["value"].notna().groupby(table["inner_split"]).transform("any")
+    counted = table.assign(value=table["value"].mask(table["value"].isna() & compared, 0.0))
+    return counted.groupby(keys, sort=False)["value"].mean()
 
 
 def _candidates(kind: str, problem: Problem, settings: HeadSettings) -> Iterator[Candidate]:
@@ -337,6 +349,7 @@ def _only(kind: str, settings: HeadSettings, setting: dict[str, Any], steps: int
 def _mean_target(subjects: xr.DataArray, ids: Sequence[str], compare: str) -> Tensor:
     """Average the subjects' RDMs of some stimuli, on the scale of the comparison; nothing of other stimuli enters."""
     values = upper_triangles(select_stimuli(subjects, ids).values)
+    check_geometry(values, subjects["rdm"].values.tolist(), compare, f"among {len(ids)} stimuli to fit to, targets")
     return torch.from_numpy(mean_of_measured(to_scale(values, scale_for(compare))[0]))
 
 
