@@ -26,7 +26,8 @@ class MixtureFit(NamedTuple):
     ----------
     scores : DataFrame
         Index ``fold``, a column for each target RDM: similarity on the held-out pairs. Their mean over folds is the
-        score: ``fit.scores.mean()``. NaN, with a warning, where the mixture or the target does not vary on them.
+        score: ``fit.scores.mean(skipna=False)``. NaN where all weights are 0; and, with a warning, where the mixture or
+        the target does not vary on these pairs.
     weights : DataFrame
         Index ``fold``, a column for each model RDM: its weight, at least 0, of the RDM as given. Weights are in the
         units of target over model, so that those of RDMs of different scale do not compare.
@@ -93,7 +94,7 @@ def fit_rdms(
     >>> fit = fit_rdms(models, target, 3)
     >>> (fit.weights["b"] / fit.weights["a"]).round(3).tolist()
     [4.0, 4.0, 4.0]
-    >>> fit.scores.mean().round(3)
+    >>> fit.scores.mean(skipna=False).round(3)
     IT    1.0
     dtype: float64
     """
@@ -123,11 +124,9 @@ def fit_rdms(
         weights.append(weight)
         mixture = (weight @ mixed[:, scored])[None]
         scores.append(similarities(*map(torch.from_numpy, (mixture, targets[:, scored])), options)[0].numpy())
-        undefined |= lacking_geometry(
-            np.concatenate((mixture, targets[:, scored])),
-            [f"{what} in fold {name!r}" for what in ("mixture", *labels[0])],
-            method,
-        )
+        undefined |= lacking_geometry(targets[:, scored], [f"{label} in fold {name!r}" for label in labels[0]], method)
+        if weight.any():  # weights of 0 say themselves that there is no mixture
+            undefined |= lacking_geometry(mixture, [f"mixture in fold {name!r}"], method)
         pairs.append((fitted.sum(), scored.sum(), len(i) - fitted.sum() - scored.sum()))
     if undefined:
         warnings.warn(

@@ -15,6 +15,7 @@ from brainrdl.plots.mds import plot_mds
 from brainrdl.plots.rdms import plot_rdms
 from brainrdl.rdms.labelled import condense, label_rdms, select_stimuli
 from brainrdl.rdms.ranks import ranks_of
+from brainrdl.rdms.rounding import is_constant
 from brainrdl.rdms.similarities import METHODS
 from brainrdl.studies.reports.fit_files import FitFiles, in_setting
 from brainrdl.studies.reports.methods import SCORES, fit_arm_family, fit_arm_name, order_fit_arms, sort_fit_arms
@@ -116,7 +117,7 @@ def mds_figure(rdms: xr.DataArray, thumbnails: Mapping[str, np.ndarray] | None) 
     """
     ordered = _titled(rdms)
     values, names = condense(ordered), ordered["rdm"].values.tolist()
-    complete = [k for k, row in enumerate(values) if not np.isnan(row).any() and row.min() < row.max()]
+    complete = [k for k, row in enumerate(values) if not (np.isnan(row).any() or is_constant(row))]
     left_out = [str(name) for k, name in enumerate(names) if k not in complete]
     if not complete:
         return None, left_out
