@@ -31,8 +31,8 @@ class Resamples(NamedTuple):
         Each model's similarity to each subject, of the data themselves.
     stimuli, subjects, both : ndarray (n_resamples, models + 2) or None
         Rows of results of data with stimuli, subjects, or both drawn with replacement; None where that factor is not
-        resampled. NaN in a draw that leaves fewer than three stimuli, nothing that varies of an RDM, or (for the ceilings) fewer
-        than two subjects.
+        resampled. NaN in a draw that leaves fewer than three stimuli, nothing that varies of an RDM, or (for the
+        ceilings) fewer than two subjects.
     n_stimuli, n_subjects : int
         Numbers that draws are made of.
     n_folds : int

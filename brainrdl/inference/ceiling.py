@@ -15,7 +15,6 @@ from brainrdl.rdms.layout import check_rdms
 from brainrdl.rdms.rounding import check_geometry
 from brainrdl.rdms.similarities import Options, check_method, similarities
 
-
 _CANCELLED = 1e-12
 _COPIED = 2e-6
 _FEWEST_VALUES = 6
@@ -60,8 +59,8 @@ def noise_ceiling(
     Returns
     -------
     NoiseCeiling
-        ``lower`` and ``upper``; NaN, with a warning that names the subject, where the mean of the others (or of all) has
-        nothing to compare a subject with.
+        ``lower`` and ``upper``; NaN, with a warning that names the subject, where the mean of the others (or of all)
+        has nothing to compare a subject with.
 
     Raises
     ------

@@ -12,6 +12,7 @@ import numpy as np
 
 from brainrdl.arguments import whole_number
 from brainrdl.inference.bootstrap import Factor, Resamples, ceilings_of_products
+from brainrdl.rdms.rounding import share_of_rounding
 from brainrdl.rdms.similarities import centred_features
 
 METHODS = ("corr", "cosine")
@@ -73,12 +74,13 @@ def block_regressors(blocks: np.ndarray) -> np.ndarray:
 
 def left_of(rdms: np.ndarray, regressors: np.ndarray, method: str) -> np.ndarray:
     """Residuals of condensed RDMs (rdms, pairs) at mean square 1; 0 where regressors leave nothing but rounding."""
+    least = np.array([[max(_ROUNDING, 2 * share_of_rounding(row))] for row in rdms])
     rdms = centred_features(rdms, "corr") if method == "corr" else rdms
     before = np.linalg.norm(rdms, axis=1, keepdims=True)
     for _ in range(2):  # once leaves rounding errors of the size of what is taken out
         rdms = rdms - rdms @ regressors.T / regressors.shape[1] @ regressors
     length = np.linalg.norm(rdms, axis=1, keepdims=True)
-    unit = np.where(length > _ROUNDING * before, np.sqrt(rdms.shape[1]) / np.where(length > 0, length, 1.0), 0.0)
+    unit = np.where(length > least * before, np.sqrt(rdms.shape[1]) / np.where(length > 0, length, 1.0), 0.0)
     left: np.ndarray = rdms * unit
     return left
 

@@ -12,8 +12,8 @@ Distances made as 1 − similarity carry the rounding of that 1, however small t
 multiples of one and the same last place; the tolerance is then that share of the RDM's largest distance.
 
 In single precision a large RDM holds distances as close as that by chance. Rounding leaves clumps with nothing near
-them, chance leaves gaps of all sizes: where gaps of up to 16 times the tolerance are as many as those within it, or
-neighbours chain beyond twice the tolerance, only equal distances are tied.
+them, chance leaves pairs, and gaps of all sizes: where the gaps beyond the tolerance, up to 16 times it, are as many as
+half the distances within it of another, or neighbours chain beyond twice the tolerance, only equal distances are tied.
 
 That float64 numbers were computed from float32 ones, such as the mean of three float32 RDMs, cannot be told from them.
 """
@@ -37,14 +37,16 @@ def parted(ordered: np.ndarray) -> np.ndarray:
     share, sizes = _rounding(ordered)
     allowed = share * np.maximum(sizes[:-1], sizes[1:])
     near = differ & (gaps <= allowed)
-    beside = (gaps > allowed) & (gaps <= _NEAR * allowed)
-    if near.sum() <= beside.sum():
-        return differ
-    clumps = np.flatnonzero(np.concatenate(([True], differ & ~near, [True])))
+    new = differ & ~near
+    clumps = np.flatnonzero(np.concatenate(([True], new, [True])))
     first, last = clumps[:-1], clumps[1:] - 1
-    if (ordered[last] - ordered[first] > 2 * share * np.maximum(sizes[first], sizes[last])).any():
+    widths = ordered[last] - ordered[first]
+    # chance brings two together, rounding as many as are tied
+    together = (last - first + 1)[widths > 0].sum() / 2
+    beside = np.count_nonzero(new & (gaps <= _NEAR * allowed))
+    if together <= beside or (widths > 2 * share * np.maximum(sizes[first], sizes[last])).any():
         return differ
-    return differ & ~near
+    return new
 
 
 def is_constant(values: np.ndarray) -> bool:
@@ -55,6 +57,11 @@ def is_constant(values: np.ndarray) -> bool:
     spread, largest = np.ptp(measured), np.abs(measured).max()
     # rounding is never more than the first, and costs more to tell
     return bool(spread <= _SINGLE * largest and spread <= _rounding(measured)[0] * largest)
+
+
+def share_of_rounding(values: np.ndarray) -> float:
+    """The share of an RDM's distances (pairs,) that may be rounding: what a regression leaves of less is nothing."""
+    return _rounding(values)[0]
 
 
 def _rounding(values: np.ndarray) -> tuple[float, np.ndarray]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from brainrdl.arguments import did_you_mean
 from brainrdl.rdms.condensed import stimuli_of
 from brainrdl.rdms.ranks import Ranking, concordance, midranks, ranking
-from brainrdl.rdms.rounding import is_constant
+from brainrdl.rdms.rounding import is_constant, share_of_rounding
 from brainrdl.rdms.whitening import WHITENED, stimulus_sums, whitened
 
 METHODS: Mapping[str, str] = {
@@ -38,6 +38,7 @@ _RANKED = ("spearman", "rho-a")
 _KENDALL = ("tau-a", "tau-b")
 _NEARLY_CONSTANT = 1e-5
 _CANCELLED = 1e-6
+_LEFT = 1e-10
 _LARGEST = 1e100
 
 
@@ -217,7 +218,9 @@ class _Block:
             before = vectors.norm(dim=1, keepdim=True)
             for _ in range(2):  # once leaves rounding errors of the size of what is taken out
                 vectors = vectors - vectors @ self.basis.T @ self.basis
-            vectors = vectors.masked_fill(vectors.norm(dim=1, keepdim=True) <= 1e-10 * before, 0.0)
+            # what the controls leave of less than that is rounding
+            least = torch.tensor([max(_LEFT, 2 * share_of_rounding(row)) for row in rdms.cpu().numpy()]).to(before)
+            vectors = vectors.masked_fill(vectors.norm(dim=1, keepdim=True) <= least[:, None] * before, 0.0)
         length = vectors.norm(dim=1, keepdim=True)
         return vectors / torch.where(length > 0, length, torch.nan)
 

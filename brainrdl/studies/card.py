@@ -1,12 +1,14 @@
 """The scores of a card: layers as they are, control RDMs, and cheap heads, in stratified splits."""
 
 import json
+import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
 import pandas as pd
+import torch
 import xarray as xr
 from torch import Tensor
 
@@ -18,6 +20,7 @@ from brainrdl.inference.held_out import Predicted
 from brainrdl.inference.reweighting.fit_heads import KINDS, HeadSettings, fit_head
 from brainrdl.inference.splits import Split, inner_splits, stratified_splits
 from brainrdl.rdms.distances import check_metric, rdm
+from brainrdl.rdms.float64 import undefined
 from brainrdl.rdms.labelled import condense, select_stimuli
 from brainrdl.rdms.layout import check_rdms
 from brainrdl.studies.scores import fit_mixture, predict, score_splits
@@ -233,6 +236,15 @@ def _as_they_are(
     """Predict by layers and controls, to which nothing was fitted; also the group of each."""
     names = [f"layer {layer}" for layer in features]
     groups = dict.fromkeys(names, "layers")
+    for layer, values in features.items():
+        odd = [ids[k] for k in torch.nonzero(undefined(values.detach().flatten(1), options.metric)).flatten().tolist()]
+        if odd:
+            warnings.warn(
+                f"layer {layer!r}: {options.metric} distances of {name_some(odd)} are not defined, as the patterns are "
+                f"{'constant over units' if options.metric == 'correlation' else 'zero throughout'}; they count as 1",
+                UserWarning,
+                stacklevel=3,
+            )
     # in float64, as RDMs from files are
     rows = [rdm(values.detach().cpu().double().flatten(1), options.metric).numpy() for values in features.values()]
     if controls is not None:
