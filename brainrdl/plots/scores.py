@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -162,7 +163,7 @@ def similarity_matrix(
     Parameters
     ----------
     similarities : DataArray (rdm_a, rdm_b) or DataFrame
-        Similarities as `compare_rdms` gives them; rows are drawn from the top. NaN is a dash.
+        Similarities as `compare_rdms` gives them; rows are drawn from the top. NaN is grey.
     significant : DataFrame, optional
         Table of the same rows and columns, True where an asterisk is put behind the number.
     label : str, optional
@@ -210,10 +211,9 @@ def similarity_matrix(
         size = (1.3 + wide + 0.45 * len(column_names), 0.5 + high + 0.22 * len(row_names))
         ax = Figure(figsize=size, layout="constrained").subplots()
     low, top = limits or (min(0.0, float(np.nanmin(values))), float(np.nanmax(values)))
-    image = ax.imshow(values, vmin=low, vmax=top, cmap="viridis", aspect="auto")
+    image = ax.imshow(values, vmin=low, vmax=top, cmap=colormaps["viridis"].with_extremes(bad="0.8"), aspect="auto")
     for (k, m), value in np.ndenumerate(values):
-        if np.isnan(value):  # said, lest the cell look forgotten
-            ax.text(m, k, "–", ha="center", va="center", fontsize=FONT - 1, color=INK)
+        if np.isnan(value):
             continue
         mark = "*" if significant is not None and bool(significant.to_numpy()[k, m]) else ""
         # viridis ends in yellow, on which white is lost
