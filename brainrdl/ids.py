@@ -4,7 +4,6 @@ The id is the only key on which images, RDM rows and patterns are joined: `check
 """
 
 import re
-import unicodedata
 from collections import Counter
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 
@@ -64,8 +63,7 @@ Labels = Mapping[str, Hashable] | xr.DataArray
 def read_labels(labels: Labels, field: str = "labels") -> dict[str, Hashable]:
     """Return the category of each stimulus; `field` is the name of the labels in an error.
 
-    TypeError for labels without ids or not hashable; ValueError for a repeated id, a missing label (None, NaN), or one
-    label that is written in two ways (``face`` and ``face ``).
+    TypeError for labels without ids or not hashable; ValueError for a repeated id or a missing label (None, NaN).
     """
     if isinstance(labels, xr.DataArray):
         if labels.dims != ("stimulus",) or "stimulus" not in labels.coords:
@@ -89,20 +87,4 @@ def read_labels(labels: Labels, field: str = "labels") -> dict[str, Hashable]:
             f"{field} has a missing label (None or NaN) for {len(lacking)} of {len(label_of)} stimuli: "
             f"{name_some(lacking)}; leave these stimuli out, or give them a category"
         )
-    _check_spellings(label_of.values(), field)
     return label_of
-
-
-def _check_spellings(labels: Iterable[Hashable], field: str) -> None:
-    """Refuse labels that differ by spaces or the Unicode form alone: one category would count as two."""
-    spellings: dict[str, Counter[str]] = {}
-    for label in labels:
-        if isinstance(label, str):
-            spellings.setdefault(" ".join(unicodedata.normalize("NFC", label).split()), Counter())[label] += 1
-    for found in spellings.values():
-        if len(found) > 1:
-            written = " and ".join(f"{label!r} ({count} stimuli)" for label, count in found.items())
-            raise ValueError(
-                f"{field} writes one category in {len(found)} ways: {written}; write it in one way, or give two "
-                "categories names that differ by more than spaces"
-            )

@@ -319,17 +319,3 @@ def test_heads_are_not_fitted_to_a_constant_target_and_a_collapsed_one_is_never_
     assert fitted.layer == "fc"
     at_start = fitted.tries[(fitted.tries["steps"] == 0) & (fitted.tries["layer"] == "dead")]
     assert at_start["value"].isna().all()
-
-
-@pytest.mark.parametrize(("one", "other"), [("face", "face "), ("face", " face"), ("fac\u00e9", "face\u0301")])
-def test_one_category_in_two_spellings(one, other):
-    labels = {"s1": one, "s2": other, "s3": "house"}
-    said = (
-        f"labels writes one category in 2 ways: {one!r} (1 stimuli) and {other!r} (1 stimuli); write it in one way, or "
-        "give two categories names that differ by more than spaces"
-    )
-    refused(said, lambda: category_rdm(labels))
-    refused(said, lambda: remove_block_means(rdms_of(PEOPLE[:, :3], ids=list(labels)), labels))
-    within = said.replace("labels", "within", 1)
-    a = rdms_of(PEOPLE[:1, :3], ids=list(labels))
-    refused(within, lambda: permutation_test(a, a, within=labels))
