@@ -37,7 +37,7 @@ def parted(ordered: np.ndarray) -> np.ndarray:
     share, sizes = _rounding(ordered)
     allowed = share * np.maximum(sizes[:-1], sizes[1:])
     near = differ & (gaps <= allowed)
-    new = differ & ~near
+    new: np.ndarray = differ & ~near
     clumps = np.flatnonzero(np.concatenate(([True], new, [True])))
     first, last = clumps[:-1], clumps[1:] - 1
     widths = ordered[last] - ordered[first]

@@ -212,8 +212,9 @@ class _Block:
         vectors = features(rdms, self.measured, self.options)
         if self.options.method == "rho-a":
             p = rdms.shape[1]
-            of_ranks = vectors * (12 / (p**3 - p)) ** 0.5
-            return of_ranks.masked_fill(~vectors.any(dim=1, keepdim=True), torch.nan)
+            constant = ~vectors.any(dim=1, keepdim=True)
+            of_ranks: Tensor = (vectors * (12 / (p**3 - p)) ** 0.5).masked_fill(constant, torch.nan)
+            return of_ranks
         if project and self.basis is not None:
             before = vectors.norm(dim=1, keepdim=True)
             for _ in range(2):  # once leaves rounding errors of the size of what is taken out

@@ -123,7 +123,8 @@ def fit_rdms(
         weight = _fit(mixed[:, fitted], _pooled(targets[:, fitted], method), method)
         weights.append(weight)
         mixture = (weight @ mixed[:, scored])[None]
-        scores.append(similarities(*map(torch.from_numpy, (mixture, targets[:, scored])), options)[0].numpy())
+        against = torch.from_numpy(targets[:, scored])
+        scores.append(similarities(torch.from_numpy(mixture), against, options)[0].numpy())
         undefined |= lacking_geometry(targets[:, scored], [f"{label} in fold {name!r}" for label in labels[0]], method)
         if weight.any():  # weights of 0 say themselves that there is no mixture
             undefined |= lacking_geometry(mixture, [f"mixture in fold {name!r}"], method)
