@@ -93,8 +93,8 @@ def score_panel(
         ax.axhspan(ceiling.lower, ceiling.upper, color="0.85", linewidth=0, zorder=0)
     ax.bar(x, table["score"], width=0.7, color=_BAR, zorder=1)
     ends = [0.0, *table[["score", "low", "high"]].to_numpy(dtype=float).ravel()]
-    for k in np.flatnonzero(table["score"].isna()).tolist():  # no bar would look like a score of 0
-        ax.text(k, 0, " not defined", rotation=90, ha="center", va="bottom", fontsize=FONT - 1, color=INK)
+    for place in np.flatnonzero(table["score"].isna()).tolist():  # no bar would look like a score of 0
+        ax.text(place, 0, " not defined", rotation=90, ha="center", va="bottom", fontsize=FONT - 1, color=INK)
     if subjects is not None and subjects.shape[1] > 1:
         single = subjects.reindex(table.index).to_numpy(dtype=float)
         # side by side over their bar, in the same place over every bar

@@ -18,7 +18,7 @@ half the distances within it of another, or neighbours chain beyond twice the to
 That float64 numbers were computed from float32 ones, such as the mean of three float32 RDMs, cannot be told from them.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -31,13 +31,13 @@ def parted(ordered: np.ndarray) -> np.ndarray:
     """Which of ascending finite values (length,) differ from the next one by more than rounding: (length − 1,)."""
     gaps = np.diff(ordered)
     differ: np.ndarray = gaps > 0
+    share = share_of_rounding(ordered)
     # a look that costs little, and finds nothing in nearly every RDM
-    if not len(gaps) or not (differ & (gaps <= _SINGLE * max(-ordered[0], ordered[-1]))).any():
+    if not (share and len(gaps) and (differ & (gaps <= share * max(-ordered[0], ordered[-1]))).any()):
         return differ
-    share, sizes = _rounding(ordered)
+    sizes = _sizes(ordered, share)
     allowed = share * np.maximum(sizes[:-1], sizes[1:])
-    near = differ & (gaps <= allowed)
-    new: np.ndarray = differ & ~near
+    new: np.ndarray = differ & (gaps > allowed)
     clumps = np.flatnonzero(np.concatenate(([True], new, [True])))
     first, last = clumps[:-1], clumps[1:] - 1
     widths = ordered[last] - ordered[first]
@@ -56,27 +56,34 @@ def is_constant(values: np.ndarray) -> bool:
         return True
     spread, largest = np.ptp(measured), np.abs(measured).max()
     # rounding is never more than the first, and costs more to tell
-    return bool(spread <= _SINGLE * largest and spread <= _rounding(measured)[0] * largest)
+    return bool(spread <= _SINGLE * largest and spread <= share_of_rounding(measured) * largest)
 
 
 def share_of_rounding(values: np.ndarray) -> float:
-    """The share of an RDM's distances (pairs,) that may be rounding: what a regression leaves of less is nothing."""
-    return _rounding(values)[0]
-
-
-def _rounding(values: np.ndarray) -> tuple[float, np.ndarray]:
-    """The share that rounding may amount to in an RDM's finite distances (pairs,), and what of: a size for each."""
-    sizes = np.abs(values)
-    if np.array_equal(values, np.rint(values)):
-        return 0.0, sizes
-    largest = sizes.max()
+    """The share of an RDM's finite distances (pairs,) that may be rounding: 0 of whole numbers."""
+    if _throughout(lambda part: part == np.rint(part), values):
+        return 0.0
     with np.errstate(over="ignore", under="ignore"):
-        single = np.array_equal(values, values.astype(np.float32))
+        return _SINGLE if _throughout(lambda part: part == part.astype(np.float32), values) else _DOUBLE
+
+
+def _sizes(values: np.ndarray, share: float) -> np.ndarray:
+    """What each of an RDM's finite distances (pairs,) has its rounding from: its own size, or that of the largest."""
+    sizes = np.abs(values)
     # 1 − similarity is a multiple of the last place of 1; two places more, as the largest may be as much as 2
-    places = np.ldexp(values, (24 if single else 53) + 2 - int(np.frexp(largest)[1]))
-    if np.array_equal(places, np.rint(places)):
-        sizes = np.full_like(sizes, largest)
-    return _SINGLE if single else _DOUBLE, sizes
+    digits = (24 if share == _SINGLE else 53) + 2 - int(np.frexp(sizes.max())[1])
+
+    def is_multiple(part: np.ndarray) -> np.ndarray:
+        places = np.ldexp(part, digits)
+        multiple: np.ndarray = places == np.rint(places)
+        return multiple
+
+    return np.full_like(sizes, sizes.max()) if _throughout(is_multiple, values) else sizes
+
+
+def _throughout(test: Callable[[np.ndarray], np.ndarray], values: np.ndarray) -> bool:
+    # a few of them say no for nearly all RDMs
+    return bool(test(values[:: len(values) // 64 + 1]).all() and test(values).all())
 
 
 def lack_of_geometry(values: np.ndarray, method: str) -> str:
