@@ -12,6 +12,7 @@ from brainrdl.arguments import name_some
 from brainrdl.rdms.combine import average_rdms, scale_for, to_scale
 from brainrdl.rdms.condensed import upper_triangles
 from brainrdl.rdms.layout import check_rdms
+from brainrdl.rdms.plausible import check_possible
 from brainrdl.rdms.rounding import check_geometry
 from brainrdl.rdms.similarities import Options, check_method, similarities
 
@@ -137,6 +138,7 @@ def subject_rdms(rdms: xr.DataArray, *, over: str = "subject") -> xr.DataArray:
     array([[0., 2., 2.]])
     """
     rdms = check_rdms(rdms)
+    check_possible(rdms)
     if over not in rdms.coords or rdms[over].dims != ("rdm",):
         there = ", ".join(repr(str(name)) for name, coord in rdms.coords.items() if coord.dims == ("rdm",))
         raise ValueError(

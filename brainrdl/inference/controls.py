@@ -14,6 +14,7 @@ from brainrdl.rdms.compare import Join, join_rdms
 from brainrdl.rdms.condensed import to_squares, upper_triangles
 from brainrdl.rdms.labelled import label_rdms
 from brainrdl.rdms.layout import check_rdms
+from brainrdl.rdms.plausible import check_possible
 from brainrdl.rdms.rounding import check_geometry, describe_lacking, is_constant, lacking_geometry
 from brainrdl.rdms.similarities import centred_features
 
@@ -92,6 +93,7 @@ def remove_block_means(rdms: xr.DataArray, labels: Labels) -> xr.DataArray:
     array([ 0.1, -0.1,  0. ])
     """
     rdms = check_rdms(rdms)
+    check_possible(rdms)
     if "standard_error" in rdms.coords:
         raise ValueError(
             "standard errors do not say how sure a difference from a block's mean is; leave them out: "

@@ -319,3 +319,29 @@ def test_heads_are_not_fitted_to_a_constant_target_and_a_collapsed_one_is_never_
     assert fitted.layer == "fc"
     at_start = fitted.tries[(fitted.tries["steps"] == 0) & (fitted.tries["layer"] == "dead")]
     assert at_start["value"].isna().all()
+
+
+def test_impossible_distances_are_refused_wherever_rdms_come_in():
+    split = stratified_splits(LABELS, 2)[0]
+    values = np.random.default_rng(0).random((3, 120))
+    brains = held(values, ["a", "b", "c"], subject=["ann", "bob", "eve"])
+    percent = (100 * brains).assign_attrs(metric="correlation").assign_coords(brains.coords)
+    model = held(values[:1] + 0.1, ["m/0"], arm="m", seed=0)
+    features = {"fc": torch.randn(16, 3)}
+    target = rdl.select_stimuli(percent, split.training)
+    largest = "dissimilarity is \\d+\\.\\d+ for stimuli '.*' and '.*' in RDM '.', and a correlation distance, 1 − r"
+    for call in (
+        lambda: rdl.compare_rdms(model, percent),
+        lambda: rdl.noise_ceiling(percent),
+        lambda: subject_rdms(percent),
+        lambda: score_models(model, percent, n_resamples=2),
+        lambda: permutation_test(model, percent, n_permutations=2),
+        lambda: partition_variance(percent, {"m": model}),
+        lambda: remove_block_means(percent, LABELS),
+        lambda: rdl.fit_rdms(model, percent, 2),
+        lambda: held_out_scores([Prediction(model, ())], percent, split, categories=LABELS, controls=None),
+        lambda: held_out_scores([Prediction(model, ())], brains, split, categories=LABELS, controls=percent),
+        lambda: fit_head("frrsa", features, NAMES, target.drop_vars("subject"), inner_splits(split, LABELS, 2)),
+    ):
+        with pytest.raises(ValueError, match=f"^{largest}"):
+            call()

@@ -16,6 +16,8 @@ from brainrdl.arguments import check_tensor, did_you_mean, name_some, whole_numb
 from brainrdl.ids import check_ids, find_ids
 from brainrdl.inference.ceiling import subject_rdms
 from brainrdl.inference.held_out import Prediction
+from brainrdl.inference.repeats import check_apart, name_repeats, same_features
+from brainrdl.inference.reweighting.choice import means_to_choose_by, score_head
 from brainrdl.inference.reweighting.head_paths import Candidate, Problem, frrsa_path, gains_path, readout_path
 from brainrdl.inference.splits import Split
 from brainrdl.rdms.combine import mean_of_measured, scale_for, to_scale
@@ -24,8 +26,8 @@ from brainrdl.rdms.differentiable import check_compare
 from brainrdl.rdms.distances import check_metric, rdm
 from brainrdl.rdms.labelled import label_rdms, select_stimuli
 from brainrdl.rdms.layout import check_rdms
+from brainrdl.rdms.plausible import check_possible
 from brainrdl.rdms.rounding import check_geometry
-from brainrdl.rdms.similarities import Options, similarities
 
 KINDS = ("frrsa", "gains", "low_rank", "readout")
 """Kinds of heads that can be fitted."""
@@ -207,7 +209,7 @@ class FittedHead:
         seed = whole_number(seed, "seed")
         distances = self.rdm(features, ids)[None]
         rdms = label_rdms(distances, ids, [f"{arm}/{seed}"], self.metric, {"arm": arm, "seed": seed})
-        return Prediction(rdms, self.fitted_to)
+        return Prediction(name_repeats(rdms, same_features(features, ids)), self.fitted_to)
 
 
 def fit_head(
@@ -276,12 +278,16 @@ def fit_head(
     known = check_ids(ids, "ids")
     patterns = _checked_features(features, known)
     subjects = check_rdms(target)
+    check_possible(subjects)
     if "subject" in subjects.coords:
         subjects = subject_rdms(subjects)
     # alphabetically, so that nothing depends on the order in which stimuli are given
     training = tuple(sorted(subjects["stimulus"].values.tolist()))
     rows = dict(zip(training, find_ids(training, known, "features"), strict=True))
     _check_inner(inner, training)
+    repeats = same_features({layer: values[list(rows.values())] for layer, values in patterns.items()}, training)
+    for split in inner:
+        check_apart(repeats, split.training, split.held_out, f"the head {kind!r}", f"inner split {split.name!r}")
 
     def problem(layer: str, fit_to: Sequence[str], predict: Sequence[str]) -> Problem:
         fitted, predicted = (patterns[layer][[rows[stimulus] for stimulus in part]] for part in (fit_to, predict))
@@ -294,11 +300,11 @@ def fit_head(
             against = torch.from_numpy(upper_triangles(select_stimuli(subjects, predict).values))
             with torch.no_grad():
                 for tried in _candidates(kind, problem(layer, fit_to, predict), settings):
-                    value = _score(tried.distances, against, compare)
+                    value = score_head(tried.distances, against, compare)
                     tries.append((layer, json.dumps(tried.setting), tried.steps, split.name, value))
     table = pd.DataFrame(tries, columns=["layer", "setting", "steps", "inner_split", "value"])
     keys = ["layer", "setting", "steps"]
-    means = _means_to_choose_by(table, keys)
+    means = means_to_choose_by(table, keys)
     # the first of equals: candidates come with the more cautious first
     layer, setting, steps = means.index[int(np.nanargmax(means.to_numpy()))]
     table["chosen"] = (table[keys] == [layer, setting, steps]).all(axis=1)
@@ -308,19 +314,6 @@ def fit_head(
         *_, final = (head for head in _candidates(kind, problem(layer, training, ()), chosen) if head.steps == steps)
     how = final.setting if kind == "frrsa" else {**final.setting, "steps": final.steps}
     return FittedHead(kind, layer, final.metric, final.head(), training, how, table)
-
-
-def _means_to_choose_by(table: pd.DataFrame, keys: list[str]) -> pd.Series:
-    """Average over inner splits; a head that predicts one distance throughout counts as one that predicts nothing."""
-    if table["value"].isna().all():
-        raise ValueError(
-            "no head can be chosen: in every inner split the held-out pairs were not measured, or every head that was "
-            "tried predicts a constant RDM of them; split otherwise, or name other layers"
-        )
-    # NaN for all heads is a split without measured pairs, and says nothing of any
-    compared = table["value"].notna().groupby(table["inner_split"]).transform("any")
-    counted = table.assign(value=table["value"].mask(table["value"].isna() & compared, 0.0))
-    return counted.groupby(keys, sort=False)["value"].mean()
 
 
 def _candidates(kind: str, problem: Problem, settings: HeadSettings) -> Iterator[Candidate]:
@@ -351,12 +344,6 @@ def _mean_target(subjects: xr.DataArray, ids: Sequence[str], compare: str) -> Te
     values = upper_triangles(select_stimuli(subjects, ids).values)
     check_geometry(values, subjects["rdm"].values.tolist(), compare, f"among {len(ids)} stimuli to fit to, targets")
     return torch.from_numpy(mean_of_measured(to_scale(values, scale_for(compare))[0]))
-
-
-def _score(distances: Tensor, subjects: Tensor, compare: str) -> float:
-    # the soft ranks are there for their gradient; a score is of the ranks themselves
-    method = "spearman" if compare == "soft-spearman" else compare
-    return float(similarities(distances[None], subjects, Options(method)).nanmean())
 
 
 def _check_numbers(name: str, values: Sequence[object], *, may_be_0: bool) -> None:
