@@ -7,7 +7,7 @@ from brainrdl.rdms.similarities import Options, similarities
 
 
 def score_head(distances: Tensor, subjects: Tensor, compare: str) -> float:
-    """Mean similarity of a head's RDM (pairs,) to subjects' (subjects, pairs); NaN where there is nothing to compare."""
+    """Compare a head's RDM (pairs,) with subjects' (subjects, pairs), and average; NaN where nothing can be compared."""
     # the soft ranks are there for their gradient; a score is of the ranks themselves
     method = "spearman" if compare == "soft-spearman" else compare
     return float(similarities(distances[None], subjects, Options(method)).nanmean())
