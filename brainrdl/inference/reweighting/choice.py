@@ -7,7 +7,7 @@ from brainrdl.rdms.similarities import Options, similarities
 
 
 def score_head(distances: Tensor, subjects: Tensor, compare: str) -> float:
-    """Compare a head's RDM (pairs,) with subjects' (subjects, pairs), and average; NaN where nothing can be compared."""
+    """Compare a head's RDM (pairs,) with those of subjects (subjects, pairs), on average; NaN if nothing compares."""
     # the soft ranks are there for their gradient; a score is of the ranks themselves
     method = "spearman" if compare == "soft-spearman" else compare
     return float(similarities(distances[None], subjects, Options(method)).nanmean())
