@@ -75,12 +75,13 @@ def find_ids(ids: Sequence[str], known: Sequence[str], place: str) -> list[int]:
     return [positions[stimulus] for stimulus in ids]
 
 
-def nearest(missing: Iterable[str], known: Collection[str]) -> str:
-    """Write the end of a message with the known ids most like the first missing one that is like any; or nothing.
+def nearest(missing: Sequence[str], known: Collection[str]) -> str:
+    """Write the end of a message with the known id that is another spelling of a missing one, or those most like it."""
+    return spelling(missing, known) or (did_you_mean(missing[0], known) if missing else "")
 
-    Another spelling of it (blanks, case, Unicode form, a suffix) is named with what sets it apart.
-    """
-    missing = list(missing)
+
+def spelling(missing: Iterable[str], known: Iterable[str]) -> str:
+    """Write the end of a message with the known id that is another spelling of a missing one (blanks, case, suffix)."""
     spelt: dict[str, str] = {}
     for name in known:
         spelt.setdefault(_spelt(name, _SPELLINGS), name)
@@ -88,7 +89,7 @@ def nearest(missing: Iterable[str], known: Collection[str]) -> str:
         if (other := spelt.get(_spelt(name, _SPELLINGS))) is not None and other != name:
             first, second = _shown(other, name)
             return f"; did you mean {first}, which differs from {second} in {difference(name, other)}?"
-    return did_you_mean(missing[0], known) if missing else ""
+    return ""
 
 
 def difference(name: str, other: str) -> str:
@@ -192,8 +193,8 @@ def _check_spelling(label_of: Mapping[str, Hashable], field: str) -> None:
     texts = list(dict.fromkeys(label for label in label_of.values() if isinstance(label, str)))
     if same := alike(texts):
         raise ValueError(
-            f"{field} has the labels {' and '.join(_shown(*same))}, which differ in {difference(*same)} alone and would "
-            "count as two categories; give each one spelling"
+            f"{field} has the labels {' and '.join(_shown(*same))}, which differ in {difference(*same)} alone and "
+            "would count as two categories; give each one spelling"
         )
     if same := alike(texts, case=True):
         warnings.warn(

@@ -78,8 +78,8 @@ def read_variable(dataset: xr.Dataset, variable: str, path: Path) -> Parts:
     stimuli = [labelled[str(dim)] for dim in square if str(dim) in labelled and array[dim].dtype.kind != "i"]
     if len(stimuli) == 2 and stimuli[0] != stimuli[1]:
         raise ValueError(
-            f"{path}: coordinates {square[0]!r} and {square[1]!r} of {variable!r} differ; an RDM has one order for both "
-            "axes"
+            f"{path}: coordinates {square[0]!r} and {square[1]!r} of {variable!r} differ; an RDM has one order for "
+            "both axes"
         )
     (axis, *more) = [str(dim) for dim in array.dims if dim not in square] or [""]
     if axis in labelled and not more:  # an axis of one kind, such as subject, whose labels name the RDMs

@@ -81,8 +81,8 @@ def from_array(array: Any, place: str, name: str) -> Parts:
     found = _laid_out(array)
     if found is None:
         raise ValueError(
-            f"{place} has shape {array.shape}, in which there are no RDMs; expected (n, n), (rdms, n, n), (n, n, rdms), "
-            "or vectors of n(n-1)/2 pairs: (pairs,), (rdms, pairs)"
+            f"{place} has shape {array.shape}, in which there are no RDMs; expected (n, n), (rdms, n, n), (n, n, "
+            "rdms), or vectors of n(n-1)/2 pairs: (pairs,), (rdms, pairs)"
         )
     values, axes = found
     coords: dict[str, Coord] = {}
@@ -97,7 +97,7 @@ def from_array(array: Any, place: str, name: str) -> Parts:
 
 
 def likely(variables: Mapping[str, Any]) -> list[str]:
-    """Names of the plain arrays that are RDMs by their looks: square, symmetric, 0 on the diagonal and not elsewhere."""
+    """Names of the plain arrays that look like RDMs: square, symmetric, 0 on the diagonal and not elsewhere."""
     return [name for name, value in variables.items() if _is_rdm(value)]
 
 
