@@ -190,12 +190,18 @@ def _check_spelling(label_of: Mapping[str, Hashable], field: str) -> None:
             f"{field} has {' and '.join(_shown(*same))}, which differ in {difference(*same)} alone and would count as "
             "two stimuli; give each one spelling"
         )
-    texts = list(dict.fromkeys(label for label in label_of.values() if isinstance(label, str)))
-    if same := alike(texts):
-        raise ValueError(
-            f"{field} has the labels {' and '.join(_shown(*same))}, which differ in {difference(*same)} alone and "
-            "would count as two categories; give each one spelling"
-        )
+    texts = Counter(label for label in label_of.values() if isinstance(label, str))
+    spellings: dict[str, list[str]] = {}
+    for label in texts:
+        spellings.setdefault(_spelt(label, _SAME_TEXT), []).append(label)
+    for found in spellings.values():
+        if len(found) > 1:
+            shown = zip(_shown(*found), found, strict=True)
+            written = " and ".join(f"{label} ({texts[name]} stimuli)" for label, name in shown)
+            raise ValueError(
+                f"{field} writes one category in {len(found)} ways: {written}; write it in one way, or give two "
+                "categories names that differ by more than spaces"
+            )
     if same := alike(texts, case=True):
         warnings.warn(
             f"{field} has the labels {same[0]!r} and {same[1]!r}, which differ in {difference(*same)} alone and count "

@@ -12,9 +12,11 @@ import torch
 import xarray as xr
 
 from brainrdl.arguments import did_you_mean, name_some
+from brainrdl.ids import spelling
 from brainrdl.rdms.condensed import to_squares, upper_triangles
 from brainrdl.rdms.labelled import select_stimuli
 from brainrdl.rdms.layout import DIMS, Normalization, check_rdms
+from brainrdl.rdms.plausible import check_people
 from brainrdl.rdms.ranks import midranks
 
 
@@ -38,7 +40,8 @@ def concat_rdms(rdms: Iterable[xr.DataArray]) -> xr.DataArray:
     TypeError
         If `rdms` is a single DataArray, or holds anything but labelled RDMs.
     ValueError
-        If there are none; if stimuli, metrics, coordinates or attributes differ, or a label occurs twice.
+        If there are none; if stimuli, metrics, coordinates or attributes differ, a label occurs twice, or the same RDM
+        stands under two subjects.
 
     Examples
     --------
@@ -67,6 +70,7 @@ def concat_rdms(rdms: Iterable[xr.DataArray]) -> xr.DataArray:
     _check_same_coords(parts)
     attrs = _joined_attrs(parts)
     joined = xr.concat(parts, dim="rdm", coords="minimal", compat="override", join="exact", combine_attrs="override")
+    check_people(joined)
     return joined.assign_attrs(attrs)
 
 
@@ -290,8 +294,8 @@ def _in_order_of(first: xr.DataArray, part: xr.DataArray, number: int) -> xr.Dat
     faults = [f"lacks {name_some(missing)}"] * bool(missing) + [f"adds {name_some(extra)}"] * bool(extra)
     if faults:
         raise ValueError(
-            f"rdms[{number}] has other stimuli than rdms[0]: it {' and '.join(faults)}; take the common ones "
-            "of both with select_stimuli"
+            f"rdms[{number}] has other stimuli than rdms[0]: it {' and '.join(faults)}{spelling(missing, extra)}; take "
+            "the common ones of both with select_stimuli"
         )
     return select_stimuli(part, ids)
 
