@@ -112,7 +112,7 @@ def subject_rdms(rdms: xr.DataArray, *, over: str = "subject") -> xr.DataArray:
     >>> coords = {"subject": "sub-01", "session": ["ses-1", "ses-2"]}
     >>> rdms = label_rdms(values, ids, ["a", "b"], "correlation", coords)
     >>> subject_rdms(rdms).sel(stimulus="face").values
-    array([[0., 2., 2.]])
+    array([[0., 1., 1.]])
     """
     rdms = check_rdms(rdms)
     if over not in rdms.coords or rdms[over].dims != ("rdm",):
