@@ -96,13 +96,12 @@ def difference(name: str, other: str) -> str:
     """Say in what two spellings of one name differ; empty where they are no two spellings of one."""
     if _spelt(name, _SPELLINGS) != _spelt(other, _SPELLINGS):
         return ""
-    kinds = [
-        kind
-        for kind in _SPELLINGS
-        if _spelt(name, [left for left in _SPELLINGS if left != kind])
-        != _spelt(other, [left for left in _SPELLINGS if left != kind])
-    ]
-    return " and ".join(kinds or ["their spelling"])
+    alone = [kind for kind in _SPELLINGS if _spelt(name, [kind]) == _spelt(other, [kind])]
+    if alone:
+        return alone[0]
+    left = {kind: [others for others in _SPELLINGS if others != kind] for kind in _SPELLINGS}
+    needed = [kind for kind in _SPELLINGS if _spelt(name, left[kind]) != _spelt(other, left[kind])]
+    return " and ".join(needed or ["their spelling"])
 
 
 def alike(names: Iterable[str], *, case: bool = False) -> tuple[str, str] | None:
