@@ -9,6 +9,9 @@ from brainrdl.rdms.distances import METRICS
 REPLACED = "replaced where it exists and holds RDMs"
 """Help of an option whose file `check_replaced` has checked."""
 
+FOLLOW_LINKS = "read what links in the folder of images lead to outside of it"
+"""Help of ``--follow-links``."""
+
 
 def names(text: str) -> tuple[str, ...]:
     """Split a list like A,B."""
