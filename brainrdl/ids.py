@@ -6,7 +6,6 @@ and `nearest` is the end of every message about an id that was not found.
 
 import re
 import unicodedata
-import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 
@@ -152,7 +151,7 @@ def read_labels(labels: Labels, field: str = "labels") -> dict[str, Hashable]:
     """Return the category of each stimulus; `field` is the name of the labels in an error.
 
     TypeError for labels without ids or not hashable; ValueError for a repeated id, a missing label (None, NaN), and two
-    ids or labels that read the same (``face`` and ``face ``). Labels that differ in case alone get a UserWarning.
+    ids or labels that read the same (``face`` and ``face ``).
     """
     if isinstance(labels, xr.DataArray):
         if labels.dims != ("stimulus",) or "stimulus" not in labels.coords:
@@ -201,9 +200,3 @@ def _check_spelling(label_of: Mapping[str, Hashable], field: str) -> None:
                 f"{field} writes one category in {len(found)} ways: {written}; write it in one way, or give two "
                 "categories names that differ by more than spaces"
             )
-    if same := alike(texts, case=True):
-        warnings.warn(
-            f"{field} has the labels {same[0]!r} and {same[1]!r}, which differ in {difference(*same)} alone and count "
-            "as two categories; give them one spelling if they are one",
-            stacklevel=4,
-        )

@@ -5,7 +5,7 @@ RDMs are joined on the stimulus ids, and nothing is filled in: what differs is r
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -18,17 +18,21 @@ from brainrdl.rdms.labelled import select_stimuli
 from brainrdl.rdms.layout import DIMS, Normalization, check_rdms
 from brainrdl.rdms.plausible import check_people
 from brainrdl.rdms.ranks import midranks
+from brainrdl.rdms.union import on_all_stimuli
 
 
-def concat_rdms(rdms: Iterable[xr.DataArray]) -> xr.DataArray:
-    """Put labelled RDMs of the same stimuli one behind the other.
+def concat_rdms(rdms: Iterable[xr.DataArray], *, join: Literal["exact", "union"] = "exact") -> xr.DataArray:
+    """Put labelled RDMs one behind the other.
 
     RDMs are joined on the stimulus ids: where the order differs, all follow the first.
 
     Parameters
     ----------
     rdms : sequence of DataArray (rdm, stimulus, stimulus_)
-        Labelled RDMs with the same stimuli, metric and coordinates.
+        Labelled RDMs with the same metric and coordinates, and with ``exact`` of the same stimuli.
+    join : {"exact", "union"}
+        Whether other stimuli are an error, or the result has the stimuli of all, in order of first occurrence, and NaN
+        for the pairs that an RDM has not measured.
 
     Returns
     -------
@@ -59,6 +63,10 @@ def concat_rdms(rdms: Iterable[xr.DataArray]) -> xr.DataArray:
     parts = [check_rdms(part) for part in rdms]
     if not parts:
         raise ValueError("rdms is empty; expected at least one labelled RDM")
+    if join not in ("exact", "union"):
+        raise ValueError(f"unknown join {join!r}; known are: exact, union")
+    if join == "union":
+        parts = on_all_stimuli(parts)
     parts = [_in_order_of(parts[0], part, number) for number, part in enumerate(parts)]
     labels = [label for part in parts for label in part["rdm"].values.tolist()]
     if len(set(labels)) < len(labels):

@@ -322,3 +322,71 @@ def test_hdf5_of_rsatoolbox_with_a_byte_order_mark(tmp_path):
         "invisible characters?",
     ):
         rdl.select_stimuli(rdms, IDS)
+
+
+# tables and assemblies
+
+
+def test_a_table_with_two_spellings_of_a_stimulus(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("stimulus,stimulus_,dissimilarity\na,b,1\na ,c,2\nb,c,3\n")
+    with raises(
+        ValueError,
+        f"{path} names stimuli 'a' and 'a ', which differ in blanks alone, and has no row for some of their pairs; "
+        "give each stimulus one spelling",
+    ):
+        rdl.read_rdms(path, metric="mse", names=["IT"])
+    path.write_text("Stimulus,stimulus_,dissimilarity\na,b,1\n")
+    with raises(
+        ValueError,
+        f"{path} lacks 'stimulus'; expected the columns rdm, stimulus, stimulus_, dissimilarity with one row per RDM "
+        "and pair; did you mean 'Stimulus', which differs from 'stimulus' in upper and lower case?",
+    ):
+        rdl.read_rdms(path, metric="mse", names=["IT"])
+
+
+def assembly(path, **coords):
+    patterns = np.random.default_rng(0).normal(size=(4, 5))
+    made = xr.DataArray(patterns, dims=("presentation", "neuroid"))
+    made = made.assign_coords({name: ("presentation", ids) for name, ids in coords.items()})
+    made.to_dataset(name="data").to_netcdf(path, engine="h5netcdf")
+    return path
+
+
+def test_the_coordinate_of_an_assembly_can_be_named(tmp_path):
+    given = {"metric": "mse", "names": ["IT"]}
+    path = assembly(tmp_path / "a.nc", stimulus_id=list("abab"), object_name=["cat", "dog", "cat", "cup"])
+    assert rdl.read_rdms(path, stimuli="stimulus_id", **given)["stimulus"].values.tolist() == ["a", "b"]
+    assert rdl.read_rdms(path, stimuli="object_name", **given)["stimulus"].values.tolist() == ["cat", "dog", "cup"]
+    path = assembly(tmp_path / "a.nc", stimulus_id=list("abab"), image_id=list("xxyz"))
+    with raises(
+        ValueError,
+        f"{path}: 'stimulus_id' and 'image_id' put different presentations together; choose one by stimuli=, such as "
+        "'stimulus_id'",
+    ):
+        rdl.read_rdms(path, **given)
+    assert rdl.read_rdms(path, stimuli="image_id", **given)["stimulus"].values.tolist() == ["x", "y", "z"]
+    path = assembly(tmp_path / "a.nc", stimulus_id=list("abab"), image_id=list("xyxy"))
+    assert rdl.read_rdms(path, **given)["stimulus"].values.tolist() == ["a", "b"]
+
+
+def test_presentations_of_one_stimulus_in_two_spellings(tmp_path):
+    path = assembly(tmp_path / "a.nc", stimulus_id=["a", "b", "a ", "b"])
+    with raises(
+        ValueError,
+        f"{path}: coordinate 'stimulus_id' has 'a' and 'a ', which differ in blanks alone, and whose presentations "
+        "would be averaged apart; give each stimulus one spelling",
+    ):
+        rdl.read_rdms(path, metric="mse", names=["IT"])
+
+
+def test_other_tools_names_of_the_fields_in_use(tmp_path):
+    np.savez(tmp_path / "a.npz", rdm=[0.2, 1.3, 1.1], stimuli_name=IDS, layer_name="fc")
+    rdms = rdl.read_rdms(tmp_path / "a.npz", stimuli="stimuli_name", names="layer_name", metric="correlation")
+    assert (rdms["stimulus"].values.tolist(), rdms["rdm"].values.tolist()) == (IDS, ["fc"])
+    path = meadows(tmp_path / "a.mat", {"able": (["a", "b", "c"], [1, 2, 3])})
+    assert rdl.read_rdms(path, stimuli="stimuli", metric="undeclared")["stimulus"].values.tolist() == list("abc")
+    structs = np.empty((1, 1), dtype=[("RDM", object), ("name", object)])
+    structs[0, 0] = (one().values[0], "IT")
+    scipy.io.savemat(tmp_path / "b.mat", {"RDMs": structs})
+    assert rdl.read_rdms(tmp_path / "b.mat", names="name", stimuli=IDS, metric="mse")["rdm"].values.tolist() == ["IT"]
