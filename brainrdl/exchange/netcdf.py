@@ -62,7 +62,7 @@ def read_parts(dataset: xr.Dataset, path: Path) -> Parts:
 
 def read_variable(dataset: xr.Dataset, variable: str, path: Path) -> Parts:
     """Take a plain array of distances out of a file's content, with the ids that are its coordinates."""
-    array = pick(dict(dataset.data_vars), variable, str(path))
+    array = pick({str(name): array for name, array in dataset.data_vars.items()}, variable, str(path))
     if array.dims == DIMS:
         return read_parts(array.to_dataset(name="dissimilarity"), path)
     parts = from_array(array.values, f"the variable {variable!r} of {path}", variable)

@@ -101,7 +101,7 @@ def _pairs(ids: Sequence[str], own: list[Any]) -> list[Any]:
     if not own or not isinstance(own[0], tuple):
         return own
     i, j = np.triu_indices(len(ids), 1)
-    pairs = [(ids[a], ids[b]) for a, b in zip(i, j, strict=True)]
+    pairs = [(ids[a], ids[b]) for a, b in zip(i.tolist(), j.tolist(), strict=True)]
     if len(own) != len(pairs):
         return own
     # a pair has no direction
