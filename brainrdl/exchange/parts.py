@@ -41,6 +41,8 @@ class Given:
 
     def __post_init__(self) -> None:
         """Refuse what no file could agree with."""
+        if self.variable is not None and not isinstance(self.variable, str):
+            raise TypeError(f"variable is {self.variable!r}; expected the name of one, a string")
         if self.order is not None and self.order not in get_args(Order):
             raise ValueError(f"unknown order {self.order!r}; known are {', '.join(get_args(Order))}")
         if self.metric is not None and self.metric not in METRICS:

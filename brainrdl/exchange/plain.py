@@ -76,7 +76,8 @@ def from_array(array: Any, place: str, name: str) -> Parts:
     if cells and all(isinstance(cell, np.ndarray) and cell.shape == cells[0].shape for cell in cells):
         array = np.stack(cells)  # a cell array of RDMs
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
-        kind = f"an array of {array.dtype}" if isinstance(array, np.ndarray) else f"a {type(array).__name__}"
+        kind = f"an array of {array.dtype}" if isinstance(array, np.ndarray) else "text"
+        kind = "a struct or cell array" if cells is not None else kind
         raise ValueError(f"{place} is {kind}; expected an array of real numbers, the distances")
     found = _laid_out(array)
     if found is None:

@@ -158,6 +158,7 @@ def write(rdms: xr.DataArray, path: Path) -> None:
 
 def _to_dict(rdms: xr.DataArray) -> dict[str, Any]:
     """Labelled RDMs as rsatoolbox's dictionary."""
+    distances = condense(rdms)
     metric = rdms.attrs.get("metric", "")
     rows = {"rdm": np.asarray(rdms["rdm"].values.tolist())}
     patterns = {"stimulus": np.asarray(rdms["stimulus"].values.tolist())}
@@ -171,7 +172,7 @@ def _to_dict(rdms: xr.DataArray) -> dict[str, Any]:
         (rows if coord.dims == ("rdm",) else patterns)[name] = native
     attrs = {name: value for name, value in rdms.attrs.items() if name != "metric"}
     return {
-        "dissimilarities": condense(rdms),
+        "dissimilarities": distances,
         "dissimilarity_measure": _THEIR_NAMES.get(metric, metric),
         "descriptors": {
             **{name: str(value) if isinstance(value, str) else value for name, value in attrs.items()},

@@ -165,7 +165,8 @@ def _squares(given: Any, field: str, ids: Sequence[str], labels: Sequence[str]) 
     values = real_numbers(given, field)
     n, pairs = len(ids), len(ids) * (len(ids) - 1) // 2
     expected = f"(rdms, {pairs}) condensed or (rdms, {n}, {n}) square for {n} stimuli"
-    add_axis = f"; for a single RDM add the first axis: {field}[None]"
+    is_table = hasattr(given, "index") and not isinstance(given, list | tuple)
+    add_axis = f"; for a single RDM add the first axis: {f'[{field}]' if is_table else f'{field}[None]'}"
     if values.ndim not in (2, 3):
         raise ValueError(f"{field} has shape {values.shape}, expected {expected}{add_axis * (values.ndim == 1)}")
     is_one_square = values.ndim == 2 and values.shape[0] == values.shape[1]

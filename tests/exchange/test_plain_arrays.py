@@ -332,3 +332,18 @@ def test_the_92_objects_of_another_study():
     stimuli = [f"object_{i:02d}" for i in range(1, 93)]
     rdms = rdl.read_rdms(path, variable="IT_RDMs", stimuli=stimuli, metric="undeclared", order="row-major")
     np.testing.assert_array_equal(rdms.values[4], squareform(np.load(path)["IT_RDMs"][4]))
+
+
+def test_variables_that_are_none(tmp_path):
+    path = tmp_path / "a.mat"
+    scipy.io.savemat(path, {"data": {"IT": SQUARES[0]}, "note": "text"})
+    for variable, kind in (("data", "a struct or cell array"), ("note", "text")):
+        with raises(
+            ValueError,
+            f"the variable {variable!r} of {path} is {kind}; expected an array of real numbers, the distances",
+        ):
+            rdl.read_rdms(path, variable=variable, **ASKED)
+    with raises(ValueError, f"'data' of {path} has no variable 'V1'; there are 'IT'"):
+        rdl.read_rdms(path, variable="data.V1", **ASKED)
+    with raises(TypeError, "variable is 3; expected the name of one, a string"):
+        rdl.read_rdms(path, variable=3, **ASKED)

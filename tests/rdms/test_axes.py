@@ -117,3 +117,19 @@ def test_coordinates_weights_and_patterns():
     assert ordered == pytest.approx(1)
     with contradicts("values", "index", "house", "face", ORDER):
         make_patterns(pd.DataFrame(np.eye(3), index=REVERSED), IDS, [1, 1, 1])
+
+
+def test_tables_and_lists_of_another_shape():
+    expected = "expected (rdms, 3) condensed or (rdms, 3, 3) square for 3 stimuli; for a single RDM add the first axis"
+    with raises(
+        ValueError,
+        "dissimilarities holds 3 RDMs, but names holds 1; expected one name each; for a single RDM add the first axis: "
+        "[dissimilarities]",
+    ):
+        label(pd.DataFrame(SQUARE))
+    with raises(ValueError, f"dissimilarities has shape (3,), {expected}: [dissimilarities]"):
+        label(pd.Series([0.2, 1.3, 1.1]))
+    with raises(ValueError, "dissimilarities holds arrays or lists of different lengths; expected one shape for all"):
+        label([SQUARE, SQUARE[:2, :2]], ["a", "b"])
+    with raises(TypeError, "expected a labelled RDM, an xarray.DataArray, got a ndarray; label_rdms makes one"):
+        rdl.to_rsatoolbox(SQUARE)
