@@ -16,6 +16,7 @@ import xarray as xr
 
 from brainrdl.exchange.document import Document, decode_values, encode_values, to_document
 from brainrdl.exchange.parts import Coord, Parts
+from brainrdl.ids import alike, difference, spelling
 from brainrdl.rdms.condensed import upper_triangles
 from brainrdl.rdms.layout import DIMS
 
@@ -30,7 +31,7 @@ def read_parts(path: Path) -> Parts:
     if missing or table.empty:
         raise ValueError(
             f"{path} lacks {', '.join(map(repr, missing)) or 'rows'}; expected the columns rdm, stimulus, stimulus_, "
-            "dissimilarity with one row per RDM and pair"
+            f"dissimilarity with one row per RDM and pair{spelling(missing, map(str, table.columns))}"
         )
     names = list(dict.fromkeys(table["rdm"])) if "rdm" in table else None
     row_of = {name: row for row, name in enumerate(names or ())}
@@ -41,8 +42,8 @@ def read_parts(path: Path) -> Parts:
     unknown = set(pairs.reshape(-1).tolist()) - set(stimuli)
     if unknown:
         raise ValueError(
-            f"{path}: the rows name {min(unknown)!r}, which is not among the stimuli that its column {_OURS!r} lists; "
-            "remove that column after editing"
+            f"{path}: the rows name {min(unknown)!r}, which is not among the stimuli that its column {_OURS!r} lists"
+            f"{spelling(sorted(unknown), stimuli)}; remove that column after editing"
         )
     values = _squares(table, rows, pairs, stimuli, names or ["(one)"], path)
     metric, attrs = _metric(table, path), {}
@@ -132,6 +133,11 @@ def _squares(
         )
     absent = np.triu(count + count.swapaxes(1, 2) == 0, 1)
     if absent.any():
+        if same := alike(stimuli, case=True):
+            raise ValueError(
+                f"{path} names stimuli {same[0]!a} and {same[1]!a}, which differ in {difference(*same)} alone, and has "
+                "no row for some of their pairs; give each stimulus one spelling"
+            )
         k, a, b = np.argwhere(absent)[0]
         raise ValueError(
             f"{path}: stimuli {stimuli[a]!r} and {stimuli[b]!r} of RDM {names[k]!r} have no row; add one, with NaN "

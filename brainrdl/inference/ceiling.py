@@ -131,11 +131,11 @@ def subject_rdms(rdms: xr.DataArray, *, over: str = "subject") -> xr.DataArray:
     --------
     >>> from brainrdl.inference import subject_rdms
     >>> from brainrdl.rdms import label_rdms
-    >>> values, ids = np.array([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]]), ["face", "body", "house"]
+    >>> values, ids = np.array([[0.5, 1.0, 1.5], [1.5, 1.0, 0.5]]), ["face", "body", "house"]
     >>> coords = {"subject": "sub-01", "session": ["ses-1", "ses-2"]}
     >>> rdms = label_rdms(values, ids, ["a", "b"], "correlation", coords)
     >>> subject_rdms(rdms).sel(stimulus="face").values
-    array([[0., 2., 2.]])
+    array([[0., 1., 1.]])
     """
     rdms = check_rdms(rdms)
     check_possible(rdms)

@@ -9,7 +9,7 @@ import pandas as pd
 import xarray as xr
 
 from brainrdl.arguments import name_some
-from brainrdl.ids import Labels, read_labels
+from brainrdl.ids import Labels, read_labels, spelling
 from brainrdl.rdms.compare import Join, join_rdms
 from brainrdl.rdms.condensed import to_squares, upper_triangles
 from brainrdl.rdms.labelled import label_rdms
@@ -103,7 +103,10 @@ def remove_block_means(rdms: xr.DataArray, labels: Labels) -> xr.DataArray:
     ids = rdms["stimulus"].values.tolist()
     lacking = [stimulus for stimulus in ids if stimulus not in category_of]
     if lacking:
-        raise ValueError(f"labels has no category for {len(lacking)} of {len(ids)} stimuli: {name_some(lacking)}")
+        raise ValueError(
+            f"labels has no category for {len(lacking)} of {len(ids)} stimuli: {name_some(lacking)}"
+            f"{spelling(lacking, category_of)}"
+        )
     blocks = pair_blocks([category_of[stimulus] for stimulus in ids])
     values = upper_triangles(rdms.values)
     left = np.empty_like(values)

@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from brainrdl.arguments import name_some
-from brainrdl.ids import Labels, check_ids, read_labels
+from brainrdl.ids import Labels, check_ids, read_labels, spelling
 from brainrdl.inference.ceiling import subject_rdms
 from brainrdl.inference.controls import pair_blocks
 from brainrdl.inference.folds import (
@@ -289,7 +289,10 @@ def _held_out(rdms: xr.DataArray, stimuli: tuple[str, ...], what: str) -> xr.Dat
     check_possible(rdms)
     known = set(rdms["stimulus"].values.tolist())
     if lacking := [stimulus for stimulus in stimuli if stimulus not in known]:
-        raise ValueError(f"{what} lack {len(lacking)} of {len(stimuli)} held-out stimuli: {name_some(lacking)}")
+        raise ValueError(
+            f"{what} lack {len(lacking)} of {len(stimuli)} held-out stimuli: {name_some(lacking)}"
+            f"{spelling(lacking, known)}"
+        )
     return select_stimuli(rdms, stimuli)
 
 
@@ -298,6 +301,7 @@ def _blocks(categories: Labels, stimuli: tuple[str, ...]) -> np.ndarray:
     if lacking := [stimulus for stimulus in stimuli if stimulus not in category_of]:
         raise ValueError(
             f"categories has none for {len(lacking)} of {len(stimuli)} held-out stimuli: {name_some(lacking)}"
+            f"{spelling(lacking, category_of)}"
         )
     return pair_blocks([category_of[stimulus] for stimulus in stimuli])
 

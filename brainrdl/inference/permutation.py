@@ -8,7 +8,7 @@ import torch
 import xarray as xr
 
 from brainrdl.arguments import name_some, whole_number
-from brainrdl.ids import Labels, read_labels
+from brainrdl.ids import Labels, read_labels, spelling
 from brainrdl.rdms.compare import compare_rdms, join_rdms
 from brainrdl.rdms.ranks import midranks
 from brainrdl.rdms.similarities import Options, similarities
@@ -116,7 +116,10 @@ def _groups(within: Labels | None, ids: tuple[str, ...]) -> list[np.ndarray]:
     category_of = read_labels(within, "within")
     lacking = [stimulus for stimulus in ids if stimulus not in category_of]
     if lacking:
-        raise ValueError(f"within has no category for {len(lacking)} of {len(ids)} stimuli: {name_some(lacking)}")
+        raise ValueError(
+            f"within has no category for {len(lacking)} of {len(ids)} stimuli: {name_some(lacking)}"
+            f"{spelling(lacking, category_of)}"
+        )
     members: dict[Hashable, list[int]] = {}
     for position, stimulus in enumerate(ids):
         members.setdefault(category_of[stimulus], []).append(position)

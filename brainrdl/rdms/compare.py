@@ -1,7 +1,8 @@
 """Labelled RDMs against labelled RDMs."""
 
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import permutations
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -10,7 +11,8 @@ import xarray as xr
 from torch import Tensor
 
 from brainrdl.arguments import name_some
-from brainrdl.ids import check_ids, find_ids
+from brainrdl.ids import check_ids, find_ids, spelling
+from brainrdl.rdms.axes import check_axis
 from brainrdl.rdms.condensed import upper_triangles
 from brainrdl.rdms.layout import check_rdms
 from brainrdl.rdms.plausible import check_possible
@@ -195,8 +197,14 @@ def join_rdms(rdms: Mapping[str, xr.DataArray], *, join: Join = "exact") -> Join
         alone = {name: [s for s in stimuli if s not in shared] for name, stimuli in stimuli_of.items()}
         faults = [f"{name} alone has {name_some(stimuli)}" for name, stimuli in alone.items() if stimuli]
         raise ValueError(
-            f"the stimuli of {' and '.join(stimuli_of)} differ: {len(ids)} are shared, {'; '.join(faults)}; "
-            "join='intersect', or select_stimuli first, leaves the others out"
+            f"the stimuli of {' and '.join(stimuli_of)} differ: {len(ids)} are shared, {'; '.join(faults)}"
+            f"{_other_spelling(stimuli_of, shared)}; join='intersect', or select_stimuli first, leaves the others out"
+        )
+    if any(left_out.values()) and (hint := _other_spelling(stimuli_of, shared)):
+        warnings.warn(
+            f"{sum(left_out.values())} stimuli of {' and '.join(stimuli_of)} are left out, and may be the same{hint}",
+            UserWarning,
+            stacklevel=3,
         )
     if len(ids) < 3:
         raise ValueError(f"{' and '.join(stimuli_of)} share {len(ids)} stimuli; a comparison needs at least 3")
@@ -227,6 +235,12 @@ def _explain(values: np.ndarray, joined: Joined, method: str, *, given_controls:
     warnings.warn(f"{message}; the similarities are NaN", UserWarning, stacklevel=3)
 
 
+def _other_spelling(stimuli_of: Mapping[str, Sequence[str]], shared: Collection[str]) -> str:
+    """The end of a message with a stimulus that one array, and in another spelling another, has."""
+    alone = [[stimulus for stimulus in stimuli if stimulus not in shared] for stimuli in stimuli_of.values()]
+    return next(filter(None, (spelling(mine, others) for mine, others in permutations(alone, 2))), "")
+
+
 def _covariance(sigma_k: np.ndarray | xr.DataArray, a: xr.DataArray, ids: Sequence[str]) -> Tensor:
     if isinstance(sigma_k, xr.DataArray):
         missing = [str(dim) for dim in sigma_k.dims if dim not in sigma_k.coords]
@@ -238,6 +252,8 @@ def _covariance(sigma_k: np.ndarray | xr.DataArray, a: xr.DataArray, ids: Sequen
         values = sigma_k.transpose(*sorted(str(dim) for dim in sigma_k.dims)).values
         axes = [check_ids(sigma_k[dim], f"coordinate {dim!r} of sigma_k") for dim in sorted(map(str, sigma_k.dims))]
     else:
+        known = a["stimulus"].values.tolist()
+        check_axis(sigma_k, "sigma_k", known, known)
         values = np.asarray(sigma_k)
         n = a.sizes["stimulus"]
         if values.shape not in ((n,), (n, n)):
@@ -245,7 +261,7 @@ def _covariance(sigma_k: np.ndarray | xr.DataArray, a: xr.DataArray, ids: Sequen
                 f"sigma_k has shape {values.shape}, expected ({n},) variances or a ({n}, {n}) covariance, in the "
                 "order of the stimuli of a"
             )
-        axes = [a["stimulus"].values.tolist()] * values.ndim
+        axes = [known] * values.ndim
     chosen = values[np.ix_(*(find_ids(ids, axis, "sigma_k") for axis in axes))]
     return torch.from_numpy(chosen.astype(np.float64)).to(torch.get_default_device())
 

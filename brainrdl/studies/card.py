@@ -13,7 +13,7 @@ import xarray as xr
 from torch import Tensor
 
 from brainrdl.arguments import did_you_mean, name_some, whole_number
-from brainrdl.ids import check_ids
+from brainrdl.ids import check_ids, spelling
 from brainrdl.inference.ceiling import subject_rdms
 from brainrdl.inference.fold_scores import score_folds
 from brainrdl.inference.held_out import Predicted
@@ -194,7 +194,10 @@ def make_card(
     # without categories all stimuli are of one, so that folds are dealt at random
     labels = dict.fromkeys(known, "all") if categories is None else dict(categories)
     if lacking := [stimulus for stimulus in known if stimulus not in labels]:
-        raise ValueError(f"categories has none for {len(lacking)} of {len(known)} stimuli: {name_some(lacking)}")
+        raise ValueError(
+            f"categories has none for {len(lacking)} of {len(known)} stimuli: {name_some(lacking)}"
+            f"{spelling(lacking, labels)}"
+        )
     labels = {stimulus: labels[stimulus] for stimulus in known}
     rivals = None if controls is None else _alike(controls, known, "the controls")
     repeats = same_features(features, known) if options.heads else []
@@ -273,11 +276,14 @@ def _alike(rdms: xr.DataArray, ids: tuple[str, ...], what: str) -> xr.DataArray:
     """Select the RDMs of just these stimuli, in their order."""
     there = set(check_rdms(rdms)["stimulus"].values.tolist())
     for found, message in (
-        ([stimulus for stimulus in ids if stimulus not in there], f"{what} lack {{}} of {len(ids)} stimuli: {{}}"),
-        (sorted(there - set(ids)), f"{what} have {{}} stimuli that have no features: {{}}; select those of the card"),
+        ([stimulus for stimulus in ids if stimulus not in there], f"{what} lack {{}} of {len(ids)} stimuli: {{}}{{}}"),
+        (
+            sorted(there - set(ids)),
+            f"{what} have {{}} stimuli that have no features: {{}}{{}}; select those of the card",
+        ),
     ):
         if found:
-            raise ValueError(message.format(len(found), name_some(found)))
+            raise ValueError(message.format(len(found), name_some(found), spelling(found, there ^ set(ids))))
     return select_stimuli(rdms, ids)
 
 

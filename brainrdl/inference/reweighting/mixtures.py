@@ -12,7 +12,7 @@ import xarray as xr
 from scipy.optimize import nnls
 
 from brainrdl.arguments import name_some, whole_number
-from brainrdl.ids import read_labels
+from brainrdl.ids import read_labels, spelling
 from brainrdl.rdms.combine import mean_of_measured, to_scale
 from brainrdl.rdms.compare import Join, Joined, join_rdms
 from brainrdl.rdms.rounding import check_geometry, describe_lacking, lacking_geometry
@@ -194,7 +194,10 @@ def _folds(folds: int | Mapping[str, Hashable], ids: tuple[str, ...], seed: int)
         fold_of = read_labels(folds, "folds")
         lacking = [stimulus for stimulus in ids if stimulus not in fold_of]
         if lacking:
-            raise ValueError(f"folds has no fold for {len(lacking)} of {len(ids)} stimuli: {name_some(lacking)}")
+            raise ValueError(
+                f"folds has no fold for {len(lacking)} of {len(ids)} stimuli: {name_some(lacking)}"
+                f"{spelling(lacking, fold_of)}"
+            )
         return {stimulus: fold_of[stimulus] for stimulus in ids}
     try:
         if isinstance(folds, bool):
