@@ -8,7 +8,7 @@ import numpy as np
 
 from brainrdl.arguments import name_some
 from brainrdl.exchange.files import read_parts
-from brainrdl.exchange.parts import Given, Order
+from brainrdl.exchange.parts import Given, Order, complete
 from brainrdl.rdms.condensed import upper_triangles
 
 _LONGEST = 200
@@ -50,6 +50,8 @@ def describe(
     """
     path = Path(path)
     parts = read_parts(path, Given(metric=metric, order=order), format)
+    if parts.seal is not None:
+        complete(parts, Given(metric=metric, order=order), path)  # compares the file's checksum
     values = parts.values
     if values.dtype.kind not in "biuf":
         raise ValueError(f"{path}: the values are of type {values.dtype}; expected real numbers")

@@ -2,13 +2,16 @@
 
 import os
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import xarray as xr
 
 from brainrdl.arguments import did_you_mean
+from brainrdl.budget import allowed_bytes
 from brainrdl.exchange import assemblies, matlab, meadows, net2brain, netcdf, rsatoolbox, tidy
 from brainrdl.exchange.parts import Given, Order, Parts, complete
+from brainrdl.exchange.seal import check_seal
 from brainrdl.files import atomic_path, check_place
 from brainrdl.rdms.layout import check_rdms
 
@@ -46,6 +49,7 @@ def read_rdms(
     names: Iterable[str] | str | None = None,
     order: Order | None = None,
     format: str | None = None,
+    max_bytes: int | None = None,
 ) -> xr.DataArray:
     """Read RDMs that this or another tool wrote.
 
@@ -68,6 +72,9 @@ def read_rdms(
         SciPy and MATLAB's ``squareform`` do, or by column, as MATLAB's ``rdm(triu(true(n), 1))`` does.
     format : {"netcdf", "rsatoolbox", "net2brain", "matlab", "meadows", "csv"}, optional
         Format of the file; by the suffix of the path where absent.
+    max_bytes : int, optional
+        Bytes of memory that the file's content may take; a quarter of this machine's memory where absent. What a file
+        claims is compared with it before anything is allocated.
 
     Returns
     -------
@@ -78,9 +85,10 @@ def read_rdms(
     FileNotFoundError
         If there is no such file.
     TypeError, ValueError
-        If the file is of another format, cut off or damaged, needs pickle, points to other files or claims more than
-        it holds; if it lacks something that was not given, or what was given contradicts it; if its RDMs are none
-        (see `label_rdms`). The message begins with the path.
+        If the file is of another format, cut off or damaged (one that `write_rdms` wrote carries a checksum of its
+        content), needs pickle, points to other files, or claims more than it holds or than `max_bytes`; if it lacks
+        something that was not given, or what was given contradicts it; if its RDMs are none (see `label_rdms`). The
+        message begins with the path.
 
     Examples
     --------
@@ -92,7 +100,7 @@ def read_rdms(
     True
     """
     path = Path(path)
-    given = Given(stimuli, metric, names, order)
+    given = Given(stimuli, metric, names, order, None if max_bytes is None else allowed_bytes(max_bytes))
     return complete(read_parts(path, given, format), given, path)
 
 
@@ -116,7 +124,7 @@ def write_rdms(rdms: xr.DataArray, path: str | os.PathLike[str], *, format: str 
     ------
     TypeError, ValueError
         If the format cannot hold something (netCDF alone holds standard errors), which is named; if `path` is a
-        folder, or lies below a file; if `rdms` is not labelled RDMs.
+        folder, lies below a file, or is a file of anything but RDMs; if `rdms` is not labelled RDMs.
 
     Examples
     --------
@@ -136,6 +144,7 @@ def write_rdms(rdms: xr.DataArray, path: str | os.PathLike[str], *, format: str 
             f"{path}: {chosen} files have no place for standard errors; write netCDF (.nc), which keeps them, or "
             "leave them out in Python: rdms.drop_vars('standard_error')"
         )
+    _check_replaced(path, chosen)
     try:
         with atomic_path(path) as temporary:
             _WRITERS[chosen](checked, temporary)
@@ -152,7 +161,7 @@ def read_parts(path: Path, given: Given, format: str | None = None) -> Parts:
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}; give the path of a file of RDMs")
     if chosen == "netcdf":
-        dataset = netcdf.load_netcdf(path)
+        dataset = netcdf.load_netcdf(path, given.max_bytes)
         assembly = assemblies.find_assembly(dataset)
         if assembly is None:
             return netcdf.read_parts(dataset, path)
@@ -160,7 +169,7 @@ def read_parts(path: Path, given: Given, format: str | None = None) -> Parts:
     if chosen == "matlab" or (
         chosen == "meadows" and path.suffix.lower() == ".mat"
     ):  # one suffix, so the variables tell
-        variables = matlab.read_variables(path)
+        variables = matlab.read_variables(path, given.max_bytes)
         if meadows.is_meadows(variables):
             return meadows.from_variables(variables, path)
         return matlab.from_variables(variables, path)
@@ -170,7 +179,19 @@ def read_parts(path: Path, given: Given, format: str | None = None) -> Parts:
         "meadows": meadows.read_parts,
         "csv": tidy.read_parts,
     }
-    return readers[chosen](path)
+    return readers[chosen](path, given.max_bytes)
+
+
+def _check_replaced(path: Path, format: str) -> None:
+    """Raise a ValueError where a file would be replaced that holds something, and no RDMs."""
+    if not path.exists() or not path.stat().st_size:
+        return
+    try:
+        read_parts(path, Given(), format)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} exists and is not a file of RDMs, so it is not replaced; name another file, or remove it first"
+        ) from error
 
 
 def _format(path: Path, format: str | None) -> str:
@@ -196,8 +217,9 @@ def _format(path: Path, format: str | None) -> str:
 def _lost(rdms: xr.DataArray, written: Path, format: str) -> str | None:
     """Name what a written file does not give back."""
     parts = read_parts(written, Given(), format)
-    back = complete(parts, Given(), written)
+    back = complete(replace(parts, seal=None), Given(), written)  # first what is lost, which the seal cannot tell
     if back.identical(rdms):
+        check_seal(back, parts.seal)
         return None
     for name in dict.fromkeys((*rdms.coords, *back.coords)):
         # bare, since a coordinate carries those along its dimensions too

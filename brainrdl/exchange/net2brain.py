@@ -8,6 +8,8 @@ JSON. Its *brain* form is ``arr_0`` (subjects, n, n) or (subjects, times, n, n),
 
 import json
 import warnings
+import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,7 @@ import xarray as xr
 from brainrdl.exchange.document import Document, to_document
 from brainrdl.exchange.npz import Npz
 from brainrdl.exchange.parts import Coord, Parts, as_labels
+from brainrdl.exchange.seal import seal_in_text, seal_text
 from brainrdl.rdms.condensed import upper_triangles
 
 # their 'pearson' standardises units over stimuli first, so it is not our correlation
@@ -23,13 +26,14 @@ _SHARED_METRICS = ("euclidean", "cosine", "correlation")
 _OURS = "brainrdl"
 
 
-def read_parts(path: Path) -> Parts:
+def read_parts(path: Path, max_bytes: int | None = None) -> Parts:
     """Read an .npz file of either form."""
-    members = Npz(path)
+    members = Npz(path, max_bytes)
+    seal = seal_in_text(members.comment, "the archive's comment")
     if "rdm" in members:
-        return _read_model(members)
+        return replace(_read_model(members), seal=seal)
     if "arr_0" in members:
-        return _read_brain(members)
+        return replace(_read_brain(members), seal=seal)
     raise ValueError(
         f"{path} holds neither 'rdm' (Net2Brain's model form) nor 'arr_0' (its brain form); there are: "
         f"{', '.join(map(repr, members.names)) or 'none'}. Label the arrays yourself: "
@@ -98,12 +102,13 @@ def write(rdms: xr.DataArray, path: Path) -> None:
     with path.open("wb") as file:
         if rdms.sizes["rdm"] > 1:
             np.savez(file, arr_0=rdms.values, brainrdl=np.array(document))
-            return
-        metric = rdms.attrs["metric"]
-        np.savez(
-            file,
-            rdm=upper_triangles(rdms.values)[0],
-            stimuli_name=np.array(rdms["stimulus"].values.tolist()),
-            layer_name=np.array(rdms["rdm"].values.tolist()[0]),
-            meta=np.array(json.dumps({"distance": metric, _OURS: document})),
-        )
+        else:
+            np.savez(
+                file,
+                rdm=upper_triangles(rdms.values)[0],
+                stimuli_name=np.array(rdms["stimulus"].values.tolist()),
+                layer_name=np.array(rdms["rdm"].values.tolist()[0]),
+                meta=np.array(json.dumps({"distance": rdms.attrs["metric"], _OURS: document})),
+            )
+    with zipfile.ZipFile(path, "a") as archive:  # where no reader looks, and none keeps it
+        archive.comment = seal_text(rdms)

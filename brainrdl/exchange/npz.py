@@ -1,5 +1,6 @@
 """Arrays of .npz files, read without pickle and never more than the file can hold."""
 
+import lzma
 import math
 import zipfile
 import zlib
@@ -8,21 +9,47 @@ from typing import IO, Any, final
 
 import numpy as np
 
+from brainrdl.budget import BudgetError, Tally
+
 _LARGEST_EXPANSION = 1032  # of deflate
+_PER_MEMBER = 1000  # bytes that a member takes, however little is in it
+# what zipfile and NumPy's reader of headers, which parses them as Python, stumble over
+_DAMAGED = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    EOFError,
+    OSError,
+    RuntimeError,
+    MemoryError,
+    SyntaxError,
+    TypeError,
+    ValueError,
+    LookupError,
+    ArithmeticError,
+)
 
 
 @final
 class Npz:
-    """The members of an .npz file; ValueError if it is not one, is cut off, or has two members of one name."""
+    """The members of an .npz file; ValueError if it is not one, is cut off, or has two members of one name.
 
-    def __init__(self, path: Path) -> None:
+    All members together may not claim more than the budget, since a reader may ask for each. ``comment`` is the
+    archive's.
+    """
+
+    def __init__(self, path: Path, max_bytes: int | None = None) -> None:
         self.path = path
+        self.comment = b""
         self.objects: set[str] = set()
         self._headers: dict[str, zipfile.ZipInfo] = {}
         copies: list[str] = []
         try:
             with zipfile.ZipFile(path) as archive:
+                self.comment = archive.comment
+                tally = Tally(str(path), max_bytes)
                 for info in archive.infolist():
+                    tally.add(_PER_MEMBER + info.file_size, place=f"{path}: {info.filename!r}")
                     name = info.filename.removesuffix(".npy")
                     if name in self._headers:
                         copies.append(name)
@@ -30,7 +57,9 @@ class Npz:
                         if _header(file)[1].hasobject:
                             self.objects.add(name)
                     self._headers[name] = info
-        except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, NotImplementedError) as error:
+        except BudgetError:
+            raise
+        except _DAMAGED as error:
             raise self._broken() from error
         if copies:
             raise ValueError(
@@ -70,7 +99,7 @@ class Npz:
                 array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
         except _ClaimError as error:
             raise ValueError(str(error)) from None
-        except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError) as error:
+        except _DAMAGED as error:
             raise self._broken() from error
         return array
 

@@ -19,8 +19,9 @@ import numpy as np
 import xarray as xr
 
 from brainrdl.exchange.document import damaged, dump_document, encode_values, is_type, load_document
-from brainrdl.exchange.hdf5 import opened, read_group, write_group
+from brainrdl.exchange.hdf5 import read_group, read_hdf5, write_group
 from brainrdl.exchange.parts import Coord, Given, Parts, as_labels, complete
+from brainrdl.exchange.seal import KEY, checksum, seal_of
 from brainrdl.rdms.labelled import condense
 from brainrdl.rdms.layout import DIMS
 
@@ -136,11 +137,9 @@ def from_rsatoolbox(
     return complete(_from_dict(rdms.to_dict(), place), Given(stimuli, metric, names), place)
 
 
-def read_parts(path: Path) -> Parts:
+def read_parts(path: Path, max_bytes: int | None = None) -> Parts:
     """Read an HDF5 file that rsatoolbox, or `write`, wrote."""
-    with opened(path) as file:
-        content = read_group(file)
-    return _from_dict(content, str(path))
+    return _from_dict(read_hdf5(path, read_group, max_bytes), str(path))
 
 
 def write(rdms: xr.DataArray, path: Path) -> None:
@@ -148,7 +147,7 @@ def write(rdms: xr.DataArray, path: Path) -> None:
     content = _to_dict(rdms)
     # the newer layout takes attributes of more than 64 KiB
     with h5py.File(path, "w", libver=("v108", "v110")) as file:
-        write_group(file, content)
+        write_group(file, {**content, KEY: checksum(rdms)})  # where its own reader neither looks nor keeps it
 
 
 def _to_dict(rdms: xr.DataArray) -> dict[str, Any]:
@@ -233,6 +232,7 @@ def _from_dict(content: Mapping[str, Any], place: str) -> Parts:
         foreign_metric=measure,
         coords=coords,
         attrs=attrs,
+        seal=seal_of(content),
     )
 
 
