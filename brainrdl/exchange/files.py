@@ -156,10 +156,19 @@ def write_rdms(rdms: xr.DataArray, path: str | os.PathLike[str], *, format: str 
 
 
 def read_parts(path: Path, given: Given, format: str | None = None) -> Parts:
-    """Read what a file says, unchecked and incomplete."""
+    """Read what a file says, unchecked and incomplete; every message names `path`."""
     chosen = _format(path, format)
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}; give the path of a file of RDMs")
+    try:
+        return _read_parts(path, given, chosen)
+    except (TypeError, ValueError) as error:  # TypeError: of a file's content, which no caller's type can mend
+        if str(path) in str(error) and not isinstance(error, TypeError):
+            raise
+        raise ValueError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
+
+
+def _read_parts(path: Path, given: Given, chosen: str) -> Parts:
     if chosen == "netcdf":
         dataset = netcdf.load_netcdf(path, given.max_bytes)
         assembly = assemblies.find_assembly(dataset)

@@ -5,7 +5,7 @@ crash. What a file can do to its reader is therefore done to a copy of this proc
 file, and what it read is handed back.
 """
 
-import math
+import faulthandler
 import os
 import pickle
 import signal
@@ -33,7 +33,7 @@ def guarded(read: Callable[[], T], path: Path, max_bytes: int | None) -> T:
     """
     if not hasattr(os, "fork"):
         return read()
-    seconds = math.ceil(1 + path.stat().st_size / _BYTES_PER_SECOND)
+    seconds = round(1 + path.stat().st_size / _BYTES_PER_SECOND, 1)
     incoming, outgoing = os.pipe()
     with warnings.catch_warnings():
         # of a fork beside threads: the child takes none of their locks, as it reads this one file and ends
@@ -71,7 +71,7 @@ def guarded(read: Callable[[], T], path: Path, max_bytes: int | None) -> T:
     return result
 
 
-def _read_in_child(read: Callable[[], Any], incoming: int, outgoing: int, seconds: int, allowed: int) -> None:
+def _read_in_child(read: Callable[[], Any], incoming: int, outgoing: int, seconds: float, allowed: int) -> None:
     """Read, write the answer and end: at once, so that nothing of the parent's is written or closed twice."""
     try:
         os.close(incoming)
@@ -97,33 +97,30 @@ def _answer(read: Callable[[], Any], pipe: BufferedWriter) -> None:
     pickle.dump((kind, content, [(str(each.message), each.category) for each in caught]), pipe, protocol=5)
 
 
-def _limit(seconds: int, more_bytes: int) -> None:
+def _limit(seconds: float, more_bytes: int) -> None:
     import resource  # not on Windows
 
-    def limit(what: int, soft: int, hard: int) -> None:
-        allowed = resource.getrlimit(what)[1]
-        bounds = [bound if allowed == resource.RLIM_INFINITY else min(bound, allowed) for bound in (soft, hard)]
-        resource.setrlimit(what, (bounds[0], bounds[1]))
-
-    limit(resource.RLIMIT_CORE, 0, 0)
-    for number in (signal.SIGXCPU, signal.SIGALRM):
+    faulthandler.disable()  # a crash is said by the parent
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    for number in (signal.SIGPROF, signal.SIGALRM):
         signal.signal(number, signal.SIG_DFL)  # which ends the process, in the middle of C too
-    limit(resource.RLIMIT_CPU, seconds, seconds + 1)
+    signal.setitimer(signal.ITIMER_PROF, seconds)  # of computing
     signal.setitimer(signal.ITIMER_REAL, _PATIENCE * seconds)  # for a child that waits, for a disk or for ever
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
     except (OSError, ValueError):  # not Linux: time alone is limited
         return
-    most = pages * resource.getpagesize() + more_bytes
-    limit(resource.RLIMIT_AS, most, most)
+    most, allowed = pages * resource.getpagesize() + more_bytes, resource.getrlimit(resource.RLIMIT_AS)[1]
+    if allowed == resource.RLIM_INFINITY or most < allowed:
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
 
 
-def _ended(path: Path, status: int, seconds: int) -> ValueError:
+def _ended(path: Path, status: int, seconds: float) -> ValueError:
     again = "it is damaged, or was made to do harm: fetch or write it again"
-    if status in (-signal.SIGXCPU, -signal.SIGALRM, -signal.SIGKILL):
+    if status in (-signal.SIGPROF, -signal.SIGALRM):
         return ValueError(
-            f"{path}: reading it took more than {seconds} s of computing, which a file of {path.stat().st_size} bytes "
-            f"does not need; {again}"
+            f"{path}: reading it took more than {seconds:g} s of computing, which a file of {path.stat().st_size} "
+            f"bytes does not need; {again}"
         )
     how = signal.Signals(-status).name if status < 0 else f"with status {status}"
     return ValueError(f"{path}: the library that reads it crashed ({how}); {again}")

@@ -20,6 +20,9 @@ _CF = ("_FillValue", "missing_value", "scale_factor", "add_offset", "units", "ca
 
 def load_netcdf(path: Path, max_bytes: int | None = None) -> xr.Dataset:
     """Load a netCDF file of version 3 or 4, in a child process; ValueError where it is none, or is damaged."""
+    import h5netcdf  # noqa: F401 - here, as each child would import it anew, and look for xarray's other readers
+
+    xr.backends.list_engines()
     return guarded(lambda: _load(path, max_bytes), path, max_bytes)
 
 

@@ -1,6 +1,7 @@
 """Arrays of .npz files, read without pickle and never more than the file can hold."""
 
 import math
+import sys
 import zipfile
 from pathlib import Path
 from typing import IO, Any, final
@@ -81,6 +82,7 @@ class Npz:
             # from its start again, now that the claim is known to be true
             with zipfile.ZipFile(self.path) as archive, archive.open(info) as file:
                 array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
+            _check_text(array)
         except _ClaimError as error:
             raise ValueError(str(error)) from None
         except Exception as error:
@@ -94,6 +96,14 @@ class Npz:
 @final
 class _ClaimError(Exception):
     pass
+
+
+def _check_text(array: np.ndarray) -> None:
+    """Raise a ValueError for numbers that stand for no character, of which NumPy makes no string."""
+    if array.dtype.kind == "U" and array.nbytes:
+        characters = np.ascontiguousarray(array).reshape(-1).view(array.dtype.byteorder + "u4")
+        if (characters > sys.maxunicode).any():
+            raise ValueError("a character beyond Unicode")
 
 
 def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], int]:
