@@ -11,6 +11,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_run)
     parser.add_argument("source", type=Path, metavar="A")
     parser.add_argument("--metric", help="of the distances, where the file holds patterns")
+    parser.add_argument("--variable", metavar="NAME", help="which one to describe, of a file of several")
 
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
@@ -18,5 +19,5 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         describe_as_text,  # and with it xarray and torch, of which --help needs nothing
     )
 
-    print(describe_as_text(options.source, metric=options.metric))
+    print(describe_as_text(options.source, metric=options.metric, variable=options.variable))
     return 0

@@ -21,6 +21,7 @@ def balanced_alpha(
     labels: Tensor,
     *,
     task_loss: Callable[[Any, Tensor], Tensor] = nn.functional.cross_entropy,
+    seed: int = 0,
 ) -> dict[str, float]:
     """Balance a term against the task at the start: ``α_m = α_0 · E_task/E_m``, both of one batch.
 
@@ -42,6 +43,8 @@ def balanced_alpha(
         Their labels, as the task's loss takes them.
     task_loss : callable (output, labels) -> Tensor ()
         E_task.
+    seed : int
+        Seed of the student's dropout and of the pairs drawn.
 
     Returns
     -------
@@ -70,7 +73,8 @@ def balanced_alpha(
     devices = [images.device] if images.is_cuda else []
     # dropout draws: the student's first update must find the random numbers as they were
     with torch.random.fork_rng(devices), torch.no_grad(), Recorder(student, term.layers, flatten=False) as recorder:
-        generator = torch.Generator().manual_seed(0)
+        torch.manual_seed(seed)
+        generator = torch.Generator().manual_seed(seed)
         output = run_model(student, images, "the student")
         features = recorder.features()
         e_task = float(task_loss(output, labels))
