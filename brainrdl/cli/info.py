@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from brainrdl.cli._parsing import add_budget
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
@@ -12,6 +14,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path, metavar="A")
     parser.add_argument("--metric", help="of the distances, where the file holds patterns")
     parser.add_argument("--variable", metavar="NAME", help="which one to describe, of a file of several")
+    add_budget(parser)
 
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
@@ -19,5 +22,8 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         describe_as_text,  # and with it xarray and torch, of which --help needs nothing
     )
 
-    print(describe_as_text(options.source, metric=options.metric, variable=options.variable))
+    text = describe_as_text(
+        options.source, metric=options.metric, variable=options.variable, max_bytes=options.max_bytes
+    )
+    print(text)
     return 0

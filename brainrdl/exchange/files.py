@@ -212,12 +212,13 @@ def _check_replaced(path: Path, format: str) -> None:
     """Raise a ValueError where a file would be replaced that holds something, and no RDMs."""
     if not path.exists() or not path.stat().st_size:
         return
+    message = f"{path} exists and is not a file of RDMs, so it is not replaced; name another file, or remove it first"
     try:
-        read_parts(path, Given(), format)
+        parts = read_parts(path, Given(), format)
     except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"{path} exists and is not a file of RDMs, so it is not replaced; name another file, or remove it first"
-        ) from error
+        raise ValueError(message) from error
+    if parts.default_names is not None and parts.stimuli is None:  # a plain array, which could be anything
+        raise ValueError(message)
 
 
 def _format(path: Path, format: str | None) -> str:

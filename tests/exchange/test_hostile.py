@@ -16,9 +16,10 @@ import scipy.io
 import xarray as xr
 
 import brainrdl as rdl
+from brainrdl.cli import main
 from brainrdl.exchange import guarded as module
 from brainrdl.exchange.guarded import guarded
-from labelled_rdms import one, several
+from labelled_rdms import one
 
 MOST = 10**6
 BEYOND = f"more than the {MOST} that one file may take; if it is what you expect, give a larger max_bytes="
@@ -87,11 +88,6 @@ def table(path):
 def json_of_lists(path):
     path.write_text('{"tasks": [' + "[]," * 10_000 + "0]}", "utf-8")
     return f"{path}: its JSON, as objects, claims 1230234 bytes, {BEYOND}"
-
-
-def few_rdms_of_many_stimuli(path):
-    rdl.write_rdms(several(3, n=300), path)
-    return f"{path}: its RDMs, as squares, claims 2160000 bytes, {BEYOND}"
 
 
 @pytest.mark.parametrize(
@@ -321,3 +317,17 @@ def test_patterns_are_not_replaced_by_rdms(tmp_path):
     with pytest.raises(ValueError, match="is not a file of RDMs, so it is not replaced"):
         rdl.write_rdms(one(), path)
     assert path.read_bytes() == content
+
+
+def test_a_plain_array_is_not_replaced_by_rdms(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, features=np.random.default_rng(0).random((6, 6)))
+    with pytest.raises(ValueError, match="is not a file of RDMs, so it is not replaced"):
+        rdl.write_rdms(one(), path)
+
+
+def test_a_command_takes_the_budget(tmp_path, capsys):
+    path = tmp_path / "a.h5"
+    message = hdf5_bomb(path).replace("max_bytes=", "--max-bytes")
+    assert main(["info", str(path), "--max-bytes", str(MOST)]) == 2
+    assert capsys.readouterr().err == f"brainrdl: {message}\n"
