@@ -14,6 +14,7 @@ import xarray as xr
 import brainrdl as rdl
 from brainrdl.exchange import describe, netcdf
 from brainrdl.exchange.seal import checksum
+from brainrdl.studies.reports.files import read_array
 from labelled_rdms import one, several
 
 PLACES = {
@@ -86,6 +87,22 @@ def test_another_number_is_found(tmp_path, suffix, read):
         f"was damaged or edited; put a copy in its place, or, where it was edited on purpose, remove {place}"
     ):
         read(path)
+
+
+def test_reports_and_single_variables_ask_for_the_seal_too(tmp_path):
+    rdl.write_rdms(one(), tmp_path / "a.nc")
+    assert read_array(tmp_path / "a.nc").identical(one())
+    edit_netcdf(tmp_path / "a.nc", 0.25)
+    rdl.write_rdms(one(), tmp_path / "a.h5")
+    edit_hdf5(tmp_path / "a.h5", 0.25)
+    given = {"stimuli": ["a", "b", "c"], "names": ["x"], "metric": "mse", "order": "row-major"}
+    for read in (
+        lambda: read_array(tmp_path / "a.nc"),
+        lambda: rdl.read_rdms(tmp_path / "a.nc", variable="dissimilarity"),
+        lambda: rdl.read_rdms(tmp_path / "a.h5", variable="dissimilarities", **given),
+    ):
+        with pytest.raises(ValueError, match="its distances or labels are not those that were written"):
+            read()
 
 
 def test_whoever_writes_a_file_anew_needs_no_seal(tmp_path):
