@@ -54,11 +54,6 @@ def add_what_a_file_lacks(parser: argparse.ArgumentParser) -> None:
         "which variable of a .mat, .npz, .h5 or .nc file holds the RDMs, as a plain array too (n × n, several, pairs)"
     )
     group.add_argument("--variable", metavar="NAME", help=text)
-    add_budget(parser)
-
-
-def add_budget(parser: argparse.ArgumentParser) -> None:
-    """Add the option that says how much memory a file may take."""
     text = "memory that a file's content may take; a quarter of this machine's where it is not given"
     parser.add_argument("--max-bytes", type=int, metavar="N", help=text)
 
