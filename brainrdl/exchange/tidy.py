@@ -59,8 +59,10 @@ def read_parts(path: Path, max_bytes: int | None = None) -> Parts:
                     f"{path}: column {name!r} is not as it was written; remove the column {_OURS!r} after editing"
                 )
         coords, metric, attrs = {**coords, **typed}, metric or ours.metric, ours.attrs
-    # a table of fewer RDMs, or in another order, is another table, and its rows say so
-    seal = ours.seal if ours is not None and ours.names == (names or ours.names) else None
+    # a table of fewer RDMs, or in another order, is another table, and its rows say so; without the last RDM it may as
+    # well be cut off
+    is_other = ours is not None and names is not None and names != ours.names and ours.names[-1] in names
+    seal = None if ours is None or is_other else ours.seal
     return Parts(values, None, stimuli, names, metric=metric, coords=coords, attrs=attrs, seal=seal)
 
 

@@ -182,10 +182,10 @@ def test_only_netcdf_has_dimensions_longer_than_the_file(tmp_path):
     path = tmp_path / "a.h5"
     with h5py.File(path, "w") as file:
         made = file.create_dataset("dissimilarities", (1, 10**12), "<f8", chunks=(1, 1000))
-        made.attrs["NAME"] = np.bytes_(b"This is a netCDF dimension but not a netCDF variable         3")
+        made.attrs["NAME"] = np.bytes_(b"This is a netCDF dimension but not a netCDF variable")
     with raises(
-        f"{path}: /dissimilarities claims 8000000000000 bytes (shape (1, 1000000000000)), more than the 0 stored for it "
-        "can hold; the file is damaged: write it again"
+        f"{path}: /dissimilarities claims 8000000000000 bytes (shape (1, 1000000000000)), more than the 0 stored for "
+        "it can hold; the file is damaged: write it again"
     ):
         rdl.read_rdms(path)
 

@@ -138,6 +138,11 @@ def test_a_table_without_some_of_its_rdms_is_read(tmp_path):
     table = pd.read_csv(tmp_path / "a.csv", dtype=str, keep_default_na=False)
     table[table["rdm"] != "rdm-1"].to_csv(tmp_path / "b.csv", index=False)
     xr.testing.assert_identical(rdl.read_rdms(tmp_path / "b.csv"), rdms.isel(rdm=[0, 2]))
+    # cut off behind an RDM
+    lines = (tmp_path / "a.csv").read_text("utf-8").splitlines(keepends=True)
+    (tmp_path / "c.csv").write_text("".join(lines[: 1 + 2 * 6]), "utf-8")
+    with pytest.raises(ValueError, match="its distances or labels are not those that were written"):
+        rdl.read_rdms(tmp_path / "c.csv")
 
 
 def test_files_from_before_the_seals_are_read(tmp_path):
