@@ -5,10 +5,12 @@ import os
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout
 from importlib import import_module
-from typing import NoReturn
+from typing import NoReturn, TextIO, cast
 
 import brainrdl
+from brainrdl.cli._terminal import Printable
 
 # a command's module has its name, and is imported only when the command is chosen: --help and a typo answer at once
 _COMMANDS = {
@@ -25,6 +27,12 @@ _COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``brainrdl``; the exit status."""
+    out, progress = cast(TextIO, Printable(sys.stdout)), cast(TextIO, Printable(sys.stderr, progress=True))
+    with redirect_stdout(out), redirect_stderr(progress):
+        return _main(arguments)
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if not arguments or arguments[0] not in _COMMANDS:
         _answer_without_command(arguments)

@@ -56,6 +56,8 @@ def add_what_a_file_lacks(parser: argparse.ArgumentParser) -> None:
         "which variable of a .mat, .npz, .h5 or .nc file holds the RDMs, as a plain array too (n × n, several, pairs)"
     )
     group.add_argument("--variable", metavar="NAME", help=text)
+    text = "memory that a file's content may take; a quarter of this machine's where it is not given"
+    parser.add_argument("--max-bytes", type=int, metavar="N", help=text)
 
 
 def check_replaced(path: Path) -> None:

@@ -103,7 +103,13 @@ def _variables(paths: list[Path], options: argparse.Namespace) -> dict[Path, str
     lacking = None
     for path in paths:
         try:
-            describe(path, metric=options.metric, order=options.order, variable=options.variable)
+            describe(
+                path,
+                metric=options.metric,
+                order=options.order,
+                variable=options.variable,
+                max_bytes=options.max_bytes,
+            )
             chosen[path] = options.variable
         except UnknownVariableError as error:
             chosen[path], lacking = None, lacking or error
@@ -119,7 +125,7 @@ def _read(
     from brainrdl.exchange.description import describe
     from brainrdl.exchange.files import read_rdms
 
-    found = describe(path, metric=options.metric, order=options.order, variable=variable)
+    found = describe(path, metric=options.metric, order=options.order, variable=variable, max_bytes=options.max_bytes)
     return read_rdms(
         path,
         stimuli=read_stimuli(options) if found["stimuli"] is None else None,
@@ -127,4 +133,5 @@ def _read(
         names=names if found["names"] is None else None,
         order=options.order,
         variable=variable,
+        max_bytes=options.max_bytes,
     )

@@ -36,6 +36,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         names=read_ids(options.names),
         order=options.order,
         variable=options.variable,
+        max_bytes=options.max_bytes,
     )
     images = None
     if options.images is not None:

@@ -18,8 +18,10 @@ import numpy as np
 import xarray as xr
 
 from brainrdl.arguments import name_some
-from brainrdl.exchange.document import Document, to_document
+from brainrdl.budget import BudgetError
+from brainrdl.exchange.document import Document, read_json, to_document
 from brainrdl.exchange.parts import Coord, Parts
+from brainrdl.exchange.seal import KEY, checksum, seal_of
 from brainrdl.ids import alike, difference
 from brainrdl.rdms.condensed import to_squares, upper_triangles
 
@@ -49,10 +51,12 @@ def from_variables(variables: Mapping[str, Any], path: Path, variable: str | Non
     return Parts(values, "row-major", stimuli, named, coords=coords, fields={"stimuli": stimuli})
 
 
-def read_parts(path: Path) -> Parts:
+def read_parts(path: Path, max_bytes: int | None = None) -> Parts:
     """Read a JSON file of one participant."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path, max_bytes)
+    except BudgetError:
+        raise
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not JSON, or is cut off; fetch or write it again") from error
     tasks = content.get("tasks") if isinstance(content, dict) else None
@@ -81,7 +85,10 @@ def read_parts(path: Path) -> Parts:
     if _OURS in content:
         ours = Document(str(content[_OURS]), f"{_OURS!r} in {path}")
         coords = ours.coords_of(names, f"{_OURS!r} in {path}")
-        return Parts(values, "row-major", stimuli, names, metric=ours.metric, coords=coords, attrs=ours.attrs)
+        seal = seal_of(content, f"the key {KEY!r}")
+        return Parts(
+            values, "row-major", stimuli, names, metric=ours.metric, coords=coords, attrs=ours.attrs, seal=seal
+        )
     return Parts(values, "row-major", stimuli, names, fields={"stimuli": stimuli})
 
 
@@ -97,7 +104,8 @@ def write(rdms: xr.DataArray, path: Path) -> None:
         {"task": {"task_type": _TASK, "name": name}, "stimuli": stimuli, "rdm": vector}
         for name, vector in zip(rdms["rdm"].values.tolist(), vectors, strict=True)
     ]
-    path.write_text(json.dumps({"tasks": tasks, _OURS: to_document(rdms)}, allow_nan=False), encoding="utf-8")
+    content = {"tasks": tasks, _OURS: to_document(rdms), KEY: checksum(rdms)}
+    path.write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
 
 
 def _ids(value: Any, path: Path) -> list[str]:

@@ -15,6 +15,8 @@ import numpy as np
 import xarray as xr
 
 from brainrdl.arguments import did_you_mean, name_some
+from brainrdl.budget import check_claim
+from brainrdl.exchange.seal import Seal, check_seal
 from brainrdl.ids import check_ids, difference, spelling, text_order
 from brainrdl.rdms.condensed import stimuli_of
 from brainrdl.rdms.labelled import label_rdms
@@ -38,6 +40,7 @@ class Given:
     names: Iterable[str] | str | None = None
     order: Order | None = None
     variable: str | None = None
+    max_bytes: int | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no file could agree with."""
@@ -66,6 +69,7 @@ class Parts:
     foreign_metric: str | None = None  # in the file's words, where they are none of this package's
     coords: Mapping[str, Coord] = field(default_factory=dict)
     attrs: Mapping[str, Any] = field(default_factory=dict)  # without ``metric``
+    seal: Seal | None = None  # where this package wrote the file
 
     @property
     def is_condensed(self) -> bool:
@@ -114,6 +118,7 @@ def complete(parts: Parts, given: Given, path: object) -> xr.DataArray:
         if parts.values.dtype.kind not in "biuf":
             raise ValueError(f"the distances are of type {parts.values.dtype}; expected real numbers")
         n, n_rdms = parts.n_stimuli, len(parts.values)
+        check_claim(n_rdms * n * n * 8, "its RDMs, as squares,", given.max_bytes)
         values = parts.by_row(given.order)
         coords = dict(parts.coords)
         ids = _resolve("stimuli", given.stimuli, parts.stimuli, parts.fields, n)
@@ -135,6 +140,7 @@ def complete(parts: Parts, given: Given, path: object) -> xr.DataArray:
             rdms = check_rdms(rdms.assign_coords(others).assign_attrs({**parts.attrs, "metric": metric}))
         except TypeError as error:  # of a file's content, which no caller's type can mend
             raise ValueError(str(error)) from error
+        check_seal(rdms, parts.seal)
         check_possible(rdms)
         check_varied(rdms)
     except (TypeError, ValueError) as error:

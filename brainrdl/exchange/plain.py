@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 
 from brainrdl.arguments import name_some
+from brainrdl.budget import BudgetError, check_claim
 from brainrdl.exchange.parts import Coord, Parts
 from brainrdl.ids import nearest
 
 _ROUNDING = 1e-6
 
 
-def read_npy(path: Path) -> Parts:
+def read_npy(path: Path, max_bytes: int | None = None) -> Parts:
     """Read the one array of an .npy file, without pickle and no more than the file holds."""
     array, claim, stored = None, 0, 0
     try:
@@ -29,9 +30,12 @@ def read_npy(path: Path) -> Parts:
             shape, _, dtype = read(file)
             claim, stored = math.prod(shape) * dtype.itemsize, path.stat().st_size - file.tell()
             if not dtype.hasobject and claim <= stored:
+                check_claim(claim, str(path), max_bytes, detail=f"(shape {shape})")
                 file.seek(0)
                 array = np.lib.format.read_array(file, allow_pickle=False)
-    except (ValueError, EOFError, OSError, OverflowError, MemoryError) as error:
+    except BudgetError:
+        raise
+    except Exception as error:  # NumPy's parser of headers fails in any way
         raise ValueError(f"{path} is not an .npy file, or is cut off or damaged; fetch or write it again") from error
     if dtype.hasobject:
         raise ValueError(

@@ -20,9 +20,10 @@ import numpy as np
 import xarray as xr
 
 from brainrdl.exchange.document import damaged, dump_document, encode_values, is_type, load_document
-from brainrdl.exchange.hdf5 import opened, read_group, write_group
+from brainrdl.exchange.hdf5 import read_group, read_hdf5, write_group
 from brainrdl.exchange.parts import Coord, Given, Parts, as_labels, complete
 from brainrdl.exchange.plain import from_array, pick, possible, shapes
+from brainrdl.exchange.seal import KEY, checksum, seal_of
 from brainrdl.rdms.labelled import condense
 from brainrdl.rdms.layout import DIMS
 
@@ -138,14 +139,15 @@ def from_rsatoolbox(
     return complete(_from_dict(rdms.to_dict(), place), Given(stimuli, metric, names), place)
 
 
-def read_parts(path: Path, variable: str | None = None) -> Parts:
+def read_parts(path: Path, variable: str | None = None, max_bytes: int | None = None) -> Parts:
     """Read an HDF5 file that rsatoolbox, or `write`, wrote, or a plain array of an HDF5 file by its name."""
-    with opened(path) as file:
-        content = read_group(file)
-    if variable is not None:
-        name = variable.strip("/").replace("/", ".")  # as HDF5 writes a place in a group
-        return from_array(pick(content, name, str(path)), f"the variable {variable!r} of {path}", variable)
-    return _from_dict(content, str(path))
+    content = read_hdf5(path, read_group, max_bytes)
+    if variable is None:
+        return _from_dict(content, str(path))
+    if KEY in content:  # one of ours, whose seal is of the whole
+        complete(_from_dict(content, str(path)), Given(), path)
+    name = variable.strip("/").replace("/", ".")  # as HDF5 writes a place in a group
+    return from_array(pick(content, name, str(path)), f"the variable {variable!r} of {path}", variable)
 
 
 def write(rdms: xr.DataArray, path: Path) -> None:
@@ -153,7 +155,7 @@ def write(rdms: xr.DataArray, path: Path) -> None:
     content = _to_dict(rdms)
     # the newer layout takes attributes of more than 64 KiB
     with h5py.File(path, "w", libver=("v108", "v110")) as file:
-        write_group(file, content)
+        write_group(file, {**content, KEY: checksum(rdms)})  # where its own reader neither looks nor keeps it
 
 
 def _to_dict(rdms: xr.DataArray) -> dict[str, Any]:
@@ -245,6 +247,7 @@ def _from_dict(content: Mapping[str, Any], place: str) -> Parts:
         foreign_metric=measure,
         coords=coords,
         attrs=attrs,
+        seal=seal_of(content),
     )
 
 
