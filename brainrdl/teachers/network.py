@@ -1,16 +1,19 @@
 """A network as teacher: its layers' RDMs for whatever batch the student sees."""
 
+import warnings
 from collections.abc import Callable, Iterable, Sequence
-from copy import deepcopy
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from brainrdl.answers import check_answers
 from brainrdl.features import Recorder, layer_names, list_layers, run_model
 from brainrdl.identity import describe, layers_of
+from brainrdl.networks import copy_of
 from brainrdl.rdms.distances import check_metric, training_rdm
 from brainrdl.teachers.base import RDMTeacher
+from brainrdl.teachers.frozen import frozen_copy, unlike_training
 
 
 class NetworkTeacher(RDMTeacher):
@@ -34,11 +37,21 @@ class NetworkTeacher(RDMTeacher):
     Raises
     ------
     TypeError
-        When asked: if `preprocess` does not return a tensor, or the images' data type is not the model's.
+        If `model` is no module. When asked: if `preprocess` or, for ``"output"``, the network does not return a tensor,
+        or the images' data type is not the model's.
     ValueError
-        For an unknown metric or layer, a layer named twice, and ``"output"`` where a layer has that name too.
+        For an unknown metric or layer, a layer named twice, ``"output"`` where a layer has that name too, a network that
+        cannot be copied, or whose parameters have no shape yet. When first asked for a layer: if its first dimension is
+        not the images, or its answer to an image depends on the batch or on chance; at any time, if the network writes
+        to the images.
     FloatingPointError
         When asked, on the CPU: if a layer's answer is not finite. On an accelerator the loss is not finite then.
+
+    Warns
+    -----
+    UserWarning
+        When first asked, without `preprocess`: if the images are on a scale that is wildly another than the one that the
+        network's first normalisation remembers of its training.
 
     Examples
     --------
@@ -60,7 +73,8 @@ class NetworkTeacher(RDMTeacher):
         check_metric(metric)
         self._metric = metric
         self._preprocess = preprocess
-        self._model = deepcopy(model).eval().requires_grad_(False)
+        self._model = frozen_copy(model)
+        self._judged: set[str] = set()
         self._names = layer_names(layers)
         self.check_layers(self._names)
         self._recorder = Recorder(self._model, [name for name in self._names if name != "output"], flatten=False)
@@ -141,12 +155,30 @@ class NetworkTeacher(RDMTeacher):
             given = self._preprocess(images.clone())  # it may write to its input, and the student's batch is not its
             if not isinstance(given, Tensor):
                 raise TypeError(f"preprocess returned a {type(given).__name__}; expected the teacher's input, a Tensor")
-        output = run_model(self._model, given, "the teacher")
+        output = run_model(self._model, given, "the teacher", own_input=self._preprocess is not None)
         features = self._recorder.features() if self._recorder.layers else {}
         answers = {layer: output if layer == "output" else features[layer] for layer in layers}
         for layer, value in answers.items():
             _check_finite(layer, value)
+        self._judge(given, answers)
         return answers
+
+    def _judge(self, given: Tensor, answers: dict[str, Any]) -> None:
+        """Check what is asked for the first time: a pattern for each image, whatever the batch; on the scale it knows."""
+        fresh = [layer for layer in answers if layer not in self._judged]
+        if not fresh:
+            return
+        if "output" in fresh and not isinstance(answers["output"], Tensor):
+            raise TypeError(
+                f"the teacher's output is a {type(answers['output']).__name__}, and distances and logits need a Tensor; name a "
+                "layer of it, or let the network's forward return the part that is meant"
+            )
+        layers = [layer for layer in fresh if layer != "output"]
+        judged = copy_of(self._model)  # a network may keep what it sees
+        check_answers(judged, layers, given, "the teacher", output="output" in fresh)
+        if not self._judged and self._preprocess is None and (said := unlike_training(judged, given)):
+            warnings.warn(said, stacklevel=2)
+        self._judged.update(fresh)
 
 
 def _check_finite(layer: str, value: Any) -> None:
