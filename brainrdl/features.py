@@ -173,6 +173,8 @@ class Recorder:
             refuse_compiled(model)
         modules = [(name, _find(model, name)) for name in self.layers]
         refuse_scripted(model, modules)
+        if not modules:
+            return
         self._handles.append(model.register_forward_pre_hook(self._begin, prepend=True))
         for name, module in modules:
             self._handles.append(module.register_forward_hook(partial(self._keep, name)))

@@ -24,14 +24,13 @@ def refuse_compiled(model: nn.Module) -> None:
 
 
 def refuse_scripted(model: nn.Module, layers: Iterable[tuple[str, nn.Module]]) -> None:
-    """Raise a ValueError for a layer within a TorchScript module, which calls it without its hooks."""
-    scripted = [module for module in model.modules() if isinstance(module, torch.jit.ScriptModule)]
-    within = {id(inner) for module in scripted for inner in module.modules() if inner is not module}
+    """Raise a ValueError for a layer that is, or is part of, a TorchScript module: those take no hooks."""
+    scripted = {id(inner) for m in model.modules() if isinstance(m, torch.jit.ScriptModule) for inner in m.modules()}
     for name, layer in layers:
-        if id(layer) in within:
+        if id(model) in scripted or id(layer) in scripted:
             raise ValueError(
-                f"layer {name!r} is part of a TorchScript module, which runs it without the hooks that would record it; "
-                "take the Python module that was scripted or traced"
+                f"layer {name!r} is TorchScript, which takes no hooks, so that its answers cannot be recorded; take the "
+                "Python module that was scripted or traced, or name a layer outside it"
             )
 
 

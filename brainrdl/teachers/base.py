@@ -15,6 +15,14 @@ from brainrdl.rdms.distances import METRICS
 _RATIO_SCALE = ("crossnobis", "mse", "sqeuclidean", "euclidean", "mahalanobis")
 
 
+class NothingToCompare(ValueError):  # noqa: N818 - a batch is at fault, not a program
+    """A batch that a term has no value for: too few stimuli, or none of their pairs was measured.
+
+    Raised by a teacher or a term for one batch. `Trainer` leaves that batch out of the term's mean and counts it; where
+    no batch of a pass has anything to compare, it raises the error before the first update.
+    """
+
+
 class RDMTeacher(nn.Module, ABC):
     """Anything that answers stimuli with target RDMs. Subclass it to teach with something new.
 

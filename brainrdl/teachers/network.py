@@ -41,16 +41,16 @@ class NetworkTeacher(RDMTeacher):
         or the images' data type is not the model's.
     ValueError
         For an unknown metric or layer, a layer named twice, ``"output"`` where a layer has that name too, a network that
-        cannot be copied, or whose parameters have no shape yet. When first asked for a layer: if its first dimension is
-        not the images, or its answer to an image depends on the batch or on chance; at any time, if the network writes
-        to the images.
+        cannot be copied, or whose parameters have no shape yet. Before a training, or when asked for a layer
+        once more: if its first dimension is not the images, or its answer to an image depends on the batch or on
+        chance; at any time, if the network writes to the images.
     FloatingPointError
         When asked, on the CPU: if a layer's answer is not finite. On an accelerator the loss is not finite then.
 
     Warns
     -----
     UserWarning
-        When first asked, without `preprocess`: if the images are on a scale that is wildly another than the one that the
+        Then too, without `preprocess`: if the images are on a scale that is wildly another than the one that the
         network's first normalisation remembers of its training.
 
     Examples
@@ -74,7 +74,8 @@ class NetworkTeacher(RDMTeacher):
         self._metric = metric
         self._preprocess = preprocess
         self._model = frozen_copy(model)
-        self._judged: set[str] = set()
+        self._asked: set[str] = set()
+        self._judged: frozenset[str] = frozenset()
         self._names = layer_names(layers)
         self.check_layers(self._names)
         self._recorder = Recorder(self._model, [name for name in self._names if name != "output"], flatten=False)
@@ -150,35 +151,47 @@ class NetworkTeacher(RDMTeacher):
             extended = Recorder(self._model, dict.fromkeys([*self._recorder.layers, *wanted]), flatten=False)
             self._recorder.remove()
             self._recorder = extended
-        given = images
-        if self._preprocess is not None:
-            given = self._preprocess(images.clone())  # it may write to its input, and the student's batch is not its
-            if not isinstance(given, Tensor):
-                raise TypeError(f"preprocess returned a {type(given).__name__}; expected the teacher's input, a Tensor")
-        output = run_model(self._model, given, "the teacher", own_input=self._preprocess is not None)
+        output = run_model(self._model, self._input(images), "the teacher", own_input=self._preprocess is not None)
         features = self._recorder.features() if self._recorder.layers else {}
         answers = {layer: output if layer == "output" else features[layer] for layer in layers}
         for layer, value in answers.items():
             _check_finite(layer, value)
-        self._judge(given, answers)
+        if "output" in answers and not isinstance(output, Tensor):
+            raise TypeError(
+                f"the teacher's output is a {type(output).__name__}, and distances and logits need a Tensor; name a "
+                "layer of the network, or let its forward return the part that is meant"
+            )
+        # at the second time: who asks once does not train, and the trainer judges before the first update
+        self.judge(images, [layer for layer in answers if layer in self._asked])
+        self._asked.update(answers)
         return answers
 
-    def _judge(self, given: Tensor, answers: dict[str, Any]) -> None:
-        """Check what is asked for the first time: a pattern for each image, whatever the batch; on the scale it knows."""
-        fresh = [layer for layer in answers if layer not in self._judged]
+    def judge(self, images: Tensor, layers: Iterable[str]) -> None:
+        """Check layers, each once: a pattern for each image, whatever the batch; images on the scale that it knows.
+
+        ValueError for patterns that are not the images'; a warning for the scale.
+        """
+        fresh = [layer for layer in dict.fromkeys(layers) if layer not in self._judged]
         if not fresh:
             return
-        if "output" in fresh and not isinstance(answers["output"], Tensor):
-            raise TypeError(
-                f"the teacher's output is a {type(answers['output']).__name__}, and distances and logits need a Tensor; name a "
-                "layer of it, or let the network's forward return the part that is meant"
-            )
-        layers = [layer for layer in fresh if layer != "output"]
         judged = copy_of(self._model)  # a network may keep what it sees
-        check_answers(judged, layers, given, "the teacher", output="output" in fresh)
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):  # a preprocess may draw
+            given = self._input(images)
+        check_answers(
+            judged, [layer for layer in fresh if layer != "output"], given, "the teacher", output="output" in fresh
+        )
         if not self._judged and self._preprocess is None and (said := unlike_training(judged, given)):
             warnings.warn(said, stacklevel=2)
-        self._judged.update(fresh)
+        self._judged = self._judged.union(fresh)
+
+    def _input(self, images: Tensor) -> Tensor:
+        """What the network is given for a batch."""
+        if self._preprocess is None:
+            return images
+        given = self._preprocess(images.clone())  # it may write to its input, and the student's batch is not its
+        if not isinstance(given, Tensor):
+            raise TypeError(f"preprocess returned a {type(given).__name__}; expected the teacher's input, a Tensor")
+        return given
 
 
 def _check_finite(layer: str, value: Any) -> None:

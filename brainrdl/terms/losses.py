@@ -1,11 +1,14 @@
 """The RDL loss: how far a layer's representational geometry is from its target (Eqs. 2 to 4)."""
 
+import warnings
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from brainrdl.arguments import check_tensor
 from brainrdl.rdms.condensed import condensed_index, sample_pairs
-from brainrdl.rdms.differentiable import check_compare, dissimilarity
+from brainrdl.rdms.differentiable import FEWEST_PAIRS, check_compare, compared
 from brainrdl.rdms.distances import check_metric, training_rdm
 from brainrdl.rdms.whitening import WHITENED
 
@@ -21,6 +24,7 @@ def rdl_loss(
     pairs: Tensor | None = None,
     weights: Tensor | None = None,
     gradient: str = "auto",
+    on_pairs: Callable[[Tensor], None] | None = None,
 ) -> Tensor:
     """Compare a layer's RDM with a target RDM, as an auxiliary error to train with.
 
@@ -47,11 +51,14 @@ def rdl_loss(
         of the pairs' weights, W_i that of the pairs that hold i, |X_P| the number of stimuli in any pair. ``mean`` is
         the derivative of the value. ``auto``: ``per-stimulus`` for ``mse`` on a subset of pairs without weights or
         missing pairs, ``mean`` otherwise. The value is the same.
+    on_pairs : callable, optional
+        Function that is given the number of pairs, a Tensor (), that the loss compares: 0 where it is a constant.
 
     Returns
     -------
     Tensor ()
-        The loss. If no pair counts, 0 for ``mse`` (1 for the others) with zero gradient.
+        The loss. Where nothing can be compared, a constant with zero gradient that belongs into no mean: 0 for ``mse``
+        and 1 for the others if no pair counts; 1 if a side's distances are all alike, which correlate with nothing.
 
     Raises
     ------
@@ -60,6 +67,11 @@ def rdl_loss(
     ValueError
         For unknown names, wrong lengths, infinite distances in the target (on an accelerator the loss is not finite
         instead), impossible weights or any with a whitened comparison, and ``per-stimulus`` without ``mse``.
+
+    Warns
+    -----
+    UserWarning
+        On the CPU, without `on_pairs`: where nothing can be compared; it says why.
 
     References
     ----------
@@ -119,7 +131,31 @@ def rdl_loss(
             factors = torch.where(measured.all(), factors, 1.0)
     distances = training_rdm(features, metric, factors, pairs=pairs)
     target = torch.where(measured, target, 0.0).to(distances.dtype)
-    return dissimilarity(distances, target, compare, w, pairs=pairs, n=n)
+    loss, counted = compared(distances, target, compare, w, pairs=pairs, n=n)
+    if on_pairs is not None:
+        on_pairs(counted)
+    elif counted.device.type == "cpu" and counted == 0:  # elsewhere the host would wait for it
+        warnings.warn(
+            f"rdl_loss compares nothing in this batch, and is {loss.item():g} without a gradient: "
+            f"{why_nothing(distances.detach(), target, compare, w)}; leave such a batch out of your means (on_pairs= is "
+            "told the number of pairs)",
+            stacklevel=2,
+        )
+    return loss
+
+
+def why_nothing(distances: Tensor, target: Tensor, compare: str, weights: Tensor) -> str:
+    """Say why distances (P,) and target distances cannot be compared over the pairs whose weight is above 0."""
+    counted = int((weights > 0).sum())
+    if counted < FEWEST_PAIRS[compare]:
+        return f"{counted} of {len(weights)} pairs count, and {compare} needs {FEWEST_PAIRS[compare]}"
+    kind = "zero" if compare.startswith("cosine") else "alike"
+    whose = [
+        who
+        for who, values in (("the target's", target), ("the student's", distances))
+        if compared(values, values, "cosine" if kind == "zero" else "corr", weights)[1] == 0
+    ]
+    return f"{' and '.join(whose) or 'a side' + chr(39) + 's'} distances are all {kind}"
 
 
 class RDLoss(nn.Module):
@@ -144,9 +180,9 @@ class RDLoss(nn.Module):
     --------
     >>> import torch, brainrdl as rdl
     >>> loss = rdl.RDLoss(compare="corr")
-    >>> features = torch.eye(4, requires_grad=True)
-    >>> loss(features, rdl.rdm(torch.arange(4.0)[:, None])).item()  # equal distances correlate with nothing
-    1.0
+    >>> features = torch.arange(4.0, requires_grad=True)[:, None]
+    >>> round(loss(features, 3 * rdl.rdm(features.detach()) + 1).item(), 6)  # whatever their scale and offset
+    0.0
     """
 
     def __init__(
