@@ -127,6 +127,32 @@ class FiniteGuard:
         )
 
 
+@final
+class FiniteWeights:
+    """Parameters and buffers that are to stay finite: those that are at the beginning."""
+
+    # an update with a finite gradient can lead out of what float32 holds, and no loss is computed behind the last one
+
+    def __init__(self, named: Mapping[str, Tensor]) -> None:
+        numbers = {name: value.detach() for name, value in named.items() if value.is_floating_point() and value.numel()}
+        finite = _finite(list(numbers.values())).tolist() if numbers else []
+        # others are meant (a mask of -inf)
+        self._values = {name: value for (name, value), fine in zip(numbers.items(), finite, strict=True) if fine}
+
+    def check(self, place: str) -> None:
+        """Look at them behind an update; FloatingPointError, which names them, if some are not finite."""
+        if not self._values:
+            return
+        finite = _finite(list(self._values.values()))
+        if bool(finite.all()):
+            return
+        names = [name for name, fine in zip(self._values, finite.tolist(), strict=True) if not fine]
+        raise FloatingPointError(
+            f"{name_some(names)} {'is' if len(names) == 1 else 'are'} not finite after {place}, whose loss and "
+            "gradient were. No checkpoint was written of it, and training stopped. Lower the learning rate or α"
+        )
+
+
 def updates_between_reads(device: torch.device, log_every: int) -> int:
     """Number of updates between two reads of the flags."""
     # on the CPU they are at hand, elsewhere reading them makes the host wait

@@ -531,7 +531,7 @@ def test_a_run_that_was_interrupted_ends_as_one_that_was_not(tmp_path, scenario)
     assert_same_history(resumed, history)
     for a, b in zip(resumed_heads, heads, strict=True):
         assert_same(a, b)
-    assert os.listdir(tmp_path) == ["run"]
+    assert sorted(os.listdir(tmp_path)) == ["run", "run.previous"]
 
 
 def test_a_run_that_was_interrupted_in_every_epoch(tmp_path):
@@ -601,7 +601,7 @@ def test_a_checkpoint_in_a_new_folder_is_written_after_every_epoch(tmp_path):
 
     rdl.Trainer(network(), [Look()]).fit(loader(), epochs=3, checkpoint=str(path))
     assert seen == [0] * 4 + [1] * 4 + [2] * 4
-    assert os.listdir(path.parent) == ["run"]
+    assert sorted(os.listdir(path.parent)) == ["run", "run.previous"]
 
 
 def test_a_write_that_fails_leaves_the_last_checkpoint(tmp_path, monkeypatch):
@@ -621,7 +621,7 @@ def test_a_write_that_fails_leaves_the_last_checkpoint(tmp_path, monkeypatch):
         with pytest.raises(OSError, match="no space left"):
             run("plain", path)
     assert min(sizes) > 1_000
-    assert os.listdir(tmp_path) == ["run"]
+    assert sorted(os.listdir(tmp_path)) == ["run", "run.previous"]
     got, resumed, _ = run("plain", path)
     assert_same(got, expected)
     assert_same_history(resumed, history)
