@@ -1,5 +1,6 @@
 """Check that a network's answers are patterns of stimuli: one for each, the same whatever else is in the batch."""
 
+import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +16,8 @@ DEPENDS = (
     "in eval mode"
 )
 """Why a layer answers the same stimulus otherwise."""
+
+BEFORE = "before the first update"
 
 _SHOWN = 8
 
@@ -85,12 +88,35 @@ def difference(answer: Tensor, again: Tensor, dtype: torch.dtype, device: torch.
     return off if off > max(1e-3, 16 * rounding, 16 * torch.finfo(dtype).eps) else None
 
 
+def is_constant(patterns: Tensor) -> Tensor:
+    """Are all patterns (n, ...) the same but for rounding: a Tensor () of bool."""
+    values = patterns.detach()
+    spread, size = (values - values[:1]).abs().max(), values.abs().max()
+    return spread.double() <= 16 * torch.finfo(values.dtype).eps * size.double()
+
+
 def alike(patterns: Tensor) -> bool:
-    """Are there several patterns (n, ...), all of them the same but for rounding? Waits for the device."""
-    if len(patterns) < 2 or not patterns.numel() or not patterns.is_floating_point():
-        return False
-    spread = (patterns.detach() - patterns[:1].detach()).abs().max().double()
-    return bool(spread <= 16 * torch.finfo(patterns.dtype).eps * patterns.detach().abs().max().double())
+    """`is_constant` of several patterns (n, ...) of real numbers; waits for the device."""
+    several = patterns.ndim > 0 and len(patterns) > 1 and patterns.numel() > 0
+    return several and patterns.is_floating_point() and bool(is_constant(patterns))
+
+
+def warn_dead(features: Mapping[str, Tensor], images: Tensor, who: str, when: str) -> list[str]:
+    """Warn of layers that answer alike to images that are not alike; their names."""
+    dead = [layer for layer, value in features.items() if isinstance(value, Tensor) and alike(value)]
+    if not dead or alike(images):
+        return []
+    for layer in dead:
+        value = features[layer]
+        what = f"{who}'s {'output' if layer == 'output' else f'layer {layer!r}'}"
+        warnings.warn(
+            f"{what} answers alike to all {len(value)} stimuli of a batch, {when} "
+            f"({'all patterns are the same' if value.any() else 'every output is 0'}): it has no geometry, and passes no "
+            "gradient back that could give it one; look at its weights and biases, the layers before it and the scale "
+            "of the images, or lower the learning rate",
+            stacklevel=3,
+        )
+    return dead
 
 
 def _coarsest(model: nn.Module, answer: Tensor) -> torch.dtype:

@@ -1,13 +1,13 @@
 """A network as teacher: its layers' RDMs for whatever batch the student sees."""
 
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from brainrdl.answers import check_answers
+from brainrdl.answers import check_answers, warn_dead
 from brainrdl.features import Recorder, layer_names, list_layers, run_model
 from brainrdl.identity import describe, layers_of
 from brainrdl.networks import copy_of
@@ -162,16 +162,17 @@ class NetworkTeacher(RDMTeacher):
                 "layer of the network, or let its forward return the part that is meant"
             )
         # at the second time: who asks once does not train, and the trainer judges before the first update
-        self.judge(images, [layer for layer in answers if layer in self._asked])
+        self.judge(images, {layer: value for layer, value in answers.items() if layer in self._asked})
         self._asked.update(answers)
         return answers
 
-    def judge(self, images: Tensor, layers: Iterable[str]) -> None:
-        """Check layers, each once: a pattern for each image, whatever the batch; images on the scale that it knows.
+    def judge(self, images: Tensor, answers: Mapping[str, Tensor]) -> None:
+        """Check layers' answers to images, each once: a pattern for each image, whatever the batch.
 
-        ValueError for patterns that are not the images'; a warning for the scale.
+        ValueError for patterns that are not the images'; a warning where all are alike, or the images on a scale that is
+        wildly another than that of its training.
         """
-        fresh = [layer for layer in dict.fromkeys(layers) if layer not in self._judged]
+        fresh = [layer for layer in answers if layer not in self._judged]
         if not fresh:
             return
         judged = copy_of(self._model)  # a network may keep what it sees
@@ -180,6 +181,7 @@ class NetworkTeacher(RDMTeacher):
         check_answers(
             judged, [layer for layer in fresh if layer != "output"], given, "the teacher", output="output" in fresh
         )
+        warn_dead({layer: answers[layer] for layer in fresh}, given, "the teacher", "in the first batch")
         if not self._judged and self._preprocess is None and (said := unlike_training(judged, given)):
             warnings.warn(said, stacklevel=2)
         self._judged = self._judged.union(fresh)

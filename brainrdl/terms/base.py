@@ -160,6 +160,8 @@ class Term(ABC):
     """
 
     name: str = "term"
+    fewest: int = 1
+    """Number of stimuli that a batch needs for a value that says anything."""
 
     def __init__(self, layers: Sequence[str], *, alpha: Alpha | Schedule = 1.0, stream: str = "task") -> None:
         self.layers = layer_names(layers)

@@ -41,8 +41,8 @@ class RDLTerm(Term):
     TypeError
         If `layers` is not a mapping.
     ValueError
-        For an unknown teacher name (with near matches), raw ``mse`` between differing metrics, and an `n_pairs` that is
-        too small for the comparison (two pairs at least under a cosine, three under a correlation).
+        For an unknown teacher name (with near matches), and for raw ``mse`` between differing metrics. Before a training,
+        for too few pairs: a cosine needs two, a correlation three.
 
     Notes
     -----
@@ -75,6 +75,7 @@ class RDLTerm(Term):
     """
 
     name = "rdl"
+    fewest = 2
 
     def __init__(
         self,
@@ -102,11 +103,6 @@ class RDLTerm(Term):
             raise ValueError(f"n_pairs must be at least 1, got {self.n_pairs}")
         self.metric = loss.metric or student_metric(teacher.metric)
         self.compare = loss.compare or teacher.compare
-        if self.n_pairs is not None and self.n_pairs < FEWEST_PAIRS[self.compare]:
-            raise ValueError(
-                f"n_pairs={self.n_pairs} leaves {self.compare} nothing to compare: it needs {FEWEST_PAIRS[self.compare]} "
-                "pairs at least, and many more to tell stimuli apart; raise n_pairs, or leave it out to compare all"
-            )
         self.gradient = loss.gradient
         if self.gradient == "per-stimulus" and self.compare != "mse":
             raise ValueError(
@@ -120,6 +116,11 @@ class RDLTerm(Term):
 
     def setup(self, features: Mapping[str, Tensor], batch: Batch, generator: torch.Generator) -> None:
         """Ask the teacher once, so that it knows what the updates will ask for; `NothingToCompare` if it says nothing."""
+        if self.n_pairs is not None and self.n_pairs < FEWEST_PAIRS[self.compare]:
+            raise ValueError(
+                f"n_pairs={self.n_pairs} leaves {self.compare} nothing to compare: it needs {FEWEST_PAIRS[self.compare]} "
+                "pairs at least, and many more to tell stimuli apart; raise n_pairs, or leave it out to compare all"
+            )
         observed, weights, _ = self._asked(batch)
         for layer, name in self.targets.items():
             target = self.teacher.distances(observed[name])

@@ -2,8 +2,8 @@
 
 import inspect
 import os
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from copy import deepcopy
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -15,8 +15,8 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from brainrdl.arguments import name_some
 from brainrdl.features import run_model
+from brainrdl.networks import copy_of, train_as_set
 from brainrdl.terms.base import Term
-from brainrdl.terms.rdl import RDLTerm
 from brainrdl.training.finite import Value
 from brainrdl.training.streams import StimulusStream, first_batch, last_batch_size, refuse_one_pass, task_batch
 
@@ -128,18 +128,27 @@ def check_last_batch(
     student: nn.Module, task_loader: Any, terms: Sequence[Term], to_device: Callable[..., Any]
 ) -> None:
     """Refuse a last batch of one image, where it can be known and the student or a term cannot take it."""
-    if last_batch_size(task_loader) != 1:  # unknown (None) included: the epoch's last update will tell
+    relates = any(term.fewest > 1 and term.stream == "task" for term in terms)
+    if relates and isinstance(task_loader, list | tuple) and any(len(task_batch(b)[0]) == 1 for b in task_loader):
+        raise ValueError(
+            "a batch of 1 stimulus has no distances; choose another batch size, or drop the incomplete last batch"
+        )
+    if (
+        last_batch_size(task_loader) != 1
+    ):  # unknown (None) included: terms leave it out, the student's normalisation fails
         return
     advice = "choose another batch size, or leave the incomplete last batch out (drop_last=True)"
-    if any(isinstance(term, RDLTerm) and term.stream == "task" for term in terms):
+    if relates:
         raise ValueError(f"the task loader's last batch holds 1 image, which has no distances; {advice}")
     if not any(isinstance(module, _BatchNorm) for module in student.modules()):
         return
     # tried out, not guessed from the layers: behind a convolution BatchNorm has a spread within one image
     images = to_device(task_batch(first_batch(task_loader, "the task loader"))[0])
+    tried = copy_of(student)  # its running statistics are not the student's
+    train_as_set(tried)
     with torch.no_grad(), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        try:  # a copy: its running statistics are not the student's
-            run_model(deepcopy(student).train(), images[:1], "the student")
+        try:
+            run_model(tried, images[:1], "the student")
         except ValueError as error:
             raise ValueError(f"the task loader's last batch holds 1 image, and {error}") from error
 
@@ -222,3 +231,31 @@ def check_value(part: Value, layer: str) -> Value:
             "or the term detached it; unfreeze one, leave the layer out, or watch it with alpha=0"
         )
     return part
+
+
+def check_reached(part: Value, layer: str, features: Tensor, *, look: bool) -> None:
+    """Raise a ValueError for a term of a teacher that teaches its own head alone, not the student's layer.
+
+    `look`: the gradient is followed back to the features, which costs a pass through the head.
+    """
+    if part.alpha == 0:
+        return
+    reached = features.requires_grad
+    if reached and look:
+        reached = torch.autograd.grad(part.value, features, retain_graph=True, allow_unused=True)[0] is not None
+    if not reached:
+        raise ValueError(
+            f"{part.column} reaches no parameter of the student, so that it trains nothing but its own head: no parameter "
+            f"before {layer!r} requires a gradient, or the term detached it; unfreeze one, leave the layer out, or watch "
+            "it with alpha=0"
+        )
+
+
+def warn_nothing_compared(columns: Sequence[str], epoch: int) -> None:
+    """Warn of terms that compared nothing in a whole epoch."""
+    for column in columns:
+        warnings.warn(
+            f"{column} compared nothing in epoch {epoch}, and is NaN in the history: in every update too few of its pairs "
+            "were measured, or the student's or the teacher's distances were all alike, as those of a dead layer are",
+            stacklevel=2,
+        )

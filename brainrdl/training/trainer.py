@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 
 from brainrdl.features import kept_modes, run_model
+from brainrdl.networks import train_as_set
 from brainrdl.stimuli import StimulusSet
 from brainrdl.terms.base import Term
 from brainrdl.training.checks import (
