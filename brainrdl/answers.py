@@ -111,9 +111,9 @@ def warn_dead(features: Mapping[str, Tensor], images: Tensor, who: str, when: st
         what = f"{who}'s {'output' if layer == 'output' else f'layer {layer!r}'}"
         warnings.warn(
             f"{what} answers alike to all {len(value)} stimuli of a batch, {when} "
-            f"({'all patterns are the same' if value.any() else 'every output is 0'}): it has no geometry, and passes no "
-            "gradient back that could give it one; look at its weights and biases, the layers before it and the scale "
-            "of the images, or lower the learning rate",
+            f"({'all patterns are the same' if value.any() else 'every output is 0'}): it has no geometry, and passes "
+            "no gradient back that could give it one; look at its weights and biases, the layers before it and the "
+            "scale of the images, or lower the learning rate",
             stacklevel=3,
         )
     return dead

@@ -83,8 +83,8 @@ def capture(
     Raises
     ------
     ValueError, RuntimeError, TypeError
-        As `Recorder`. ValueError too if the model writes to `x`; if a layer's first dimension is not that of `x`; and, of
-        a model that is in eval mode throughout, if a layer's answer to a stimulus depends on the others or on chance.
+        As `Recorder`. ValueError too if the model writes to `x`; if a layer's first dimension is not that of `x`; and,
+        of a model that is in eval mode throughout, if a layer's answer to a stimulus depends on others or on chance.
 
     Examples
     --------

@@ -29,8 +29,8 @@ def refuse_scripted(model: nn.Module, layers: Iterable[tuple[str, nn.Module]]) -
     for name, layer in layers:
         if id(model) in scripted or id(layer) in scripted:
             raise ValueError(
-                f"layer {name!r} is TorchScript, which takes no hooks, so that its answers cannot be recorded; take the "
-                "Python module that was scripted or traced, or name a layer outside it"
+                f"layer {name!r} is TorchScript, which takes no hooks, so that its answers cannot be recorded; take "
+                "the Python module that was scripted or traced, or name a layer outside it"
             )
 
 
@@ -39,8 +39,8 @@ def refuse_lazy(model: nn.Module, who: str) -> None:
     lazy = [name for name, value in chain(model.named_parameters(), model.named_buffers()) if is_lazy(value)]
     if lazy:
         raise ValueError(
-            f"{who} has parameters without a shape yet: {name_some(lazy)}; they are drawn at random when it first runs: "
-            "call it on a batch of images once, or load its weights"
+            f"{who} has parameters without a shape yet: {name_some(lazy)}; they are drawn at random when it first "
+            "runs: call it on a batch of images once, or load its weights"
         )
 
 

@@ -40,10 +40,10 @@ class NetworkTeacher(RDMTeacher):
         If `model` is no module. When asked: if `preprocess` or, for ``"output"``, the network does not return a tensor,
         or the images' data type is not the model's.
     ValueError
-        For an unknown metric or layer, a layer named twice, ``"output"`` where a layer has that name too, a network that
-        cannot be copied, or whose parameters have no shape yet. Before a training, or when asked for a layer
-        once more: if its first dimension is not the images, or its answer to an image depends on the batch or on
-        chance; at any time, if the network writes to the images.
+        For an unknown metric or layer, a layer named twice, ``"output"`` where a layer has that name too, a network
+        that cannot be copied, or whose parameters have no shape yet. Before a training, or when asked for a layer once
+        more: if its first dimension is not the images, or its answer to an image depends on the batch or on chance. At
+        any time: if the network writes to the images.
     FloatingPointError
         When asked, on the CPU: if a layer's answer is not finite. On an accelerator the loss is not finite then.
 
@@ -169,8 +169,8 @@ class NetworkTeacher(RDMTeacher):
     def judge(self, images: Tensor, answers: Mapping[str, Tensor]) -> None:
         """Check layers' answers to images, each once: a pattern for each image, whatever the batch.
 
-        ValueError for patterns that are not the images'; a warning where all are alike, or the images on a scale that is
-        wildly another than that of its training.
+        ValueError for patterns that are not the images'; a warning where all are alike, or the images on a scale that
+        is wildly another than that of its training.
         """
         fresh = [layer for layer in answers if layer not in self._judged]
         if not fresh:

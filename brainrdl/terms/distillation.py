@@ -33,7 +33,7 @@ class FromNetwork(Term):
         self.targets = dict(layers)
 
     def setup(self, features: Mapping[str, Tensor], batch: Batch, generator: torch.Generator) -> None:
-        """Ask the teacher once, so that it knows what the updates will ask for; `NothingToCompare` in too few stimuli."""
+        """Ask the teacher once, so that it knows what the updates ask for; `NothingToCompare` for too few stimuli."""
         self._enough(batch)
         batch.ask(self.teacher, self.targets.values())
 
@@ -51,8 +51,8 @@ class FromNetwork(Term):
     def _enough(self, batch: Batch) -> None:
         if len(batch) < self.fewest:
             raise NothingToCompare(
-                f"{self.name} compares relations between {self.fewest} stimuli or more, and a batch holds {len(batch)}; "
-                "choose another batch size, or leave the incomplete last batch out (drop_last=True)"
+                f"{self.name} compares relations between {self.fewest} stimuli or more, and a batch holds {len(batch)}"
+                "; choose another batch size, or leave the incomplete last batch out (drop_last=True)"
             )
 
     @abstractmethod
@@ -174,8 +174,8 @@ class KD(Term):
         logits = batch.ask(self.teacher, ["output"])["output"]
         if logits.ndim != 2:
             raise ValueError(
-                f"KD needs logits, (images, classes), and the teacher's output has shape {tuple(logits.shape)}; let the "
-                "network end in a classifier, or take a Hint"
+                f"KD needs logits, (images, classes), and the teacher's output has shape {tuple(logits.shape)}; let "
+                "the network end in a classifier, or take a Hint"
             )
         if self.head is not None:
             self.heads[head_key(self.head)] = nn.Linear(features[self.head][0].numel(), logits.shape[1])

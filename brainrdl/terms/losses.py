@@ -137,8 +137,8 @@ def rdl_loss(
     elif counted.device.type == "cpu" and counted == 0:  # elsewhere the host would wait for it
         warnings.warn(
             f"rdl_loss compares nothing in this batch, and is {loss.item():g} without a gradient: "
-            f"{why_nothing(distances.detach(), target, compare, w)}; leave such a batch out of your means (on_pairs= is "
-            "told the number of pairs)",
+            f"{why_nothing(distances.detach(), target, compare, w)}; leave such a batch out of your means (on_pairs= "
+            "is told the number of pairs)",
             stacklevel=2,
         )
     return loss

@@ -41,8 +41,8 @@ class RDLTerm(Term):
     TypeError
         If `layers` is not a mapping.
     ValueError
-        For an unknown teacher name (with near matches), and for raw ``mse`` between differing metrics. Before a training,
-        for too few pairs: a cosine needs two, a correlation three.
+        For an unknown teacher name (with near matches), and for raw ``mse`` between differing metrics. Before a
+        training, for too few pairs: a cosine needs two, a correlation three.
 
     Notes
     -----
@@ -115,11 +115,12 @@ class RDLTerm(Term):
             )
 
     def setup(self, features: Mapping[str, Tensor], batch: Batch, generator: torch.Generator) -> None:
-        """Ask the teacher once, so that it knows what the updates will ask for; `NothingToCompare` if it says nothing."""
+        """Ask the teacher once, so that it knows what the updates ask for; `NothingToCompare` if it says nothing."""
         if self.n_pairs is not None and self.n_pairs < FEWEST_PAIRS[self.compare]:
             raise ValueError(
-                f"n_pairs={self.n_pairs} leaves {self.compare} nothing to compare: it needs {FEWEST_PAIRS[self.compare]} "
-                "pairs at least, and many more to tell stimuli apart; raise n_pairs, or leave it out to compare all"
+                f"n_pairs={self.n_pairs} leaves {self.compare} nothing to compare: it needs "
+                f"{FEWEST_PAIRS[self.compare]} pairs at least, and many more to tell "
+                "stimuli apart; raise n_pairs, or leave it out to compare all"
             )
         observed, weights, _ = self._asked(batch)
         for layer, name in self.targets.items():

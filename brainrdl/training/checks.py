@@ -245,9 +245,9 @@ def check_reached(part: Value, layer: str, features: Tensor, *, look: bool) -> N
         reached = torch.autograd.grad(part.value, features, retain_graph=True, allow_unused=True)[0] is not None
     if not reached:
         raise ValueError(
-            f"{part.column} reaches no parameter of the student, so that it trains nothing but its own head: no parameter "
-            f"before {layer!r} requires a gradient, or the term detached it; unfreeze one, leave the layer out, or watch "
-            "it with alpha=0"
+            f"{part.column} reaches no parameter of the student, so that it trains nothing but its own head: no "
+            f"parameter before {layer!r} requires a gradient, or the term detached it; unfreeze one, leave the layer "
+            "out, or watch it with alpha=0"
         )
 
 
@@ -255,7 +255,7 @@ def warn_nothing_compared(columns: Sequence[str], epoch: int) -> None:
     """Warn of terms that compared nothing in a whole epoch."""
     for column in columns:
         warnings.warn(
-            f"{column} compared nothing in epoch {epoch}, and is NaN in the history: in every update too few of its pairs "
-            "were measured, or the student's or the teacher's distances were all alike, as those of a dead layer are",
+            f"{column} compared nothing in epoch {epoch}, and is NaN in the history: in every update too few of its "
+            "pairs were measured, or the student's or the teacher's distances were all alike, as a dead layer's are",
             stacklevel=2,
         )

@@ -12,7 +12,7 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from brainrdl.features import Recorder, kept_modes
+from brainrdl.features import Recorder
 from brainrdl.identity import differences
 from brainrdl.stimuli import StimulusSet
 from brainrdl.teachers.base import RDMTeacher

@@ -212,7 +212,7 @@ class Trainer:
         # initial: a resumed run's bar starts where the run does
         with tqdm(total=run.epochs * run.steps, initial=done, disable=None, unit="update") as bar:
             for epoch in range(len(rows), run.epochs):
-                self.student.train()
+                train_as_set(self.student)
                 row = run.epoch(epoch, log_every, bar, keeper)
                 if validation is not None:
                     try:
