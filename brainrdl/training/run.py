@@ -243,10 +243,9 @@ class TrainingRun:
     def _columns(self, progress: Progress) -> dict[str, float]:
         """Columns of the epoch's row: those of the task, of the terms, and of α."""
         means = progress.means.means()
-        first: dict[str, float] = {
-            column: means.pop(column) for column in ("task_loss", "task_error") if column in means
-        }
-        return {**first, **means, **progress.means.pairs_left(), **self._alpha_columns(progress.alphas)}
+        of_task = [column for column in ("task_loss", "task_error") if column in means]
+        left = progress.means.pairs_left()
+        return {column: means[column] for column in of_task} | means | left | self._alpha_columns(progress.alphas)
 
     def check_teachers(self) -> None:
         """Refuse teachers that are no longer what they were at the beginning; ValueError, which names them."""

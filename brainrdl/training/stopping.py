@@ -71,7 +71,10 @@ class StopRequest:
 
 @contextmanager
 def stop_signals(active: bool) -> Iterator[StopRequest]:
-    """Take note of SIGTERM and Ctrl-C within, and hand them on behind it, to the handlers that were there before."""
+    """Take note of SIGTERM and Ctrl-C within; the caller hands them on behind it.
+
+    An error within does not swallow them: they are handed on at once.
+    """
     handlers: dict[int, Handler] = {}
     # Python handles signals in its main thread alone
     if active and threading.current_thread() is threading.main_thread():
@@ -92,7 +95,6 @@ def stop_signals(active: bool) -> Iterator[StopRequest]:
     except BaseException:
         stop.hand_on()  # whatever went wrong: the process was asked to end all the same
         raise
-    stop.hand_on()
 
 
 def _act(handler: Handler, number: int, frame: FrameType | None) -> None:

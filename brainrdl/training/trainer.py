@@ -195,6 +195,7 @@ class Trainer:
                 with stop.waiting():
                     self._epochs(run, keeper, log_every, validation)
             run.weights.check(f"epoch {epochs - 1} (counted from 0)")
+        stop.hand_on()
         history = pd.DataFrame(keeper.rows)
         history.attrs["configuration"] = run.configuration
         return history
