@@ -50,7 +50,7 @@ def here(tmp_path, monkeypatch):
 
 
 def test_torchvision_with_its_own_preprocessing():
-    named = load_named_model("torchvision:resnet18")
+    named = load_named_model("torchvision:resnet18", untrained=True)
     assert list(named.model.state_dict()) == list(resnet18().state_dict())
     assert named.transform(Image.new("RGB", (300, 260))).shape == (3, 224, 224)
     assert named.weights == "none loaded"
@@ -241,6 +241,6 @@ def test_an_untrained_network_is_the_same_each_time_and_no_draw_is_taken_from_th
     torch.manual_seed(3)
     expected = torch.rand(1)
     torch.manual_seed(3)
-    first, second = (load_named_model("torchvision:resnet18").model.state_dict() for _ in range(2))
+    first, second = (load_named_model("torchvision:resnet18", untrained=True).model.state_dict() for _ in range(2))
     assert torch.equal(torch.rand(1), expected)
     assert all(torch.equal(value, second[name]) for name, value in first.items())

@@ -73,6 +73,11 @@ def check_request(
         )
     if task_loader is not None and task_loss is None and not terms_of["task"]:
         raise ValueError("task_loss=None and no term on the task stream: the task loader would serve nothing")
+    if not torch.is_grad_enabled():
+        raise ValueError(
+            "gradients are switched off here (torch.no_grad or torch.inference_mode), and training needs them; call "
+            "fit outside"
+        )
     refuse_one_pass(task_loader, "the task loader")
     refuse_one_pass(stimuli, "the loader of the stimuli")
 
@@ -196,7 +201,13 @@ def scalar_loss(loss: Callable[[Any, Tensor], Tensor], output: Any, labels: Tens
     except (IndexError, TypeError, ValueError, RuntimeError) as error:
         if isinstance(error, torch.OutOfMemoryError):  # a RuntimeError too, and no fault of the labels
             raise
-        answered = f"{tuple(output.shape)} values" if isinstance(output, Tensor) else f"a {type(output).__name__}"
+        if not isinstance(output, Tensor):
+            raise TypeError(
+                f"the task loss {name} failed on an output that is a {type(output).__name__}, not a Tensor: {error}; "
+                "give task_loss= a function (output, labels) that takes the part that is meant, whether the network is in "
+                "training (some answer otherwise then) or not"
+            ) from error
+        answered = f"{tuple(output.shape)} values"
         raise ValueError(
             f"the task loss {name} failed on an output of {answered} and labels of shape {tuple(labels.shape)} and "
             f"type {labels.dtype}: {error}; for classes, labels are integers (torch.int64) from 0 to the number of "
@@ -255,7 +266,8 @@ def warn_nothing_compared(columns: Sequence[str], epoch: int) -> None:
     """Warn of terms that compared nothing in a whole epoch."""
     for column in columns:
         warnings.warn(
-            f"{column} compared nothing in epoch {epoch}, and is NaN in the history: in every update too few of its "
-            "pairs were measured, or the student's or the teacher's distances were all alike, as a dead layer's are",
+            f"{column} compared nothing in epoch {epoch} (counted from 0), and is NaN in the history: in every update "
+            "too few of its pairs were measured, or the student's or the teacher's distances were all alike, as a dead "
+            "layer's are",
             stacklevel=2,
         )

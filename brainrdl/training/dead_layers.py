@@ -1,6 +1,6 @@
 """Layers that answer alike to everything: said before the first update, and in the first ones."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import final
 
 from torch import Tensor
@@ -22,6 +22,12 @@ class DeadLayers:
     def watching(self) -> bool:
         """Is this one of the first updates?"""
         return self._left > 0
+
+    def unsaid(self, columns: Sequence[str]) -> list[str]:
+        """The columns that were not asked for before."""
+        fresh = [column for column in columns if column not in self._said]
+        self._said.update(fresh)
+        return fresh
 
     def look(self, features: Mapping[str, Tensor], images: Tensor, when: str = "in one of the first updates") -> None:
         """Look at the layers (n, ...) of an update."""

@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from brainrdl.features import Recorder
 from brainrdl.identity import differences
+from brainrdl.networks import refuse_lazy
 from brainrdl.stimuli import StimulusSet
 from brainrdl.teachers.base import RDMTeacher
 from brainrdl.teachers.network import NetworkTeacher
@@ -121,6 +122,7 @@ class TrainingRun:
             for name, term in self.terms.items()
             for key, parameter in term.heads.to(self.device).named_parameters()
         ]
+        refuse_lazy(student, "the student")
         self.parameters = {
             name: parameter for name, parameter in chain(student.named_parameters(), heads) if parameter.requires_grad
         }
@@ -233,7 +235,7 @@ class TrainingRun:
         if progress.updates < self.steps:  # the process was asked to end while it waited for a batch
             keeper.write()
         self._step_scheduler("epoch")
-        warn_nothing_compared(means.uncompared(), epoch)
+        warn_nothing_compared(self.dead.unsaid(means.uncompared()), epoch)
         return {"epoch": epoch, **self._columns(progress), "lr": progress.lr}
 
     def _check_values(self, guard: FiniteGuard, epoch: int, progress: Progress) -> None:

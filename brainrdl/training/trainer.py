@@ -30,6 +30,7 @@ from brainrdl.training.run import MakeOptimizer, Setup, TrainingRun
 from brainrdl.training.stopping import Stopped, stop_signals
 from brainrdl.training.streams import StimulusStream, task_batch
 from brainrdl.training.update import TaskLoss, is_classification
+from brainrdl.warned import warnings_given
 
 
 class Trainer:
@@ -40,7 +41,7 @@ class Trainer:
     Parameters
     ----------
     student : nn.Module
-        Network to train, in place.
+        Network to train, in place. Modules that are in eval mode while others are not (frozen normalisation) stay so.
     terms : sequence of Term
         Terms that are added to the task loss.
     task_loss : callable or None
@@ -155,7 +156,10 @@ class Trainer:
             History, one row per epoch: ``epoch, task_loss, task_error, <term>/<layer>, alpha/<layer>, lr,
             validation_loss, validation_error, seconds``; losses are means over updates, errors are in percent,
             ``task_error`` that of the training batches as they were seen, ``lr`` that of the epoch's first update.
-            ``history.attrs["configuration"]`` holds what was run, the comparison each term chose among it.
+            ``history.attrs["configuration"]`` holds what was run, the comparison each term chose among it,
+            ``history.attrs["warnings"]`` what was warned of. A batch in which a term has nothing to compare (too few
+            stimuli, no measured pair, a dead layer) is left out of its means; the epoch's row then has
+            ``<term>/pairs``, the number of pairs compared (in the layer with the fewest), and NaN for the mean of none.
 
         Raises
         ------
@@ -163,7 +167,9 @@ class Trainer:
             For batches, losses and terms that are not tensors, and validation scores that are not numbers by name.
         ValueError
             For streams, terms, optimisers, labels and checkpoints that do not fit together, iterators, lost gradients,
-            a damaged checkpoint, and a teacher that changed during the training.
+            a damaged checkpoint, and a teacher that changed during the training. Before the first update: for a student
+            or a network teacher that writes to its input, or whose answer to a stimulus depends on the batch or on
+            chance, and for a term that has nothing to compare in any batch.
         OSError
             If the checkpoint cannot be written, or another training is writing it.
         FloatingPointError
@@ -183,7 +189,13 @@ class Trainer:
         run = TrainingRun(setup, task_loader, stimuli, epochs, seed)
         # outside the loop: hooks are taken off and modes given back however training ends, and before a signal is
         # handed on
-        with stop_signals(path is not None) as stop, run.recorder, kept_modes(self.student), run.device_queue():
+        with (
+            warnings_given() as said,
+            stop_signals(path is not None) as stop,
+            run.recorder,
+            kept_modes(self.student),
+            run.device_queue(),
+        ):
             run.prepare()
             with alone(path):
                 keeper = Keeper(run.save, path, every, stop)
@@ -198,6 +210,7 @@ class Trainer:
         stop.hand_on()
         history = pd.DataFrame(keeper.rows)
         history.attrs["configuration"] = run.configuration
+        history.attrs["warnings"] = said
         return history
 
     def _epochs(

@@ -353,7 +353,7 @@ def test_the_brain_alone_can_be_fitted(study: dict[str, Any], tmp_path: Path, si
 
 
 def test_a_network_with_a_transform_gets_its_own_normalisation(study: dict[str, Any], tmp_path: Path) -> None:
-    network = load_named_model("torchvision:squeezenet1_1").model
+    network = load_named_model("torchvision:squeezenet1_1", untrained=True).model
     rdl.save_model(network, tmp_path / "w.safetensors")
     study |= {"task": None, "early_visual": None, "arms": ["task_only", "rdl"]}
     study["student"] = {"model": "torchvision:squeezenet1_1", "weights": str(tmp_path / "w.safetensors")}
