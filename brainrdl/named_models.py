@@ -74,15 +74,16 @@ def load_named_model(
     >>> type(named.model).__name__, named.weights
     ('ResNet', 'none loaded')
     """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)  # the same untrained network each time
+        made = _made(name, weights)
     if weights is None and not untrained and name.startswith("torchvision:"):
         warnings.warn(
             f"{name} has random weights: none were named; give weights= a file or one of torchvision's names, such as "
             "'DEFAULT', or untrained=True where random ones are meant",
             stacklevel=2,
         )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)  # the same untrained network each time
-        return _made(name, weights)
+    return made
 
 
 def _made(name: str, weights: str | os.PathLike[str] | None) -> NamedModel:

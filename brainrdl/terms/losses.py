@@ -12,6 +12,8 @@ from brainrdl.rdms.differentiable import FEWEST_PAIRS, check_compare, compared
 from brainrdl.rdms.distances import check_metric, training_rdm
 from brainrdl.rdms.whitening import WHITENED
 
+_IN_VAIN = 10
+
 GRADIENTS = ("auto", "per-stimulus", "mean")
 
 
@@ -67,11 +69,6 @@ def rdl_loss(
     ValueError
         For unknown names, wrong lengths, infinite distances in the target (on an accelerator the loss is not finite
         instead), impossible weights or any with a whitened comparison, and ``per-stimulus`` without ``mse``.
-
-    Warns
-    -----
-    UserWarning
-        On the CPU, without `on_pairs`: where nothing can be compared; it says why.
 
     References
     ----------
@@ -134,13 +131,6 @@ def rdl_loss(
     loss, counted = compared(distances, target, compare, w, pairs=pairs, n=n)
     if on_pairs is not None:
         on_pairs(counted)
-    elif counted.device.type == "cpu" and counted == 0:  # elsewhere the host would wait for it
-        warnings.warn(
-            f"rdl_loss compares nothing in this batch, and is {loss.item():g} without a gradient: "
-            f"{why_nothing(distances.detach(), target, compare, w)}; leave such a batch out of your means (on_pairs= "
-            "is told the number of pairs)",
-            stacklevel=2,
-        )
     return loss
 
 
@@ -172,6 +162,11 @@ class RDLoss(nn.Module):
     gradient : {"auto", "per-stimulus", "mean"}
         Gradient, as in `rdl_loss`.
 
+    Warns
+    -----
+    UserWarning
+        When called, on the CPU: where ten batches in a row had nothing to compare.
+
     References
     ----------
     McClure & Kriegeskorte (2016), Eqs. 2 to 4.
@@ -199,6 +194,7 @@ class RDLoss(nn.Module):
         self.compare = compare
         self.n_pairs = n_pairs
         self.gradient = gradient
+        self._in_vain = 0  # calls in a row that compared nothing
 
     def forward(
         self, features: Tensor, target: Tensor, *, pairs: Tensor | None = None, weights: Tensor | None = None
@@ -215,7 +211,21 @@ class RDLoss(nn.Module):
             pairs=pairs,
             weights=weights,
             gradient=self.gradient,
+            on_pairs=self._note,
         )
+
+    def _note(self, pairs: Tensor) -> None:
+        """Warn where call after call compares nothing; on an accelerator the host would have to wait for that."""
+        if pairs.device.type == "cpu":
+            self._in_vain = 0 if pairs > 0 else self._in_vain + 1
+            if self._in_vain == _IN_VAIN:
+                warnings.warn(
+                    f"{_IN_VAIN} calls in a row of this RDLoss compared nothing, so that it was a constant without a "
+                    "gradient: no pair of a batch counts (NaN, weight 0), a single one does, or the distances of the "
+                    "target or of the student are all alike, as a dead layer's are; rdl_loss(…, on_pairs=) is told the "
+                    "number of pairs",
+                    stacklevel=4,
+                )
 
 
 def eq4_factors(n: int, pairs: Tensor | None, weights: Tensor) -> Tensor:

@@ -103,7 +103,6 @@ def test_weights_of_conditions():
         assert term({"fc": features()}, batch(IDS), torch.Generator())["fc"].isfinite()
 
 
-@pytest.mark.filterwarnings("ignore:rdl_loss compares nothing")  # of the two pairs drawn, one was not measured
 def test_pairs_are_drawn_over_what_is_compared():
     seen = batch(IDS)
     assert seen.pairs(2, 3).max() <= 2
