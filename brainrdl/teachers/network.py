@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from brainrdl.answers import check_answers, warn_dead
+from brainrdl.answers import check_answers, check_first_axis, warn_dead
 from brainrdl.features import Recorder, layer_names, list_layers, run_model
 from brainrdl.identity import describe, layers_of
 from brainrdl.networks import copy_of
@@ -151,7 +151,8 @@ class NetworkTeacher(RDMTeacher):
             extended = Recorder(self._model, dict.fromkeys([*self._recorder.layers, *wanted]), flatten=False)
             self._recorder.remove()
             self._recorder = extended
-        output = run_model(self._model, self._input(images), "the teacher", own_input=self._preprocess is not None)
+        given = self._input(images)
+        output = run_model(self._model, given, "the teacher", own_input=self._preprocess is not None)
         features = self._recorder.features() if self._recorder.layers else {}
         answers = {layer: output if layer == "output" else features[layer] for layer in layers}
         for layer, value in answers.items():
@@ -160,6 +161,10 @@ class NetworkTeacher(RDMTeacher):
             raise TypeError(
                 f"the teacher's output is a {type(output).__name__}, and distances and logits need a Tensor; name a "
                 "layer of the network, or let its forward return the part that is meant"
+            )
+        for layer, value in answers.items():
+            check_first_axis(
+                value, len(given), f"the teacher's {'output' if layer == 'output' else f'layer {layer!r}'}"
             )
         # at the second time: who asks once does not train, and the trainer judges before the first update
         self.judge(images, {layer: value for layer, value in answers.items() if layer in self._asked})

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from brainrdl.arguments import check_tensor
 from brainrdl.rdms.condensed import condensed_index, sample_pairs
-from brainrdl.rdms.differentiable import FEWEST_PAIRS, check_compare, compared
+from brainrdl.rdms.differentiable import check_compare, compared
 from brainrdl.rdms.distances import check_metric, training_rdm
 from brainrdl.rdms.whitening import WHITENED
 
@@ -132,20 +132,6 @@ def rdl_loss(
     if on_pairs is not None:
         on_pairs(counted)
     return loss
-
-
-def why_nothing(distances: Tensor, target: Tensor, compare: str, weights: Tensor) -> str:
-    """Say why distances (P,) and target distances cannot be compared over the pairs whose weight is above 0."""
-    counted = int((weights > 0).sum())
-    if counted < FEWEST_PAIRS[compare]:
-        return f"{counted} of {len(weights)} pairs count, and {compare} needs {FEWEST_PAIRS[compare]}"
-    kind = "zero" if compare.startswith("cosine") else "alike"
-    whose = [
-        who
-        for who, values in (("the target's", target), ("the student's", distances))
-        if compared(values, values, "cosine" if kind == "zero" else "corr", weights)[1] == 0
-    ]
-    return f"{' and '.join(whose) or 'a side' + chr(39) + 's'} distances are all {kind}"
 
 
 class RDLoss(nn.Module):

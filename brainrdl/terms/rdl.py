@@ -13,7 +13,7 @@ from brainrdl.rdms.distances import group_means
 from brainrdl.teachers.base import NothingToCompare, RDMTeacher, student_metric
 from brainrdl.terms.alpha import Alpha, Schedule
 from brainrdl.terms.base import Batch, Term, check_targets
-from brainrdl.terms.losses import RDLoss, rdl_loss, why_nothing
+from brainrdl.terms.losses import RDLoss, rdl_loss
 
 
 @final
@@ -129,11 +129,10 @@ class RDLTerm(Term):
             w = measured.double() if weights is None else torch.where(measured, weights[name].double(), 0.0)
             # in the precision of training: what it cannot tell apart is alike
             target = torch.where(measured, target, 0.0).to(torch.promote_types(features[layer].dtype, torch.float32))
-            kind = "mse" if self.compare == "mse" else "cosine" if self.compare.startswith("cosine") else "corr"
-            if compared(target, target, kind, w)[1] < FEWEST_PAIRS[self.compare]:
+            if (why := _why_nothing(target, self.compare, w)) is not None:
                 raise NothingToCompare(
                     f"{name!r} has nothing to teach layer {layer!r} in a batch of {len(batch)} stimuli: "
-                    f"{why_nothing(target, target, self.compare, w)}; show more stimuli per update, or other ones"
+                    f"{why}; show more stimuli per update, or other ones"
                 )
 
     def __call__(self, features: Mapping[str, Tensor], batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
@@ -182,3 +181,14 @@ class RDLTerm(Term):
             "gradient": self.gradient,
             "teacher_metric": self.teacher.metric,
         }
+
+
+def _why_nothing(target: Tensor, compare: str, weights: Tensor) -> str | None:
+    """Say why a target (P,) has nothing to compare over the pairs whose weight is above 0, None if it has."""
+    counted, needed = int((weights > 0).sum()), FEWEST_PAIRS[compare]
+    if counted < needed:
+        return f"{counted} of {len(weights)} pairs count, and {compare} needs {needed}"
+    kind = "mse" if compare == "mse" else "cosine" if compare.startswith("cosine") else "corr"
+    if compared(target, target, kind, weights)[1] > 0:
+        return None
+    return f"its distances are all {'zero' if kind == 'cosine' else 'alike'}, which {compare} cannot compare"

@@ -204,8 +204,8 @@ def scalar_loss(loss: Callable[[Any, Tensor], Tensor], output: Any, labels: Tens
         if not isinstance(output, Tensor):
             raise TypeError(
                 f"the task loss {name} failed on an output that is a {type(output).__name__}, not a Tensor: {error}; "
-                "give task_loss= a function (output, labels) that takes the part that is meant, in training and in eval "
-                "mode (some networks answer otherwise)"
+                "give task_loss= a function (output, labels) that takes the part that is meant, in training and in "
+                "eval mode (some networks answer otherwise)"
             ) from error
         answered = f"{tuple(output.shape)} values"
         raise ValueError(

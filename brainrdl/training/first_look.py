@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from brainrdl.answers import BEFORE, check_answers
+from brainrdl.answers import BEFORE, check_answers, check_first_axis
 from brainrdl.features import Recorder, kept_modes
 from brainrdl.networks import copy_of
 from brainrdl.teachers.base import NothingToCompare
@@ -34,6 +34,8 @@ def look(
         images = batch.images.clone() if number == 0 else batch.images
         with kept_modes(student), torch.no_grad():
             seen, features = show(batch, student.eval(), recorder)
+        for layer in {layer for term in waiting if term.teachers() for layer in term.layers}:
+            check_first_axis(features[layer], len(images), f"the student's layer {layer!r}")
         for term in list(waiting):
             try:
                 term.setup(features, seen, generator)
