@@ -56,6 +56,15 @@ def test_torchvision_with_its_own_preprocessing():
     assert named.weights == "none loaded"
 
 
+def test_random_weights_by_name_are_said():
+    with pytest.warns(UserWarning, match="random weights") as caught:
+        load_named_model("torchvision:squeezenet1_1")
+    assert [str(warning.message) for warning in caught] == [
+        "torchvision:squeezenet1_1 has random weights: none were named; give weights= a file or one of torchvision's "
+        "names, such as 'DEFAULT', or untrained=True where random ones are meant"
+    ]
+
+
 @pytest.mark.parametrize("kind", ["pt", "wrapped", "parallel", "safetensors"])
 def test_weights_from_a_file(kind, here):
     torch.manual_seed(3)
