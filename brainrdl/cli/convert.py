@@ -34,6 +34,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         metric=options.metric,
         names=read_ids(options.names),
         order=options.order,
+        variable=options.variable,
     )
     if options.drop_standard_errors:
         rdms = rdms.drop_vars("standard_error", errors="ignore")
