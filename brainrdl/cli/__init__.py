@@ -4,11 +4,14 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib import import_module
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import brainrdl
+from brainrdl.terminal import printable, say
 
 # a command's module has its name, and is imported only when the command is chosen: --help and a typo answer at once
 _COMMANDS = {
@@ -28,11 +31,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if not arguments or arguments[0] not in _COMMANDS:
         _answer_without_command(arguments)
-    parser = argparse.ArgumentParser(prog=f"brainrdl {arguments[0]}", allow_abbrev=False)
+    parser = _Parser(prog=f"brainrdl {arguments[0]}", allow_abbrev=False)
     import_module(f"brainrdl.cli.{arguments[0]}").add_options(parser)
     options = parser.parse_args(arguments[1:])
     try:
-        status = int(options.run(options, arguments))
+        with _warnings_in_words():
+            status = int(options.run(options, arguments))
         sys.stdout.flush()  # here, where a reader that has gone away is no fault
         return status
     except BrokenPipeError:  # the reader has seen enough, as head does
@@ -40,12 +44,46 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     except KeyboardInterrupt:
         way_on = "; the same command resumes from here" if _is_resumable(options) else ""
-        print(f"\nbrainrdl: stopped{way_on}", file=sys.stderr)
+        say(f"\nbrainrdl: stopped{way_on}", error=True)
         return 130
     except (ValueError, OSError, FloatingPointError) as error:  # what a user can mend; anything else is our fault
-        message = " ".join(line.strip() for line in str(error).splitlines())
-        print("brainrdl:", name_options(message, _options(parser)), file=sys.stderr)
+        say(f"brainrdl: {name_options(_joined(error), _options(parser))}", error=True)
         return 2
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors can be printed: an argument may be the name of a stranger's file (``brainrdl info *``)."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
+
+
+@contextmanager
+def _warnings_in_words() -> Iterator[None]:
+    """Print warnings as errors are printed, without a place in the code."""
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def show_in_words(*args: Any, **kwargs: Any) -> None:
+            # here, since libraries put a format of their own in place when they are imported; and by way of the
+            # function that was there, since somebody may record warnings
+            before = warnings.formatwarning
+            warnings.formatwarning = _in_words
+            try:
+                show(*args, **kwargs)
+            finally:
+                warnings.formatwarning = before
+
+        warnings.showwarning = show_in_words
+        yield
+
+
+def _in_words(message: Warning | str, *_: object, **__: object) -> str:
+    return printable(f"brainrdl: warning: {_joined(message)}") + "\n"
+
+
+def _joined(message: object) -> str:
+    return " ".join(line.strip() for line in str(message).splitlines())
 
 
 def name_options(message: str, options: Mapping[str, argparse.Action]) -> str:
@@ -84,7 +122,7 @@ def _is_resumable(options: argparse.Namespace) -> bool:
 
 def _answer_without_command(arguments: Sequence[str]) -> NoReturn:
     """End with the help, the version, or a message: what `arguments` begin with is no command."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="brainrdl", description="Fit neural networks to brains, and to each other, by representational geometry."
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {brainrdl.__version__}")

@@ -11,6 +11,7 @@ from brainrdl.features import layer_shapes
 from brainrdl.named_models import load_named_model
 from brainrdl.rdms.layers import MAX_MEMORY, layer_rdms
 from brainrdl.stimuli import StimulusSet
+from brainrdl.terminal import one_line
 
 
 def list_named_layers(
@@ -33,7 +34,7 @@ def list_named_layers(
     for layer, shape in shapes.items():
         size = "cannot be asked for" if shape is None else " × ".join(map(str, shape)) or "1"
         lines.append(f"{layer:{wide}}  {size}")
-    return "\n".join(lines)
+    return "\n".join(map(one_line, lines))
 
 
 def network_rdms(

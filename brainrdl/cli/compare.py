@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from brainrdl.cli._parsing import add_what_a_file_lacks, names, read_ids
 from brainrdl.rdms.similarities import METHODS
+from brainrdl.terminal import say
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -72,10 +73,10 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         n_resamples=options.n_resamples,
         seed=options.seed,
     )
-    print(comparison_text(result))
+    say(comparison_text(result))
     if options.out is not None:
         for path in write_comparison(result, options.out):
-            print(f"written: {path}")
+            say(f"written: {path}")
     return 0
 
 
@@ -87,7 +88,7 @@ def _shared(models: list["xr.DataArray"], data: "xr.DataArray") -> tuple[list["x
     ids = [stimulus for stimulus in data["stimulus"].values.tolist() if stimulus in set.intersection(*held)]
     if len(ids) < 3:
         raise ValueError(f"the files share {len(ids)} stimuli; a comparison needs at least 3")
-    print(f"{len(ids)} stimuli are shared; {len(set.union(*held)) - len(ids)} that some file lacks are left out")
+    say(f"{len(ids)} stimuli are shared; {len(set.union(*held)) - len(ids)} that some file lacks are left out")
     return [select_stimuli(part, ids) for part in models], select_stimuli(data, ids)
 
 

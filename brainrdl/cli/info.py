@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from brainrdl.terminal import say
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
@@ -18,5 +20,5 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         describe_as_text,  # and with it xarray and torch, of which --help needs nothing
     )
 
-    print(describe_as_text(options.source, metric=options.metric))
+    say(describe_as_text(options.source, metric=options.metric))
     return 0

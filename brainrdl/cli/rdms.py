@@ -1,12 +1,12 @@
 """``brainrdl rdms``: RDMs of a network's layers, or of brain regions."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from brainrdl.cli._parsing import REPLACED, check_replaced, names
 from brainrdl.rdms.distances import METRICS
+from brainrdl.terminal import say
 
 _MIB = 2**20
 
@@ -40,7 +40,7 @@ def _network(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     from brainrdl.exchange.files import write_rdms
 
     if options.list_layers:
-        print(list_named_layers(options.model, options.stimuli, options.weights))
+        say(list_named_layers(options.model, options.stimuli, options.weights))
         return 0
     for name in ("layers", "stimuli", "out"):
         if getattr(options, name) is None:
@@ -58,9 +58,9 @@ def _network(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         max_memory=options.max_memory * _MIB,
     )
     write_rdms(rdms, options.out)
-    print(f"written: {options.out}")
+    say(f"written: {options.out}")
     if options.weights is None:
-        print("no --weights were given: the network is as it was made, in torchvision untrained", file=sys.stderr)
+        say("no --weights were given: the network is as it was made, in torchvision untrained", error=True)
     return 0
 
 
@@ -135,10 +135,10 @@ def _fmri(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         allow_missing=options.allow_missing,
     )
     if options.dry_run:
-        print(describe(options.bids_dir, options.task, masks, subjects=options.subjects, settings=settings))
+        say(describe(options.bids_dir, options.task, masks, subjects=options.subjects, settings=settings))
         return 0
     if options.out is None:
         raise ValueError("--out is needed, unless --dry-run is asked for")
     check_replaced(options.out)
-    make_rdms(options.bids_dir, options.task, masks, options.out, subjects=options.subjects, settings=settings)
+    make_rdms(options.bids_dir, options.task, masks, options.out, subjects=options.subjects, settings=settings, log=say)
     return 0

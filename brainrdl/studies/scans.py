@@ -27,6 +27,7 @@ from brainrdl.fmri.pipeline import (
 )
 from brainrdl.studies.kept import kept
 from brainrdl.studies.reports.fmri import write_report
+from brainrdl.terminal import one_line
 
 
 def make_rdms(
@@ -89,7 +90,7 @@ def describe(
         for name, mask in masks.items():
             voxels = region_voxels(name, subject_mask(mask, unit.subject), unit.runs[0].image, settings)
             lines.append(f"  region {name}: {len(voxels)} voxels")
-    return "\n".join(lines)
+    return "\n".join(map(one_line, lines))
 
 
 def _part(

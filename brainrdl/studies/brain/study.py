@@ -31,6 +31,7 @@ from brainrdl.studies.folder import calls_of, claimed, noted
 from brainrdl.studies.jobs import make_beside
 from brainrdl.studies.reports.fit import write_report
 from brainrdl.studies.tries import tries_table
+from brainrdl.terminal import one_line, say
 from brainrdl.training.machine import (
     PACKAGES,
     Machine as Machine,
@@ -145,8 +146,7 @@ def _open_runs(configuration: Configuration, out: Path, data_dir: str | Path | N
     """Open the study in a further process."""
     use_threads(machine.threads)
     fabric = open_fabric(machine.device, machine.precision)
-    log = partial(print, flush=True)
-    return FitRuns(configuration, load_inputs(configuration, data_dir), fabric, out, log, locks=True)
+    return FitRuns(configuration, load_inputs(configuration, data_dir), fabric, out, say, locks=True)
 
 
 def describe_plan(configuration: Configuration, data_dir: str | Path | None = None) -> str:
@@ -190,7 +190,7 @@ def describe_plan(configuration: Configuration, data_dir: str | Path | None = No
         f"primary contrast: {primary.arm} − {primary.against}, fitted to {primary.fitted}, scored in {primary.scored}, "
         f"{primary.scheme}",
     ]
-    return "\n".join(lines)
+    return "\n".join(map(one_line, lines))
 
 
 def _splits(configuration: Configuration, inputs: Inputs) -> dict[str, list[Split]]:

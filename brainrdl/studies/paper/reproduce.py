@@ -18,6 +18,7 @@ from brainrdl.studies.paper.runs import StudyRuns
 from brainrdl.studies.paper.score import write_geometry, write_mds, write_rdms, write_results, write_teacher_output
 from brainrdl.studies.paper.study import Request, Row, Study, check, frozen, plan
 from brainrdl.studies.reports.paper import write_report
+from brainrdl.terminal import say
 from brainrdl.training.machine import PACKAGES, describe_call, device_name, now, open_fabric, processor, use_threads
 
 
@@ -63,7 +64,7 @@ def _open_runs(study: Study, recipe: Recipe, request: Request) -> StudyRuns:
     use_threads(request.threads or study.threads, processes=request.jobs)
     fabric = open_fabric(request.device, request.precision or study.precision)
     splits = study.load(request).on(fabric.device, request.test_limit)
-    return StudyRuns(study, recipe, splits, request, fabric, log=partial(print, flush=True))
+    return StudyRuns(study, recipe, splits, request, fabric, log=say)
 
 
 def _all_rows(study: Study, request: Request, asked: list[Row]) -> list[Row]:
