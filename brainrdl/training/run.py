@@ -22,6 +22,7 @@ from brainrdl.training.checkpoint import has_checkpoint, load_checkpoint, save_c
 from brainrdl.training.checks import check_last_batch, check_optimizer
 from brainrdl.training.configuration import describe_run, describe_teachers
 from brainrdl.training.cuda_graphs import Pairs, RecordedUpdate, beside_default_stream, counts_on_host, recording_on
+from brainrdl.training.fingerprint import Fingerprint, watched
 from brainrdl.training.finite import FiniteGuard, FiniteWeights, Value, updates_between_reads
 from brainrdl.training.keeping import Keeper
 from brainrdl.training.progress import EpochMeans, Progress, restored
@@ -81,6 +82,7 @@ class TrainingRun:
         self.dropout = stream.dropout if isinstance(stream, StimulusStream) else True
         self.task = None if task_loader is None else Passes(task_loader, self.states, "task order")
         self.stimuli = None if stream is None else Passes(stream, self.states, "stimulus order")
+        self.states.outside = watched(task=task_loader, stimuli=stream)
         self.steps = steps_alone(stream) if task_loader is None else length(task_loader, "the task loader")
         self.asked: dict[str, dict[RDMTeacher, tuple[str, ...]]] = {"task": {}, "stimuli": {}}
         # before the optimiser is made: its state lies where the parameters lie
@@ -128,6 +130,7 @@ class TrainingRun:
             self.record = None
         # described before Fabric wraps the optimiser, so that its name and groups are the user's
         self.configuration = describe_run(self, optimizer)
+        self.fingerprint = Fingerprint(self, optimizer)
         model, self.optimizer = self.fabric.setup(student, optimizer)
         self.objective = Objective(
             model, self.recorder, self.setup.task_loss, self.terms, self.fabric, self.states, self.epochs
@@ -140,6 +143,7 @@ class TrainingRun:
         if checkpoint is None or not has_checkpoint(checkpoint):
             return []
         state = load_checkpoint(checkpoint, self.configuration)
+        self.fingerprint.check(state.get("fingerprint"), checkpoint)
         self.setup.student.load_state_dict(state["student"])
         for term, heads in zip(self.setup.terms, state["heads"], strict=True):
             term.heads.load_state_dict(heads)
@@ -160,6 +164,7 @@ class TrainingRun:
         save_checkpoint(
             {
                 "configuration": self.configuration,
+                "fingerprint": self.fingerprint.state_dict(),
                 "student": self.setup.student.state_dict(),
                 "heads": [term.heads.state_dict() for term in self.setup.terms],
                 "optimizer": self.optimizer.state_dict(),

@@ -10,7 +10,9 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from brainrdl.features import kept_modes
 from brainrdl.stimuli import StimulusSet
-from brainrdl.training.randomness import RandomStates
+from brainrdl.training.compiled import find
+from brainrdl.training.first_batches import FirstBatches
+from brainrdl.training.randomness import GENERATORS, OutsideStates, RandomStates
 
 Norm = Literal["shared", "own", "eval"]
 
@@ -172,36 +174,65 @@ class Passes:
 
     def __init__(self, loader: Iterable[Any], states: RandomStates, purpose: str) -> None:
         self.loader = loader
+        self.first = FirstBatches()
         self._states = states
         self._purpose = purpose
         self._pass = 0
         self._position = 0
         self._batches: Iterator[Any] | None = None
 
+    @property
+    def length(self) -> int | None:
+        """Batches of a pass, None where the loader does not tell."""
+        return len(self.loader) if isinstance(self.loader, Sized) else None
+
     def one_pass(self, number: int) -> Iterator[Any]:
-        """Yield the batches of one pass."""
+        """Yield the batches of one pass; of the first pass, note what the first ones hold."""
+        for place, (batch, drawn) in enumerate(self._one_pass(number)):
+            if number == 0:
+                self.first.note(place, batch, drawn_outside=drawn)
+            yield batch
+
+    def read_first(self) -> FirstBatches:
+        """Read the first batches once more; all random states but the purpose's own stay as they are."""
+        read = FirstBatches()
+        with self._states.outside.kept():
+            for place, (batch, drawn) in enumerate(self._one_pass(0)):
+                read.note(place, batch, drawn_outside=drawn)
+                if read.is_complete:
+                    break
+        return read
+
+    def _one_pass(self, number: int) -> Iterator[tuple[Any, bool]]:
+        """Yield the batches of one pass, and of the first ones whether torch's generators were not all they used."""
+        outside = self._states.outside
         seed = self._states.reseed(self._purpose, number)
         # a loader's own generator (DataLoader(generator=…)) is not among the global ones
         for generator in _generators(self.loader):
             generator.manual_seed(seed)
         with self._states.use(self._purpose):
             batches = iter(self.loader)
+        place = 0
         while True:
+            before = outside.read() if number == 0 and self.first.wants(place) else None
             # around each batch, not the whole pass: between two batches the network draws from states of its own
             with self._states.use(self._purpose):
                 try:
                     batch = next(batches)
                 except StopIteration:
                     return
-            yield batch
+            yield batch, before is not None and before != outside.read()
+            place += 1
 
     def next(self) -> Any:
         """Yield the next batch, starting a new pass where one ends."""
         if self._batches is None:
             self._batches = self.one_pass(self._pass)
-            # reads again what a resumed run has seen of this pass, so that its draws have happened too
-            for _ in range(self._position):
-                next(self._batches)
+            # reads again what a resumed run has seen of this pass, so that its draws have happened too; those outside
+            # torch have, in the states that were restored
+            with self._states.outside.kept():
+                for _ in range(self._position):
+                    next(self._batches)
         try:
             batch = next(self._batches)
         except StopIteration:
@@ -230,6 +261,23 @@ def _generators(loader: Any) -> Iterator[torch.Generator]:
             yield from _generators(inner)
 
 
+def own_generators(loader: Any, what: str) -> dict[str, Any]:
+    """Find the generators that a loader's data draw with, by place; not those that each pass reseeds."""
+    reseeded = list(_generators(loader))
+    found = find(loader, GENERATORS, what)
+    return {place: one for place, one in found.items() if not any(one is other for other in reseeded)}
+
+
+def copied_generators(loader: Any, what: str) -> tuple[tuple[str, ...], int]:
+    """Places of the generators that a loader copies to its workers without seeding them there; number of workers."""
+    while isinstance(loader, Repeated):
+        loader = loader.loader
+    if not (workers := getattr(loader, "num_workers", 0)) or getattr(loader, "worker_init_fn", None) is not None:
+        return (), 0
+    parts = {part: getattr(loader, part, None) for part in ("dataset", "collate_fn")}
+    return tuple(find(parts, GENERATORS, what)), workers
+
+
 def refuse_one_pass(loader: Any, what: str) -> None:
     """Raise a ValueError for an iterator (a generator, ``iter(…)``), which a second epoch would find empty."""
     if isinstance(loader, Iterator):
@@ -242,7 +290,8 @@ def refuse_one_pass(loader: Any, what: str) -> None:
 def first_batch(loader: Iterable[Any], what: str) -> Any:
     """Read the first batch, and leave all generators as they were; ValueError if there is none."""
     before = [(generator, generator.get_state()) for generator in _generators(loader)]
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+    outside = OutsideStates(own_generators(loader, "loader"))
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())), outside.kept():
         batch = next(iter(loader), None)
     for generator, state in before:
         generator.set_state(state)
