@@ -1,18 +1,15 @@
 """What a checkpoint's configuration does not say by itself: what the first batches held, and what functions compute."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 import torch
 
-from brainrdl.arguments import name_some
 from brainrdl.identity import DIGEST
 from brainrdl.training.compiled import PYTHON
 from brainrdl.training.functions import Facts
-from brainrdl.training.randomness import OutsideStates
-from brainrdl.training.streams import copied_generators, own_generators
 
 if TYPE_CHECKING:
     from brainrdl.training.run import TrainingRun  # which calls this
@@ -39,8 +36,11 @@ class Fingerprint:
         """What a checkpoint holds of it; JSON-able."""
         # what the run itself changes (a counter, a list of losses) is no setting; the first update has shown it
         if self._changing is None:
-            now = self._facts().found
-            self._changing = [p for p in {**self._began.found, **now} if self._began.found.get(p) != now.get(p)]
+            began, now = self._began.found, self._facts().found
+            changed = [p for p in {**began, **now} if began.get(p, _ABSENT) != now.get(p, _ABSENT)]
+            # of what grows or shrinks, all entries
+            places = [p if p in began and p in now else p.rpartition(".")[0] for p in changed]
+            self._changing = list(dict.fromkeys(places))
         streams = {
             name: {"batches": passes.first.batches, "length": passes.length, "untold": passes.first.untold}
             for name, passes in self._streams.items()
@@ -110,7 +110,7 @@ class Fingerprint:
             a, b = there.get(place, _ABSENT), here.get(place, _ABSENT)
             one_sided = _ABSENT in (a, b)
             # a library's object has other settings in another version of it
-            if a == b or place in stored["changing"] or (one_sided and ".settings." in place):
+            if a == b or (one_sided and ".settings." in place) or _within(place, stored["changing"]):
                 continue
             lines.append(_line(place, a, b))
         return list(dict.fromkeys(lines))
@@ -132,6 +132,10 @@ class Fingerprint:
         return sized if stored["untold"] or passes.first.untold else lines
 
 
+def _within(place: str, others: Iterable[str]) -> bool:
+    return any(place == other or place.startswith(f"{other}.") for other in others)
+
+
 def _line(place: str, a: Any, b: Any) -> str:
     if _ABSENT in (a, b):
         return f"{place} is {'there' if b is _ABSENT else 'here'} alone"
@@ -139,22 +143,3 @@ def _line(place: str, a: Any, b: Any) -> str:
         owner, _, part = place.rpartition(".")
         return f"{owner} has other {part}"
     return f"{place} is {a!r} there and {b!r} here"
-
-
-def watched(**loaders: Any) -> OutsideStates:
-    """Random states outside torch that the loaders draw from; a warning names generators that workers copy."""
-    found: dict[str, Any] = {}
-    for name, loader in loaders.items():
-        places, workers = copied_generators(loader, name)
-        if places:
-            copies = (
-                "the worker has a copy, which" if workers == 1 else "each worker has a copy, which draws the same and"
-            )
-            warnings.warn(
-                f"the {name} loader's data are drawn with a generator of their own ({name_some(places)}), of which "
-                f"{copies} begins anew in every epoch; draw with torch, which is seeded for each worker and epoch, or "
-                "seed it in worker_init_fn= from torch.initial_seed()",
-                stacklevel=4,
-            )
-        found |= own_generators(loader, name)
-    return OutsideStates(found)

@@ -74,7 +74,7 @@ class Facts:
         """Read what is the user's in an object with a base of this package's or torch's; not the attributes `apart`."""
         kind = type(thing)
         if not is_library(kind):
-            self._object(thing, place, (_CALLED | overridden(kind)) - set(apart))
+            self._object(thing, place, _CALLED | overridden(kind))
         for name, value in attributes_of(thing).items():
             if callable(value) and not isinstance(value, nn.Module | type) and name not in apart:
                 self.read(value, f"{place}.{name.lstrip('_')}")
@@ -89,8 +89,11 @@ class Facts:
             self._entries(thing.args, f"{place}.args", used)
             self._entries(thing.keywords, f"{place}.keywords", None)
         elif isinstance(thing, MethodType):
-            self.read(thing.__func__, place, used)
-            self.read(thing.__self__, f"{place}.self", names_in(thing.__func__))
+            function = thing.__func__
+            self.read(function, place, used)
+            self.read(
+                thing.__self__, f"{place}.self", names_in(function) if isinstance(function, FunctionType) else used
+            )
         elif isinstance(thing, FunctionType):
             self._function(thing, place)
         elif isinstance(thing, BuiltinFunctionType):

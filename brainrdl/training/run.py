@@ -22,8 +22,9 @@ from brainrdl.training.checkpoint import has_checkpoint, load_checkpoint, save_c
 from brainrdl.training.checks import check_last_batch, check_optimizer
 from brainrdl.training.configuration import describe_run, describe_teachers
 from brainrdl.training.cuda_graphs import Pairs, RecordedUpdate, beside_default_stream, counts_on_host, recording_on
-from brainrdl.training.fingerprint import Fingerprint, watched
+from brainrdl.training.fingerprint import Fingerprint
 from brainrdl.training.finite import FiniteGuard, FiniteWeights, Value, updates_between_reads
+from brainrdl.training.generators import watched
 from brainrdl.training.keeping import Keeper
 from brainrdl.training.progress import EpochMeans, Progress, restored
 from brainrdl.training.randomness import RandomStates
@@ -95,6 +96,7 @@ class TrainingRun:
         self.recorder = Recorder(setup.student, layers, flatten=False)
         self.record = recording_on(self.device) if self._can_be_recorded() else None
         self.configuration: dict[str, Any] = {}
+        self.warned: list[str] = []  # warnings so far, before an interruption too
         self.interval: Interval = "epoch"  # how often the scheduler steps
         self.progress: Progress | None = None  # of an epoch that is under way
 
@@ -157,6 +159,7 @@ class TrainingRun:
         # absent where it was written before there were checkpoints within an epoch
         if (progress := state.get("progress")) is not None:
             self.progress = restored(progress, self.device)
+        self.warned[:0] = [text for text in state.get("warnings", ()) if text not in self.warned]
         return list(state["history"])
 
     def save(self, checkpoint: Path, rows: list[dict[str, float]]) -> None:
@@ -172,6 +175,7 @@ class TrainingRun:
                 "random": self.states.state_dict(),
                 "stimuli": None if self.stimuli is None else self.stimuli.state_dict(),
                 "history": rows,
+                "warnings": list(self.warned),
                 "progress": None if self.progress is None else self.progress.state_dict(),
             },
             checkpoint,
@@ -265,11 +269,10 @@ class TrainingRun:
                 yield step, None, self._next_stimuli(epoch, step)
             return
         given = 0
-        for raw in self.task.one_pass(epoch):
+        for raw in self.task.one_pass(epoch, known=done):
             given += 1
             if given > self.steps:
                 break
-            # a resumed epoch reads again what it has seen, so that its draws have happened too
             if given > done:
                 yield given - 1, self._batch("task", raw), self._next_stimuli(epoch, given - 1)
         if given != self.steps:
