@@ -19,6 +19,7 @@ from brainrdl.rdms.distances import check_metric
 from brainrdl.rdms.float64 import fill_distances, mirror
 from brainrdl.rdms.layout import DIMS
 from brainrdl.stimuli import StimulusSet
+from brainrdl.warned import warnings_given, with_warnings
 
 MAX_MEMORY = 2**30
 """Default limit of the bytes that `layer_rdms` holds."""
@@ -64,7 +65,7 @@ def layer_rdms(
     DataArray (rdm, stimulus, stimulus_)
         One RDM per layer, labelled by its name, with coordinates ``layer`` and ``model`` (its class). Patterns without
         a direction (constant ones under ``correlation``, zero ones under ``cosine``) have NaN distances. The attribute
-        ``provenance`` is JSON: the model, the SHA-256 of its weights, versions.
+        ``provenance`` is JSON: the model, the SHA-256 of its weights, versions, and all ``warnings`` if any was given.
 
     Raises
     ------
@@ -111,11 +112,11 @@ def layer_rdms(
         "weights_sha256": digest((*model.named_parameters(), *model.named_buffers())).removeprefix(DIGEST),
         "versions": {name: version(name) for name in ("brainrdl", "torch")},
     }
-    with _evaluating(model, device) as place:
+    with warnings_given() as given, _evaluating(model, device) as place:
         run = ModelOnStimuli(model, stimuli, batch_size, place)
         sizes = measure_layers(run, names)
         squares = _squares(run, sizes, metric, max_memory)
-    return xr.DataArray(
+    rdms = xr.DataArray(
         squares,
         dims=DIMS,
         coords={
@@ -128,6 +129,7 @@ def layer_rdms(
         name="dissimilarity",
         attrs={"metric": metric, "provenance": json.dumps(provenance)},
     )
+    return with_warnings(rdms, given)
 
 
 def _squares(run: ModelOnStimuli, layers: dict[str, Layer], metric: str, max_memory: int) -> np.ndarray:

@@ -1,20 +1,17 @@
 """What a checkpoint's configuration does not say by itself: what the first batches held, and what functions compute."""
 
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, final
 
 import torch
 
-from brainrdl.identity import DIGEST
 from brainrdl.training.compiled import PYTHON
-from brainrdl.training.functions import Facts
+from brainrdl.training.functions import ABSENT, Facts, other_functions
 
 if TYPE_CHECKING:
     from brainrdl.training.run import TrainingRun  # which calls this
-
-_ABSENT = object()
 
 
 @final
@@ -37,7 +34,7 @@ class Fingerprint:
         # what the run itself changes (a counter, a list of losses) is no setting; the first update has shown it
         if self._changing is None:
             began, now = self._began.found, self._facts().found
-            changed = [p for p in {**began, **now} if began.get(p, _ABSENT) != now.get(p, _ABSENT)]
+            changed = [p for p in {**began, **now} if began.get(p, ABSENT) != now.get(p, ABSENT)]
             # of what grows or shrinks, all entries
             places = [p if p in began and p in now else p.rpartition(".")[0] for p in changed]
             self._changing = list(dict.fromkeys(places))
@@ -104,16 +101,7 @@ class Fingerprint:
     def _other_functions(self, stored: Mapping[str, Any]) -> list[str]:
         if stored["python"] != PYTHON:
             return []
-        there, here = stored["found"], self._began.found
-        lines: list[str] = []
-        for place in {**there, **here}:
-            a, b = there.get(place, _ABSENT), here.get(place, _ABSENT)
-            one_sided = _ABSENT in (a, b)
-            # a library's object has other settings in another version of it
-            if a == b or (one_sided and ".settings." in place) or _within(place, stored["changing"]):
-                continue
-            lines.append(_line(place, a, b))
-        return list(dict.fromkeys(lines))
+        return other_functions(stored["found"], self._began.found, stored["changing"])
 
     def _other_batches(self, name: str, passes: Any, stored: Mapping[str, Any] | None) -> list[str]:
         if stored is None:
@@ -130,16 +118,3 @@ class Fingerprint:
         if again.differences(passes.first.batches, name):
             passes.first.untold = "its loader gives other batches each time it is read"
         return sized if stored["untold"] or passes.first.untold else lines
-
-
-def _within(place: str, others: Iterable[str]) -> bool:
-    return any(place == other or place.startswith(f"{other}.") for other in others)
-
-
-def _line(place: str, a: Any, b: Any) -> str:
-    if _ABSENT in (a, b):
-        return f"{place} is {'there' if b is _ABSENT else 'here'} alone"
-    if all(isinstance(side, str) and side.startswith(DIGEST) for side in (a, b)):
-        owner, _, part = place.rpartition(".")
-        return f"{owner} has other {part}"
-    return f"{place} is {a!r} there and {b!r} here"

@@ -11,7 +11,7 @@ from typing import Any, final
 
 from torch import nn
 
-from brainrdl.identity import digest
+from brainrdl.identity import DIGEST, digest
 from brainrdl.training.compiled import (
     DEEPEST,
     LONGEST,
@@ -28,6 +28,8 @@ from brainrdl.training.compiled import (
     parts_of,
     plain,
 )
+
+ABSENT = object()
 
 # what an object needs whatever uses it: these hold its computation
 _CALLED = frozenset({"__call__", "forward"})
@@ -197,3 +199,38 @@ class Facts:
             return
         for name, value in items:
             self.read(value, f"{place}.{name}", used)
+
+
+def facts_of(**things: Any) -> dict[str, Any]:
+    """Facts of the things in which there is code of the user's, empty where there is none."""
+    found: dict[str, Any] = {}
+    for place, thing in things.items():
+        facts = Facts()
+        if isinstance(thing, nn.Module):  # a network, whose values are known apart
+            facts.modules(thing, place)
+        else:
+            facts.read(thing, place)
+        if any(name.endswith(".code") for name in facts.found):
+            found |= facts.found
+    return found
+
+
+def other_functions(stored: Mapping[str, Any], found: Mapping[str, Any], changing: Iterable[str] = ()) -> list[str]:
+    """Name in what facts differ from stored ones, a line each; places that are or lie within `changing` ones do not."""
+    lines: list[str] = []
+    for place in {**stored, **found}:
+        a, b = stored.get(place, ABSENT), found.get(place, ABSENT)
+        # a library's object has other settings in another version of it
+        of_version = ABSENT in (a, b) and ".settings." in place
+        if a != b and not of_version and not any(place == p or place.startswith(f"{p}.") for p in changing):
+            lines.append(_line(place, a, b))
+    return list(dict.fromkeys(lines))
+
+
+def _line(place: str, a: Any, b: Any) -> str:
+    if ABSENT in (a, b):
+        return f"{place} is {'there' if b is ABSENT else 'here'} alone"
+    if all(isinstance(side, str) and side.startswith(DIGEST) for side in (a, b)):
+        owner, _, part = place.rpartition(".")
+        return f"{owner} has other {part}"
+    return f"{place} is {a!r} there and {b!r} here"
