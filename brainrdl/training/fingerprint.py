@@ -13,6 +13,9 @@ from brainrdl.training.functions import ABSENT, Facts, other_functions
 if TYPE_CHECKING:
     from brainrdl.training.run import TrainingRun  # which calls this
 
+# checkpoints that are written with a look at what the run has changed: the first ones show it
+_LOOKS = 5
+
 
 @final
 class Fingerprint:
@@ -25,24 +28,19 @@ class Fingerprint:
         self._run = run
         self._optimizer = optimizer
         self._began = self._facts()
-        self._changing: list[str] | None = None
+        self._changing: dict[str, None] = {}  # places that the run itself changes, in their order
+        self._looks = _LOOKS
         streams = {"task": run.task, "stimuli": run.stimuli}
         self._streams = {name: passes for name, passes in streams.items() if passes is not None}
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint holds of it; JSON-able."""
-        # what the run itself changes (a counter, a list of losses) is no setting; the first update has shown it
-        if self._changing is None:
-            began, now = self._began.found, self._facts().found
-            changed = [p for p in {**began, **now} if began.get(p, ABSENT) != now.get(p, ABSENT)]
-            # of what grows or shrinks, all entries
-            places = [p if p in began and p in now else p.rpartition(".")[0] for p in changed]
-            self._changing = list(dict.fromkeys(places))
+        self._note_changing()
         streams = {
             name: {"batches": passes.first.batches, "length": passes.length, "untold": passes.first.untold}
             for name, passes in self._streams.items()
         }
-        functions = {"python": PYTHON, "found": self._began.found, "changing": self._changing}
+        functions = {"python": PYTHON, "found": self._began.found, "changing": list(self._changing)}
         return {"functions": functions, "streams": streams, "cannot be told": self._untold()}
 
     def check(self, stored: Mapping[str, Any] | None, path: str | Path) -> None:
@@ -59,6 +57,7 @@ class Fingerprint:
                 stacklevel=4,
             )
             return
+        self._changing |= dict.fromkeys(stored["functions"]["changing"])
         lines = self._other_functions(stored["functions"])
         for name, passes in self._streams.items():
             lines += self._other_batches(name, passes, stored["streams"].get(name))
@@ -74,6 +73,17 @@ class Fingerprint:
         if untold:
             reasons = "; ".join(f"{place} ({why})" for place, why in untold.items())
             warnings.warn(f"{path}: whether these are as they were cannot be told: {reasons}", stacklevel=4)
+
+    def _note_changing(self) -> None:
+        """Find what the run itself changes, a counter or a list of losses: no setting, and not compared."""
+        if self._looks == 0:
+            return
+        self._looks -= 1
+        began, now = self._began.found, self._facts().found
+        for place in {**began, **now}:
+            if began.get(place, ABSENT) != now.get(place, ABSENT):
+                # of what grows or shrinks, all entries
+                self._changing[place if place in began and place in now else place.rpartition(".")[0]] = None
 
     def _untold(self) -> dict[str, str]:
         untold = dict(self._began.untold)
