@@ -69,6 +69,7 @@ if TYPE_CHECKING:
         RDLoss as RDLoss,
         RDLTerm as RDLTerm,
         Term as Term,
+        balanced_alpha as balanced_alpha,
         constant as constant,
         cosine_decay as cosine_decay,
         linear_decay as linear_decay,

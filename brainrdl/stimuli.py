@@ -1,11 +1,10 @@
 """Stimuli: images that carry an id."""
 
 import os
-import warnings
 from collections.abc import Callable, Iterable
 from operator import index
 from pathlib import Path
-from typing import Any, Protocol, Self, final
+from typing import Any, Protocol, Self, SupportsIndex, final
 
 import numpy as np
 import torch
@@ -13,13 +12,10 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from brainrdl.arguments import name_some
+from brainrdl.arguments import name_some, whole_number
 from brainrdl.ids import check_ids, find_ids
-
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
-"""Endings of the names of image files, in small or capital letters."""
-
-_WIDE_MODES = ("I", "F")
+from brainrdl.image_files import IMAGE_SUFFIXES as IMAGE_SUFFIXES, find_images
+from brainrdl.image_reading import read_rgb
 
 
 class _Images(Protocol):
@@ -72,30 +68,45 @@ class StimulusSet(Dataset[tuple[Tensor, str]]):
 
     @classmethod
     def from_folder(
-        cls, path: str | os.PathLike[str], transform: Callable[[Image.Image], Tensor] | None = None
+        cls,
+        path: str | os.PathLike[str],
+        transform: Callable[[Image.Image], Tensor] | None = None,
+        *,
+        follow_links: bool = False,
+        max_bytes: SupportsIndex | None = None,
     ) -> Self:
         """Take the images in a folder and in the folders below it.
 
         Parameters
         ----------
         path : path of a folder
-            Folder. Names that begin with a dot are not looked at; files that do not end as images do (`IMAGE_SUFFIXES`)
-            are left out with a warning that names them.
+            Folder. Names that begin with a dot, and Thumbs.db and the like, are not looked at; files that do not end as
+            images do (`IMAGE_SUFFIXES`) are left out with a warning that names them. Each real file is one stimulus: a
+            link to what is there under its own name is left out with a warning too.
         transform : callable, optional
-            Function from a PIL image in RGB to a tensor; by default floats in [0, 1], shape (3, height, width).
+            Function from a PIL image in RGB to a tensor; by default floats in [0, 1], shape (3, height, width). The
+            image is upright, as its EXIF orientation says; grey becomes RGB; colour profiles are not applied.
+        follow_links : bool
+            Permission to read what links lead to outside of the folder.
+        max_bytes : int, optional
+            Memory that one image may take, at 24 bytes a pixel; a quarter of the machine's by default. Beyond Pillow's
+            own limit, ``PIL.Image.MAX_IMAGE_PIXELS``, no image is read.
 
         Returns
         -------
         StimulusSet
-            Images sorted by id, their path below `path` without the suffix: ``faces/anna.png`` is ``faces/anna``.
+            Images sorted by id, their path below `path` without the suffix: ``faces/anna.png`` is ``faces/anna``. They
+            are sorted as text, ``img10`` before ``img2``, which is seldom the order of rows in a file.
 
         Raises
         ------
         NotADirectoryError
             If `path` is not a folder.
         ValueError
-            If there is no image in it, or two images share an id (``a.png`` and ``a.jpg``). When an image is asked for:
-            if it holds transparent pixels, several frames or more than 8 bits per channel, none of which RGB can hold.
+            If there is no image in it, a link leads out of it, a name is not UTF-8 or has a control character, or two
+            images share an id (``a.png`` and ``a.jpg``) or have ids that read the same. When an image is asked for: if
+            it is too large, or holds transparent pixels, several frames, more than 8 bits per channel, or colours
+            of print (CMYK, LAB), none of which RGB can hold.
         OSError, TypeError
             When an image is asked for: if its file cannot be read, or `transform` does not return a tensor.
 
@@ -108,31 +119,10 @@ class StimulusSet(Dataset[tuple[Tensor, str]]):
         ...     stimuli.ids, stimuli[0][0].shape
         (('grey',), torch.Size([3, 6, 8]))
         """
-        root = Path(path)
-        if not root.is_dir():
-            raise NotADirectoryError(f"{root} is not a folder; from_folder needs the folder that holds the images")
-        files: dict[str, Path] = {}
-        others = []
-        for file in _visible_files(root):
-            if file.suffix.lower() not in IMAGE_SUFFIXES:
-                others.append(file.relative_to(root).as_posix())
-                continue
-            stimulus = file.relative_to(root).with_suffix("").as_posix()
-            if stimulus in files:
-                raise ValueError(
-                    f"{files[stimulus]} and {file} would both be stimulus {stimulus!r}, since an id is a "
-                    "path without its suffix; rename one of them or take it out of the folder"
-                )
-            files[stimulus] = file
-        if not files:
-            raise ValueError(f"no images in {root}; expected files that end in {', '.join(IMAGE_SUFFIXES)}")
-        if others:
-            warnings.warn(
-                f"left out of the stimuli in {root}, as they do not end as images do: {name_some(sorted(others))}",
-                stacklevel=2,
-            )
-        ids = sorted(files)
-        return cls(_Files(tuple(files[stimulus] for stimulus in ids), transform or _to_float), ids)
+        if max_bytes is not None:
+            whole_number(max_bytes, "max_bytes", at_least=1)
+        files = find_images(Path(path), follow_links=follow_links)
+        return cls(_Files(tuple(files.values()), transform or _to_float, max_bytes), files)
 
     @classmethod
     def from_arrays(cls, images: Tensor | np.ndarray, ids: Iterable[str]) -> Self:
@@ -313,12 +303,15 @@ class StimulusSet(Dataset[tuple[Tensor, str]]):
 class _Files:
     """Images of files, through a transform."""
 
-    def __init__(self, paths: tuple[Path, ...], transform: Callable[[Image.Image], Tensor]) -> None:
+    def __init__(
+        self, paths: tuple[Path, ...], transform: Callable[[Image.Image], Tensor], max_bytes: SupportsIndex | None
+    ) -> None:
         self._paths = paths
         self._transform = transform
+        self._max_bytes = max_bytes
 
     def __getitem__(self, position: int) -> Any:
-        return self._transform(_read_rgb(self._paths[position]))
+        return self._transform(read_rgb(self._paths[position], self._max_bytes))
 
 
 class _Rows:
@@ -343,43 +336,6 @@ class _FirstOfItem:
     def __getitem__(self, position: int) -> Any:
         item = self._dataset[position]
         return item[0] if isinstance(item, tuple | list) else item
-
-
-def _visible_files(root: Path) -> list[Path]:
-    # os.walk and not Path.rglob, which does not enter linked folders
-    found = []
-    for folder, folders, names in os.walk(root, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [Path(folder, name) for name in sorted(names) if not name.startswith(".")]
-    return found
-
-
-def _read_rgb(path: Path) -> Image.Image:
-    try:
-        with Image.open(path) as file:
-            file.load()
-            # some cameras store previews as further frames (MPO); the first is the picture
-            several = getattr(file, "n_frames", 1) > 1 and file.format != "MPO"
-    except (OSError, SyntaxError, ValueError) as error:
-        raise OSError(
-            f"{path} cannot be read as an image ({error}); replace the file or take it out of the folder"
-        ) from error
-    image: Image.Image = file
-    if several:
-        raise ValueError(f"{path} holds several frames; a stimulus is one image, so save the frame that was shown")
-    if image.mode.split(";")[0] in _WIDE_MODES:
-        raise ValueError(
-            f"{path} has more than 8 bits per channel (mode {image.mode}), which RGB would cut off; save it "
-            "with 8 bits, scaled as it was shown"
-        )
-    if "A" in image.getbands() or "transparency" in image.info:
-        image = image.convert("RGBA")
-        if image.getchannel("A").getextrema() != (255, 255):
-            raise ValueError(
-                f"{path} has transparent pixels, whose colour depends on the background; save it on the "
-                "background that was shown"
-            )
-    return image.convert("RGB")
 
 
 def _to_float(image: Image.Image) -> Tensor:

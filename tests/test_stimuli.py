@@ -50,7 +50,7 @@ def test_folders_behind_a_link_are_entered(tmp_path):
     save(tmp_path / "elsewhere" / "x.png")
     (tmp_path / "here").mkdir()
     (tmp_path / "here" / "link").symlink_to(tmp_path / "elsewhere")
-    assert StimulusSet.from_folder(tmp_path / "here").ids == ("link/x",)
+    assert StimulusSet.from_folder(tmp_path / "here", follow_links=True).ids == ("link/x",)
 
 
 def test_without_a_transform_images_are_floats_as_torchvision_makes_them(tmp_path):
@@ -61,9 +61,9 @@ def test_without_a_transform_images_are_floats_as_torchvision_makes_them(tmp_pat
     assert torch.equal(image, as_floats(Image.open(tmp_path / "x.png")).as_subclass(torch.Tensor))
 
 
-@pytest.mark.parametrize("mode", ["L", "1", "P", "CMYK", "RGBA", "LA"])
+@pytest.mark.parametrize("mode", ["L", "1", "P", "RGBA", "LA"])
 def test_the_transform_gets_rgb(tmp_path, mode):
-    Image.fromarray(pixels()).convert(mode).save(tmp_path / "x.tif" if mode == "CMYK" else tmp_path / "x.png")
+    Image.fromarray(pixels()).convert(mode).save(tmp_path / "x.png")
     seen = []
 
     def transform(image):

@@ -16,7 +16,11 @@ from brainrdl.warned import warnings_given, with_warnings
 
 
 def list_named_layers(
-    name: str, stimuli: str | os.PathLike[str] | None = None, weights: str | os.PathLike[str] | None = None
+    name: str,
+    stimuli: str | os.PathLike[str] | None = None,
+    weights: str | os.PathLike[str] | None = None,
+    *,
+    follow_links: bool = False,
 ) -> str:
     """Write out a named network's layers and their shapes: what ``brainrdl rdms network --list-layers`` prints.
 
@@ -24,7 +28,7 @@ def list_named_layers(
     """
     named = load_named_model(name, weights)
     if stimuli is not None:
-        image = StimulusSet.from_folder(stimuli, named.transform)[0][0]
+        image = StimulusSet.from_folder(stimuli, named.transform, follow_links=follow_links)[0][0]
     elif named.transform is not None:
         image = named.transform(Image.new("RGB", (256, 256)))
     else:
@@ -47,6 +51,7 @@ def network_rdms(
     weights: str | os.PathLike[str] | None = None,
     device: str | None = None,
     max_memory: int = MAX_MEMORY,
+    follow_links: bool = False,
 ) -> xr.DataArray:
     """Compute a named network's RDMs over a folder of images, as `layer_rdms`: what ``brainrdl rdms network`` does.
 
@@ -54,7 +59,7 @@ def network_rdms(
     """
     with warnings_given() as given:
         named = load_named_model(name, weights)
-        images = StimulusSet.from_folder(stimuli, named.transform)
+        images = StimulusSet.from_folder(stimuli, named.transform, follow_links=follow_links)
         rdms = layer_rdms(named.model, images, layers, metric, device=device, max_memory=max_memory)
     preprocessing = "floats in [0, 1]" if named.transform is None else " ".join(repr(named.transform).split())
     facts = {"name": name, "weights": named.weights, "preprocessing": preprocessing}

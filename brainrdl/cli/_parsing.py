@@ -9,6 +9,9 @@ from brainrdl.rdms.distances import METRICS
 REPLACED = "replaced where it exists and holds RDMs"
 """Help of an option whose file `check_replaced` has checked."""
 
+FOLLOW_LINKS = "read what links in the folder of images lead to outside of it"
+"""Help of ``--follow-links``."""
+
 
 def names(text: str) -> tuple[str, ...]:
     """Split a list like A,B."""
@@ -47,6 +50,10 @@ def add_what_a_file_lacks(parser: argparse.ArgumentParser) -> None:
         help="how a vector lists the pairs: row-major as SciPy and MATLAB's squareform do, column-major as MATLAB's "
         "rdm(triu(true(n), 1))",
     )
+    text = (
+        "which variable of a .mat, .npz, .h5 or .nc file holds the RDMs, as a plain array too (n × n, several, pairs)"
+    )
+    group.add_argument("--variable", metavar="NAME", help=text)
 
 
 def check_replaced(path: Path) -> None:

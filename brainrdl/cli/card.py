@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from brainrdl.cli._parsing import names
+from brainrdl.cli._parsing import FOLLOW_LINKS, names
 from brainrdl.inference.reweighting.fit_heads import KINDS
 from brainrdl.rdms.distances import METRICS
 from brainrdl.studies.card import CardOptions
@@ -25,6 +25,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("model", metavar="MODEL", help="torchvision:NAME, or package.module:factory for your own")
     add("--stimuli", required=True, metavar="DIR|objects92", help="folder of images, or the 92 object images")
+    add("--follow-links", action="store_true", help=FOLLOW_LINKS)
     add("--rdms", required=True, metavar="FILE|objects92:SET", help="measured RDMs, such as objects92:human")
     add("--layers", required=True, type=names, metavar="A,B", help="named modules of the network")
     add("--roi", metavar="NAME", help="which region, where the RDMs are of several")
@@ -69,6 +70,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         weights=options.weights,
         data_dir=options.data_dir,
         device=options.device,
+        follow_links=options.follow_links,
     )
     with warnings_given() as given:
         inputs = read_inputs(request)

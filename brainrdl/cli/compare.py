@@ -62,9 +62,10 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         raise ValueError(f"--contrast takes two models as X,Y, got {','.join(odd[0])!r}")
     if options.out is not None:
         check_place(options.out, folder=True)
+    variables = _variables([*options.models, options.data], options)
     with warnings_given() as given:
-        models = [_read(path, options) for path in options.models]
-        data = _read(options.data, options, names=read_ids(options.names))
+        models = [_read(path, variables[path], options) for path in options.models]
+        data = _read(options.data, variables[options.data], options, names=read_ids(options.names))
         if options.join:
             models, data = _shared(models, data)
         result = compare_models(
@@ -98,16 +99,39 @@ def _shared(models: list["xr.DataArray"], data: "xr.DataArray") -> tuple[list["x
     return [select_stimuli(part, ids) for part in models], select_stimuli(data, ids)
 
 
-def _read(path: Path, options: argparse.Namespace, *, names: list[str] | str | None = None) -> "xr.DataArray":
+def _variables(paths: list[Path], options: argparse.Namespace) -> dict[Path, str | None]:
+    """The variable to read of each file: the one named, where the file has it. Some file must."""
+    from brainrdl.exchange.description import describe
+    from brainrdl.exchange.plain import UnknownVariableError
+
+    if options.variable is None:
+        return dict.fromkeys(paths)
+    chosen: dict[Path, str | None] = {}
+    lacking = None
+    for path in paths:
+        try:
+            describe(path, metric=options.metric, order=options.order, variable=options.variable)
+            chosen[path] = options.variable
+        except UnknownVariableError as error:
+            chosen[path], lacking = None, error
+    if lacking is not None and not any(chosen.values()):
+        raise lacking
+    return chosen
+
+
+def _read(
+    path: Path, variable: str | None, options: argparse.Namespace, *, names: list[str] | str | None = None
+) -> "xr.DataArray":
     """Read a file, giving it only what it lacks: of several files, some may say what others do not."""
     from brainrdl.exchange.description import describe
     from brainrdl.exchange.files import read_rdms
 
-    found = describe(path, metric=options.metric, order=options.order)
+    found = describe(path, metric=options.metric, order=options.order, variable=variable)
     return read_rdms(
         path,
         stimuli=read_ids(options.stimuli) if found["stimuli"] is None else None,
         metric=options.metric if found["metric"] in (None, options.metric) else None,
         names=names if found["names"] is None else None,
         order=options.order,
+        variable=variable,
     )

@@ -36,6 +36,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
             metric=options.metric,
             names=read_ids(options.names),
             order=options.order,
+            variable=options.variable,
         )
     rdms = with_warnings(rdms, given)
     if options.drop_standard_errors:

@@ -13,6 +13,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(run=_run)
     parser.add_argument("source", type=Path, metavar="A")
     parser.add_argument("--metric", help="of the distances, where the file holds patterns")
+    parser.add_argument("--variable", metavar="NAME", help="which one to describe, of a file of several")
 
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
@@ -20,5 +21,5 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         describe_as_text,  # and with it xarray and torch, of which --help needs nothing
     )
 
-    say(describe_as_text(options.source, metric=options.metric))
+    say(describe_as_text(options.source, metric=options.metric, variable=options.variable))
     return 0

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from brainrdl.cli._parsing import add_what_a_file_lacks, read_ids
+from brainrdl.cli._parsing import FOLLOW_LINKS, add_what_a_file_lacks, read_ids
 from brainrdl.terminal import say
 
 
@@ -18,6 +18,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     text = "panels of colour, a map of the stimuli of each RDM, or a map of the RDMs (default: rdms)"
     add("--kind", choices=("rdms", "mds", "rdm-mds"), default="rdms", help=text)
     add("--images", type=Path, metavar="DIR", help="the stimuli, to be drawn as thumbnails")
+    add("--follow-links", action="store_true", help=FOLLOW_LINKS)
     add("--scale", choices=("panel", "all"), default="panel", help="a colour scale each, or one for all")
     add("--rank", action="store_true", help="colours show percentiles of the distances")
     add_what_a_file_lacks(parser)
@@ -35,10 +36,11 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         metric=options.metric,
         names=read_ids(options.names),
         order=options.order,
+        variable=options.variable,
     )
     images = None
     if options.images is not None:
-        images = StimulusSet.from_folder(options.images)
+        images = StimulusSet.from_folder(options.images, follow_links=options.follow_links)
     save_plot(rdms, options.out, kind=options.kind, images=images, scale=options.scale, rank=options.rank)
     say(f"written: {options.out}")
     return 0

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from brainrdl.cli._parsing import REPLACED, check_replaced, names
+from brainrdl.cli._parsing import FOLLOW_LINKS, REPLACED, check_replaced, names
 from brainrdl.rdms.distances import METRICS
 from brainrdl.terminal import say
 
@@ -28,6 +28,7 @@ def _add_network(sources: "argparse._SubParsersAction[argparse.ArgumentParser]")
     add("--layers", type=names, metavar="A,B", help="named modules; --list-layers shows them")
     add("--list-layers", action="store_true", help="show names and shapes of all layers, and stop")
     add("--stimuli", type=Path, metavar="DIR", help="folder of images; an image's id is its path without the suffix")
+    add("--follow-links", action="store_true", help=FOLLOW_LINKS)
     add("--metric", default="mse", choices=METRICS, help="(default: mse)")
     add("--max-memory", type=int, default=1024, metavar="MIB", help="beyond the network's own (default: 1024)")
     add("--device", help="cpu, cuda, cuda:1, … (default: where the network is)")
@@ -40,7 +41,8 @@ def _network(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     from brainrdl.exchange.files import write_rdms
 
     if options.list_layers:
-        say(list_named_layers(options.model, options.stimuli, options.weights))
+        links = options.follow_links
+        say(list_named_layers(options.model, options.stimuli, options.weights, follow_links=links))
         return 0
     for name in ("layers", "stimuli", "out"):
         if getattr(options, name) is None:
@@ -56,6 +58,7 @@ def _network(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         weights=options.weights,
         device=options.device,
         max_memory=options.max_memory * _MIB,
+        follow_links=options.follow_links,
     )
     write_rdms(rdms, options.out)
     say(f"written: {options.out}")

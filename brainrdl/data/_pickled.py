@@ -1,7 +1,10 @@
 """Read pickled arrays without running code that a file brings along."""
 
 import pickle
+import pickletools
 from collections.abc import Callable
+from contextlib import suppress
+from io import BytesIO
 from pathlib import Path
 from typing import Any, final
 
@@ -13,8 +16,11 @@ def read_pickled(path: Path) -> dict[str, Any]:
 
     A pickle can name any function to rebuild it: the three that rebuild an array of bytes are called, and no other.
     """
-    with path.open("rb") as file:
+    # whole, so that a length that the file claims is cut to what there is
+    with BytesIO(path.read_bytes()) as file:
         try:
+            _check_places(file)
+            file.seek(0)
             content = _Unpickler(file, encoding="latin1").load()
         except pickle.UnpicklingError as error:
             raise ValueError(f"{path}: {error}") from error
@@ -23,6 +29,14 @@ def read_pickled(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"{path}: it holds a {type(content).__name__}, expected a dict")
     return content
+
+
+def _check_places(file: BytesIO) -> None:
+    """Refuse a place in the pickle's memory that nothing led up to: room for all before it would be made."""
+    with suppress(ValueError):  # what is no pickle is said by the reader itself
+        for number, (operation, argument, _) in enumerate(pickletools.genops(file)):
+            if operation.name.endswith("PUT") and isinstance(argument, int) and argument > number:
+                raise pickle.UnpicklingError(f"it puts its object {number} into place {argument}; it is damaged")
 
 
 def _empty_array(kind: type, shape: tuple[int, ...], code: str) -> np.ndarray[Any, Any]:

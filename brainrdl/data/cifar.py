@@ -10,8 +10,8 @@ import torch
 from platformdirs import user_cache_dir
 
 from brainrdl.data._pickled import read_pickled
+from brainrdl.data._published import published_md5
 from brainrdl.data.images import LabelledImages, first_of_order
-from brainrdl.files import file_md5
 
 _N_TRAIN = 40_000
 
@@ -114,7 +114,7 @@ def load_cifar(
     folder = _folder(which, data_dir, download)
     # before anything is read: a damaged file may still be a valid pickle
     for name, expected in which.files.items():
-        if (got := file_md5(_existing(which, folder / name))) != expected:
+        if (got := published_md5(_existing(which, folder / name))) != expected:
             raise ValueError(
                 f"{folder / name}: its MD5 is {got}, expected {expected}; it is damaged or another data set's file of "
                 f"the same name: {_renewal(folder)}"
@@ -150,7 +150,7 @@ def cifar_checksums(n_classes: int, data_dir: str | os.PathLike[str] | None = No
     """
     which = _set(n_classes)
     folder = _folder(which, data_dir, download=False)
-    return {f"{which.folder}/{name}": file_md5(_existing(which, folder / name)) for name in which.files}
+    return {f"{which.folder}/{name}": published_md5(_existing(which, folder / name)) for name in which.files}
 
 
 def split_cifar(train: LabelledImages, *, n_train: int = _N_TRAIN) -> tuple[LabelledImages, LabelledImages]:

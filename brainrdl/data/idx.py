@@ -11,10 +11,13 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
+
+from brainrdl.budget import check_claim
+from brainrdl.files import atomic_path
 
 _TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -23,13 +26,15 @@ _LARGEST_EXPANSION = 1032
 _CHUNK = 2**20
 
 
-def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
+def read_idx(path: str | os.PathLike[str], *, max_bytes: SupportsIndex | None = None) -> NDArray[Any]:
     """Read an array from an IDX file.
 
     Parameters
     ----------
     path : path
         The file; its first bytes say whether it is gzipped, not its name.
+    max_bytes : int, optional
+        Memory that the values may take; a quarter of the machine's by default.
 
     Returns
     -------
@@ -41,8 +46,8 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
     FileNotFoundError
         If there is no such file.
     ValueError
-        If the file is not IDX, its header claims more than it holds, bytes follow the last value, or its
-        compression is broken. Memory use is bound by what the file can hold, whatever its header claims.
+        If the file is not IDX, its header claims more than it holds or than `max_bytes`, bytes follow the last value,
+        or its compression is broken. Memory use is bound by what the file can hold, whatever its header claims.
 
     Examples
     --------
@@ -64,6 +69,8 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
                 f"{path}: the header claims {expected} bytes (shape {shape}), more than the file can hold; "
                 "it is damaged or not IDX: fetch it again"
             )
+        # a sparse file holds terabytes of nothing, and a compressed one a thousand times its size
+        check_claim(expected, str(path), max_bytes, detail=f"(shape {shape})")
         values = _read_at_most(file, expected + 1)
     if len(values) < expected:
         raise ValueError(
@@ -75,7 +82,13 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
             f"{path}: bytes follow the {expected} that the header announces (shape {shape}); "
             "it is damaged or not IDX: fetch it again"
         )
-    return np.frombuffer(values, dtype=kind).astype(kind.newbyteorder("=")).reshape(shape)
+    try:
+        return np.frombuffer(values, dtype=kind).astype(kind.newbyteorder("="), copy=False).reshape(shape)
+    except ValueError as error:  # of more dimensions than NumPy has, or with a 0 beside sizes beyond its range
+        raise ValueError(
+            f"{path}: the header's shape {shape} is none of an array ({error}); it is damaged or not IDX: "
+            "fetch it again"
+        ) from error
 
 
 def write_idx(array: NDArray[Any], path: str | os.PathLike[str]) -> None:
@@ -113,8 +126,9 @@ def write_idx(array: NDArray[Any], path: str | os.PathLike[str]) -> None:
         raise ValueError(f"{path}: IDX cannot hold shape {array.shape}; it takes 1 to 255 dimensions, each below 2³²")
     header = struct.pack(f">BBBB{array.ndim}I", 0, 0, codes[kind], array.ndim, *array.shape)
     content = header + array.astype(kind).tobytes()
-    # without the time of writing, so that equal arrays give equal files
-    path.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
+    with atomic_path(path) as temporary:
+        # without the time of writing, so that equal arrays give equal files
+        temporary.write_bytes(gzip.compress(content, mtime=0) if path.suffix == ".gz" else content)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import Any, final
+from typing import Any, SupportsIndex, final
 
 import numpy as np
 import torch
@@ -215,7 +215,11 @@ class InfiMNIST:
 
 
 def read_infimnist_idx(
-    images_path: str | os.PathLike[str], labels_path: str | os.PathLike[str], *, first_index: int
+    images_path: str | os.PathLike[str],
+    labels_path: str | os.PathLike[str],
+    *,
+    first_index: int,
+    max_bytes: SupportsIndex | None = None,
 ) -> LabelledImages:
     """Read consecutive images that the original InfiMNIST program wrote.
 
@@ -225,6 +229,8 @@ def read_infimnist_idx(
         The program's IDX files of patterns and labels, gzipped or not.
     first_index : int
         The index of the first image, at least 70,000: the first number given to the program.
+    max_bytes : int, optional
+        Memory that the images may take, as in `read_idx`.
 
     Returns
     -------
@@ -253,7 +259,7 @@ def read_infimnist_idx(
             f"first_index is {first_index}, expected {FIRST_INDEX} or more: the images below are MNIST's own "
             "and load_mnist reads them"
         )
-    images, labels = read_idx(images_path), read_idx(labels_path)
+    images, labels = (read_idx(path, max_bytes=max_bytes) for path in (images_path, labels_path))
     if images.ndim != 3 or images.dtype != np.uint8:
         raise ValueError(
             f"{os.fspath(images_path)}: holds {images.dtype} of shape {images.shape}, expected uint8 (n, "

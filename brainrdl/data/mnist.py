@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from brainrdl.data._published import published_md5
 from brainrdl.data.idx import read_idx
 from brainrdl.data.images import LabelledImages, first_of_order
-from brainrdl.files import file_md5
 
 _N_TRAIN = 50_000
 
@@ -101,7 +101,7 @@ def mnist_checksums(data_dir: str | os.PathLike[str] | None = None) -> dict[str,
     'ec29112dd5afa0611ce80d1b7f02629c'
     """
     root = _root(data_dir)
-    found = {f"{file.name}.gz": (file, file_md5(_path(root, file))) for file in _FILES}
+    found = {f"{file.name}.gz": (file, published_md5(_path(root, file))) for file in _FILES}
     return {name: file.zipped if md5 == file.plain else md5 for name, (file, md5) in found.items()}
 
 
@@ -173,7 +173,7 @@ def _read(root: Path, file: _File) -> Tensor:
     path = _path(root, file)
     # gzipped or not, the data are the same, but not the published checksum
     expected = file.zipped if path.suffix == ".gz" else file.plain
-    if (got := file_md5(path)) != expected:
+    if (got := published_md5(path)) != expected:
         raise ValueError(
             f"{path}: its MD5 is {got}, expected {expected}; it is damaged or another data set's file of "
             "the same name: replace it, or remove it and fetch it with download=True"

@@ -14,10 +14,10 @@ import numpy as np
 import xarray as xr
 
 from brainrdl.arguments import did_you_mean
+from brainrdl.data._published import published_md5
 from brainrdl.exchange.files import read_rdms
 from brainrdl.exchange.matlab import read_variables
 from brainrdl.exchange.npz import Npz
-from brainrdl.files import file_md5
 from brainrdl.rdms.combine import concat_rdms
 from brainrdl.rdms.labelled import label_rdms
 from brainrdl.stimuli import StimulusSet
@@ -124,7 +124,7 @@ def _checked(file: _File, data_dir: str | os.PathLike[str] | None) -> Path:
     path = Path(root, file.name)
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}; datasets/{path.parent.name}/README.md says where it comes from")
-    if (found := file_md5(path)) != file.md5:
+    if (found := published_md5(path)) != file.md5:
         raise ValueError(
             f"{path}: its MD5 is {found}, expected {file.md5}; it is damaged or another file: fetch it again"
         )

@@ -16,13 +16,18 @@ _LONGEST = 200
 
 
 def describe(
-    path: str | os.PathLike[str], *, metric: str | None = None, order: Order | None = None, format: str | None = None
+    path: str | os.PathLike[str],
+    *,
+    metric: str | None = None,
+    order: Order | None = None,
+    variable: str | None = None,
+    format: str | None = None,
 ) -> dict[str, Any]:
     """Describe what a file says of its RDMs, and what it lacks.
 
     Parameters
     ----------
-    path, metric, order, format
+    path, metric, order, variable, format
         File and its facts as in `read_rdms`; nothing but patterns needs a metric, and nothing an order.
 
     Returns
@@ -50,7 +55,7 @@ def describe(
     (['IT'], 'crossnobis', [1], [1])
     """
     path = Path(path)
-    parts = read_parts(path, Given(metric=metric, order=order), format)
+    parts = read_parts(path, Given(metric=metric, order=order, variable=variable), format)
     values = parts.values
     if values.dtype.kind not in "biuf":
         raise ValueError(f"{path}: the values are of type {values.dtype}; expected real numbers")
@@ -81,9 +86,15 @@ def describe(
     }
 
 
-def describe_as_text(path: str | os.PathLike[str], *, metric: str | None = None, format: str | None = None) -> str:
+def describe_as_text(
+    path: str | os.PathLike[str],
+    *,
+    metric: str | None = None,
+    variable: str | None = None,
+    format: str | None = None,
+) -> str:
     """Write `describe` out for reading, one line per RDM; long attributes (provenance) are cut, and come last."""
-    found = describe(path, metric=metric, format=format)
+    found = describe(path, metric=metric, variable=variable, format=format)
     stimuli = "no ids in the file" if found["stimuli"] is None else name_some(found["stimuli"])
     lines = [
         f"{path}",

@@ -7,7 +7,7 @@ from pathlib import Path
 import xarray as xr
 
 from brainrdl.arguments import did_you_mean
-from brainrdl.exchange import assemblies, matlab, meadows, net2brain, netcdf, rsatoolbox, tidy
+from brainrdl.exchange import assemblies, matlab, meadows, net2brain, netcdf, plain, rsatoolbox, tidy
 from brainrdl.exchange.parts import Given, Order, Parts, complete
 from brainrdl.files import atomic_path, check_place
 from brainrdl.rdms.layout import check_rdms
@@ -19,6 +19,7 @@ _BY_SUFFIX = {
     ".h5": "rsatoolbox",
     ".hdf5": "rsatoolbox",
     ".npz": "net2brain",
+    ".npy": "npy",
     ".mat": "matlab",
     ".json": "meadows",
     ".csv": "csv",
@@ -45,6 +46,7 @@ def read_rdms(
     metric: str | None = None,
     names: Iterable[str] | str | None = None,
     order: Order | None = None,
+    variable: str | None = None,
     format: str | None = None,
 ) -> xr.DataArray:
     """Read RDMs that this or another tool wrote.
@@ -55,10 +57,13 @@ def read_rdms(
     ----------
     path : path
         File: netCDF (``.nc``: labelled RDMs, or BrainIO's patterns, which `metric` turns into RDMs), rsatoolbox's HDF5
-        (``.h5``), Net2Brain's ``.npz``, MATLAB struct arrays, Meadows' ``.mat`` or ``.json``, tidy CSV (``.csv``).
-    stimuli : sequence of str (n,) or str, optional
+        (``.h5``), Net2Brain's ``.npz``, MATLAB struct arrays, Meadows' ``.mat`` or ``.json``, tidy CSV (``.csv``); plain
+        arrays, square or condensed, of ``.npy`` files, and by `variable` of the others.
+    stimuli : sequence of str (n,), mapping of int to str, or str, optional
         Ids in the file's order, or the name of the field that holds them, where it has several. Ids that the file has
-        are kept; only where these are not unique do the given ones take their place (theirs: ``stimulus_in_file``).
+        are kept; only where these are not unique do the given ones take their place (theirs: ``stimulus_in_file``). Ids
+        sorted as text (``img1``, ``img10``, ``img2``) are not taken for a file's order without more ado, since files
+        tend to count; by row, ``dict(enumerate(ids))``, they are.
     metric : str, optional
         Metric of the distances, as in `label_rdms`.
     names : sequence of str (rdms,) or str, optional
@@ -66,7 +71,10 @@ def read_rdms(
     order : {"row-major", "column-major"}, optional
         Order of the pairs of the upper triangle in the file's vectors, where neither it nor its format says: by row, as
         SciPy and MATLAB's ``squareform`` do, or by column, as MATLAB's ``rdm(triu(true(n), 1))`` does.
-    format : {"netcdf", "rsatoolbox", "net2brain", "matlab", "meadows", "csv"}, optional
+    variable : str, optional
+        Name of the variable of a ``.mat``, ``.npz``, ``.h5`` or ``.nc`` file that holds the RDMs, where it has several,
+        or a plain array: (n, n), (rdms, n, n), (n, n, rdms), or n(n-1)/2 pairs; ``a.b`` for a field of a struct.
+    format : {"netcdf", "rsatoolbox", "net2brain", "matlab", "meadows", "csv", "npy"}, optional
         Format of the file; by the suffix of the path where absent.
 
     Returns
@@ -92,7 +100,7 @@ def read_rdms(
     True
     """
     path = Path(path)
-    given = Given(stimuli, metric, names, order)
+    given = Given(stimuli, metric, names, order, variable)
     return complete(read_parts(path, given, format), given, path)
 
 
@@ -126,6 +134,8 @@ def write_rdms(rdms: xr.DataArray, path: str | os.PathLike[str], *, format: str 
     check_place(path)
     checked = check_rdms(rdms)
     chosen = _format(path, format)
+    if chosen == "npy":
+        raise ValueError(f"{path}: an .npy file has no place for ids, names and metric; write .npz or netCDF")
     if chosen == "meadows" and path.suffix.lower() == ".mat":
         raise ValueError(
             f"{path}: Meadows' .mat has no place for names and metric; write its JSON (.json), or a MATLAB struct "
@@ -151,8 +161,17 @@ def read_parts(path: Path, given: Given, format: str | None = None) -> Parts:
     chosen = _format(path, format)
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}; give the path of a file of RDMs")
+    variable = given.variable
+    if variable is not None and (chosen in ("csv", "npy") or path.suffix.lower() == ".json"):
+        raise plain.UnknownVariableError(
+            f"{path}: a file of this format has no variables to choose from; leave variable out"
+        )
+    if chosen == "npy":
+        return plain.read_npy(path)
     if chosen == "netcdf":
         dataset = netcdf.load_netcdf(path)
+        if variable is not None:
+            return netcdf.read_variable(dataset, variable, path)
         assembly = assemblies.find_assembly(dataset)
         if assembly is None:
             return netcdf.read_parts(dataset, path)
@@ -161,21 +180,19 @@ def read_parts(path: Path, given: Given, format: str | None = None) -> Parts:
         chosen == "meadows" and path.suffix.lower() == ".mat"
     ):  # one suffix, so the variables tell
         variables = matlab.read_variables(path)
-        if meadows.is_meadows(variables):
-            return meadows.from_variables(variables, path)
-        return matlab.from_variables(variables, path)
-    readers = {
-        "rsatoolbox": rsatoolbox.read_parts,
-        "net2brain": net2brain.read_parts,
-        "meadows": meadows.read_parts,
-        "csv": tidy.read_parts,
-    }
-    return readers[chosen](path)
+        if meadows.is_meadows(variables, variable):
+            return meadows.from_variables(variables, path, variable)
+        return matlab.from_variables(variables, path, variable)
+    if chosen == "rsatoolbox":
+        return rsatoolbox.read_parts(path, variable)
+    if chosen == "net2brain":
+        return net2brain.read_parts(path, variable)
+    return meadows.read_parts(path) if chosen == "meadows" else tidy.read_parts(path)
 
 
 def _format(path: Path, format: str | None) -> str:
     if format is not None:
-        if format not in _WRITERS:
+        if format not in (*_WRITERS, "npy"):
             near = did_you_mean(format, _WRITERS)
             raise ValueError(f"unknown format {format!r}; known are {', '.join(_WRITERS)}{near}")
         return format

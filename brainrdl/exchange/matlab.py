@@ -24,40 +24,64 @@ from brainrdl.exchange.document import Document, to_document
 from brainrdl.exchange.matlab5 import broken, readable_variables
 from brainrdl.exchange.matlab73 import read_variables as read_variables_73
 from brainrdl.exchange.parts import Coord, Parts, toolbox_coords, unpadded
+from brainrdl.exchange.plain import from_array, likely, pick, possible, shapes
+from brainrdl.rdms.layout import DIMS
 
 _OURS = "brainrdl"
 _LARGEST = 2**31 - 1
 
 
-def from_variables(variables: Mapping[str, Any], path: Path) -> Parts:
-    """Find the one struct array of RDMs among a file's variables."""
-    found = {
-        name: value
-        for name, value in variables.items()
-        if isinstance(value, np.ndarray)
-        and value.dtype == object
-        and value.size
-        and all(isinstance(entry, dict) and "RDM" in entry for entry in value.flat)
-    }
-    if len(found) != 1:
-        if found:
-            raise ValueError(
-                f"{path} holds several struct arrays with a field 'RDM': {', '.join(map(repr, found))}; expected one: "
-                f"in MATLAB, save('one.mat', '{next(iter(found))}') keeps a single variable"
-            )
-        raise ValueError(
-            f"{path} holds no struct array with a field 'RDM', as the RSA toolbox writes them; its variables are "
-            f"{', '.join(map(repr, variables)) or '(none)'}"
-        )
-    entries = list(next(iter(found.values())).flat)
+def from_variables(variables: Mapping[str, Any], path: Path, variable: str | None = None) -> Parts:
+    """Find the one struct array of RDMs, or plain array, among a file's variables; `variable` names another."""
+    ours = Document(_text(variables[_OURS], path), f"the variable {_OURS!r} of {path}") if _OURS in variables else None
+    variables = {name: value for name, value in variables.items() if name != _OURS}
+    name = _the_one(variables, path) if variable is None else variable
+    chosen = pick(variables, name, str(path))
+    if not _is_struct_array(chosen):
+        return from_array(chosen, f"the variable {name!r} of {path}", name)
+    entries = list(chosen.flat)
     values = _stacked([np.asarray(entry["RDM"]) for entry in entries], path)
     names = [_text(entry["name"], path) for entry in entries] if all("name" in entry for entry in entries) else None
-    if _OURS in variables:
-        ours = Document(_text(variables[_OURS], path), f"the variable {_OURS!r} of {path}")
+    if ours is not None:
         along = ours.coords_of(names or [], f"the variable {_OURS!r} of {path}")
         return Parts(values, None, ours.stimuli, names, metric=ours.metric, coords=along, attrs=ours.attrs)
     coords = toolbox_coords(names) if names else {}
     return Parts(values, names=names, coords={**_scalar_fields(entries), **coords})
+
+
+def _the_one(variables: Mapping[str, Any], path: Path) -> str:
+    """The name of the variable that alone can be the RDMs: where several could be, it is asked for."""
+    structs = [name for name, value in variables.items() if _is_struct_array(value)]
+    # the variables of a netCDF file that bears another suffix are none of MATLAB's
+    plain, shaped = ([], []) if {*DIMS} <= variables.keys() else (likely(variables), possible(variables))
+    if len(structs) > 1 and not plain:
+        raise ValueError(
+            f"{path} holds several struct arrays with a field 'RDM': {', '.join(map(repr, structs))}; expected one: "
+            f"in MATLAB, save('one.mat', '{structs[0]}') keeps a single variable"
+        )
+    if structs and plain:
+        raise ValueError(
+            f"{path} holds several variables that could be the RDMs: {', '.join(map(repr, structs))} (struct arrays "
+            f"with a field 'RDM'), {shapes(variables, plain)}; choose one by variable="
+        )
+    only = structs or (shaped if len(shaped) == 1 and (plain or len(variables) == 1) else [])
+    if not only:
+        known = ", ".join(map(repr, variables)) or "(none)"
+        way = f"; choose a plain array by variable=, of {shapes(variables, shaped)}" if shaped else ""
+        raise ValueError(
+            f"{path} holds no struct array with a field 'RDM', as the RSA toolbox writes them; its variables are "
+            f"{known}{way}"
+        )
+    return only[0]
+
+
+def _is_struct_array(value: Any) -> bool:
+    return (
+        isinstance(value, np.ndarray)
+        and value.dtype == object
+        and value.size > 0
+        and all(isinstance(entry, dict) and "RDM" in entry for entry in value.flat)
+    )
 
 
 def read_variables(path: Path) -> dict[str, Any]:

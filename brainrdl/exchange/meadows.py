@@ -22,14 +22,15 @@ _OURS = "brainrdl"
 _TASK = "multiarrange"
 
 
-def is_meadows(variables: Mapping[str, Any]) -> bool:
-    """True if a .mat file's variables are Meadows'."""
-    return any(name.startswith("rdmutv") for name in variables)
+def is_meadows(variables: Mapping[str, Any], variable: str | None = None) -> bool:
+    """True if a .mat file's variables, or the one that is asked for, are Meadows'."""
+    return any(name.startswith("rdmutv") and variable in (None, name) for name in variables)
 
 
-def from_variables(variables: Mapping[str, Any], path: Path) -> Parts:
-    """Read the variables of a .mat file."""
-    people = [name.removeprefix("rdmutv").removeprefix("_") for name in variables if name.startswith("rdmutv")]
+def from_variables(variables: Mapping[str, Any], path: Path, variable: str | None = None) -> Parts:
+    """Read the variables of a .mat file, or one person's, ``rdmutv_<participant>``."""
+    vectors_of = [name for name in variables if name.startswith("rdmutv") and variable in (None, name)]
+    people = [name.removeprefix("rdmutv").removeprefix("_") for name in vectors_of]
     vectors, ids = [], []
     for person in people:
         suffix = f"_{person}" if person else ""

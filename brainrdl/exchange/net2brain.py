@@ -16,24 +16,37 @@ import xarray as xr
 from brainrdl.exchange.document import Document, to_document
 from brainrdl.exchange.npz import Npz
 from brainrdl.exchange.parts import Coord, Parts, as_labels
+from brainrdl.exchange.plain import from_array, likely, pick, possible, shapes
 from brainrdl.rdms.condensed import upper_triangles
 
 # their 'pearson' standardises units over stimuli first, so it is not our correlation
 _SHARED_METRICS = ("euclidean", "cosine", "correlation")
 _OURS = "brainrdl"
+_MODEL = ("rdm", "stimuli_name", "layer_name", "meta")
+_BRAIN = ("arr_0", _OURS)
 
 
-def read_parts(path: Path) -> Parts:
-    """Read an .npz file of either form."""
+def read_parts(path: Path, variable: str | None = None) -> Parts:
+    """Read an .npz file of either form, or a plain array of one by its name."""
     members = Npz(path)
-    if "rdm" in members:
-        return _read_model(members)
-    if "arr_0" in members:
-        return _read_brain(members)
+    if variable is not None:
+        found = pick({name: name for name in members.names}, variable, str(path))
+        return from_array(members[found], f"the variable {variable!r} of {path}", variable)
+    own = _MODEL if "rdm" in members else _BRAIN if "arr_0" in members else ()
+    others = {name: members[name] for name in members.names if name not in (*own, *members.objects)}
+    if own:
+        if passed_over := likely(others):
+            raise ValueError(
+                f"{path} holds several arrays that could be the RDMs: {own[0]!r} and {shapes(others, passed_over)}; "
+                "choose one by variable="
+            )
+        return _read_model(members) if own is _MODEL else _read_brain(members)
+    if len(others) == 1 and possible(others):
+        name = next(iter(others))
+        return from_array(others[name], f"the array {name!r} of {path}", name)
     raise ValueError(
-        f"{path} holds neither 'rdm' (Net2Brain's model form) nor 'arr_0' (its brain form); there are: "
-        f"{', '.join(map(repr, members.names)) or 'none'}. Label the arrays yourself: "
-        "label_rdms(np.load(path)[...], ...)"
+        f"{path} holds neither 'rdm' (Net2Brain's model form) nor 'arr_0' (its brain form); choose an array by "
+        f"variable=, of {shapes(others, others) or 'none'}"
     )
 
 

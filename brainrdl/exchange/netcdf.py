@@ -3,6 +3,7 @@
 A file of arrays along ``presentation`` and ``neuroid`` holds patterns (BrainIO's), see `brainrdl.exchange.assemblies`.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import xarray as xr
 
 from brainrdl.exchange.hdf5 import opened
 from brainrdl.exchange.parts import Coord, Parts, as_labels
+from brainrdl.exchange.plain import from_array, pick, possible, shapes
 from brainrdl.rdms.layout import DIMS
 
 _CLASSIC = (b"CDF\x01", b"CDF\x02", b"CDF\x05")
@@ -33,9 +35,11 @@ def load_netcdf(path: Path) -> xr.Dataset:
 def read_parts(dataset: xr.Dataset, path: Path) -> Parts:
     """Take a labelled RDM out of a file's content."""
     if "dissimilarity" not in dataset:
+        arrays = {str(name): array.values for name, array in dataset.data_vars.items()}
+        way = f"; choose a plain array by variable=, of {shapes(arrays, found)}" if (found := possible(arrays)) else ""
         raise ValueError(
             f"{path} holds no variable 'dissimilarity', and no patterns with dimensions presentation and neuroid; its "
-            f"variables are {', '.join(map(repr, dataset.variables)) or '(none)'}"
+            f"variables are {', '.join(map(repr, dataset.variables)) or '(none)'}{way}"
         )
     array = dataset["dissimilarity"]
     if array.dims != DIMS:
@@ -54,6 +58,34 @@ def read_parts(dataset: xr.Dataset, path: Path) -> Parts:
     attrs = {str(name): value for name, value in array.attrs.items()}
     metric = attrs.pop("metric", None)
     return Parts(array.values, None, stimuli, names, metric=metric, coords=coords, attrs=attrs)
+
+
+def read_variable(dataset: xr.Dataset, variable: str, path: Path) -> Parts:
+    """Take a plain array of distances out of a file's content, with the ids that are its coordinates."""
+    array = pick(dict(dataset.data_vars), variable, str(path))
+    if array.dims == DIMS:
+        return read_parts(array.to_dataset(name="dissimilarity"), path)
+    parts = from_array(array.values, f"the variable {variable!r} of {path}", variable)
+    labelled = {
+        str(dim): as_labels(array[dim].values.tolist(), f"{path}: coordinate {str(dim)!r}")
+        for dim in array.dims
+        if dim in array.coords and array[dim].dtype.kind in "OUSTi"
+    }
+    if parts.is_condensed:
+        return parts
+    square = array.dims[-2:] if array.sizes[array.dims[-1]] == array.sizes[array.dims[-2]] else array.dims[:2]
+    # whole numbers name subjects, but stimuli rather their place
+    stimuli = [labelled[str(dim)] for dim in square if str(dim) in labelled and array[dim].dtype.kind != "i"]
+    if len(stimuli) == 2 and stimuli[0] != stimuli[1]:
+        raise ValueError(
+            f"{path}: coordinates {square[0]!r} and {square[1]!r} of {variable!r} differ; an RDM has one order for both "
+            "axes"
+        )
+    (axis, *more) = [str(dim) for dim in array.dims if dim not in square] or [""]
+    if axis in labelled and not more:  # an axis of one kind, such as subject, whose labels name the RDMs
+        coords: dict[str, Coord] = {} if axis == "rdm" else {axis: (("rdm",), labelled[axis])}
+        parts = replace(parts, default_names=labelled[axis], coords=coords)
+    return replace(parts, stimuli=stimuli[0] if stimuli else None)
 
 
 def _decoded(values: np.ndarray, place: str) -> np.ndarray:

@@ -35,6 +35,7 @@ class Given:
     metric: str | None = None
     names: Iterable[str] | str | None = None
     order: Order | None = None
+    variable: str | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no file could agree with."""
@@ -53,6 +54,7 @@ class Parts:
     order: Order | None = None  # of condensed values, where the format fixes it or the file declares it
     stimuli: Sequence[str] | None = None
     names: Sequence[str] | None = None
+    default_names: Sequence[str] | None = None  # where neither the file nor the caller names the RDMs
     # columns that could be the stimuli, or the names, where the file does not say which one is
     fields: Mapping[str, Sequence[str]] = field(default_factory=dict)
     name_fields: Mapping[str, Sequence[str]] = field(default_factory=dict)
@@ -113,7 +115,8 @@ def complete(parts: Parts, given: Given, path: object) -> xr.DataArray:
         ids = _resolve("stimuli", given.stimuli, parts.stimuli, parts.fields, n)
         if parts.stimuli is not None and list(parts.stimuli) != list(ids):
             coords["stimulus_in_file"] = (("stimulus",), list(parts.stimuli))
-        names = _resolve("names", given.names, parts.names, parts.name_fields, n_rdms)
+        called = parts.default_names if given.names is None else given.names
+        names = _resolve("names", called, parts.names, parts.name_fields, n_rdms)
         if parts.names is not None and list(parts.names) != list(names):
             coords["name_in_file"] = (("rdm",), list(parts.names))
         metric = _metric(parts, given)

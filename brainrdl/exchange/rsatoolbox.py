@@ -21,6 +21,7 @@ import xarray as xr
 from brainrdl.exchange.document import damaged, dump_document, encode_values, is_type, load_document
 from brainrdl.exchange.hdf5 import opened, read_group, write_group
 from brainrdl.exchange.parts import Coord, Given, Parts, as_labels, complete
+from brainrdl.exchange.plain import from_array, pick, possible, shapes
 from brainrdl.rdms.labelled import condense
 from brainrdl.rdms.layout import DIMS
 
@@ -136,10 +137,13 @@ def from_rsatoolbox(
     return complete(_from_dict(rdms.to_dict(), place), Given(stimuli, metric, names), place)
 
 
-def read_parts(path: Path) -> Parts:
-    """Read an HDF5 file that rsatoolbox, or `write`, wrote."""
+def read_parts(path: Path, variable: str | None = None) -> Parts:
+    """Read an HDF5 file that rsatoolbox, or `write`, wrote, or a plain array of an HDF5 file by its name."""
     with opened(path) as file:
         content = read_group(file)
+    if variable is not None:
+        name = variable.strip("/").replace("/", ".")  # as HDF5 writes a place in a group
+        return from_array(pick(content, name, str(path)), f"the variable {variable!r} of {path}", variable)
     return _from_dict(content, str(path))
 
 
@@ -180,9 +184,12 @@ def _to_dict(rdms: xr.DataArray) -> dict[str, Any]:
 def _from_dict(content: Mapping[str, Any], place: str) -> Parts:
     values = content.get("dissimilarities")
     if not isinstance(values, np.ndarray):
+        way = (
+            f"; choose a plain array by variable=, of {shapes(content, found)}" if (found := possible(content)) else ""
+        )
         raise ValueError(
             f"{place} holds no 'dissimilarities', as files of RDMs that rsatoolbox wrote do; there are: "
-            f"{', '.join(map(repr, content)) or 'none'}"
+            f"{', '.join(map(repr, content)) or 'none'}{way}"
         )
     descriptors, rows, patterns = (
         _mapping(content.get(kind), kind, place) for kind in ("descriptors", "rdm_descriptors", "pattern_descriptors")

@@ -1,5 +1,6 @@
 """Scores on the pairs of one split's held-out stimuli: raw, given controls, and within categories."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import final
@@ -21,6 +22,7 @@ from brainrdl.inference.folds import (
     left_of,
     score_fold,
 )
+from brainrdl.inference.repeats import check_apart, same_images, without_distance
 from brainrdl.inference.splits import Split
 from brainrdl.rdms.condensed import upper_triangles
 from brainrdl.rdms.labelled import select_stimuli
@@ -158,8 +160,9 @@ def held_out_scores(
     Raises
     ------
     TypeError, ValueError
-        If a model was fitted to a held-out stimulus; if RDMs lack a held-out stimulus or a category is missing; if an
-        arm occurs twice with one seed; if fewer than two pairs are measured by all; for another method.
+        If a model was fitted to a held-out stimulus, or to the same image under another id; if RDMs lack a held-out
+        stimulus or a category is missing; if an arm occurs twice with one seed; if fewer than two pairs are measured by
+        all; for another method.
 
     Notes
     -----
@@ -252,11 +255,20 @@ def check_once(arms: Sequence[tuple[str, int]]) -> None:
 
 def _check_not_fitted(prediction: Prediction, split: Split) -> None:
     held_out = set(split.held_out)
+    arms = name_some(list(dict.fromkeys(arm for arm, _ in prediction.arms)))
     if seen := [stimulus for stimulus in prediction.fitted_to if stimulus in held_out]:
         raise ValueError(
-            f"{name_some(list(dict.fromkeys(arm for arm, _ in prediction.arms)))} was fitted to {len(seen)} of the "
-            f"{len(held_out)} stimuli that split {split.name!r} holds out: {name_some(seen)}; a score on them would "
-            "say how well it was fitted, not what it predicts: fit it to split.training"
+            f"{arms} was fitted to {len(seen)} of the {len(held_out)} stimuli that split {split.name!r} holds out: "
+            f"{name_some(seen)}; a score on them would say how well it was fitted, not what it predicts: fit it to "
+            "split.training"
+        )
+    check_apart(same_images(prediction.rdms), prediction.fitted_to, held_out, arms, f"split {split.name!r}")
+    if found := without_distance(prediction.rdms, prediction.fitted_to, split.held_out):
+        warnings.warn(
+            f"{arms} was fitted to {found[0]!r} and has no distance between it and {found[1]!r}, which split "
+            f"{split.name!r} holds out; if they are one image under two ids, the score says how well it was fitted: "
+            "leave one of the two out",
+            stacklevel=3,
         )
 
 

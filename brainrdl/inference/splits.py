@@ -11,7 +11,7 @@ from typing import SupportsIndex, final
 import numpy as np
 
 from brainrdl.arguments import name_some, whole_number
-from brainrdl.ids import Labels, check_ids, read_labels
+from brainrdl.ids import Labels, alike, check_ids, difference, read_labels
 
 MIN_STIMULI = 3
 """Fewest stimuli of either kind: two make a single pair, which has nothing to vary against."""
@@ -34,7 +34,8 @@ class Split:
     Raises
     ------
     TypeError, ValueError
-        If ids are no unique strings, there are fewer than three of either kind, or one is of both.
+        If ids are no unique strings, two read the same (``face`` and ``face ``), there are fewer than three of either
+        kind, or one is of both.
 
     Examples
     --------
@@ -60,6 +61,11 @@ class Split:
             raise ValueError(
                 f"{what} has {len(both)} stimuli in both training and held_out: {name_some(both)}; a model would be "
                 "judged on what it was fitted to, so give each stimulus to one of the two"
+            )
+        if same := alike((*self.training, *self.held_out)):
+            raise ValueError(
+                f"{what} has the stimuli {same[0]!a} and {same[1]!a}, which differ in {difference(*same)} alone; give "
+                "each stimulus one spelling, so that none is on both sides"
             )
         if min(len(self.training), len(self.held_out)) < MIN_STIMULI:
             raise ValueError(

@@ -12,6 +12,7 @@ from brainrdl.arguments import name_some
 from brainrdl.ids import check_ids, find_ids
 from brainrdl.rdms.condensed import upper_triangles
 from brainrdl.rdms.layout import check_rdms
+from brainrdl.rdms.plausible import check_possible
 from brainrdl.rdms.similarities import PARTIAL, Comparison, Options, check_method
 from brainrdl.rdms.whitening import WHITENED
 
@@ -173,6 +174,8 @@ def join_rdms(rdms: Mapping[str, xr.DataArray], *, join: Join = "exact") -> Join
     if join not in ("exact", "intersect"):
         raise ValueError(f"unknown join {join!r}; known are: exact, intersect")
     checked = {name: check_rdms(array) for name, array in rdms.items()}
+    for array in checked.values():
+        check_possible(array)
     stimuli_of = {name: array["stimulus"].values.tolist() for name, array in checked.items()}
     first = next(iter(stimuli_of))
     shared = set(stimuli_of[first]).intersection(*stimuli_of.values())

@@ -81,10 +81,14 @@ def to_condensed(square: Tensor) -> Tensor:
     alike = (square == mirrored) | (square.isnan() & mirrored.isnan())
     if not alike.all():
         largest = (square - mirrored).abs()[~alike].nan_to_num(torch.inf, torch.inf).max().item()
-        raise ValueError(
-            f"the RDM is not symmetric (largest difference {largest:.3g}); average it with its transpose, or find out "
-            "why the two directions differ"
+        upper, lower = (upper_triangle(side).nan_to_num().any() for side in (square, mirrored))
+        remedy = (  # its mean with the transpose would be half of every distance
+            "average it with its transpose, or find out why the two directions differ"
+            if upper == lower
+            else "only one triangle is filled: mirror it, "
+            + ("torch.fmax(square, square.mT)" if square.isnan().any() else "square + square.mT")
         )
+        raise ValueError(f"the RDM is not symmetric (largest difference {largest:.3g}); {remedy}")
     diagonal = square.diagonal(dim1=-2, dim2=-1)
     if (diagonal != 0).any():
         raise ValueError(

@@ -10,6 +10,7 @@ import xarray as xr
 from brainrdl.ids import check_ids, find_ids
 from brainrdl.rdms.condensed import to_squares, upper_triangles
 from brainrdl.rdms.layout import DIMS, check_declared_metric, check_measured, check_rdms, check_stimuli, real_numbers
+from brainrdl.rdms.plausible import check_possible
 
 
 def label_rdms(
@@ -48,8 +49,9 @@ def label_rdms(
     TypeError
         If the distances are not real numbers, ids or names are not strings, or a coordinate cannot be stored.
     ValueError
-        If an RDM is not symmetric, not zero on the diagonal, infinite, negative or entirely NaN; for fewer than two
-        stimuli, repeated labels, lengths that disagree or an unknown metric.
+        If an RDM is not symmetric, not zero on the diagonal, infinite, negative, entirely NaN or beyond what its metric
+        can be (a correlation distance above 2); for fewer than two stimuli, repeated labels, lengths that disagree or
+        an unknown metric.
 
     Examples
     --------
@@ -72,7 +74,7 @@ def label_rdms(
             along[name] = (DIMS, _squares(given, name, ids, labels))
         else:
             along[name] = ("rdm", _along_rdm(given, name, len(labels)))
-    return check_rdms(
+    labelled = check_rdms(
         xr.DataArray(
             values,
             dims=DIMS,
@@ -81,6 +83,8 @@ def label_rdms(
             attrs={"metric": metric},
         )
     )
+    check_possible(labelled)
+    return labelled
 
 
 def condense(rdms: xr.DataArray) -> np.ndarray:

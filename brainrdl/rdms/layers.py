@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from brainrdl.rdms.activations import Activations, Layer, ModelOnStimuli, disk_r
 from brainrdl.rdms.distances import check_metric
 from brainrdl.rdms.float64 import fill_distances, mirror
 from brainrdl.rdms.layout import DIMS
+from brainrdl.repeats import SAME_IMAGE, find_repeats
 from brainrdl.stimuli import StimulusSet
 from brainrdl.warned import warnings_given, with_warnings
 
@@ -26,6 +28,8 @@ MAX_MEMORY = 2**30
 
 _OVERHEAD = 24 * 2**20  # of chunks of a matrix, buffers and all small things
 _BLOCK_ELEMENTS = 2**20
+_NO_DISTANCE = 1e-4  # of the largest distance: one image differs by rounding from batch to batch
+_NAMED = 3
 
 
 def layer_rdms(
@@ -65,7 +69,8 @@ def layer_rdms(
     DataArray (rdm, stimulus, stimulus_)
         One RDM per layer, labelled by its name, with coordinates ``layer`` and ``model`` (its class). Patterns without
         a direction (constant ones under ``correlation``, zero ones under ``cosine``) have NaN distances. The attribute
-        ``provenance`` is JSON: the model, the SHA-256 of its weights, versions, and all ``warnings`` if any was given.
+        ``provenance`` is JSON: the model, the SHA-256 of its weights, versions, the stimuli that are one image, and all
+        ``warnings`` if any was given.
 
     Raises
     ------
@@ -80,7 +85,7 @@ def layer_rdms(
     Warns
     -----
     UserWarning
-        Names the stimuli whose patterns have no direction.
+        Names the stimuli whose patterns have no direction, and those that are the same image under several ids.
 
     Examples
     --------
@@ -106,7 +111,7 @@ def layer_rdms(
     names = check_ids(layers, "layers")
     if not names:
         raise ValueError("layers is empty; list_layers(model) names those there are")
-    provenance = {
+    provenance: dict[str, Any] = {
         "function": "brainrdl.layer_rdms",
         "model": f"{type(model).__module__}.{type(model).__qualname__}",
         "weights_sha256": digest((*model.named_parameters(), *model.named_buffers())).removeprefix(DIGEST),
@@ -116,6 +121,15 @@ def layer_rdms(
         run = ModelOnStimuli(model, stimuli, batch_size, place)
         sizes = measure_layers(run, names)
         squares = _squares(run, sizes, metric, max_memory)
+        if repeats := _repeats(stimuli, squares):
+            shown = "; ".join(" = ".join(map(repr, group)) for group in repeats[:_NAMED])
+            more = f" and {len(repeats) - _NAMED} more" if len(repeats) > _NAMED else ""
+            warnings.warn(
+                f"the same image under several ids: {shown}{more}; a network that is fitted to one of them is not to "
+                "be scored on another",
+                stacklevel=2,
+            )
+            provenance[SAME_IMAGE] = repeats
     rdms = xr.DataArray(
         squares,
         dims=DIMS,
@@ -130,6 +144,22 @@ def layer_rdms(
         attrs={"metric": metric, "provenance": json.dumps(provenance)},
     )
     return with_warnings(rdms, given)
+
+
+def _repeats(stimuli: StimulusSet, squares: np.ndarray) -> list[tuple[str, ...]]:
+    """Group the stimuli that are one image, found among those without a distance in any layer, in RDMs (layers, n, n).
+
+    All others differ in some layer, so that no image need be read once more for them.
+    """
+    some = _NO_DISTANCE * np.fmax.reduce(squares, axis=(1, 2), initial=0.0)[:, None]
+    alike = []
+    for row in range(len(stimuli)):
+        # NaN, of a pattern without a direction, has been named; it does not tell two images apart
+        distances = squares[:, row]
+        near = ~(distances > some).any(axis=0) & ~np.isnan(distances).all(axis=0)
+        if near.sum() > 1:  # itself
+            alike.append(row)
+    return find_repeats(map(stimuli.__getitem__, alike))
 
 
 def _squares(run: ModelOnStimuli, layers: dict[str, Layer], metric: str, max_memory: int) -> np.ndarray:

@@ -21,6 +21,7 @@ from brainrdl.arguments import did_you_mean, name_some
 from brainrdl.ids import check_ids
 from brainrdl.rdms.condensed import to_squares, upper_triangles
 from brainrdl.rdms.distances import METRICS as FEATURE_METRICS
+from brainrdl.rdms.plausible import BOUNDED, one_triangle
 
 METRICS = (*FEATURE_METRICS, "mahalanobis", "crossnobis", "undeclared")
 """The metrics a labelled RDM may carry: computed from features, of measured patterns, and unknown."""
@@ -91,6 +92,8 @@ def check_rdms(rdms: xr.DataArray) -> xr.DataArray:
             f"metric {rdms.attrs['metric']!r} has no negative values; set rounding errors to 0, or declare the metric "
             "that it is (crossnobis may be negative, and so may undeclared)"
         )
+        if rdms.attrs["metric"] in BOUNDED and np.nanmax(np.abs(values)) <= 1:
+            reason += f"; if these are similarities, the distance is {BOUNDED[rdms.attrs['metric']]}"
         _check_not_negative(values, "dissimilarity", labels, ids, reason)
     checked = rdms.copy(deep=False, data=values)
     if "standard_error" in rdms.coords:
@@ -220,19 +223,25 @@ def _check_symmetric(values: np.ndarray, what: str, labels: Sequence[str], ids: 
     unpaired = np.isnan(values) & ~np.isnan(mirrored)
     if unpaired.any():
         k, i, j = np.argwhere(unpaired)[0]
-        raise ValueError(
-            f"{what} is NaN {where(k, i, j)}, but {values[k, j, i]:.6g} the other way round; an RDM is "
-            "symmetric, so set both or neither to NaN"
+        remedy = (
+            "only one triangle is filled: mirror it, np.fmax(values, values.swapaxes(-1, -2))"
+            if one_triangle(values[k])
+            else "an RDM is symmetric, so set both or neither to NaN"
         )
+        raise ValueError(f"{what} is NaN {where(k, i, j)}, but {values[k, j, i]:.6g} the other way round; {remedy}")
     difference = np.nan_to_num(np.abs(values - mirrored))
     if not difference.any() and not diagonal.any():
         return values
     if (difference > allowed[:, None, None]).any():
         k, i, j = map(int, np.unravel_index(np.argmax(difference - allowed[:, None, None]), difference.shape))
+        remedy = (  # its mean with the transpose would be half of every distance
+            "only one triangle is filled: mirror it, values + values.swapaxes(-1, -2)"
+            if one_triangle(values[k])
+            else "an RDM is symmetric: average it with its transpose, or find out why the directions differ"
+        )
         raise ValueError(
             f"{what} is {values[k, i, j]:.6g} {where(k, i, j)}, but {values[k, j, i]:.6g} the "
-            "other way round, the largest difference; an RDM is symmetric: average it with its transpose, "
-            "or find out why the directions differ"
+            f"other way round, the largest difference; {remedy}"
         )
     return to_squares(upper_triangles(values), values.shape[1])
 

@@ -15,6 +15,7 @@ from brainrdl.ids import check_ids
 from brainrdl.inference.ceiling import subject_rdms
 from brainrdl.inference.fold_scores import score_folds
 from brainrdl.inference.held_out import Predicted
+from brainrdl.inference.repeats import check_apart, same_features
 from brainrdl.inference.reweighting.fit_heads import KINDS, HeadSettings, fit_head
 from brainrdl.inference.splits import Split, inner_splits, stratified_splits
 from brainrdl.rdms.distances import check_metric, rdm
@@ -166,7 +167,8 @@ def make_card(
     Raises
     ------
     TypeError, ValueError
-        If RDMs, features and categories are not of the same stimuli, a control bears the name of another row, there is
+        If RDMs, features and categories are not of the same stimuli, two stimuli on both sides of a split have the same
+        features and heads are fitted, a control bears the name of another row, there is
         no layer, or as `fit_head` and `held_out_scores`.
 
     Examples
@@ -192,6 +194,7 @@ def make_card(
         raise ValueError(f"categories has none for {len(lacking)} of {len(known)} stimuli: {name_some(lacking)}")
     labels = {stimulus: labels[stimulus] for stimulus in known}
     rivals = None if controls is None else _alike(controls, known, "the controls")
+    repeats = same_features(features, known) if options.heads else []
     fixed, groups = _as_they_are(features, known, rivals, options)
     predicted: dict[Split, list[Predicted]] = {}
     choices = []
@@ -202,6 +205,8 @@ def make_card(
         if rivals is not None and rivals.sizes["rdm"] > 1:  # one control is its own mixture
             _, mixed = fit_mixture(rivals, target, method=options.method)
             predicted[split].append(predict(mixed[None], known, [MIXTURE], fitted_to=split.training))
+        for kind in options.heads:
+            check_apart(repeats, split.training, split.held_out, f"the head {kind!r}", f"split {split.name!r}")
         inner = inner_splits(split, labels, options.n_inner, seed=options.seed) if options.heads else []
         for kind in options.heads:
             settings = HeadSettings(compare=options.method, metric=options.metric)

@@ -16,11 +16,11 @@ from brainrdl.arguments import name_some
 from brainrdl.data.objects92 import CATEGORIES, IDS, RDMSet, load_objects92, load_objects92_images
 from brainrdl.exchange.files import read_rdms
 from brainrdl.features import capture
-from brainrdl.files import sha256
 from brainrdl.named_models import NamedModel, load_named_model
 from brainrdl.rdms.combine import concat_rdms
 from brainrdl.rdms.distances import rdm
 from brainrdl.rdms.labelled import label_rdms, select_stimuli
+from brainrdl.repeats import find_repeats
 from brainrdl.stimuli import StimulusSet
 
 OBJECTS92 = "objects92"
@@ -43,13 +43,19 @@ _BATCH = 32  # images that a network sees at a time
 Folder = str | os.PathLike[str]
 
 
-def read_images(stimuli: Folder, data_dir: Folder | None, transform: Callable[[Any], Tensor] | None) -> StimulusSet:
+def read_images(
+    stimuli: Folder,
+    data_dir: Folder | None,
+    transform: Callable[[Any], Tensor] | None,
+    *,
+    follow_links: bool = False,
+) -> StimulusSet:
     """Read a folder's images, or the 92 object images, as a network's own transform makes them.
 
     Without a transform the 92 images stay as they are (uint8, 3 × 175 × 175), and a folder's become floats in 0 … 1.
     """
     if str(stimuli) != OBJECTS92:
-        return StimulusSet.from_folder(stimuli, transform)
+        return StimulusSet.from_folder(stimuli, transform, follow_links=follow_links)
     # torchvision's transforms take pictures, and the file holds arrays
     images = load_objects92_images(data_dir)
     if transform is None:
@@ -65,13 +71,11 @@ def as_floats(image: Tensor) -> Tensor:
 
 def check_distinct(stimuli: StimulusSet, remedy: str) -> None:
     """Refuse the same image under two ids, of which one would be fitted and the other scored."""
-    first: dict[str, str] = {}
-    for image, stimulus in map(stimuli.__getitem__, range(len(stimuli))):
-        if (same := first.setdefault(sha256(image.numpy().tobytes()), stimulus)) != stimulus:
-            raise ValueError(
-                f"stimuli {same!r} and {stimulus!r} are the same image to the network: fitted to one, it would be "
-                f"scored on the other; {remedy}"
-            )
+    for same, stimulus, *_ in find_repeats(map(stimuli.__getitem__, range(len(stimuli)))):
+        raise ValueError(
+            f"stimuli {same!r} and {stimulus!r} are the same image to the network: fitted to one, it would be "
+            f"scored on the other; {remedy}"
+        )
 
 
 def read_measured(name: Folder, data_dir: Folder | None = None) -> xr.DataArray:
@@ -198,6 +202,8 @@ class CardRequest:
         Folder of the 92 images.
     device : str
         Device that the network runs on.
+    follow_links : bool
+        Permission to read what links lead to outside of the folder of images.
 
     Examples
     --------
@@ -216,6 +222,7 @@ class CardRequest:
     weights: Folder | None = None
     data_dir: Folder | None = None
     device: str = "cpu"
+    follow_links: bool = False
 
 
 @final
@@ -277,7 +284,7 @@ def read_inputs(request: CardRequest) -> CardInputs:
     """
     subjects = of_region(read_measured(request.rdms, request.data_dir), request.roi, request.rdms)
     named = load_named_model(request.model, request.weights)
-    images = read_images(request.stimuli, request.data_dir, named.transform)
+    images = read_images(request.stimuli, request.data_dir, named.transform, follow_links=request.follow_links)
     ids = tuple(str(stimulus) for stimulus in subjects["stimulus"].values)
     if lacking := [stimulus for stimulus in ids if stimulus not in set(images.ids)]:
         raise ValueError(

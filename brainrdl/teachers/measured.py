@@ -13,6 +13,7 @@ from brainrdl.files import sha256
 from brainrdl.identity import DIGEST
 from brainrdl.rdms.combine import average_rdms, scale_for
 from brainrdl.rdms.layout import check_rdms
+from brainrdl.rdms.plausible import check_possible, check_varied
 from brainrdl.teachers.base import RDMTeacher, rows_by_id
 
 
@@ -38,8 +39,9 @@ class MeasuredTeacher(RDMTeacher):
     TypeError
         If weights are neither None, ``"standard_error"`` nor labelled RDMs.
     ValueError
-        For RDMs that `check_rdms` refuses, unknown subjects, several RDMs under one name without a ``subject``
-        coordinate, weights that are missing, negative or of other labels.
+        For RDMs that `check_rdms` refuses, that are 0 for every pair or beyond what their metric can be; unknown
+        subjects, several RDMs under one name without a ``subject`` coordinate, weights that are missing, negative or
+        of other labels.
 
     Notes
     -----
@@ -54,10 +56,10 @@ class MeasuredTeacher(RDMTeacher):
     Examples
     --------
     >>> import brainrdl as rdl
-    >>> rdms = rdl.label_rdms([[1.0, 2.0, 3.0]], ["cat", "dog", "cup"], ["IT"], "correlation")
+    >>> rdms = rdl.label_rdms([[0.2, 1.3, 1.1]], ["cat", "dog", "cup"], ["IT"], "correlation")
     >>> teacher = rdl.MeasuredTeacher(rdms)
     >>> teacher(None, ["cup", "cat"])["IT"]
-    tensor([2.], dtype=torch.float64)
+    tensor([1.3000], dtype=torch.float64)
     """
 
     def __init__(
@@ -65,6 +67,8 @@ class MeasuredTeacher(RDMTeacher):
     ) -> None:
         super().__init__()
         rdms = check_rdms(rdms)
+        check_possible(rdms)
+        check_varied(rdms)
         self._metric = str(rdms.attrs["metric"])
         self._stimuli = [str(stimulus) for stimulus in rdms["stimulus"].values]
         self._row = {stimulus: row for row, stimulus in enumerate(self._stimuli)}

@@ -6,6 +6,7 @@ from .alpha import (
     relative_alpha as relative_alpha,
     step_decay as step_decay,
 )
+from .balance import balanced_alpha as balanced_alpha
 from .base import Batch as Batch, Term as Term
 from .distillation import KD as KD, Hint as Hint
 from .losses import RDLoss as RDLoss, rdl_loss as rdl_loss

@@ -23,9 +23,10 @@ from brainrdl.training.checks import check_last_batch, check_optimizer
 from brainrdl.training.configuration import describe_run, describe_teachers
 from brainrdl.training.cuda_graphs import Pairs, RecordedUpdate, beside_default_stream, counts_on_host, recording_on
 from brainrdl.training.fingerprint import Fingerprint
-from brainrdl.training.finite import FiniteGuard, FiniteWeights, Value, updates_between_reads
+from brainrdl.training.finite import FiniteGuard, FiniteWeights, Value, naming_images, updates_between_reads
 from brainrdl.training.generators import watched
 from brainrdl.training.keeping import Keeper
+from brainrdl.training.machine import memory_for
 from brainrdl.training.progress import EpochMeans, Progress, restored
 from brainrdl.training.randomness import RandomStates
 from brainrdl.training.schedulers import Interval, interval_of
@@ -208,10 +209,12 @@ class TrainingRun:
                 guard.note(parts, flags, place)
             else:
                 mode = stimulus_mode(self.setup.student, self.norm, self.dropout)
-                losses = self.objective.losses(epoch, task, stimuli, mode)
-                self.objective.backward(losses, self.optimizer)
+                with memory_for(place):
+                    losses = self.objective.losses(epoch, task, stimuli, mode)
+                    self.objective.backward(losses, self.optimizer)
                 parts, columns = losses.parts, losses.columns()
-                guard.step(parts, place)
+                with naming_images(task, stimuli):
+                    guard.step(parts, place)
                 means.add(columns)
                 means.count(columns)
                 if task is not None and given is not None:

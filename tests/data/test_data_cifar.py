@@ -256,6 +256,8 @@ class TestPickles:
             (pickle.dumps([1, 2], protocol=2), "it holds a list, expected a dict"),
             (pickle.dumps({"data": "abc"}, protocol=2)[:-4], "it is no pickle, or a damaged one (EOFError)"),
             (b"\xff", "invalid load key, '\\xff'."),
+            # room for four thousand million objects, of which there is one
+            (b"\x80\x02]r\xff\xff\xff\xff.", "it puts its object 2 into place 4294967295; it is damaged"),
             (
                 b"cnumpy\ndtype\n(S'f8'\nI0\nI1\ntR.",
                 "it holds an array of type 'f8', expected bytes ('u1')",

@@ -1,6 +1,8 @@
 """IDX files: what is written is read, and nothing hostile or damaged gets through."""
 
+import errno
 import gzip
+import os
 import re
 import struct
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as arrays
 
+from brainrdl.budget import allowed_bytes
 from brainrdl.data import read_idx, write_idx
 
 
@@ -77,6 +80,54 @@ def test_a_hostile_size_is_refused_before_memory_is_taken(tmp_path, zipped):
         f"{path}: the header claims {side**3} bytes (shape ({side}, {side}, {side})), more than the file "
         "can hold; it is damaged or not IDX: fetch it again"
     )
+
+
+def test_terabytes_of_nothing_are_refused_before_they_are_read(tmp_path):
+    path = tmp_path / "x"
+    with path.open("wb") as file:
+        file.write(_content(1_000_000, 1_264, 1_264))
+        file.truncate(16 + 1_000_000 * 1_264**2)  # a hole, which takes no room on disk
+    message = f"{path} claims 1597696000000 bytes (shape (1000000, 1264, 1264)), more than the {allowed_bytes()}"
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}, a quarter of this machine's memory, that one file "):
+        read_idx(path)
+
+
+def test_a_compressed_file_is_held_to_the_budget(tmp_path):
+    path = tmp_path / "x"
+    path.write_bytes(gzip.compress(_content(10_000_000, values=bytes(10_000_000))))
+    message = (
+        f"{path} claims 10000000 bytes (shape (10000000,)), more than the 1000000 that one file may take; if it is "
+        "what you expect, give a larger max_bytes="
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        read_idx(path, max_bytes=1_000_000)
+    assert read_idx(path, max_bytes=10_000_000).shape == (10_000_000,)
+
+
+@pytest.mark.parametrize("sizes", [(0, *[2**32 - 1] * 3), (1,) * 100])
+def test_a_shape_that_no_array_has(tmp_path, sizes):
+    path = tmp_path / "x"
+    path.write_bytes(_content(*sizes, values=b"" if 0 in sizes else b"a"))
+    assert re.fullmatch(
+        re.escape(f"{path}: the header's shape {sizes} is none of an array (")
+        + r"[^()]*\); it is damaged or not IDX: fetch it again",
+        _error(path),
+    )
+
+
+def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
+    path = tmp_path / "x.gz"
+    write_idx(np.arange(5, dtype=np.uint8), path)
+
+    def full(*arguments):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        write_idx(np.arange(9, dtype=np.uint8), path)
+    monkeypatch.undo()
+    assert read_idx(path).tolist() == [0, 1, 2, 3, 4]
+    assert list(tmp_path.iterdir()) == [path]
 
 
 @pytest.mark.parametrize("zipped", [False, True])

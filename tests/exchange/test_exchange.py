@@ -191,7 +191,7 @@ def test_what_a_writer_refuses_is_named(tmp_path):
         (
             one(),
             "rdms.txt",
-            "no format goes with the suffix '.txt'; known are .nc, .nc4, .netcdf, .h5, .hdf5, .npz, .mat, .json, "
+            "no format goes with the suffix '.txt'; known are .nc, .nc4, .netcdf, .h5, .hdf5, .npz, .npy, .mat, .json, "
             ".csv, or in Python give format=",
         ),
     ):

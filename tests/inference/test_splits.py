@@ -104,6 +104,24 @@ def test_splits_depend_on_the_seed_but_not_on_the_order_of_the_stimuli():
             "held_out of split 'one' of scheme 'by hand'[0] is 1, of type int; expected a string, so convert it to the "
             "one that the other data carry",
         ),
+        (
+            lambda: Split("by hand", "one", ("face", "key", "cup"), ("car", "ann", "face ")),
+            ValueError,
+            "split 'one' of scheme 'by hand' has the stimuli 'face' and 'face ', which differ in blanks alone; give "
+            "each stimulus one spelling, so that none is on both sides",
+        ),
+        (
+            lambda: Split("by hand", "one", ("caf\xe9", "key", "cup"), ("car", "ann", "cafe\u0301")),
+            ValueError,
+            "split 'one' of scheme 'by hand' has the stimuli 'caf\\xe9' and 'cafe\\u0301', which differ in the Unicode "
+            "form of letters (NFC, NFD) alone; give each stimulus one spelling, so that none is on both sides",
+        ),
+        (
+            lambda: category_splits(dict(zip("abcdef", ["face"] * 3 + ["face "] * 3, strict=True))),
+            ValueError,
+            "labels has the labels 'face' and 'face ', which differ in blanks alone and would count as two categories; "
+            "give each one spelling",
+        ),
         (lambda: Split("", "x", (), ()), TypeError, "scheme of a split is ''; expected a name"),
         (lambda: Split("x", 1, (), ()), TypeError, "name of a split is 1; expected a name"),
         (

@@ -116,7 +116,7 @@ def test_mse_is_negated_and_needs_one_metric():
     assert result.name == "neg_mse"
     np.testing.assert_allclose(result.values, -((a[:, None] - b[None]) ** 2).mean(-1), rtol=1e-12)
     with pytest.raises(ValueError) as error:
-        rdl.compare_rdms(labelled(a, "mse"), labelled(b, "correlation"), "mse")
+        rdl.compare_rdms(labelled(a, "mse"), labelled(b / b.max(), "correlation"), "mse")
     assert str(error.value) == (
         "mse between RDMs of different metrics ('mse' and 'correlation') compares units, not geometry; use corr or "
         "cosine, which ignore the scale"

@@ -446,7 +446,7 @@ def group(metric="correlation", sessions=False, seed=0):
         for subject in ("s1", "s2", "s3")
         for session in (("a", "b") if sessions else ("a",))
     ]
-    values = np.random.default_rng(seed).uniform(0.1, 2, (len(labels), 10))
+    values = np.random.default_rng(seed).uniform(0.1, 0.6, (len(labels), 10))
     values *= np.array([{"s1": 1, "s2": 3, "s3": 0.5}[subject] for _, subject, _ in labels])[:, None]
     coords = {"roi": [roi for roi, *_ in labels], "subject": [subject for _, subject, _ in labels]}
     if sessions:
@@ -725,7 +725,7 @@ def test_unknown_weights():
 
 
 def test_ids_that_are_none():
-    teacher = rdl.MeasuredTeacher(rdl.label_rdms([[1.0, 2.0, 3.0]], ["a", "b", "c"], ["IT"], "correlation"))
+    teacher = rdl.MeasuredTeacher(rdl.label_rdms([[0.5, 1.0, 1.5]], ["a", "b", "c"], ["IT"], "correlation"))
     with raises(ValueError, "ids is empty; a MeasuredTeacher needs the ids of at least 2 stimuli"):
         teacher(None, [])
     with raises(TypeError, "ids is one string, 'ab'; expected a sequence of strings: ['ab']"):
@@ -734,7 +734,7 @@ def test_ids_that_are_none():
 
 @pytest.mark.parametrize("weights", [np.ones((1, 3)), torch.ones(3), 2.0])
 def test_weights_without_labels_of_any_kind(weights):
-    rdms = rdl.label_rdms([[1.0, 2.0, 3.0]], ["a", "b", "c"], ["IT"], "correlation")
+    rdms = rdl.label_rdms([[0.5, 1.0, 1.5]], ["a", "b", "c"], ["IT"], "correlation")
     with raises(
         TypeError,
         f"weights is a {type(weights).__name__}; give None, 'standard_error' or labelled RDMs of weights: "
@@ -768,7 +768,7 @@ def test_names_where_there_are_subjects_but_no_roi():
     ],
 )
 def test_the_table_of_metrics_and_comparisons(metric, student, compare):
-    teacher = rdl.MeasuredTeacher(rdl.label_rdms([[1.0, 2.0, 3.0]], ["a", "b", "c"], ["IT"], metric))
+    teacher = rdl.MeasuredTeacher(rdl.label_rdms([[0.5, 1.0, 1.5]], ["a", "b", "c"], ["IT"], metric))
     assert teacher.compare == compare
     if student is None:
         with pytest.raises(ValueError, match=r"^no student metric follows from the teacher's metric "):

@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from test_trainer import SCENARIOS, Interrupted, InterruptionError, interrupt, run
 from torch.utils.data import DataLoader, TensorDataset
 
 import brainrdl as rdl
@@ -16,7 +17,6 @@ from brainrdl.training import keeping as _keeping
 from brainrdl.training.keeping import Every, Keeper, read_every
 from brainrdl.training.stopping import StopRequest, stop_signals
 from small_network import assert_same, assert_same_history, brain_term, data, loader, network, raises, stimuli, weights
-from test_trainer import SCENARIOS, Interrupted, InterruptionError, interrupt, run
 
 
 def progress(path):
@@ -178,8 +178,6 @@ def test_minutes_are_counted_from_the_last_checkpoint(monkeypatch):
 
 
 # a process that is asked to end
-
-
 
 
 def ask(number):

@@ -16,6 +16,7 @@ from brainrdl.arguments import check_tensor, did_you_mean, name_some, whole_numb
 from brainrdl.ids import check_ids, find_ids
 from brainrdl.inference.ceiling import subject_rdms
 from brainrdl.inference.held_out import Prediction
+from brainrdl.inference.repeats import check_apart, name_repeats, same_features
 from brainrdl.inference.reweighting.head_paths import Candidate, Problem, frrsa_path, gains_path, readout_path
 from brainrdl.inference.splits import Split
 from brainrdl.rdms.combine import mean_of_measured, scale_for, to_scale
@@ -206,7 +207,7 @@ class FittedHead:
         seed = whole_number(seed, "seed")
         distances = self.rdm(features, ids)[None]
         rdms = label_rdms(distances, ids, [f"{arm}/{seed}"], self.metric, {"arm": arm, "seed": seed})
-        return Prediction(rdms, self.fitted_to)
+        return Prediction(name_repeats(rdms, same_features(features, ids)), self.fitted_to)
 
 
 def fit_head(
@@ -281,6 +282,9 @@ def fit_head(
     training = tuple(sorted(subjects["stimulus"].values.tolist()))
     rows = dict(zip(training, find_ids(training, known, "features"), strict=True))
     _check_inner(inner, training)
+    repeats = same_features({layer: values[list(rows.values())] for layer, values in patterns.items()}, training)
+    for split in inner:
+        check_apart(repeats, split.training, split.held_out, f"the head {kind!r}", f"inner split {split.name!r}")
 
     def problem(layer: str, fit_to: Sequence[str], predict: Sequence[str]) -> Problem:
         fitted, predicted = (patterns[layer][[rows[stimulus] for stimulus in part]] for part in (fit_to, predict))

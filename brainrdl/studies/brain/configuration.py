@@ -135,6 +135,8 @@ class Configuration(_Part):
         Number of networks per arm that trains any.
     stimuli : str
         Folder of images, or ``objects92``.
+    follow_links : bool
+        Permission to read what links lead to outside of that folder.
     categories : str, optional
         Table (.csv) of ``stimulus,category``; the 92 object images know theirs.
     studies : dict of Measured
@@ -173,6 +175,8 @@ class Configuration(_Part):
     title: str
     seeds: int = Field(default=3, ge=1, le=1000)
     stimuli: str
+    # a permission, which decides nothing of the result, and so is no part of what a study is known by
+    follow_links: bool = Field(default=False, exclude=True)
     categories: str | None = None
     studies: dict[str, Measured] = Field(min_length=1)
     fit_to: tuple[str, ...] = Field(min_length=1)

@@ -95,7 +95,7 @@ def load_inputs(configuration: Configuration, data_dir: Folder | None = None) ->
     'human-body-01'
     """
     task = None if configuration.task is None else _task_images(configuration, data_dir)
-    images = read_images(configuration.stimuli, data_dir, None)
+    images = read_images(configuration.stimuli, data_dir, None, follow_links=configuration.follow_links)
     ids = images.ids
     studies = {name: _of_subjects(name, study, ids, data_dir) for name, study in configuration.studies.items()}
     controls, models = _controls(configuration, ids, data_dir)
@@ -168,7 +168,7 @@ def _as_seen(
             raise ValueError(
                 f"{student.model} has no transform of its own; say how large its images are: student.image_size"
             )
-        return read_images(configuration.stimuli, data_dir, transform)
+        return read_images(configuration.stimuli, data_dir, transform, follow_links=configuration.follow_links)
     if task is None and load_named_model(student.model, student.weights).transform is not None:
         # resized alone, images would lack the normalisation that its weights were trained with
         raise ValueError(

@@ -10,7 +10,7 @@ import pandas as pd
 from torch import nn
 
 from brainrdl.studies.paper.recipe import Recipe
-from brainrdl.studies.paper.training import Arm, Context, Setting, make_optimizer
+from brainrdl.studies.paper.training import Arm, Context, Setting, initialised, make_optimizer
 from brainrdl.terms.alpha import (
     Alpha,
     Schedule,
@@ -20,6 +20,7 @@ from brainrdl.terms.alpha import (
     linear_decay,
     relative_alpha,
 )
+from brainrdl.terms.balance import balanced_alpha
 from brainrdl.terms.base import Term
 from brainrdl.terms.distillation import KD, Hint
 from brainrdl.terms.losses import RDLoss
@@ -50,13 +51,19 @@ def _rdl(context: Context, setting: Setting) -> list[Term]:
     teacher = context.ask(recipe.metric)
     layers = {layer: layer for layer in recipe.layers}
     alpha0: Alpha = setting["alpha0"]
-    if recipe.relative:
+    loss = RDLoss(metric=recipe.metric, compare="mse", gradient=recipe.gradient)
+    if recipe.balanced:
+        student = initialised(context.model, context.seed).to(context.fabric.device)
+        first = context.training.take(range(min(recipe.batch_size, len(context.training))))
+        images = context.batches.tensor(first)
+        term = RDLTerm(teacher.to(images.device), layers, loss=loss)
+        alpha0 = balanced_alpha(setting["alpha0"], term, student, images, first.labels, seed=context.seed)
+    elif recipe.relative:
         # the mean distances of a few hundred images are the mean distances
         images = context.training if context.unlabelled is None else context.unlabelled
         sample = context.batches.tensor(images.take(range(min(500, len(images)))))
         teacher.to(sample.device)
         alpha0 = relative_alpha(setting["alpha0"], teacher, sample, layers)
-    loss = RDLoss(metric=recipe.metric, compare="mse", gradient=recipe.gradient)
     alpha = _schedule(recipe, alpha0)
     return [RDLTerm(teacher, layers, loss=loss, n_pairs=recipe.n_pairs, alpha=alpha, stream=context.stream)]
 
@@ -111,7 +118,11 @@ def _hint_stage(student: nn.Sequential, context: Context, setting: Setting, fold
     if context.unlabelled is not None:
         loader = repeat(loader, recipe.updates_per_epoch)
     return trainer.fit(
-        loader, epochs=epochs, checkpoint=folder / "hint.pt", seed=derive_seed(context.seed, "hint stage")
+        loader,
+        epochs=epochs,
+        checkpoint=folder / "hint.pt",
+        checkpoint_every=context.checkpoint_every,
+        seed=derive_seed(context.seed, "hint stage"),
     )
 
 

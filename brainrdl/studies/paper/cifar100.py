@@ -44,6 +44,7 @@ def cifar100_study() -> Study:
             clip=1.0,
             layers=("pool1", "pool2", "pool3"),
             n_pairs=406,
+            balanced=True,
             supervised_layers=("pool1", "pool2"),
             hint_layer="pool2",
             kd_head="pool3",
@@ -66,10 +67,13 @@ def _arms() -> tuple[Arm, ...]:
     """Give what is trained toward the teacher a readout on top, and so its control too; list all arms."""
     by_name = {arm.name: arm if arm.baseline else replace(arm, candidates=_RATES) for arm in ARMS}
     by_name |= {name: replace(by_name[name], network="readout", baseline="plain_readout") for name in _ON_READOUT}
-    # under a learning rate of 1 what MNIST bears is too much: with a briefly trained teacher RDL's features grew
-    # without bound at .3, and deep supervision's collapsed at 1
-    lighter: tuple[Setting, ...] = tuple({"alpha0": alpha0} for alpha0 in (0.1, 0.03, 0.3, 0.01))
-    by_name |= {name: replace(by_name[name], candidates=lighter) for name in ("rdl", "deep_supervision")}
+    # under a learning rate of 1 what MNIST bears is too much: deep supervision's features collapsed at 1
+    for name, alphas in (
+        ("deep_supervision", (0.1, 0.03, 0.3, 0.01)),
+        ("rdl", (0.3, 0.1, 1.0, 0.03)),  # balanced
+        ("rdl_corr", (1.0, 0.3, 3.0, 0.1)),
+    ):
+        by_name[name] = replace(by_name[name], candidates=tuple({"alpha0": alpha0} for alpha0 in alphas))
     factors: tuple[Setting, ...] = tuple({"learning_rate_factor": f} for f in (1, 0.3, 0.1, 0.03))
     by_name |= {name: replace(by_name[name], candidates=factors) for name in ("finetuning", "finetuning_replaced")}
     # the paper's: the teacher's ten units stay, and a readout to the student's classes stands on them

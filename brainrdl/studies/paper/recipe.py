@@ -12,7 +12,7 @@ from brainrdl.rdms.distances import check_metric
 from brainrdl.studies.optimizers import OPTIMIZERS
 from brainrdl.terms.losses import GRADIENTS
 
-_LATER = {"warmup", "clip"}  # fields that recorded recipes may lack; their default is what was done then
+_LATER = {"warmup", "clip", "balanced"}  # fields that recorded recipes may lack; their default is what was done then
 _KNOWN: Mapping[str, Collection[str]] = {
     "gradient": GRADIENTS,
     "optimizer": OPTIMIZERS,
@@ -44,6 +44,7 @@ class Recipe:
     gradient: str = "auto"  # gradient
     n_pairs: int | None = 500  # and pairs per update (None: all)
     relative: bool = True  # α₀ is divided by the teacher's squared mean distance in each layer
+    balanced: bool = False  # instead: times the task's loss over the layer's, both of an untrained student
     schedule: str = "linear"  # α over the epochs of rdl, rdl_corr, rkd, sp and cka
     corr_metric: str = "euclidean"  # the distance that rdl_corr correlates
     corr_pairs: int | None = None  # and its pairs per update (None: all)
@@ -123,7 +124,7 @@ def override(recipe: Recipe, settings: Sequence[str]) -> Recipe:
 def recipe_from(fields: Mapping[str, Any]) -> Recipe:
     """Rebuild a recipe from JSON; ValueError if a field is unknown, missing or of another type.
 
-    Files from before there was a warm-up or clipping do not name them.
+    Files from before there was a warm-up, clipping or balance do not name them.
     """
     expected = {field.name for field in dataclasses.fields(Recipe)}
     differing = (set(fields) ^ expected) - (_LATER - set(fields))
