@@ -38,6 +38,8 @@ def locked_file(path: Path, held: str, *, remove: bool = False) -> Iterator[None
     finally:
         if remove:  # while it is locked: whoever waits for it sees that it is another file by then
             path.unlink(missing_ok=True)
+        # not by closing it alone: a child that is just being forked may have it open
+        fcntl.flock(file, fcntl.LOCK_UN)
         file.close()
 
 

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -16,9 +17,9 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no 
 
 def test_a_second_holder_is_refused_and_the_next_one_is_not(tmp_path):
     path = tmp_path / "lock"
-    with locked_file(path, "the first one is at it"):
-        with raises(HeldError, "the first one is at it"), locked_file(path, "the first one is at it"):
-            raise AssertionError
+    held = "the first one is at it"
+    with locked_file(path, held), raises(HeldError, held), locked_file(path, held):
+        raise AssertionError
     with locked_file(path, "nobody"):
         assert path.exists()
     assert path.exists()
@@ -51,20 +52,39 @@ def test_a_lock_ends_with_the_process_however_that_ends(tmp_path):
     assert not path.exists()
 
 
-def test_a_forked_child_does_not_hold_the_lock_on(tmp_path):
+def test_a_forked_child_does_not_hold_the_lock_of_a_killed_process(tmp_path):
     path = tmp_path / "lock"
-    wait, go = os.pipe()
-    with locked_file(path, "held"):
-        child = os.fork()
-        if child == 0:  # lives on, as a loader's worker may
-            os.read(wait, 1)
-            os._exit(0)
-    with locked_file(path, "held"):
-        pass
-    os.write(go, b"!")
-    os.waitpid(child, 0)
-    os.close(wait)
-    os.close(go)
+    code = (
+        "import os, sys, time; from pathlib import Path; from brainrdl.locks import locked_file\n"
+        "with locked_file(Path(sys.argv[1]), ''):\n"
+        "    child = os.fork()\n"  # lives on for a while, as a loader's worker does
+        "    os.write(1, f'{child or \"child\"}\\n'.encode()); time.sleep(20)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, str(path)], stdout=subprocess.PIPE, text=True)
+    with process:
+        said = [process.stdout.readline().strip() for _ in range(2)]
+        process.kill()
+        process.wait()
+        child = next(int(word) for word in said if word != "child")
+        try:
+            with locked_file(path, "held"):
+                os.kill(child, 0)  # it lives
+        finally:
+            os.kill(child, signal.SIGKILL)
+
+
+def test_a_child_that_is_just_forked_does_not_hold_the_lock(tmp_path):
+    path = tmp_path / "lock"
+    for _ in range(20):
+        with locked_file(path, "held"):
+            child = os.fork()
+            if child == 0:
+                os._exit(0)
+        try:
+            with locked_file(path, "held"):
+                pass
+        finally:
+            os.waitpid(child, 0)
 
 
 def test_a_lock_that_is_removed_while_one_waits_is_made_anew(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ from brainrdl.named_models import load_named_model
 from brainrdl.rdms.layers import MAX_MEMORY, layer_rdms
 from brainrdl.stimuli import StimulusSet
 from brainrdl.terminal import one_line
+from brainrdl.warned import warnings_given, with_warnings
 
 
 def list_named_layers(
@@ -56,10 +57,12 @@ def network_rdms(
 
     `name` is their coordinate ``model``; name, weights and preprocessing are in the provenance.
     """
-    named = load_named_model(name, weights, untrained=True)  # the command says so
-    images = StimulusSet.from_folder(stimuli, named.transform, follow_links=follow_links)
-    rdms = layer_rdms(named.model, images, layers, metric, device=device, max_memory=max_memory)
+    with warnings_given() as given:
+        named = load_named_model(name, weights, untrained=True)  # the command says so
+        images = StimulusSet.from_folder(stimuli, named.transform, follow_links=follow_links)
+        rdms = layer_rdms(named.model, images, layers, metric, device=device, max_memory=max_memory)
     preprocessing = "floats in [0, 1]" if named.transform is None else " ".join(repr(named.transform).split())
     facts = {"name": name, "weights": named.weights, "preprocessing": preprocessing}
     provenance = json.dumps({**json.loads(rdms.attrs["provenance"]), **facts})
-    return rdms.assign_coords(model=("rdm", [name] * rdms.sizes["rdm"])).assign_attrs(provenance=provenance)
+    rdms = rdms.assign_coords(model=("rdm", [name] * rdms.sizes["rdm"])).assign_attrs(provenance=provenance)
+    return with_warnings(rdms, given)

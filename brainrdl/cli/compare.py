@@ -2,12 +2,14 @@
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from brainrdl.cli._parsing import add_what_a_file_lacks, names, read_ids
 from brainrdl.rdms.similarities import METHODS
 from brainrdl.terminal import say
+from brainrdl.warned import warnings_given, warnings_in
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -61,19 +63,23 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     if options.out is not None:
         check_place(options.out, folder=True)
     variables = _variables([*options.models, options.data], options)
-    models = [_read(path, variables[path], options) for path in options.models]
-    data = _read(options.data, variables[options.data], options, names=read_ids(options.names))
-    if options.join:
-        models, data = _shared(models, data)
-    result = compare_models(
-        models,
-        data,
-        options.method,
-        over=options.over,
-        contrasts=contrasts,
-        n_resamples=options.n_resamples,
-        seed=options.seed,
-    )
+    with warnings_given() as given:
+        models = [_read(path, variables[path], options) for path in options.models]
+        data = _read(options.data, variables[options.data], options, names=read_ids(options.names))
+        if options.join:
+            models, data = _shared(models, data)
+        result = compare_models(
+            models,
+            data,
+            options.method,
+            over=options.over,
+            contrasts=contrasts,
+            n_resamples=options.n_resamples,
+            seed=options.seed,
+        )
+    # with those that were given when the files were made: into the caption, and what is printed
+    warned = [*(text for part in (*models, data) for text in warnings_in(part)), *given]
+    result = replace(result, notes=list(dict.fromkeys([*result.notes, *warned])))
     say(comparison_text(result))
     if options.out is not None:
         for path in write_comparison(result, options.out):

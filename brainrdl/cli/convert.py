@@ -8,6 +8,7 @@ from brainrdl.cli._parsing import add_what_a_file_lacks, read_ids
 from brainrdl.exchange.description import describe_as_text
 from brainrdl.exchange.files import read_rdms, write_rdms
 from brainrdl.terminal import say
+from brainrdl.warned import warnings_given, with_warnings
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -28,14 +29,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     if options.target.exists() and not options.force:
         raise ValueError(f"{options.target} exists; name another file, or replace it with --force")
-    rdms = read_rdms(
-        options.source,
-        stimuli=read_ids(options.stimuli),
-        metric=options.metric,
-        names=read_ids(options.names),
-        order=options.order,
-        variable=options.variable,
-    )
+    with warnings_given() as given:
+        rdms = read_rdms(
+            options.source,
+            stimuli=read_ids(options.stimuli),
+            metric=options.metric,
+            names=read_ids(options.names),
+            order=options.order,
+            variable=options.variable,
+        )
+    rdms = with_warnings(rdms, given)
     if options.drop_standard_errors:
         rdms = rdms.drop_vars("standard_error", errors="ignore")
     elif "standard_error" in rdms.coords and options.target.suffix != ".nc":

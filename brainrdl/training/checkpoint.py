@@ -98,9 +98,10 @@ def _way_on(path: str | Path, remedy: str, configuration: Mapping[str, Any]) -> 
     if differences(state["configuration"], configuration):
         return f"the checkpoint before it, {previous}, is of another configuration; remove both to start over"
     done, within = len(state["history"]), state.get("progress")
-    updates = f" and {within['updates']} updates" if within else ""
+    epochs = f"{done} epoch{'' if done == 1 else 's'}"
+    updates = f" and {within['updates']} of the next one's updates" if within else ""
     return (
-        f"the checkpoint before it, {previous}, is whole and holds {done} epochs{updates}: rename it to "
+        f"the checkpoint before it, {previous}, is whole and holds {epochs}{updates}; rename it to "
         f"{Path(path).name} to go on from there, or remove both to start over"
     )
 

@@ -7,17 +7,14 @@ from typing import TYPE_CHECKING, Any, final
 
 import torch
 
-from brainrdl.arguments import name_some
-from brainrdl.identity import DIGEST
 from brainrdl.training.compiled import PYTHON
-from brainrdl.training.functions import Facts
-from brainrdl.training.randomness import OutsideStates
-from brainrdl.training.streams import copied_generators, own_generators
+from brainrdl.training.functions import ABSENT, Facts, other_functions
 
 if TYPE_CHECKING:
     from brainrdl.training.run import TrainingRun  # which calls this
 
-_ABSENT = object()
+# checkpoints that are written with a look at what the run has changed: the first ones show it
+_LOOKS = 5
 
 
 @final
@@ -31,21 +28,19 @@ class Fingerprint:
         self._run = run
         self._optimizer = optimizer
         self._began = self._facts()
-        self._changing: list[str] | None = None
+        self._changing: dict[str, None] = {}  # places that the run itself changes, in their order
+        self._looks = _LOOKS
         streams = {"task": run.task, "stimuli": run.stimuli}
         self._streams = {name: passes for name, passes in streams.items() if passes is not None}
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint holds of it; JSON-able."""
-        # what the run itself changes (a counter, a list of losses) is no setting; the first update has shown it
-        if self._changing is None:
-            now = self._facts().found
-            self._changing = [p for p in {**self._began.found, **now} if self._began.found.get(p) != now.get(p)]
+        self._note_changing()
         streams = {
             name: {"batches": passes.first.batches, "length": passes.length, "untold": passes.first.untold}
             for name, passes in self._streams.items()
         }
-        functions = {"python": PYTHON, "found": self._began.found, "changing": self._changing}
+        functions = {"python": PYTHON, "found": self._began.found, "changing": list(self._changing)}
         return {"functions": functions, "streams": streams, "cannot be told": self._untold()}
 
     def check(self, stored: Mapping[str, Any] | None, path: str | Path) -> None:
@@ -62,6 +57,7 @@ class Fingerprint:
                 stacklevel=4,
             )
             return
+        self._changing |= dict.fromkeys(stored["functions"]["changing"])
         lines = self._other_functions(stored["functions"])
         for name, passes in self._streams.items():
             lines += self._other_batches(name, passes, stored["streams"].get(name))
@@ -77,6 +73,17 @@ class Fingerprint:
         if untold:
             reasons = "; ".join(f"{place} ({why})" for place, why in untold.items())
             warnings.warn(f"{path}: whether these are as they were cannot be told: {reasons}", stacklevel=4)
+
+    def _note_changing(self) -> None:
+        """Find what the run itself changes, a counter or a list of losses: no setting, and not compared."""
+        if self._looks == 0:
+            return
+        self._looks -= 1
+        began, now = self._began.found, self._facts().found
+        for place in {**began, **now}:
+            if began.get(place, ABSENT) != now.get(place, ABSENT):
+                # of what grows or shrinks, all entries
+                self._changing[place if place in began and place in now else place.rpartition(".")[0]] = None
 
     def _untold(self) -> dict[str, str]:
         untold = dict(self._began.untold)
@@ -104,16 +111,7 @@ class Fingerprint:
     def _other_functions(self, stored: Mapping[str, Any]) -> list[str]:
         if stored["python"] != PYTHON:
             return []
-        there, here = stored["found"], self._began.found
-        lines: list[str] = []
-        for place in {**there, **here}:
-            a, b = there.get(place, _ABSENT), here.get(place, _ABSENT)
-            one_sided = _ABSENT in (a, b)
-            # a library's object has other settings in another version of it
-            if a == b or place in stored["changing"] or (one_sided and ".settings." in place):
-                continue
-            lines.append(_line(place, a, b))
-        return list(dict.fromkeys(lines))
+        return other_functions(stored["found"], self._began.found, stored["changing"])
 
     def _other_batches(self, name: str, passes: Any, stored: Mapping[str, Any] | None) -> list[str]:
         if stored is None:
@@ -130,31 +128,3 @@ class Fingerprint:
         if again.differences(passes.first.batches, name):
             passes.first.untold = "its loader gives other batches each time it is read"
         return sized if stored["untold"] or passes.first.untold else lines
-
-
-def _line(place: str, a: Any, b: Any) -> str:
-    if _ABSENT in (a, b):
-        return f"{place} is {'there' if b is _ABSENT else 'here'} alone"
-    if all(isinstance(side, str) and side.startswith(DIGEST) for side in (a, b)):
-        owner, _, part = place.rpartition(".")
-        return f"{owner} has other {part}"
-    return f"{place} is {a!r} there and {b!r} here"
-
-
-def watched(**loaders: Any) -> OutsideStates:
-    """Random states outside torch that the loaders draw from; a warning names generators that workers copy."""
-    found: dict[str, Any] = {}
-    for name, loader in loaders.items():
-        places, workers = copied_generators(loader, name)
-        if places:
-            copies = (
-                "the worker has a copy, which" if workers == 1 else "each worker has a copy, which draws the same and"
-            )
-            warnings.warn(
-                f"the {name} loader's data are drawn with a generator of their own ({name_some(places)}), of which "
-                f"{copies} begins anew in every epoch; draw with torch, which is seeded for each worker and epoch, or "
-                "seed it in worker_init_fn= from torch.initial_seed()",
-                stacklevel=4,
-            )
-        found |= own_generators(loader, name)
-    return OutsideStates(found)

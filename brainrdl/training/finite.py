@@ -1,6 +1,7 @@
 """No update on values that are not finite."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
 from typing import Any, final
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from brainrdl.arguments import name_some
+from brainrdl.terms.base import Batch
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,21 @@ class FiniteWeights:
             f"{name_some(names)} {'is' if len(names) == 1 else 'are'} not finite after {place}, whose loss and "
             "gradient were. No checkpoint was written of it, and training stopped. Lower the learning rate or α"
         )
+
+
+@contextmanager
+def naming_images(task: Batch | None, stimuli: Batch | None) -> Iterator[None]:
+    """Add to a FloatingPointError which images of an update's batches are not finite, if some are."""
+    try:
+        yield
+    except FloatingPointError as error:
+        found = []
+        for stream, batch in (("task", task), ("stimulus", stimuli)):
+            if batch is not None and batch.images.numel():
+                bad = ~torch.isfinite(batch.images).flatten(1).all(dim=1)
+                names = [batch.ids[k] if batch.ids else f"position {k}" for k in bad.nonzero().flatten().tolist()]
+                found += [f"in the {stream} batch the images of {name_some(names)} are not finite"] if names else []
+        raise FloatingPointError("; ".join([str(error), *found])) from error.__cause__
 
 
 def updates_between_reads(device: torch.device, log_every: int) -> int:

@@ -59,11 +59,15 @@ def _contents(batch: Any) -> dict[str, Any]:
     """Size and checksums of a batch; of one that is no batch, which is refused where it is used, None."""
     parts = batch if isinstance(batch, Sequence) and not isinstance(batch, str) else ()
     images, *rest = parts or (None,)
-    labels = next((part for part in rest if isinstance(part, Tensor)), None)
-    ids = next((list(part) for part in rest if isinstance(part, Sequence) and not isinstance(part, Tensor)), None)
+    labels, ids = None, None
+    for part in rest:
+        if isinstance(part, Tensor):
+            labels = digest([("", part)])
+        elif isinstance(part, Sequence):
+            ids = list(map(str, part))
     return {
         "size": len(images) if isinstance(images, Tensor) and images.ndim else 0,
         "images": digest([("", images)]) if isinstance(images, Tensor) else None,
-        "labels": None if labels is None else digest([("", labels)]),
-        "ids": None if ids is None else list(map(str, ids)),
+        "labels": labels,
+        "ids": ids,
     }

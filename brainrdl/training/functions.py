@@ -11,7 +11,7 @@ from typing import Any, final
 
 from torch import nn
 
-from brainrdl.identity import digest
+from brainrdl.identity import DIGEST, digest
 from brainrdl.training.compiled import (
     DEEPEST,
     LONGEST,
@@ -28,6 +28,8 @@ from brainrdl.training.compiled import (
     parts_of,
     plain,
 )
+
+ABSENT = object()
 
 # what an object needs whatever uses it: these hold its computation
 _CALLED = frozenset({"__call__", "forward"})
@@ -74,7 +76,7 @@ class Facts:
         """Read what is the user's in an object with a base of this package's or torch's; not the attributes `apart`."""
         kind = type(thing)
         if not is_library(kind):
-            self._object(thing, place, (_CALLED | overridden(kind)) - set(apart))
+            self._object(thing, place, _CALLED | overridden(kind))
         for name, value in attributes_of(thing).items():
             if callable(value) and not isinstance(value, nn.Module | type) and name not in apart:
                 self.read(value, f"{place}.{name.lstrip('_')}")
@@ -89,8 +91,11 @@ class Facts:
             self._entries(thing.args, f"{place}.args", used)
             self._entries(thing.keywords, f"{place}.keywords", None)
         elif isinstance(thing, MethodType):
-            self.read(thing.__func__, place, used)
-            self.read(thing.__self__, f"{place}.self", names_in(thing.__func__))
+            function = thing.__func__
+            self.read(function, place, used)
+            self.read(
+                thing.__self__, f"{place}.self", names_in(function) if isinstance(function, FunctionType) else used
+            )
         elif isinstance(thing, FunctionType):
             self._function(thing, place)
         elif isinstance(thing, BuiltinFunctionType):
@@ -194,3 +199,38 @@ class Facts:
             return
         for name, value in items:
             self.read(value, f"{place}.{name}", used)
+
+
+def facts_of(**things: Any) -> dict[str, Any]:
+    """Facts of the things in which there is code of the user's, empty where there is none."""
+    found: dict[str, Any] = {}
+    for place, thing in things.items():
+        facts = Facts()
+        if isinstance(thing, nn.Module):  # a network, whose values are known apart
+            facts.modules(thing, place)
+        else:
+            facts.read(thing, place)
+        if any(name.endswith(".code") for name in facts.found):
+            found |= facts.found
+    return found
+
+
+def other_functions(stored: Mapping[str, Any], found: Mapping[str, Any], changing: Iterable[str] = ()) -> list[str]:
+    """Name in what facts differ from stored ones, a line each; places that are or lie within `changing` ones do not."""
+    lines: list[str] = []
+    for place in {**stored, **found}:
+        a, b = stored.get(place, ABSENT), found.get(place, ABSENT)
+        # a library's object has other settings in another version of it
+        of_version = ABSENT in (a, b) and ".settings." in place
+        if a != b and not of_version and not any(place == p or place.startswith(f"{p}.") for p in changing):
+            lines.append(_line(place, a, b))
+    return list(dict.fromkeys(lines))
+
+
+def _line(place: str, a: Any, b: Any) -> str:
+    if ABSENT in (a, b):
+        return f"{place} is {'there' if b is ABSENT else 'here'} alone"
+    if all(isinstance(side, str) and side.startswith(DIGEST) for side in (a, b)):
+        owner, _, part = place.rpartition(".")
+        return f"{owner} has other {part}"
+    return f"{place} is {a!r} there and {b!r} here"

@@ -7,6 +7,7 @@ means (NumPy, ``random``, a data set's own generator) is left as it comes, and i
 
 import json
 import random
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
@@ -15,6 +16,8 @@ from typing import Any, final
 import numpy as np
 import torch
 from torch import Tensor
+
+from brainrdl.arguments import name_some
 
 GENERATORS = (np.random.Generator, np.random.RandomState, random.Random, torch.Generator)
 """Types of the generators that a data set may own."""
@@ -104,7 +107,8 @@ class RandomStates:
         # generators take their states from the CPU, wherever the checkpoint was read to
         self._states = {purpose: [part.cpu() for part in parts] for purpose, parts in state["purposes"].items()}
         self.pairs.set_state(state["pairs"].cpu())
-        self.outside.load_state_dict(state.get("outside", {}))  # older checkpoints have none
+        if "outside" in state:  # older checkpoints have none
+            self.outside.load_state_dict(state["outside"])
 
     def _read(self) -> list[Tensor]:
         """States of the global generators: the CPU's, then the GPU's where it trains on one."""
@@ -129,27 +133,21 @@ class OutsideStates:
         # the system's own have no state
         self._generators = {p: g for p, g in (generators or {}).items() if not isinstance(g, random.SystemRandom)}
         self._began = self.read()
+        self._passes: dict[str, dict[str, Any]] = {}
 
-    @property
-    def places(self) -> tuple[str, ...]:
-        """Places of the generators given."""
-        return tuple(self._generators)
-
-    def read(self) -> dict[str, str]:
-        """All states, as JSON, by place."""
+    def read(self) -> dict[str, Any]:
+        """All states by place, each as its generator has it."""
         numpy = np.random.get_state(legacy=False)  # noqa: NPY002 - the one that data sets draw from
         states = {"numpy": numpy, "random": random.getstate()}
-        states |= {place: _state_of(generator) for place, generator in self._generators.items()}
-        return {place: json.dumps(state, default=_listed) for place, state in states.items()}
+        return states | {place: _state_of(generator) for place, generator in self._generators.items()}
 
-    def write(self, states: Mapping[str, str]) -> None:
-        """Set all states, of generators that are there."""
-        for place, text in states.items():
-            state = json.loads(text)
+    def write(self, states: Mapping[str, Any]) -> None:
+        """Set all states that are given, of generators that are there."""
+        for place, state in states.items():
             if place == "numpy":
-                np.random.set_state(_arrays(state))  # noqa: NPY002
+                np.random.set_state(state)  # noqa: NPY002
             elif place == "random":
-                random.setstate(_tuples(state))
+                random.setstate(state)
             elif place in self._generators:
                 _set_state(self._generators[place], state)
 
@@ -162,14 +160,48 @@ class OutsideStates:
         finally:
             self.write(before)
 
-    def state_dict(self) -> dict[str, str]:
-        """The states that something has drawn from since the run began, for a checkpoint."""
-        # of the others nothing is known to a run, and nothing to be restored in another process
-        return {place: state for place, state in self.read().items() if state != self._began.get(place)}
+    def begin_pass(self, purpose: str) -> None:
+        """Note the states that a pass begins with, for one that is read again up to where a run was interrupted."""
+        self._passes[purpose] = self.read()
 
-    def load_state_dict(self, states: Mapping[str, str]) -> None:
-        """Take the states of a checkpoint."""
-        self.write(states)
+    def begin_again(self, purpose: str) -> None:
+        """Set the states that a purpose's pass began with, where a checkpoint has them."""
+        self.write(self._passes.get(purpose, {}))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The states that something has drawn from since the run began, as JSON, for a checkpoint."""
+        # of the others nothing is known to a run, and nothing to be restored in another process
+        now, began = self.read(), self._began
+        drawn = [place for place in now if as_json(now[place]) != as_json(began[place])]
+        passes = {p: {k: as_json(v) for k, v in states.items() if k in drawn} for p, states in self._passes.items()}
+        return {"now": {place: as_json(now[place]) for place in drawn}, "passes": passes}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take the states of a checkpoint; a warning names those of generators that are there no longer."""
+        gone = [place for place in state["now"] if place not in self.read()]
+        if gone:
+            warnings.warn(
+                f"the checkpoint has a random state of {name_some(gone)}, and the loaders have no such generator: what "
+                "it draws cannot go on as it would have",
+                stacklevel=5,
+            )
+        self.write({place: self._from_json(place, text) for place, text in state["now"].items()})
+        self._passes = {
+            purpose: {place: self._from_json(place, text) for place, text in states.items()}
+            for purpose, states in state["passes"].items()
+        }
+
+    def _from_json(self, place: str, text: str) -> Any:
+        state = json.loads(text)
+        generator = self._generators.get(place)
+        if place == "numpy" or isinstance(generator, np.random.Generator | np.random.RandomState):
+            return _arrays(state)
+        return torch.tensor(state, dtype=torch.uint8) if isinstance(generator, torch.Generator) else _tuples(state)
+
+
+def as_json(state: Any) -> str:
+    """A random state as text, equal for equal ones."""
+    return json.dumps(state, default=_listed)
 
 
 def _state_of(generator: Any) -> Any:
@@ -182,13 +214,11 @@ def _state_of(generator: Any) -> Any:
 
 def _set_state(generator: Any, state: Any) -> None:
     if isinstance(generator, np.random.Generator):
-        generator.bit_generator.state = _arrays(state)
-    elif isinstance(generator, np.random.RandomState):
-        generator.set_state(_arrays(state))
-    elif isinstance(generator, torch.Generator):
-        generator.set_state(torch.tensor(state, dtype=torch.uint8))
+        generator.bit_generator.state = state
+    elif isinstance(generator, np.random.RandomState | torch.Generator):
+        generator.set_state(state)
     else:
-        generator.setstate(_tuples(state))
+        generator.setstate(state)
 
 
 def _listed(value: Any) -> Any:

@@ -24,10 +24,12 @@ from brainrdl.training.checks import check_last_batch, check_optimizer, warn_not
 from brainrdl.training.configuration import describe_run, describe_teachers
 from brainrdl.training.cuda_graphs import Pairs, RecordedUpdate, beside_default_stream, counts_on_host, recording_on
 from brainrdl.training.dead_layers import DeadLayers
-from brainrdl.training.fingerprint import Fingerprint, watched
-from brainrdl.training.finite import FiniteGuard, FiniteWeights, Value, updates_between_reads
+from brainrdl.training.fingerprint import Fingerprint
+from brainrdl.training.finite import FiniteGuard, FiniteWeights, Value, naming_images, updates_between_reads
 from brainrdl.training.first_look import look
+from brainrdl.training.generators import watched
 from brainrdl.training.keeping import Keeper
+from brainrdl.training.machine import memory_for
 from brainrdl.training.progress import EpochMeans, Progress, restored
 from brainrdl.training.randomness import RandomStates
 from brainrdl.training.schedulers import Interval, interval_of
@@ -99,6 +101,7 @@ class TrainingRun:
         self.record = recording_on(self.device) if self._can_be_recorded() else None
         self.configuration: dict[str, Any] = {}
         self.dead = DeadLayers()
+        self.warned: list[str] = []  # warnings so far, before an interruption too
         self.interval: Interval = "epoch"  # how often the scheduler steps
         self.progress: Progress | None = None  # of an epoch that is under way
 
@@ -162,6 +165,7 @@ class TrainingRun:
         # absent where it was written before there were checkpoints within an epoch
         if (progress := state.get("progress")) is not None:
             self.progress = restored(progress, self.device)
+        self.warned[:0] = [text for text in state.get("warnings", ()) if text not in self.warned]
         return list(state["history"])
 
     def save(self, checkpoint: Path, rows: list[dict[str, float]]) -> None:
@@ -177,6 +181,7 @@ class TrainingRun:
                 "random": self.states.state_dict(),
                 "stimuli": None if self.stimuli is None else self.stimuli.state_dict(),
                 "history": rows,
+                "warnings": list(self.warned),
                 "progress": None if self.progress is None else self.progress.state_dict(),
             },
             checkpoint,
@@ -209,10 +214,12 @@ class TrainingRun:
                 guard.note(parts, flags, place)
             else:
                 mode = stimulus_mode(self.setup.student, self.norm, self.dropout)
-                losses = self.objective.losses(epoch, task, stimuli, mode)
-                self.objective.backward(losses, self.optimizer)
+                with memory_for(place):
+                    losses = self.objective.losses(epoch, task, stimuli, mode)
+                    self.objective.backward(losses, self.optimizer)
                 parts, columns = losses.parts, losses.columns()
-                guard.step(parts, place)
+                with naming_images(task, stimuli):
+                    guard.step(parts, place)
                 means.add(columns, losses.pairs)
                 means.count(columns)
                 if task is not None and given is not None:
@@ -272,11 +279,10 @@ class TrainingRun:
                 yield step, None, self._next_stimuli(epoch, step)
             return
         given = 0
-        for raw in self.task.one_pass(epoch):
+        for raw in self.task.one_pass(epoch, known=done):
             given += 1
             if given > self.steps:
                 break
-            # a resumed epoch reads again what it has seen, so that its draws have happened too
             if given > done:
                 yield given - 1, self._batch("task", raw), self._next_stimuli(epoch, given - 1)
         if given != self.steps:

@@ -10,9 +10,9 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from brainrdl.features import kept_modes
 from brainrdl.stimuli import StimulusSet
-from brainrdl.training.compiled import find
 from brainrdl.training.first_batches import FirstBatches
-from brainrdl.training.randomness import GENERATORS, OutsideStates, RandomStates
+from brainrdl.training.generators import own_generators, reseeded_generators
+from brainrdl.training.randomness import OutsideStates, RandomStates, as_json
 
 Norm = Literal["shared", "own", "eval"]
 
@@ -186,9 +186,13 @@ class Passes:
         """Batches of a pass, None where the loader does not tell."""
         return batches_of(self.loader)
 
-    def one_pass(self, number: int) -> Iterator[Any]:
-        """Yield the batches of one pass; of the first pass, note what the first ones hold."""
-        for place, (batch, drawn) in enumerate(self._one_pass(number)):
+    def one_pass(self, number: int, *, known: int = 0) -> Iterator[Any]:
+        """Yield the batches of one pass; of the first pass, note what the first ones hold.
+
+        The first `known` batches of a resumed run are read again, so that their draws have happened too; the states
+        outside torch's generators, which were restored, are left as they are by it.
+        """
+        for place, (batch, drawn) in enumerate(self._one_pass(number, known)):
             if number == 0:
                 self.first.note(place, batch, drawn_outside=drawn)
             yield batch
@@ -203,36 +207,41 @@ class Passes:
                     break
         return read
 
-    def _one_pass(self, number: int) -> Iterator[tuple[Any, bool]]:
+    def _one_pass(self, number: int, known: int = 0) -> Iterator[tuple[Any, bool]]:
         """Yield the batches of one pass, and of the first ones whether torch's generators were not all they used."""
         outside = self._states.outside
+        restored = outside.read() if known else None
+        if known:
+            outside.begin_again(self._purpose)
+        elif not isinstance(self.loader, StimulusStream):  # whose order is torch's, and whose passes may be an update
+            outside.begin_pass(self._purpose)
         seed = self._states.reseed(self._purpose, number)
         # a loader's own generator (DataLoader(generator=…)) is not among the global ones
-        for generator in _generators(self.loader):
+        for generator in reseeded_generators(self.loader):
             generator.manual_seed(seed)
         with self._states.use(self._purpose):
             batches = iter(self.loader)
         place = 0
         while True:
-            before = outside.read() if number == 0 and self.first.wants(place) else None
+            before = as_json(outside.read()) if number == 0 and self.first.wants(place) else None
             # around each batch, not the whole pass: between two batches the network draws from states of its own
             with self._states.use(self._purpose):
                 try:
                     batch = next(batches)
                 except StopIteration:
                     return
-            yield batch, before is not None and before != outside.read()
+            drawn = before is not None and before != as_json(outside.read())
             place += 1
+            if place == known and restored is not None:
+                outside.write(restored)
+            yield batch, drawn
 
     def next(self) -> Any:
         """Yield the next batch, starting a new pass where one ends."""
         if self._batches is None:
-            self._batches = self.one_pass(self._pass)
-            # reads again what a resumed run has seen of this pass, so that its draws have happened too; those outside
-            # torch have, in the states that were restored
-            with self._states.outside.kept():
-                for _ in range(self._position):
-                    next(self._batches)
+            self._batches = self.one_pass(self._pass, known=self._position)
+            for _ in range(self._position):
+                next(self._batches)
         try:
             batch = next(self._batches)
         except StopIteration:
@@ -252,32 +261,6 @@ class Passes:
         self._pass, self._position, self._batches = state["pass"], state["position"], None
 
 
-def _generators(loader: Any) -> Iterator[torch.Generator]:
-    """Find the generators of a loader, of its samplers and of what it repeats."""
-    if isinstance(generator := getattr(loader, "generator", None), torch.Generator):
-        yield generator
-    for part in ("loader", "sampler", "batch_sampler"):
-        if (inner := getattr(loader, part, None)) is not None:
-            yield from _generators(inner)
-
-
-def own_generators(loader: Any, what: str) -> dict[str, Any]:
-    """Find the generators that a loader's data draw with, by place; not those that each pass reseeds."""
-    reseeded = list(_generators(loader))
-    found = find(loader, GENERATORS, what)
-    return {place: one for place, one in found.items() if not any(one is other for other in reseeded)}
-
-
-def copied_generators(loader: Any, what: str) -> tuple[tuple[str, ...], int]:
-    """Places of the generators that a loader copies to its workers without seeding them there; number of workers."""
-    while isinstance(loader, Repeated):
-        loader = loader.loader
-    if not (workers := getattr(loader, "num_workers", 0)) or getattr(loader, "worker_init_fn", None) is not None:
-        return (), 0
-    parts = {part: getattr(loader, part, None) for part in ("dataset", "collate_fn")}
-    return tuple(find(parts, GENERATORS, what)), workers
-
-
 def refuse_one_pass(loader: Any, what: str) -> None:
     """Raise a ValueError for an iterator (a generator, ``iter(…)``), which a second epoch would find empty."""
     if isinstance(loader, Iterator):
@@ -289,7 +272,7 @@ def refuse_one_pass(loader: Any, what: str) -> None:
 
 def first_batch(loader: Iterable[Any], what: str) -> Any:
     """Read the first batch, and leave all generators as they were; ValueError if there is none."""
-    before = [(generator, generator.get_state()) for generator in _generators(loader)]
+    before = [(generator, generator.get_state()) for generator in reseeded_generators(loader)]
     outside = OutsideStates(own_generators(loader, "loader"))
     with torch.random.fork_rng(devices=range(torch.cuda.device_count())), outside.kept():
         batch = next(iter(loader), None)

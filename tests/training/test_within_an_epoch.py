@@ -180,8 +180,6 @@ def test_minutes_are_counted_from_the_last_checkpoint(monkeypatch):
 # a process that is asked to end
 
 
-
-
 def ask(number):
     def stop():
         os.kill(os.getpid(), number)

@@ -63,7 +63,8 @@ def write_results(runs: StudyRuns, rows: list[Row]) -> pd.DataFrame:
         results[column] = results[column].astype("Int64")
     write_table(results, folder / "results.csv")
     # without the folders and the number of processes, which are one machine's
-    request = {key: value for key, value in asdict(runs.request).items() if key not in ("out", "data_dir", "jobs")}
+    no_part_of_it = ("out", "data_dir", "jobs", "checkpoint_every")
+    request = {key: value for key, value in asdict(runs.request).items() if key not in no_part_of_it}
     rerun = {
         "study": runs.study.name,
         "recipe": asdict(runs.recipe),
