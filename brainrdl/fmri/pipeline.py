@@ -27,6 +27,7 @@ from brainrdl.fmri.uncertainty import standard_errors
 from brainrdl.ids import check_ids, spelling
 from brainrdl.rdms.combine import concat_rdms
 from brainrdl.rdms.patterns import Array, Precision, run_means
+from brainrdl.warned import warnings_given, warnings_in, with_warnings
 
 Metric = Literal["crossnobis", "correlation", "euclidean", "mahalanobis"]
 Noise = Method | None
@@ -167,9 +168,11 @@ def rdms_from_bids(
     ... )  # doctest: +SKIP
     """
     settings = settings or Settings()
-    units = plan(bids_dir, task, subjects=subjects, settings=settings)
-    check_masks(masks)
-    return joined([process(unit, masks, settings, log).rdms for unit in units])
+    with warnings_given() as given:
+        units = plan(bids_dir, task, subjects=subjects, settings=settings)
+        check_masks(masks)
+        rdms = joined([process(unit, masks, settings, log).rdms for unit in units])
+    return with_warnings(rdms, [text for text in given if text not in warnings_in(rdms)])
 
 
 def plan(bids_dir: str | Path, task: str, *, subjects: Sequence[str] | None = None, settings: Settings) -> list[Unit]:
@@ -195,8 +198,13 @@ def plan(bids_dir: str | Path, task: str, *, subjects: Sequence[str] | None = No
 def process(
     unit: Unit, masks: Mapping[str, Image], settings: Settings, log: Callable[[str], None] | None = None
 ) -> UnitResult:
-    """Make the RDMs of one subject or session."""
-    log = log or (lambda _line: None)
+    """Make the RDMs of one subject or session; warnings are noted in their provenance."""
+    with warnings_given() as given:
+        result = _process(unit, masks, settings, log or (lambda _line: None))
+    return result._replace(rdms=with_warnings(result.rdms, given))
+
+
+def _process(unit: Unit, masks: Mapping[str, Image], settings: Settings, log: Callable[[str], None]) -> UnitResult:
     runs = unit.runs
     images = [run.image for run in runs]
     paths = {name: subject_mask(mask, unit.subject) for name, mask in masks.items()}
