@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 import torch
 from PIL import Image
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from brainrdl.arguments import did_you_mean
+from brainrdl.weights import DamagedWeightsError, check_archive, check_safetensors
 
 
 class NamedModel(NamedTuple):
@@ -162,7 +162,9 @@ def _load_weights(model: nn.Module, path: Path) -> str:
 def _read_weights(path: Path) -> Any:
     try:
         if path.suffix == ".safetensors":
+            check_safetensors(path)
             return load_file(path)
+        check_archive(path)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's opinion of a file that is refused anyway
             return torch.load(path, map_location="cpu", weights_only=True)
@@ -171,7 +173,7 @@ def _read_weights(path: Path) -> Any:
             f"{path} holds more than tensors, or is not a file of torch's; it is not opened, since that could run "
             "code: save the weights alone with torch.save(model.state_dict(), path)"
         ) from error
-    except OSError:
+    except (OSError, DamagedWeightsError):
         raise
-    except (SafetensorError, RuntimeError, EOFError, ValueError) as error:
+    except Exception as error:  # what torch's reader stumbles over in a damaged file can be anything
         raise ValueError(f"{path} cannot be read as weights ({type(error).__name__}); is it damaged?") from error

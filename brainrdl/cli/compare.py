@@ -6,9 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from brainrdl.cli._parsing import add_what_a_file_lacks, names, read_ids
+from brainrdl.cli._parsing import add_what_a_file_lacks, names, read_ids, read_stimuli
 from brainrdl.rdms.similarities import METHODS
-from brainrdl.terminal import say
 from brainrdl.warned import warnings_given, warnings_in
 
 if TYPE_CHECKING:
@@ -80,10 +79,10 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     # with those that were given when the files were made: into the caption, and what is printed
     warned = [*(text for part in (*models, data) for text in warnings_in(part)), *given]
     result = replace(result, notes=list(dict.fromkeys([*result.notes, *warned])))
-    say(comparison_text(result))
+    print(comparison_text(result))
     if options.out is not None:
         for path in write_comparison(result, options.out):
-            say(f"written: {path}")
+            print(f"written: {path}")
     return 0
 
 
@@ -95,7 +94,7 @@ def _shared(models: list["xr.DataArray"], data: "xr.DataArray") -> tuple[list["x
     ids = [stimulus for stimulus in data["stimulus"].values.tolist() if stimulus in set.intersection(*held)]
     if len(ids) < 3:
         raise ValueError(f"the files share {len(ids)} stimuli; a comparison needs at least 3")
-    say(f"{len(ids)} stimuli are shared; {len(set.union(*held)) - len(ids)} that some file lacks are left out")
+    print(f"{len(ids)} stimuli are shared; {len(set.union(*held)) - len(ids)} that some file lacks are left out")
     return [select_stimuli(part, ids) for part in models], select_stimuli(data, ids)
 
 
@@ -110,10 +109,16 @@ def _variables(paths: list[Path], options: argparse.Namespace) -> dict[Path, str
     lacking = None
     for path in paths:
         try:
-            describe(path, metric=options.metric, order=options.order, variable=options.variable)
+            describe(
+                path,
+                metric=options.metric,
+                order=options.order,
+                variable=options.variable,
+                max_bytes=options.max_bytes,
+            )
             chosen[path] = options.variable
         except UnknownVariableError as error:
-            chosen[path], lacking = None, error
+            chosen[path], lacking = None, lacking or error
     if lacking is not None and not any(chosen.values()):
         raise lacking
     return chosen
@@ -126,12 +131,13 @@ def _read(
     from brainrdl.exchange.description import describe
     from brainrdl.exchange.files import read_rdms
 
-    found = describe(path, metric=options.metric, order=options.order, variable=variable)
+    found = describe(path, metric=options.metric, order=options.order, variable=variable, max_bytes=options.max_bytes)
     return read_rdms(
         path,
-        stimuli=read_ids(options.stimuli) if found["stimuli"] is None else None,
+        stimuli=read_stimuli(options) if found["stimuli"] is None else None,
         metric=options.metric if found["metric"] in (None, options.metric) else None,
         names=names if found["names"] is None else None,
         order=options.order,
         variable=variable,
+        max_bytes=options.max_bytes,
     )

@@ -4,10 +4,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from brainrdl.cli._parsing import add_what_a_file_lacks, read_ids
+from brainrdl.cli._parsing import add_what_a_file_lacks, read_ids, read_stimuli
 from brainrdl.exchange.description import describe_as_text
 from brainrdl.exchange.files import read_rdms, write_rdms
-from brainrdl.terminal import say
 from brainrdl.warned import warnings_given, with_warnings
 
 
@@ -32,11 +31,12 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     with warnings_given() as given:
         rdms = read_rdms(
             options.source,
-            stimuli=read_ids(options.stimuli),
+            stimuli=read_stimuli(options),
             metric=options.metric,
             names=read_ids(options.names),
             order=options.order,
             variable=options.variable,
+            max_bytes=options.max_bytes,
         )
     rdms = with_warnings(rdms, given)
     if options.drop_standard_errors:
@@ -47,5 +47,5 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
             "to .nc, or leave them out with --drop-standard-errors"
         )
     write_rdms(rdms, options.target)
-    say(describe_as_text(options.target))
+    print(describe_as_text(options.target))
     return 0

@@ -4,8 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from brainrdl.cli._parsing import FOLLOW_LINKS, add_what_a_file_lacks, read_ids
-from brainrdl.terminal import say
+from brainrdl.cli._parsing import FOLLOW_LINKS, add_what_a_file_lacks, read_ids, read_stimuli
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -32,15 +31,16 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
 
     rdms = read_rdms(
         options.source,
-        stimuli=read_ids(options.stimuli),
+        stimuli=read_stimuli(options),
         metric=options.metric,
         names=read_ids(options.names),
         order=options.order,
         variable=options.variable,
+        max_bytes=options.max_bytes,
     )
     images = None
     if options.images is not None:
         images = StimulusSet.from_folder(options.images, follow_links=options.follow_links)
     save_plot(rdms, options.out, kind=options.kind, images=images, scale=options.scale, rank=options.rank)
-    say(f"written: {options.out}")
+    print(f"written: {options.out}")
     return 0
