@@ -24,8 +24,10 @@ from brainrdl.fmri.settings import Settings
 from brainrdl.fmri.time_order import time_order
 from brainrdl.fmri.twins import check_scans
 from brainrdl.fmri.uncertainty import standard_errors
+from brainrdl.ids import spelling
 from brainrdl.rdms.combine import concat_rdms
 from brainrdl.rdms.patterns import Array, Precision, run_means
+from brainrdl.warned import warnings_given, warnings_in, with_warnings
 
 
 class Unit(NamedTuple):
@@ -101,9 +103,11 @@ def rdms_from_bids(
     ... )  # doctest: +SKIP
     """
     settings = settings or Settings()
-    units = plan(bids_dir, task, subjects=subjects, settings=settings)
-    check_masks(masks, settings)
-    return joined([process(unit, masks, settings, log).rdms for unit in units])
+    with warnings_given() as given:
+        units = plan(bids_dir, task, subjects=subjects, settings=settings)
+        check_masks(masks, settings)
+        rdms = joined([process(unit, masks, settings, log).rdms for unit in units])
+    return with_warnings(rdms, [text for text in given if text not in warnings_in(rdms)])
 
 
 def plan(
@@ -132,8 +136,13 @@ def plan(
 def process(
     unit: Unit, masks: Mapping[str, Image], settings: Settings, log: Callable[[str], None] | None = None
 ) -> UnitResult:
-    """Make the RDMs of one subject or session."""
-    log = log or (lambda _line: None)
+    """Make the RDMs of one subject or session; warnings are noted in their provenance."""
+    with warnings_given() as given:
+        result = _process(unit, masks, settings, log or (lambda _line: None))
+    return result._replace(rdms=with_warnings(result.rdms, given))
+
+
+def _process(unit: Unit, masks: Mapping[str, Image], settings: Settings, log: Callable[[str], None]) -> UnitResult:
     runs = unit.runs
     # opened once: the budget is asked of each header here, and nowhere else
     images = [open_image(run.image, settings.max_bytes) for run in runs]
@@ -163,7 +172,7 @@ def process(
         order = [k for stimulus in settings.stimuli for k, name in enumerate(there) if name == stimulus]
         # after the fit, so that the others stay in the design
         fit = fit.isel(observation=order)
-    common = provenance(runs, designs, fit["dof"].values, settings) | {"warnings": said}
+    common = provenance(runs, designs, fit["dof"].values, settings)
     rdms, tsnr = [], {}
     for name, voxels in regions.items():
         part = fit.sel(voxel=fit["voxel"].values[np.isin(fit["voxel"].values, voxels)])
@@ -198,8 +207,9 @@ def joined(parts: Sequence[xr.DataArray]) -> xr.DataArray:
             faults = [f"{names[1]} lacks {name_some(sorted(ids - others))}"] * bool(ids - others)
             faults += [f"{names[0]} lacks {name_some(sorted(others - ids))}"] * bool(others - ids)
             raise ValueError(
-                f"{names[0]} and {names[1]} have different stimuli: {' and '.join(faults)}; name the common ones "
-                "(stimuli=), or make RDMs of either alone"
+                f"{names[0]} and {names[1]} have different stimuli: {' and '.join(faults)}"
+                f"{spelling(sorted(ids - others), sorted(others - ids))}; name the common ones (stimuli=), or make "
+                "RDMs of either alone"
             )
     return concat_rdms(parts)
 

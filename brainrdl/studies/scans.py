@@ -10,6 +10,7 @@ from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
+import xarray as xr
 
 from brainrdl.exchange.files import read_rdms, write_rdms
 from brainrdl.files import atomic_path, file_sha256, sha256, to_json
@@ -28,6 +29,8 @@ from brainrdl.fmri.run_designs import files_of
 from brainrdl.fmri.settings import Settings
 from brainrdl.studies.kept import kept
 from brainrdl.studies.reports.fmri import write_report
+from brainrdl.terminal import one_line
+from brainrdl.warned import warnings_given, warnings_in, with_warnings
 
 
 def make_rdms(
@@ -49,20 +52,29 @@ def make_rdms(
     if out.suffix != ".nc":
         raise ValueError(f"the RDMs are written as netCDF, so {out} should end in .nc")
     check_masks(masks, settings)
-    units = plan(bids_dir, task, subjects=subjects, settings=settings)
-    # every mask against every image before hours of work: one that does not fit would show with the last subject
-    for unit in units:
-        for name, mask in masks.items():
-            region_voxels(name, subject_mask(mask, unit.subject), unit.runs[0].image, settings)
-    parts = out.with_suffix(".parts")
-    results = {}
-    for number, unit in enumerate(units, start=1):
-        results[unit.label] = _part(unit, masks, settings, parts, f"[{number}/{len(units)}] {unit.label}", log)
-    rdms = joined([result.rdms for result in results.values()])
+    with warnings_given() as given:
+        units = plan(bids_dir, task, subjects=subjects, settings=settings)
+        rdms, results = _made(units, masks, settings, out.with_suffix(".parts"), log)
+    # those of a part that was done before are in its provenance
+    rdms = with_warnings(rdms, [text for text in given if text not in warnings_in(rdms)])
     write_rdms(rdms, out)
     report = write_report(rdms, results, out.with_suffix(".html"))
     log(f"RDMs: {out}\nreport: {report}")
     return report
+
+
+def _made(
+    units: Sequence[Unit], masks: Mapping[str, Image], settings: Settings, parts: Path, log: Callable[[str], None]
+) -> tuple[xr.DataArray, dict[str, UnitResult]]:
+    """Make all units' RDMs, after a look at every mask; joined, and what is known of each."""
+    # every mask against every image before hours of work: one that does not fit would show with the last subject
+    for unit in units:
+        for name, mask in masks.items():
+            region_voxels(name, subject_mask(mask, unit.subject), unit.runs[0].image, settings)
+    results = {}
+    for number, unit in enumerate(units, start=1):
+        results[unit.label] = _part(unit, masks, settings, parts, f"[{number}/{len(units)}] {unit.label}", log)
+    return joined([result.rdms for result in results.values()]), results
 
 
 def describe(
@@ -94,7 +106,7 @@ def describe(
         for name, mask in masks.items():
             voxels = region_voxels(name, subject_mask(mask, unit.subject), unit.runs[0].image, settings)
             lines.append(f"  region {name}: {len(voxels)} voxels")
-    return "\n".join(lines)
+    return "\n".join(map(one_line, lines))
 
 
 def _part(

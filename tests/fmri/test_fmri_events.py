@@ -164,7 +164,7 @@ def test_events_that_outlast_the_scans_are_warned_of_and_kept_in_the_file(bids):
     )
     with pytest.warns(UserWarning, match=f"^sub-01: {re.escape(message)}$"):
         rdms = rdms_from_bids(folder, "sim", masks)
-    assert json.loads(rdms.attrs["provenance"])["warnings"] == [message]
+    assert json.loads(rdms.attrs["provenance"])["warnings"] == [f"sub-01: {message}"]
 
 
 # durations of 0

@@ -16,6 +16,7 @@ from brainrdl.rdms.layout import check_rdms
 from brainrdl.rdms.patterns import Array
 from brainrdl.studies.reports.page import Page, Picture, Section, Table, present, write_page
 from brainrdl.studies.reports.words import count, interval, number
+from brainrdl.warned import warnings_in
 
 _FONT = 8
 _MAX_PANELS, _MAX_NAMES, _MAX_LISTED, _MAX_TRIALS = 12, 20, 40, 24
@@ -234,12 +235,8 @@ def _inputs(facts: Mapping[str, Mapping[str, Any]]) -> Iterator[Table]:
 def _warnings(rdms: xr.DataArray, facts: Mapping[str, Mapping[str, Any]]) -> list[str]:
     orders = {label: fact.get("order") or {} for label, fact in facts.items()}
     found = [f"{label}: {order['warning']}" for label, order in orders.items() if order.get("warning")]
-    for label, fact in facts.items():
-        # the regions of a subject share their runs
-        unit = label.rpartition("/")[0]
-        found += [f"{unit}: {warning}" for warning in fact.get("warnings", [])]
-    found = list(dict.fromkeys(found))
-    return [*found, *([str(rdms.attrs["warning"])] if "warning" in rdms.attrs else [])]
+    found += [str(rdms.attrs["warning"])] if "warning" in rdms.attrs else []
+    return list(dict.fromkeys([*found, *warnings_in(rdms)]))
 
 
 def _rdms_figure(rdms: xr.DataArray) -> Figure:
