@@ -2,11 +2,13 @@
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from brainrdl.cli._parsing import add_what_a_file_lacks, names, read_ids
+from brainrdl.cli._parsing import add_what_a_file_lacks, names, read_ids, read_stimuli
 from brainrdl.rdms.similarities import METHODS
+from brainrdl.warned import warnings_given, warnings_in
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -60,19 +62,23 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     if options.out is not None:
         check_place(options.out, folder=True)
     variables = _variables([*options.models, options.data], options)
-    models = [_read(path, variables[path], options) for path in options.models]
-    data = _read(options.data, variables[options.data], options, names=read_ids(options.names))
-    if options.join:
-        models, data = _shared(models, data)
-    result = compare_models(
-        models,
-        data,
-        options.method,
-        over=options.over,
-        contrasts=contrasts,
-        n_resamples=options.n_resamples,
-        seed=options.seed,
-    )
+    with warnings_given() as given:
+        models = [_read(path, variables[path], options) for path in options.models]
+        data = _read(options.data, variables[options.data], options, names=read_ids(options.names))
+        if options.join:
+            models, data = _shared(models, data)
+        result = compare_models(
+            models,
+            data,
+            options.method,
+            over=options.over,
+            contrasts=contrasts,
+            n_resamples=options.n_resamples,
+            seed=options.seed,
+        )
+    # with those that were given when the files were made: into the caption, and what is printed
+    warned = [*(text for part in (*models, data) for text in warnings_in(part)), *given]
+    result = replace(result, notes=list(dict.fromkeys([*result.notes, *warned])))
     print(comparison_text(result))
     if options.out is not None:
         for path in write_comparison(result, options.out):
@@ -103,10 +109,16 @@ def _variables(paths: list[Path], options: argparse.Namespace) -> dict[Path, str
     lacking = None
     for path in paths:
         try:
-            describe(path, metric=options.metric, order=options.order, variable=options.variable)
+            describe(
+                path,
+                metric=options.metric,
+                order=options.order,
+                variable=options.variable,
+                max_bytes=options.max_bytes,
+            )
             chosen[path] = options.variable
         except UnknownVariableError as error:
-            chosen[path], lacking = None, error
+            chosen[path], lacking = None, lacking or error
     if lacking is not None and not any(chosen.values()):
         raise lacking
     return chosen
@@ -119,12 +131,13 @@ def _read(
     from brainrdl.exchange.description import describe
     from brainrdl.exchange.files import read_rdms
 
-    found = describe(path, metric=options.metric, order=options.order, variable=variable)
+    found = describe(path, metric=options.metric, order=options.order, variable=variable, max_bytes=options.max_bytes)
     return read_rdms(
         path,
-        stimuli=read_ids(options.stimuli) if found["stimuli"] is None else None,
+        stimuli=read_stimuli(options) if found["stimuli"] is None else None,
         metric=options.metric if found["metric"] in (None, options.metric) else None,
         names=names if found["names"] is None else None,
         order=options.order,
         variable=variable,
+        max_bytes=options.max_bytes,
     )

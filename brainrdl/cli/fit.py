@@ -32,7 +32,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     # imported here: trainer, reports and figures, of which --help needs nothing
     from brainrdl.studies.brain.configuration import read_configuration, write_example
-    from brainrdl.studies.brain.study import Machine, describe_plan, fit
 
     if options.init:
         write_example(options.configuration)
@@ -41,6 +40,9 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     if options.threads is not None and options.threads < 1:
         raise ValueError(f"--threads must be at least 1, got {options.threads}")
     configuration = read_configuration(options.configuration)
+    # after the file is read: one that is no study is refused at once
+    from brainrdl.studies.brain.study import Machine, describe_plan, fit
+
     if options.check:
         print(describe_plan(configuration, options.data_dir))
         return 0

@@ -12,6 +12,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path, metavar="A")
     parser.add_argument("--metric", help="of the distances, where the file holds patterns")
     parser.add_argument("--variable", metavar="NAME", help="which one to describe, of a file of several")
+    # said as for other commands, whose module of options imports torch
+    text = "memory that the file's content may take; a quarter of this machine's where it is not given"
+    parser.add_argument("--max-bytes", type=int, metavar="N", help=text)
 
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
@@ -19,5 +22,8 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         describe_as_text,  # and with it xarray and torch, of which --help needs nothing
     )
 
-    print(describe_as_text(options.source, metric=options.metric, variable=options.variable))
+    text = describe_as_text(
+        options.source, metric=options.metric, variable=options.variable, max_bytes=options.max_bytes
+    )
+    print(text)
     return 0

@@ -8,8 +8,9 @@ import numpy as np
 
 from brainrdl.arguments import name_some
 from brainrdl.exchange.files import read_parts
-from brainrdl.exchange.parts import Given, Order
+from brainrdl.exchange.parts import Given, Order, complete
 from brainrdl.rdms.condensed import upper_triangles
+from brainrdl.terminal import one_line
 
 _LONGEST = 200
 
@@ -21,12 +22,13 @@ def describe(
     order: Order | None = None,
     variable: str | None = None,
     format: str | None = None,
+    max_bytes: int | None = None,
 ) -> dict[str, Any]:
     """Describe what a file says of its RDMs, and what it lacks.
 
     Parameters
     ----------
-    path, metric, order, variable, format
+    path, metric, order, variable, format, max_bytes
         File and its facts as in `read_rdms`; nothing but patterns needs a metric, and nothing an order.
 
     Returns
@@ -54,7 +56,10 @@ def describe(
     (['IT'], 'crossnobis', [1], [1])
     """
     path = Path(path)
-    parts = read_parts(path, Given(metric=metric, order=order, variable=variable), format)
+    given = Given(metric=metric, order=order, variable=variable, max_bytes=max_bytes)
+    parts = read_parts(path, given, format)
+    if parts.seal is not None:
+        complete(parts, Given(max_bytes=max_bytes), path)  # compares the file's checksum
     values = parts.values
     if values.dtype.kind not in "biuf":
         raise ValueError(f"{path}: the values are of type {values.dtype}; expected real numbers")
@@ -91,9 +96,10 @@ def describe_as_text(
     metric: str | None = None,
     variable: str | None = None,
     format: str | None = None,
+    max_bytes: int | None = None,
 ) -> str:
     """Write `describe` out for reading, one line per RDM; long attributes (provenance) are cut, and come last."""
-    found = describe(path, metric=metric, variable=variable, format=format)
+    found = describe(path, metric=metric, variable=variable, format=format, max_bytes=max_bytes)
     stimuli = "no ids in the file" if found["stimuli"] is None else name_some(found["stimuli"])
     lines = [
         f"{path}",
@@ -115,4 +121,4 @@ def describe_as_text(
         lines.append(
             f"{name}: {text}" if len(text) <= _LONGEST else f"{name}: {text[:_LONGEST]} … ({len(text)} characters)"
         )
-    return "\n".join(lines)
+    return "\n".join(map(one_line, lines))

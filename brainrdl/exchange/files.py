@@ -1,14 +1,17 @@
 """Reading and writing RDMs, whatever the format."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import xarray as xr
 
 from brainrdl.arguments import did_you_mean
+from brainrdl.budget import allowed_bytes
 from brainrdl.exchange import assemblies, matlab, meadows, net2brain, netcdf, plain, rsatoolbox, tidy
 from brainrdl.exchange.parts import Given, Order, Parts, complete
+from brainrdl.exchange.seal import check_seal
 from brainrdl.files import atomic_path, check_place
 from brainrdl.rdms.layout import check_rdms
 
@@ -42,12 +45,13 @@ _PICKLES = {
 def read_rdms(
     path: str | os.PathLike[str],
     *,
-    stimuli: Iterable[str] | str | None = None,
+    stimuli: Iterable[str] | Mapping[int, str] | str | None = None,
     metric: str | None = None,
     names: Iterable[str] | str | None = None,
     order: Order | None = None,
     variable: str | None = None,
     format: str | None = None,
+    max_bytes: int | None = None,
 ) -> xr.DataArray:
     """Read RDMs that this or another tool wrote.
 
@@ -57,13 +61,13 @@ def read_rdms(
     ----------
     path : path
         File: netCDF (``.nc``: labelled RDMs, or BrainIO's patterns, which `metric` turns into RDMs), rsatoolbox's HDF5
-        (``.h5``), Net2Brain's ``.npz``, MATLAB struct arrays, Meadows' ``.mat`` or ``.json``, tidy CSV (``.csv``); plain
-        arrays, square or condensed, of ``.npy`` files, and by `variable` of the others.
+        (``.h5``), Net2Brain's ``.npz``, MATLAB struct arrays, Meadows' ``.mat`` or ``.json``, tidy CSV (``.csv``);
+        plain arrays, square or condensed, of ``.npy`` files, and by `variable` of the others.
     stimuli : sequence of str (n,), mapping of int to str, or str, optional
         Ids in the file's order, or the name of the field that holds them, where it has several. Ids that the file has
         are kept; only where these are not unique do the given ones take their place (theirs: ``stimulus_in_file``). Ids
-        sorted as text (``img1``, ``img10``, ``img2``) are not taken for a file's order without more ado, since files
-        tend to count; by row, ``dict(enumerate(ids))``, they are.
+        in the order of text (``img1``, ``img10``, ``img2``) are asked about, as many files count; given by row,
+        ``dict(enumerate(ids))``, they are not.
     metric : str, optional
         Metric of the distances, as in `label_rdms`.
     names : sequence of str (rdms,) or str, optional
@@ -76,6 +80,9 @@ def read_rdms(
         or a plain array: (n, n), (rdms, n, n), (n, n, rdms), or n(n-1)/2 pairs; ``a.b`` for a field of a struct.
     format : {"netcdf", "rsatoolbox", "net2brain", "matlab", "meadows", "csv", "npy"}, optional
         Format of the file; by the suffix of the path where absent.
+    max_bytes : int, optional
+        Bytes of memory that the file's content may take; a quarter of this machine's memory where absent. What a file
+        claims is compared with it before anything is allocated.
 
     Returns
     -------
@@ -86,9 +93,10 @@ def read_rdms(
     FileNotFoundError
         If there is no such file.
     TypeError, ValueError
-        If the file is of another format, cut off or damaged, needs pickle, points to other files or claims more than
-        it holds; if it lacks something that was not given, or what was given contradicts it; if its RDMs are none
-        (see `label_rdms`). The message begins with the path.
+        If the file is of another format, cut off or damaged (one that `write_rdms` wrote carries a checksum of its
+        content), needs pickle, points to other files, or claims more than it holds or than `max_bytes`; if it lacks
+        something that was not given, or what was given contradicts it; if its RDMs are none (see `label_rdms`). The
+        message begins with the path.
 
     Examples
     --------
@@ -100,7 +108,7 @@ def read_rdms(
     True
     """
     path = Path(path)
-    given = Given(stimuli, metric, names, order, variable)
+    given = Given(stimuli, metric, names, order, variable, None if max_bytes is None else allowed_bytes(max_bytes))
     return complete(read_parts(path, given, format), given, path)
 
 
@@ -124,7 +132,7 @@ def write_rdms(rdms: xr.DataArray, path: str | os.PathLike[str], *, format: str 
     ------
     TypeError, ValueError
         If the format cannot hold something (netCDF alone holds standard errors), which is named; if `path` is a
-        folder, or lies below a file; if `rdms` is not labelled RDMs.
+        folder, lies below a file, or is a file of anything but RDMs; if `rdms` is not labelled RDMs.
 
     Examples
     --------
@@ -146,6 +154,7 @@ def write_rdms(rdms: xr.DataArray, path: str | os.PathLike[str], *, format: str 
             f"{path}: {chosen} files have no place for standard errors; write netCDF (.nc), which keeps them, or "
             "leave them out in Python: rdms.drop_vars('standard_error')"
         )
+    _check_replaced(path, chosen)
     try:
         with atomic_path(path) as temporary:
             _WRITERS[chosen](checked, temporary)
@@ -157,19 +166,28 @@ def write_rdms(rdms: xr.DataArray, path: str | os.PathLike[str], *, format: str 
 
 
 def read_parts(path: Path, given: Given, format: str | None = None) -> Parts:
-    """Read what a file says, unchecked and incomplete."""
+    """Read what a file says, unchecked and incomplete; every message names `path`."""
     chosen = _format(path, format)
     if not path.is_file():
         raise FileNotFoundError(f"no file {path}; give the path of a file of RDMs")
-    variable = given.variable
+    try:
+        return _read_parts(path, given, chosen)
+    except (TypeError, ValueError) as error:  # TypeError: of a file's content, which no caller's type can mend
+        if str(path) in str(error) and not isinstance(error, TypeError):
+            raise
+        raise ValueError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
+
+
+def _read_parts(path: Path, given: Given, chosen: str) -> Parts:
+    variable, max_bytes = given.variable, given.max_bytes
     if variable is not None and (chosen in ("csv", "npy") or path.suffix.lower() == ".json"):
         raise plain.UnknownVariableError(
             f"{path}: a file of this format has no variables to choose from; leave variable out"
         )
     if chosen == "npy":
-        return plain.read_npy(path)
+        return plain.read_npy(path, max_bytes)
     if chosen == "netcdf":
-        dataset = netcdf.load_netcdf(path)
+        dataset = netcdf.load_netcdf(path, max_bytes)
         if variable is not None:
             return netcdf.read_variable(dataset, variable, path)
         assembly = assemblies.find_assembly(dataset)
@@ -179,15 +197,28 @@ def read_parts(path: Path, given: Given, format: str | None = None) -> Parts:
     if chosen == "matlab" or (
         chosen == "meadows" and path.suffix.lower() == ".mat"
     ):  # one suffix, so the variables tell
-        variables = matlab.read_variables(path)
+        variables = matlab.read_variables(path, max_bytes)
         if meadows.is_meadows(variables, variable):
             return meadows.from_variables(variables, path, variable)
         return matlab.from_variables(variables, path, variable)
     if chosen == "rsatoolbox":
-        return rsatoolbox.read_parts(path, variable)
+        return rsatoolbox.read_parts(path, variable, max_bytes)
     if chosen == "net2brain":
-        return net2brain.read_parts(path, variable)
-    return meadows.read_parts(path) if chosen == "meadows" else tidy.read_parts(path)
+        return net2brain.read_parts(path, variable, max_bytes)
+    return meadows.read_parts(path, max_bytes) if chosen == "meadows" else tidy.read_parts(path, max_bytes)
+
+
+def _check_replaced(path: Path, format: str) -> None:
+    """Raise a ValueError where a file would be replaced that holds something, and no RDMs."""
+    if not path.exists() or not path.stat().st_size:
+        return
+    message = f"{path} exists and is not a file of RDMs, so it is not replaced; name another file, or remove it first"
+    try:
+        parts = read_parts(path, Given(), format)
+    except (TypeError, ValueError) as error:
+        raise ValueError(message) from error
+    if parts.default_names is not None and parts.stimuli is None:  # a plain array, which could be anything
+        raise ValueError(message)
 
 
 def _format(path: Path, format: str | None) -> str:
@@ -213,8 +244,9 @@ def _format(path: Path, format: str | None) -> str:
 def _lost(rdms: xr.DataArray, written: Path, format: str) -> str | None:
     """Name what a written file does not give back."""
     parts = read_parts(written, Given(), format)
-    back = complete(parts, Given(), written)
+    back = complete(replace(parts, seal=None), Given(), written)  # first what is lost, which the seal cannot tell
     if back.identical(rdms):
+        check_seal(back, parts.seal)
         return None
     for name in dict.fromkeys((*rdms.coords, *back.coords)):
         # bare, since a coordinate carries those along its dimensions too

@@ -21,7 +21,7 @@ from scipy.io import loadmat, savemat
 from scipy.io.matlab import MatReadWarning
 
 from brainrdl.exchange.document import Document, to_document
-from brainrdl.exchange.matlab5 import broken, readable_variables
+from brainrdl.exchange.matlab5 import broken, readable_variables, stated_seal, write_seal
 from brainrdl.exchange.matlab73 import read_variables as read_variables_73
 from brainrdl.exchange.parts import Coord, Parts, toolbox_coords, unpadded
 from brainrdl.exchange.plain import from_array, likely, pick, possible, shapes
@@ -44,9 +44,11 @@ def from_variables(variables: Mapping[str, Any], path: Path, variable: str | Non
     names = [_text(entry["name"], path) for entry in entries] if all("name" in entry for entry in entries) else None
     if ours is not None:
         along = ours.coords_of(names or [], f"the variable {_OURS!r} of {path}")
-        return Parts(values, None, ours.stimuli, names, metric=ours.metric, coords=along, attrs=ours.attrs)
+        seal = stated_seal(path)
+        return Parts(values, None, ours.stimuli, names, metric=ours.metric, coords=along, attrs=ours.attrs, seal=seal)
     coords = toolbox_coords(names) if names else {}
-    return Parts(values, names=names, coords={**_scalar_fields(entries), **coords})
+    fields = {"name": names} if names else {}
+    return Parts(values, names=names, name_fields=fields, coords={**_scalar_fields(entries), **coords})
 
 
 def _the_one(variables: Mapping[str, Any], path: Path) -> str:
@@ -84,13 +86,13 @@ def _is_struct_array(value: Any) -> bool:
     )
 
 
-def read_variables(path: Path) -> dict[str, Any]:
+def read_variables(path: Path, max_bytes: int | None = None) -> dict[str, Any]:
     """Read all variables of a .mat file: arrays, lists of strings (char matrices), object arrays of dictionaries."""
     with path.open("rb") as file:
         start = file.read(10)
     if start.startswith(b"MATLAB 7.3") or start[:4] == b"\x89HDF":
-        return read_variables_73(path)
-    names = readable_variables(path)
+        return read_variables_73(path, max_bytes)
+    names = readable_variables(path, max_bytes)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error", MatReadWarning)
@@ -164,3 +166,4 @@ def write(rdms: xr.DataArray, path: Path) -> None:
     for row, name in enumerate(rdms["rdm"].values.tolist()):
         structs[0, row] = (rdms.values[row], name, np.zeros((1, 3)))
     savemat(path, {"RDMs": structs, _OURS: to_document(rdms)}, appendmat=False)
+    write_seal(rdms, path)

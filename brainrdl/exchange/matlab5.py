@@ -11,9 +11,15 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-_HEADER = 128
+import xarray as xr
+
+from brainrdl.budget import BudgetError, Tally
+from brainrdl.exchange.seal import Seal, seal_in_text, seal_text
+
+_HEADER, _TEXT = 128, 116
+_MAGIC = b"MATLAB 5.0 MAT-file "
 _DEEPEST = 20  # the toolbox nests two deep; a file made to do harm may nest until the stack is full
-_LARGEST = 2**31  # what no variable of these versions exceeds, however small it is compressed
+_PER_ELEMENT = 500  # bytes that an element takes once it is an object, however little is in it
 _MATRIX, _COMPRESSED = 14, 15
 _INT8, _INT32, _UINT32, _UTF8 = 1, 5, 6, 16
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 2, 5: 4, 6: 4, 7: 4, 9: 8, 12: 8, 13: 8}
@@ -24,8 +30,10 @@ _IS_COMPLEX = 0x0800
 Element = tuple[int, memoryview]
 
 
-def readable_variables(path: Path) -> list[str]:
+def readable_variables(path: Path, max_bytes: int | None = None) -> list[str]:
     """Check a file, and name the variables that SciPy can read; ValueError if it is not of version 5–7, or damaged."""
+    tally = Tally(str(path), max_bytes)
+    tally.add(path.stat().st_size)
     content = memoryview(path.read_bytes())
     mark = bytes(content[126:128])
     if mark not in (b"IM", b"MI"):
@@ -43,19 +51,31 @@ def readable_variables(path: Path) -> list[str]:
                 )
             data = content[offset + 8 : offset + 8 + claimed]
             if kind == _COMPRESSED:
-                (kind, data), *more = _elements(memoryview(_inflated(data)), order)
+                (kind, data), *more = _elements(memoryview(_inflated(data, tally)), order, tally)
                 if more:
                     raise ValueError("several variables in one")
             if kind != _MATRIX:
                 raise ValueError(f"a variable of type {kind}")
-            name, is_readable = _check_matrix(data, order, 0)
+            name, is_readable = _check_matrix(data, order, 0, tally)
             names += [name] if is_readable else []
             offset += 8 + claimed
-    except _CutOffError:
+    except (_CutOffError, BudgetError):
         raise
     except (ValueError, struct.error, zlib.error, IndexError) as error:
         raise broken(path) from error
     return names
+
+
+def stated_seal(path: Path) -> Seal | None:
+    """Find the seal in the text that a file begins with, which MATLAB and SciPy write anew."""
+    with path.open("rb") as file:
+        return seal_in_text(file.read(_TEXT), "the text at its start, by saving the variables anew")
+
+
+def write_seal(rdms: xr.DataArray, path: Path) -> None:
+    """Write the seal of RDMs into the text that a file begins with."""
+    with path.open("r+b") as file:
+        file.write((_MAGIC + seal_text(rdms)).ljust(_TEXT))
 
 
 def broken(path: Path) -> ValueError:
@@ -67,15 +87,17 @@ class _CutOffError(ValueError):
     pass
 
 
-def _inflated(data: memoryview) -> bytes:
+def _inflated(data: memoryview, tally: Tally) -> bytes:
     stream = zlib.decompressobj()
-    inflated = stream.decompress(data, _LARGEST)
+    most = tally.left // 2  # it is unpacked here, and once more by SciPy
+    inflated = stream.decompress(data, most + 1)
+    tally.add(2 * len(inflated))
     if not stream.eof:
         raise ValueError("a compressed variable without an end")
     return inflated
 
 
-def _elements(data: memoryview, order: str) -> Iterator[Element]:
+def _elements(data: memoryview, order: str, tally: Tally) -> Iterator[Element]:
     """The elements one after the other: type and content."""
     offset = 0
     while offset < len(data):
@@ -89,17 +111,18 @@ def _elements(data: memoryview, order: str) -> Iterator[Element]:
             kind, start, step = first, offset + 8, 8 + -(-size // 8) * 8
         if start + size > len(data):
             raise ValueError("an element that ends after what holds it")
+        tally.add(_PER_ELEMENT)
         yield kind, data[start : start + size]
         offset += step
 
 
-def _check_matrix(data: memoryview, order: str, depth: int) -> tuple[str, bool]:
+def _check_matrix(data: memoryview, order: str, depth: int, tally: Tally) -> tuple[str, bool]:
     """Check an array, and return its name and whether SciPy can read it."""
     if not len(data):
         return "", True  # an empty field or cell
     if depth > _DEEPEST:
         raise ValueError("arrays within arrays without an end")
-    parts = list(_elements(data, order))
+    parts = list(_elements(data, order, tally))
     flags = struct.unpack(order + "II", _of(parts[0], _UINT32))[0]
     kind = flags & 0xFF
     if kind not in (_CELL, _STRUCT, _CHAR, *_NUMBERS):
@@ -123,7 +146,7 @@ def _check_matrix(data: memoryview, order: str, depth: int) -> tuple[str, bool]:
         if len(rest) != count:
             raise ValueError(f"{len(rest)} cells or fields where {count} are claimed")
         for part in rest:
-            if not _check_matrix(_of(part, _MATRIX), order, depth + 1)[1]:
+            if not _check_matrix(_of(part, _MATRIX), order, depth + 1, tally)[1]:
                 return name, False
     return name, True
 

@@ -10,30 +10,38 @@ from typing import Any
 import h5py
 import numpy as np
 
-from brainrdl.exchange.hdf5 import opened, text
+from brainrdl.budget import Tally
+from brainrdl.exchange.hdf5 import read_hdf5, text
 from brainrdl.exchange.parts import unpadded
 
 _DEEPEST = 20
+_PER_CELL = 500  # bytes that a cell takes, however little is in it
 
 
-def read_variables(path: Path) -> dict[str, Any]:
+def read_variables(path: Path, max_bytes: int | None = None) -> dict[str, Any]:
     """Read all variables, besides MATLAB's own (``#refs#`` and such)."""
-    with opened(path) as file:
-        return {name: _value(item, path, 0) for name, item in file.items() if not name.startswith("#")}
+
+    def read(file: h5py.File) -> dict[str, Any]:
+        tally = Tally(str(path), max_bytes)
+        return {name: _value(item, path, tally, 0) for name, item in file.items() if not name.startswith("#")}
+
+    return read_hdf5(path, read, max_bytes)
 
 
-def _value(item: h5py.Group | h5py.Dataset, path: Path, depth: int) -> Any:
+def _value(item: h5py.Group | h5py.Dataset, path: Path, tally: Tally, depth: int) -> Any:
     if depth > _DEEPEST:
         raise ValueError(
             f"{path}: cells or structs lie more than {_DEEPEST} deep, or contain themselves; expected RDMs"
         )
+    # counted as often as it is referred to: cells of cells multiply
+    tally.add(_PER_CELL + (0 if isinstance(item, h5py.Group) else item.nbytes))
     if isinstance(item, h5py.Group):
-        return _structs(item, path, depth)
+        return _structs(item, path, tally, depth)
     kind = text(item.attrs.get("MATLAB_class", b""))
     if "MATLAB_empty" in item.attrs:
         return [] if kind == "char" else np.empty((0, 0))
     if _is_reference(item):
-        return _followed(item, path, depth)
+        return _followed(item, path, tally, depth)
     values = item[()]
     values = values.T if isinstance(values, np.ndarray) else np.asarray(values)
     if kind == "char":
@@ -47,17 +55,17 @@ def _is_reference(item: h5py.Dataset) -> bool:
     return bool(h5py.check_ref_dtype(item.dtype) is h5py.Reference)
 
 
-def _followed(item: h5py.Dataset, path: Path, depth: int) -> np.ndarray:
+def _followed(item: h5py.Dataset, path: Path, tally: Tally, depth: int) -> np.ndarray:
     references = item[()].T
     cells = np.empty(references.shape, dtype=object)
     for cell in np.ndindex(references.shape):
         if not references[cell]:
             raise ValueError(f"{path}: {item.name} holds an empty reference; the file is damaged")
-        cells[cell] = _value(item.file[references[cell]], path, depth + 1)
+        cells[cell] = _value(item.file[references[cell]], path, tally, depth + 1)
     return cells
 
 
-def _structs(group: h5py.Group, path: Path, depth: int) -> np.ndarray:
+def _structs(group: h5py.Group, path: Path, tally: Tally, depth: int) -> np.ndarray:
     """A struct array: fields that are all references of one shape, else a single struct."""
     fields = dict(group.items())
     is_array = bool(fields) and all(
@@ -66,9 +74,9 @@ def _structs(group: h5py.Group, path: Path, depth: int) -> np.ndarray:
     )
     if not is_array:
         single = np.empty((1, 1), dtype=object)
-        single[0, 0] = {name: _value(field, path, depth + 1) for name, field in fields.items()}
+        single[0, 0] = {name: _value(field, path, tally, depth + 1) for name, field in fields.items()}
         return single
-    columns = {name: _followed(field, path, depth) for name, field in fields.items()}
+    columns = {name: _followed(field, path, tally, depth) for name, field in fields.items()}
     shapes = {column.shape for column in columns.values()}
     if len(shapes) > 1:
         raise ValueError(f"{path}: the fields of the struct array {group.name} differ in shape; the file is damaged")

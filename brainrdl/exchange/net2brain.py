@@ -8,6 +8,8 @@ JSON. Its *brain* form is ``arr_0`` (subjects, n, n) or (subjects, times, n, n),
 
 import json
 import warnings
+import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from brainrdl.exchange.document import Document, to_document
 from brainrdl.exchange.npz import Npz
 from brainrdl.exchange.parts import Coord, Parts, as_labels
 from brainrdl.exchange.plain import from_array, likely, pick, possible, shapes
+from brainrdl.exchange.seal import seal_in_text, seal_text
 from brainrdl.rdms.condensed import upper_triangles
 
 # their 'pearson' standardises units over stimuli first, so it is not our correlation
@@ -26,9 +29,9 @@ _MODEL = ("rdm", "stimuli_name", "layer_name", "meta")
 _BRAIN = ("arr_0", _OURS)
 
 
-def read_parts(path: Path, variable: str | None = None) -> Parts:
+def read_parts(path: Path, variable: str | None = None, max_bytes: int | None = None) -> Parts:
     """Read an .npz file of either form, or a plain array of one by its name."""
-    members = Npz(path)
+    members = Npz(path, max_bytes)
     if variable is not None:
         found = pick({name: name for name in members.names}, variable, str(path))
         return from_array(members[found], f"the variable {variable!r} of {path}", variable)
@@ -40,7 +43,8 @@ def read_parts(path: Path, variable: str | None = None) -> Parts:
                 f"{path} holds several arrays that could be the RDMs: {own[0]!r} and {shapes(others, passed_over)}; "
                 "choose one by variable="
             )
-        return _read_model(members) if own is _MODEL else _read_brain(members)
+        parts = _read_model(members) if own is _MODEL else _read_brain(members)
+        return replace(parts, seal=seal_in_text(members.comment, "the archive's comment"))
     if len(others) == 1 and possible(others):
         name = next(iter(others))
         return from_array(others[name], f"the array {name!r} of {path}", name)
@@ -62,7 +66,18 @@ def _read_model(members: Npz) -> Parts:
         return Parts(values, "row-major", stimuli, layer, metric=ours.metric, coords=coords, attrs=ours.attrs)
     distance = meta.get("distance")
     metric, foreign = distance if distance in _SHARED_METRICS else None, None if distance is None else str(distance)
-    return Parts(values, "row-major", stimuli, layer, metric=metric, foreign_metric=foreign)
+    named = {"stimuli_name": stimuli} if stimuli else {}
+    name_fields = {"layer_name": layer} if layer else {}
+    return Parts(
+        values,
+        "row-major",
+        stimuli,
+        layer,
+        fields=named,
+        name_fields=name_fields,
+        metric=metric,
+        foreign_metric=foreign,
+    )
 
 
 def _read_brain(members: Npz) -> Parts:
@@ -111,12 +126,13 @@ def write(rdms: xr.DataArray, path: Path) -> None:
     with path.open("wb") as file:
         if rdms.sizes["rdm"] > 1:
             np.savez(file, arr_0=rdms.values, brainrdl=np.array(document))
-            return
-        metric = rdms.attrs["metric"]
-        np.savez(
-            file,
-            rdm=upper_triangles(rdms.values)[0],
-            stimuli_name=np.array(rdms["stimulus"].values.tolist()),
-            layer_name=np.array(rdms["rdm"].values.tolist()[0]),
-            meta=np.array(json.dumps({"distance": metric, _OURS: document})),
-        )
+        else:
+            np.savez(
+                file,
+                rdm=upper_triangles(rdms.values)[0],
+                stimuli_name=np.array(rdms["stimulus"].values.tolist()),
+                layer_name=np.array(rdms["rdm"].values.tolist()[0]),
+                meta=np.array(json.dumps({"distance": rdms.attrs["metric"], _OURS: document})),
+            )
+    with zipfile.ZipFile(path, "a") as archive:  # where no reader looks, and none keeps it
+        archive.comment = seal_text(rdms)

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import xarray as xr
 
+from brainrdl.exchange.guarded import guarded
 from brainrdl.exchange.hdf5 import opened
 from brainrdl.exchange.parts import Coord, Parts, as_labels
 from brainrdl.exchange.plain import from_array, pick, possible, shapes
+from brainrdl.exchange.seal import KEY, checksum, seal_of
 from brainrdl.files import write_netcdf
 from brainrdl.rdms.layout import DIMS
 
@@ -19,12 +21,19 @@ _CLASSIC = (b"CDF\x01", b"CDF\x02", b"CDF\x05")
 _CF = ("_FillValue", "missing_value", "scale_factor", "add_offset", "units", "calendar", "dtype", "coordinates")
 
 
-def load_netcdf(path: Path) -> xr.Dataset:
-    """Load a netCDF file of version 3 or 4; ValueError where it is none, or is damaged."""
+def load_netcdf(path: Path, max_bytes: int | None = None) -> xr.Dataset:
+    """Load a netCDF file of version 3 or 4, in a child process; ValueError where it is none, or is damaged."""
+    import h5netcdf  # noqa: F401 - here, as each child would import it anew, and look for xarray's other readers
+
+    xr.backends.list_engines()
+    return guarded(lambda: _load(path, max_bytes), path, max_bytes)
+
+
+def _load(path: Path, max_bytes: int | None) -> xr.Dataset:
     with path.open("rb") as file:
         is_classic = file.read(4) in _CLASSIC
     if not is_classic:
-        with opened(path):  # checks that all it claims lies in it
+        with opened(path, max_bytes, netcdf=True):  # checks that all it claims lies in it
             pass
     try:
         with xr.open_dataset(path, engine="scipy" if is_classic else "h5netcdf") as dataset:
@@ -58,14 +67,16 @@ def read_parts(dataset: xr.Dataset, path: Path) -> Parts:
     }
     attrs = {str(name): value for name, value in array.attrs.items()}
     metric = attrs.pop("metric", None)
-    return Parts(array.values, None, stimuli, names, metric=metric, coords=coords, attrs=attrs)
+    seal = seal_of(dataset.attrs)
+    return Parts(array.values, None, stimuli, names, metric=metric, coords=coords, attrs=attrs, seal=seal)
 
 
 def read_variable(dataset: xr.Dataset, variable: str, path: Path) -> Parts:
     """Take a plain array of distances out of a file's content, with the ids that are its coordinates."""
-    array = pick(dict(dataset.data_vars), variable, str(path))
+    array = pick({str(name): array for name, array in dataset.data_vars.items()}, variable, str(path))
     if array.dims == DIMS:
-        return read_parts(array.to_dataset(name="dissimilarity"), path)
+        attrs = dataset.attrs if variable == "dissimilarity" else {}  # the seal is of that one
+        return read_parts(array.to_dataset(name="dissimilarity").assign_attrs(attrs), path)
     parts = from_array(array.values, f"the variable {variable!r} of {path}", variable)
     labelled = {
         str(dim): as_labels(array[dim].values.tolist(), f"{path}: coordinate {str(dim)!r}")
@@ -79,8 +90,8 @@ def read_variable(dataset: xr.Dataset, variable: str, path: Path) -> Parts:
     stimuli = [labelled[str(dim)] for dim in square if str(dim) in labelled and array[dim].dtype.kind != "i"]
     if len(stimuli) == 2 and stimuli[0] != stimuli[1]:
         raise ValueError(
-            f"{path}: coordinates {square[0]!r} and {square[1]!r} of {variable!r} differ; an RDM has one order for both "
-            "axes"
+            f"{path}: coordinates {square[0]!r} and {square[1]!r} of {variable!r} differ; an RDM has one order for "
+            "both axes"
         )
     (axis, *more) = [str(dim) for dim in array.dims if dim not in square] or [""]
     if axis in labelled and not more:  # an axis of one kind, such as subject, whose labels name the RDMs
@@ -103,4 +114,5 @@ def write(rdms: xr.DataArray, path: Path, *, dtype: str = "float64") -> None:
             f"attribute {reserved[0]!r} has a meaning of its own in netCDF, which would change the values or be lost; "
             "rename it"
         )
-    write_netcdf(rdms, path, {rdms.name: {"zlib": True, "shuffle": True, "dtype": dtype}})
+    sealed = rdms.to_dataset().assign_attrs({KEY: checksum(rdms.astype(dtype, keep_attrs=True))})
+    write_netcdf(sealed, path, {rdms.name: {"zlib": True, "shuffle": True, "dtype": dtype}})

@@ -1,28 +1,40 @@
 """Arrays of .npz files, read without pickle and never more than the file can hold."""
 
 import math
+import sys
 import zipfile
-import zlib
 from pathlib import Path
 from typing import IO, Any, final
 
 import numpy as np
 
+from brainrdl.budget import BudgetError, Tally
+
 _LARGEST_EXPANSION = 1032  # of deflate
+_PER_MEMBER = 1000  # bytes that a member takes, however little is in it
 
 
 @final
 class Npz:
-    """The members of an .npz file; ValueError if it is not one, is cut off, or has two members of one name."""
+    """The members of an .npz file; ValueError if it is not one, is cut off, or has two members of one name.
 
-    def __init__(self, path: Path) -> None:
+    All members together may not claim more than the budget, since a reader may ask for each. ``comment`` is the
+    archive's.
+    """
+
+    def __init__(self, path: Path, max_bytes: int | None = None) -> None:
         self.path = path
+        self.comment = b""
         self.objects: set[str] = set()
         self._headers: dict[str, zipfile.ZipInfo] = {}
         copies: list[str] = []
         try:
             with zipfile.ZipFile(path) as archive:
+                self.comment = archive.comment
+                tally = Tally(str(path), max_bytes)
                 for info in archive.infolist():
+                    tally.add(info.file_size, place=f"{path}: {info.filename!r}")
+                    tally.add(_PER_MEMBER)
                     name = info.filename.removesuffix(".npy")
                     if name in self._headers:
                         copies.append(name)
@@ -30,7 +42,9 @@ class Npz:
                         if _header(file)[1].hasobject:
                             self.objects.add(name)
                     self._headers[name] = info
-        except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError, NotImplementedError) as error:
+        except BudgetError:
+            raise
+        except Exception as error:  # zipfile, and NumPy's parser of headers, fail in any way
             raise self._broken() from error
         if copies:
             raise ValueError(
@@ -68,9 +82,10 @@ class Npz:
             # from its start again, now that the claim is known to be true
             with zipfile.ZipFile(self.path) as archive, archive.open(info) as file:
                 array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
+            _check_text(array)
         except _ClaimError as error:
             raise ValueError(str(error)) from None
-        except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, OSError) as error:
+        except Exception as error:
             raise self._broken() from error
         return array
 
@@ -81,6 +96,14 @@ class Npz:
 @final
 class _ClaimError(Exception):
     pass
+
+
+def _check_text(array: np.ndarray) -> None:
+    """Raise a ValueError for numbers that stand for no character, of which NumPy makes no string."""
+    if array.dtype.kind == "U" and array.nbytes:
+        characters = np.ascontiguousarray(array).reshape(-1).view(array.dtype.byteorder + "u4")
+        if (characters > sys.maxunicode).any():
+            raise ValueError("a character beyond Unicode")
 
 
 def _header(file: IO[bytes]) -> tuple[tuple[int, ...], np.dtype[Any], int]:

@@ -13,13 +13,14 @@ from typing import Any
 import numpy as np
 
 from brainrdl.arguments import name_some
+from brainrdl.budget import BudgetError, check_claim
 from brainrdl.exchange.parts import Coord, Parts
 from brainrdl.ids import nearest
 
 _ROUNDING = 1e-6
 
 
-def read_npy(path: Path) -> Parts:
+def read_npy(path: Path, max_bytes: int | None = None) -> Parts:
     """Read the one array of an .npy file, without pickle and no more than the file holds."""
     array, claim, stored = None, 0, 0
     try:
@@ -29,9 +30,12 @@ def read_npy(path: Path) -> Parts:
             shape, _, dtype = read(file)
             claim, stored = math.prod(shape) * dtype.itemsize, path.stat().st_size - file.tell()
             if not dtype.hasobject and claim <= stored:
+                check_claim(claim, str(path), max_bytes, detail=f"(shape {shape})")
                 file.seek(0)
                 array = np.lib.format.read_array(file, allow_pickle=False)
-    except (ValueError, EOFError, OSError, OverflowError, MemoryError) as error:
+    except BudgetError:
+        raise
+    except Exception as error:  # NumPy's parser of headers fails in any way
         raise ValueError(f"{path} is not an .npy file, or is cut off or damaged; fetch or write it again") from error
     if dtype.hasobject:
         raise ValueError(
@@ -76,13 +80,14 @@ def from_array(array: Any, place: str, name: str) -> Parts:
     if cells and all(isinstance(cell, np.ndarray) and cell.shape == cells[0].shape for cell in cells):
         array = np.stack(cells)  # a cell array of RDMs
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
-        kind = f"an array of {array.dtype}" if isinstance(array, np.ndarray) else f"a {type(array).__name__}"
+        kind = f"an array of {array.dtype}" if isinstance(array, np.ndarray) else "text"
+        kind = "a struct or cell array" if cells is not None else kind
         raise ValueError(f"{place} is {kind}; expected an array of real numbers, the distances")
     found = _laid_out(array)
     if found is None:
         raise ValueError(
-            f"{place} has shape {array.shape}, in which there are no RDMs; expected (n, n), (rdms, n, n), (n, n, rdms), "
-            "or vectors of n(n-1)/2 pairs: (pairs,), (rdms, pairs)"
+            f"{place} has shape {array.shape}, in which there are no RDMs; expected (n, n), (rdms, n, n), (n, n, "
+            "rdms), or vectors of n(n-1)/2 pairs: (pairs,), (rdms, pairs)"
         )
     values, axes = found
     coords: dict[str, Coord] = {}
@@ -97,7 +102,7 @@ def from_array(array: Any, place: str, name: str) -> Parts:
 
 
 def likely(variables: Mapping[str, Any]) -> list[str]:
-    """Names of the plain arrays that are RDMs by their looks: square, symmetric, 0 on the diagonal and not elsewhere."""
+    """Names of the plain arrays that look like RDMs: square, symmetric, 0 on the diagonal and not elsewhere."""
     return [name for name, value in variables.items() if _is_rdm(value)]
 
 

@@ -10,6 +10,7 @@ of squared differences, our ``mse``; its ``squared mahalanobis`` is our ``mahala
 """
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -20,9 +21,10 @@ import numpy as np
 import xarray as xr
 
 from brainrdl.exchange.document import damaged, dump_document, encode_values, is_type, load_document
-from brainrdl.exchange.hdf5 import opened, read_group, write_group
+from brainrdl.exchange.hdf5 import read_group, read_hdf5, write_group
 from brainrdl.exchange.parts import Coord, Given, Parts, as_labels, complete
 from brainrdl.exchange.plain import from_array, pick, possible, shapes
+from brainrdl.exchange.seal import KEY, checksum, seal_of
 from brainrdl.rdms.labelled import condense
 from brainrdl.rdms.layout import DIMS
 
@@ -138,14 +140,15 @@ def from_rsatoolbox(
     return complete(_from_dict(rdms.to_dict(), place), Given(stimuli, metric, names), place)
 
 
-def read_parts(path: Path, variable: str | None = None) -> Parts:
+def read_parts(path: Path, variable: str | None = None, max_bytes: int | None = None) -> Parts:
     """Read an HDF5 file that rsatoolbox, or `write`, wrote, or a plain array of an HDF5 file by its name."""
-    with opened(path) as file:
-        content = read_group(file)
-    if variable is not None:
-        name = variable.strip("/").replace("/", ".")  # as HDF5 writes a place in a group
-        return from_array(pick(content, name, str(path)), f"the variable {variable!r} of {path}", variable)
-    return _from_dict(content, str(path))
+    content = read_hdf5(path, read_group, max_bytes)
+    if variable is None:
+        return _from_dict(content, str(path))
+    if KEY in content:  # one of ours, whose seal is of the whole
+        complete(_from_dict(content, str(path)), Given(), path)
+    name = variable.strip("/").replace("/", ".")  # as HDF5 writes a place in a group
+    return from_array(pick(content, name, str(path)), f"the variable {variable!r} of {path}", variable)
 
 
 def write(rdms: xr.DataArray, path: Path) -> None:
@@ -154,12 +157,13 @@ def write(rdms: xr.DataArray, path: Path) -> None:
     # the newer layout takes attributes of more than 64 KiB
     in_memory = BytesIO()  # as `write_netcdf` does, and for the same reason
     with h5py.File(in_memory, "w", libver=("v108", "v110")) as file:
-        write_group(file, content)
+        write_group(file, {**content, KEY: checksum(rdms)})  # where its own reader neither looks nor keeps it
     path.write_bytes(in_memory.getbuffer())
 
 
 def _to_dict(rdms: xr.DataArray) -> dict[str, Any]:
     """Labelled RDMs as rsatoolbox's dictionary."""
+    distances = condense(rdms)
     metric = rdms.attrs.get("metric", "")
     rows = {"rdm": np.asarray(rdms["rdm"].values.tolist())}
     patterns = {"stimulus": np.asarray(rdms["stimulus"].values.tolist())}
@@ -173,7 +177,7 @@ def _to_dict(rdms: xr.DataArray) -> dict[str, Any]:
         (rows if coord.dims == ("rdm",) else patterns)[name] = native
     attrs = {name: value for name, value in rdms.attrs.items() if name != "metric"}
     return {
-        "dissimilarities": condense(rdms),
+        "dissimilarities": distances,
         "dissimilarity_measure": _THEIR_NAMES.get(metric, metric),
         "descriptors": {
             **{name: str(value) if isinstance(value, str) else value for name, value in attrs.items()},
@@ -200,19 +204,22 @@ def _from_dict(content: Mapping[str, Any], place: str) -> Parts:
     types = _types(descriptors.pop(_OURS, None), f"the descriptor {_OURS!r} of {place}")
     rows, patterns = ({name: _listed(column) for name, column in columns.items()} for columns in (rows, patterns))
     coords: dict[str, Coord] = {}
-    names = _string_columns(rows, place).get("rdm")
-    if names:
+    name_fields, fields = _string_columns(rows, place), _string_columns(patterns, place)
+    if names := name_fields.get("rdm"):
         rows.pop("rdm")
-    candidates = _string_columns(patterns, place)
-    stimuli = candidates.get("stimulus")
-    if stimuli:
-        candidates = {"stimulus": stimuli}
-    if len(candidates) == 1:  # the only labels that the patterns have
-        field, stimuli = next(iter(candidates.items()))
-        patterns.pop(field)
+    own = "stimulus" if "stimulus" in fields or len(fields) != 1 else next(iter(fields))  # the only labels there are
+    if stimuli := fields.get(own):
+        patterns.pop(own)
     for kind, dim, columns in (("rdm", "rdm", rows), ("pattern", "stimulus", patterns)):
         for name, column in columns.items():
             declared = types.get(name, {})
+            if _is_array_each(column):
+                warnings.warn(
+                    f"{place}: the descriptor {name!r} holds an array for each, as rsatoolbox keeps a noise precision, "
+                    "which labelled RDMs have no place for; it is left out",
+                    stacklevel=4,
+                )
+                continue
             typed = _column(column, declared.get("type"), name, place)
             if name == "index" and not declared:
                 if np.array_equal(typed, np.arange(len(typed))):
@@ -237,12 +244,13 @@ def _from_dict(content: Mapping[str, Any], place: str) -> Parts:
         order="row-major",
         stimuli=stimuli,
         names=names,
-        fields=candidates if stimuli is None else {},
-        name_fields={} if names else _string_columns(rows, place),
+        fields=fields,
+        name_fields=name_fields,
         metric=metric,
         foreign_metric=measure,
         coords=coords,
         attrs=attrs,
+        seal=seal_of(content),
     )
 
 
@@ -280,12 +288,20 @@ def _text(value: Any, name: str, place: str) -> str:
 
 def _string_columns(columns: Mapping[str, Any], place: str) -> dict[str, list[str]]:
     """Those columns whose values are all strings."""
-    lists = {name: np.asarray(column, dtype=object) for name, column in columns.items()}
+    lists = {name: np.asarray(column, dtype=object) for name, column in columns.items() if not _is_array_each(column)}
     return {
         name: as_labels(column.tolist(), f"{place}: descriptor {name!r}")
         for name, column in lists.items()
         if column.ndim == 1 and all(isinstance(value, str | bytes) for value in column.tolist())
     }
+
+
+def _is_array_each(column: Any) -> bool:
+    """True of a descriptor whose every value is an array of numbers, of one size or several, or None."""
+    is_list = isinstance(column, list | tuple) or (isinstance(column, np.ndarray) and column.ndim > 0)
+    values = list(column) if is_list else []
+    arrays = [value for value in values if value is not None]
+    return bool(arrays) and all(isinstance(value, np.ndarray | list) and np.ndim(value[:1]) for value in arrays)
 
 
 def _column(column: Any, kind: str | None, name: str, place: str) -> np.ndarray:

@@ -8,29 +8,34 @@ round, all of them, unmeasured ones with an empty cell or NaN; stimuli and RDMs 
 
 import csv
 import sys
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
+from brainrdl.budget import BudgetError, Tally
 from brainrdl.exchange.document import Document, decode_values, encode_values, to_document
 from brainrdl.exchange.parts import Coord, Parts
+from brainrdl.exchange.seal import KEY, checksum
+from brainrdl.ids import alike, difference, spelling
 from brainrdl.rdms.condensed import upper_triangles
 from brainrdl.rdms.layout import DIMS
 
 _OURS = "brainrdl"
+_PER_ROW, _PER_CELL = 100, 70  # bytes of a row's list and of a cell's text
 _RESERVED = (*DIMS, "dissimilarity", "metric", _OURS)
 
 
-def read_parts(path: Path) -> Parts:
+def read_parts(path: Path, max_bytes: int | None = None) -> Parts:
     """Read a table."""
-    table = _table(path)
+    table = _table(path, max_bytes)
     missing = [name for name in ("stimulus", "stimulus_", "dissimilarity") if name not in table]
     if missing or table.empty:
         raise ValueError(
             f"{path} lacks {', '.join(map(repr, missing)) or 'rows'}; expected the columns rdm, stimulus, stimulus_, "
-            "dissimilarity with one row per RDM and pair"
+            f"dissimilarity with one row per RDM and pair{spelling(missing, map(str, table.columns))}"
         )
     names = list(dict.fromkeys(table["rdm"])) if "rdm" in table else None
     row_of = {name: row for row, name in enumerate(names or ())}
@@ -41,8 +46,8 @@ def read_parts(path: Path) -> Parts:
     unknown = set(pairs.reshape(-1).tolist()) - set(stimuli)
     if unknown:
         raise ValueError(
-            f"{path}: the rows name {min(unknown)!r}, which is not among the stimuli that its column {_OURS!r} lists; "
-            "remove that column after editing"
+            f"{path}: the rows name {min(unknown)!r}, which is not among the stimuli that its column {_OURS!r} lists"
+            f"{spelling(sorted(unknown), stimuli)}; remove that column after editing"
         )
     values = _squares(table, rows, pairs, stimuli, names or ["(one)"], path)
     metric, attrs = _metric(table, path), {}
@@ -55,16 +60,22 @@ def read_parts(path: Path) -> Parts:
                     f"{path}: column {name!r} is not as it was written; remove the column {_OURS!r} after editing"
                 )
         coords, metric, attrs = {**coords, **typed}, metric or ours.metric, ours.attrs
-    return Parts(values, None, stimuli, names, metric=metric, coords=coords, attrs=attrs)
+    # a table of fewer RDMs, or in another order, is another table, and its rows say so; without the last RDM it may as
+    # well be cut off
+    is_other = ours is not None and names is not None and names != ours.names and ours.names[-1] in names
+    seal = None if ours is None or is_other else ours.seal
+    return Parts(values, None, stimuli, names, metric=metric, coords=coords, attrs=attrs, seal=seal)
 
 
-def _table(path: Path) -> pd.DataFrame:
+def _table(path: Path, max_bytes: int | None) -> pd.DataFrame:
     """The cells as text, every row as long as the header."""
     before = csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # our own column holds all labels in one cell
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
             header = next(reader, [])
+            tally = Tally(str(path), max_bytes)
+            tally.add(path.stat().st_size)
             rows = []
             for row in reader:
                 if row and len(row) != len(header):
@@ -73,8 +84,9 @@ def _table(path: Path) -> pd.DataFrame:
                         f"{len(header)}; the file is cut off, or a comma is too many or too few"
                     )
                 if row:
+                    tally.add(_PER_ROW + _PER_CELL * len(row))
                     rows.append(row)
-    except _ShapeError:
+    except (_ShapeError, BudgetError):
         raise
     except (csv.Error, ValueError) as error:
         raise ValueError(f"{path} is not a CSV table in UTF-8, or is cut off; write it again") from error
@@ -110,7 +122,7 @@ def write(rdms: xr.DataArray, path: Path) -> None:
         if coord.dims == ("rdm",) and name != "rdm":
             columns[name] = np.repeat(np.array(_cells(decode_values(encode_values(coord))), dtype=object), len(i))
     table = pd.DataFrame(columns)
-    table[_OURS] = [to_document(rdms)] + [""] * (len(table) - 1)
+    table[_OURS] = [to_document(rdms, **{KEY: checksum(rdms)})] + [""] * (len(table) - 1)
     # repr gives a float back exactly; quotes keep an id that looks like a number or holds a line break what it is
     table.to_csv(path, index=False, na_rep="NaN", quoting=csv.QUOTE_NONNUMERIC, lineterminator="\n", encoding="utf-8")
 
@@ -123,16 +135,25 @@ def _squares(
     i = np.array([row_of[stimulus] for stimulus in pairs[:, 0]])
     j = np.array([row_of[stimulus] for stimulus in pairs[:, 1]])
     distances = np.array([_number(cell, path) for cell in table["dissimilarity"]])
-    count = np.zeros((len(names), n, n), dtype=int)
-    np.add.at(count, (rows, i, j), 1)
+    places, count = np.unique((rows * n + i) * n + j, return_counts=True)
     if (count > 1).any():
-        k, a, b = np.argwhere(count > 1)[0]
+        (k, a), b = divmod(int(places[count > 1][0]) // n, n), int(places[count > 1][0]) % n
         raise ValueError(
             f"{path}: stimuli {stimuli[a]!r} and {stimuli[b]!r} of RDM {names[k]!r} have several rows; expected one"
         )
-    absent = np.triu(count + count.swapaxes(1, 2) == 0, 1)
-    if absent.any():
-        k, a, b = np.argwhere(absent)[0]
+    # before room is made for all pairs: a few rows can name stimuli enough to fill any memory
+    there = np.unique(((rows * n + np.minimum(i, j)) * n + np.maximum(i, j))[i != j]).tolist()
+    expected = ((k, a, b) for k in range(len(names)) for a in range(n) for b in range(a + 1, n))
+    # both in one order, so that the first difference is the first pair without a row
+    together = zip_longest(expected, there)
+    absent = next((pair for pair, key in together if pair and (pair[0] * n + pair[1]) * n + pair[2] != key), None)
+    if absent is not None:
+        if same := alike(stimuli, case=True):
+            raise ValueError(
+                f"{path} names stimuli {same[0]!a} and {same[1]!a}, which differ in {difference(*same)} alone, and has "
+                "no row for some of their pairs; give each stimulus one spelling"
+            )
+        k, a, b = absent
         raise ValueError(
             f"{path}: stimuli {stimuli[a]!r} and {stimuli[b]!r} of RDM {names[k]!r} have no row; add one, with NaN "
             "where unmeasured"

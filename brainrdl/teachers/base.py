@@ -7,12 +7,33 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from brainrdl.arguments import did_you_mean
 from brainrdl.identity import digest
+from brainrdl.ids import nearest
 from brainrdl.rdms.distances import METRICS
 
 # zero means something in these: a cosine between two such RDMs does too
 _RATIO_SCALE = ("crossnobis", "mse", "sqeuclidean", "euclidean", "mahalanobis")
+
+
+class NothingToCompare(ValueError):  # noqa: N818 - a batch is at fault, not a program
+    """A batch that has nothing to compare: too few stimuli, or none of their pairs was measured.
+
+    A teacher or a term raises it for one batch. `Trainer` leaves that batch out of the term's mean and counts it; where
+    no batch of a pass has anything to compare, it raises the error before the first update.
+
+    Examples
+    --------
+    >>> import brainrdl as rdl
+    >>> teacher = rdl.ConditionTeacher(
+    ...     rdl.MeasuredTeacher(rdl.label_rdms([[2.0]], ["face", "house"], ["IT"], "correlation")),
+    ...     {"ann": "face", "bob": "face", "barn": "house"},
+    ... )
+    >>> try:
+    ...     teacher(None, ["ann", "bob"])
+    ... except rdl.teachers.NothingToCompare:
+    ...     "one condition, no distances"
+    'one condition, no distances'
+    """
 
 
 class RDMTeacher(nn.Module, ABC):
@@ -119,7 +140,7 @@ def rows_by_id(ids: Sequence[str] | None, rows: Mapping[str, int], *, teacher: s
     if missing:
         raise ValueError(
             f"no {what} for {len(missing)} of {len(ids)} stimuli, the first {missing[0]!r}; leave them out of the "
-            f"stimuli (StimulusSet.select){did_you_mean(missing[0], rows)}"
+            f"stimuli (StimulusSet.select){nearest(missing, rows)}"
         )
     return [rows[stimulus] for stimulus in ids]
 

@@ -11,12 +11,13 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.torch import load_model as load_tensors, save_model as save_tensors
 from torch import nn
 
 from brainrdl.files import atomic_path, keep_beside
-from brainrdl.identity import differences, digest
+from brainrdl.identity import differences
+from brainrdl.weights import check_safetensors, safetensors_metadata
 
 
 def save_checkpoint(state: Mapping[str, Any], path: str | Path) -> None:
@@ -209,8 +210,7 @@ def save_model(model: nn.Module, path: str | Path, manifest: Mapping[str, Any] |
     Linear(in_features=2, out_features=1, bias=True)
     """
     text = json.dumps(dict(manifest or {}), sort_keys=True)
-    digests = {name: digest([(name, value)]) for name, value in model.state_dict().items()}
-    metadata = {"manifest": text, "digests": json.dumps(digests | {"": _digest_of(text)}, sort_keys=True)}
+    metadata = safetensors_metadata(model.state_dict(), text)
     with atomic_path(path) as temporary:
         try:
             save_tensors(model, str(temporary), metadata=metadata)
@@ -262,34 +262,13 @@ def load_model(path: str | Path, factory: Callable[[], nn.Module]) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise TypeError(f"factory returned a {type(model).__name__}; expected a module of the saved architecture")
     try:
-        _check_digests(path)
+        check_safetensors(path)
         load_tensors(model, str(path))
     except SafetensorError as error:
         raise ValueError(f"{path} is not a safetensors file, or is damaged: {error}") from error
     except RuntimeError as error:
         raise ValueError(f"{path} holds another architecture than {type(model).__name__}: {error}") from error
     return model.eval()
-
-
-def _digest_of(text: str) -> str:
-    return sha256(text.encode()).hexdigest()
-
-
-def _check_digests(path: str | Path) -> None:
-    """Compare the file with the digests it was written with, where it has some; ValueError if one differs."""
-    with safe_open(str(path), framework="pt") as file:
-        metadata = file.metadata() or {}
-        if "digests" not in metadata:  # another tool's, or older than the digests
-            return
-        written = json.loads(metadata["digests"])
-        found = {name: digest([(name, file.get_tensor(name))]) for name in file.keys()}  # noqa: SIM118 - not a dict
-    found[""] = _digest_of(metadata.get("manifest", ""))
-    differing = [name for name, value in found.items() if written.get(name) != value]
-    if differing:
-        raise ValueError(
-            f"{path} is damaged: {repr(differing[0]) if differing[0] else 'its manifest'} is not what was written "
-            "there; put a copy in its place, or save the model anew"
-        )
 
 
 def read_manifest(path: str | Path) -> dict[str, Any]:
@@ -309,6 +288,8 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
     ------
     FileNotFoundError
         If there is no such file.
+    ValueError
+        If the manifest is not the one that was written.
 
     Examples
     --------
@@ -319,5 +300,4 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
     >>> read_manifest(path)
     {'task': 'none'}
     """
-    with safe_open(str(path), framework="pt") as file:
-        return dict(json.loads((file.metadata() or {}).get("manifest", "{}")))
+    return dict(json.loads(check_safetensors(path, tensors=False).get("manifest", "{}")))

@@ -1,6 +1,7 @@
 """The files of a study's folder, read for its report: what is missing or damaged is named, and what to do about it."""
 
 import json
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,8 +12,11 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from brainrdl.exchange.netcdf import load_netcdf
+from brainrdl.exchange.seal import check_seal, seal_of
+
 _T = TypeVar("_T")
-_DAMAGED = (ValueError, OSError, EOFError, BadZipFile)
+_DAMAGED = (ValueError, OSError, EOFError, BadZipFile, zlib.error)
 
 
 def require(folder: Path, names: Sequence[str], study: str, command: str) -> None:
@@ -65,6 +69,9 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def read_array(path: Path) -> xr.DataArray:
-    """Read a netCDF file with one labelled array."""
+    """Read a netCDF file with one labelled array, and compare the seal that RDMs have."""
     with reading(path, "netCDF file with one array", OSError, ValueError):
-        return xr.load_dataarray(path, engine="h5netcdf")
+        dataset = load_netcdf(path)
+        (array,) = dataset.data_vars.values()
+        check_seal(array, seal_of(dataset.attrs))
+        return array
