@@ -3,8 +3,13 @@
 import hashlib
 import json
 import os
+import platform
+import re
+import shutil
+import sys
+import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,28 +25,81 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` that replaces it only once it is complete on disk.
 
     Whoever reads `path` finds the old file or the new one, never a part of it, also after a kill or a power cut.
+    What killed writers have left in the folder goes first.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    _remove_left_behind(path)
     # beside it, as a file can be renamed within one file system only; with the process's number, as two may write
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{_host()}.tmp")
+    # one of this name is of a killed process with our number; removed, not written over: it may be a second name
+    temporary.unlink(missing_ok=True)
     try:
         yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
+        _to_disk(temporary)
         os.replace(temporary, path)
         # the new name is on disk only once the folder is
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
+        _to_disk(path.parent)
     except OSError as error:
         if error.errno is not None and error.filename is None:  # a full disk's names no file
             error.filename = str(path)
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def keep_beside(path: Path, older: Path) -> None:
+    """Give the file at `path` a second name beside it, `older`, that stays with it when `path` is replaced."""
+    # a link, not a rename: a process that is killed between the two would leave no file at `path`
+    with atomic_path(older) as temporary:
+        try:
+            os.link(path, temporary)
+        except OSError:  # a file system without links
+            shutil.copyfile(path, temporary)
+
+
+def _to_disk(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+_UNTOUCHED = 24 * 3600.0  # seconds, after which nobody is writing a file any more
+
+
+def _remove_left_behind(path: Path) -> None:
+    """Remove temporary files whose writers are gone: all in the folder of `path`, and of earlier versions its own."""
+    ours = re.compile(r"\..+\.(\d+)-([0-9a-f]{8})\.tmp", re.DOTALL)
+    earlier = re.compile(rf"\.{re.escape(path.name)}\.(\d+)()\.tmp")
+    # a folder that cannot be listed, or a file that another process removes too: the write itself will tell
+    with suppress(OSError), os.scandir(path.parent) as entries:
+        for entry in entries:
+            found = ours.fullmatch(entry.name) or earlier.fullmatch(entry.name)
+            if found is not None and entry.is_file(follow_symlinks=False):
+                host = found[2] or _host()
+                here_and_gone = host == _host() and not _is_running(int(found[1]))
+                if here_and_gone or time.time() - entry.stat(follow_symlinks=False).st_mtime > _UNTOUCHED:
+                    Path(entry.path).unlink(missing_ok=True)
+
+
+def _host() -> str:
+    """This machine in a file's name: the processes of another one that shares the folder cannot be asked after."""
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+
+
+def _is_running(process: int) -> bool:
+    """Ask the system after a process; True where it cannot tell."""
+    if sys.platform == "win32":  # where the question would end the process
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (OSError, OverflowError):  # somebody else's; no number of a process
+        return True
+    return True
 
 
 def write_table(table: "DataFrame", path: str | Path, *, index: bool = False) -> None:

@@ -6,7 +6,6 @@ and `nearest` is the end of every message about an id that was not found.
 
 import re
 import unicodedata
-import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 
@@ -75,12 +74,13 @@ def find_ids(ids: Sequence[str], known: Sequence[str], place: str) -> list[int]:
     return [positions[stimulus] for stimulus in ids]
 
 
-def nearest(missing: Iterable[str], known: Collection[str]) -> str:
-    """Write the end of a message with the known ids most like the first missing one that is like any; or nothing.
+def nearest(missing: Sequence[str], known: Collection[str]) -> str:
+    """Write the end of a message with the known id that is another spelling of a missing one, or those most like it."""
+    return spelling(missing, known) or (did_you_mean(missing[0], known) if missing else "")
 
-    Another spelling of it (blanks, case, Unicode form, a suffix) is named with what sets it apart.
-    """
-    missing = list(missing)
+
+def spelling(missing: Iterable[str], known: Iterable[str]) -> str:
+    """Write the end of a message with the known id that is another spelling of a missing one (blanks, case, suffix)."""
     spelt: dict[str, str] = {}
     for name in known:
         spelt.setdefault(_spelt(name, _SPELLINGS), name)
@@ -88,20 +88,19 @@ def nearest(missing: Iterable[str], known: Collection[str]) -> str:
         if (other := spelt.get(_spelt(name, _SPELLINGS))) is not None and other != name:
             first, second = _shown(other, name)
             return f"; did you mean {first}, which differs from {second} in {difference(name, other)}?"
-    return did_you_mean(missing[0], known) if missing else ""
+    return ""
 
 
 def difference(name: str, other: str) -> str:
     """Say in what two spellings of one name differ; empty where they are no two spellings of one."""
     if _spelt(name, _SPELLINGS) != _spelt(other, _SPELLINGS):
         return ""
-    kinds = [
-        kind
-        for kind in _SPELLINGS
-        if _spelt(name, [left for left in _SPELLINGS if left != kind])
-        != _spelt(other, [left for left in _SPELLINGS if left != kind])
-    ]
-    return " and ".join(kinds or ["their spelling"])
+    alone = [kind for kind in _SPELLINGS if _spelt(name, [kind]) == _spelt(other, [kind])]
+    if alone:
+        return alone[0]
+    left = {kind: [others for others in _SPELLINGS if others != kind] for kind in _SPELLINGS}
+    needed = [kind for kind in _SPELLINGS if _spelt(name, left[kind]) != _spelt(other, left[kind])]
+    return " and ".join(needed or ["their spelling"])
 
 
 def alike(names: Iterable[str], *, case: bool = False) -> tuple[str, str] | None:
@@ -152,7 +151,7 @@ def read_labels(labels: Labels, field: str = "labels") -> dict[str, Hashable]:
     """Return the category of each stimulus; `field` is the name of the labels in an error.
 
     TypeError for labels without ids or not hashable; ValueError for a repeated id, a missing label (None, NaN), and two
-    ids or labels that read the same (``face`` and ``face ``). Labels that differ in case alone get a UserWarning.
+    ids or labels that read the same (``face`` and ``face ``).
     """
     if isinstance(labels, xr.DataArray):
         if labels.dims != ("stimulus",) or "stimulus" not in labels.coords:
@@ -189,15 +188,15 @@ def _check_spelling(label_of: Mapping[str, Hashable], field: str) -> None:
             f"{field} has {' and '.join(_shown(*same))}, which differ in {difference(*same)} alone and would count as "
             "two stimuli; give each one spelling"
         )
-    texts = list(dict.fromkeys(label for label in label_of.values() if isinstance(label, str)))
-    if same := alike(texts):
-        raise ValueError(
-            f"{field} has the labels {' and '.join(_shown(*same))}, which differ in {difference(*same)} alone and would "
-            "count as two categories; give each one spelling"
-        )
-    if same := alike(texts, case=True):
-        warnings.warn(
-            f"{field} has the labels {same[0]!r} and {same[1]!r}, which differ in {difference(*same)} alone and count "
-            "as two categories; give them one spelling if they are one",
-            stacklevel=4,
-        )
+    texts = Counter(label for label in label_of.values() if isinstance(label, str))
+    spellings: dict[str, list[str]] = {}
+    for label in texts:
+        spellings.setdefault(_spelt(label, _SAME_TEXT), []).append(label)
+    for found in spellings.values():
+        if len(found) > 1:
+            shown = zip(_shown(*found), found, strict=True)
+            written = " and ".join(f"{label} ({texts[name]} stimuli)" for label, name in shown)
+            raise ValueError(
+                f"{field} writes one category in {len(found)} ways: {written}; write it in one way, or give two "
+                "categories names that differ by more than spaces"
+            )

@@ -81,13 +81,15 @@ VARIANTS = [
     Variant("without pool3", "rdl", 0.1, ("layers=pool1,pool2",)),
     Variant("without pool3", "rdl", 0.3, (*_BALANCED, "layers=pool1,pool2")),
     Variant("α rises over 5 epochs", "rdl", 0.1, (), "rising"),
+    Variant("scale fitted at the start", "rdl", 0.01, (), "scaled"),
+    Variant("α balanced", "rdl", 0.01, _BALANCED),
+    Variant("scale fitted at the start", "rdl", 1.0, (), "scaled"),
+    Variant("α balanced", "rdl", 0.03, _BALANCED),
     Variant("no clipping", "rdl", 0.3, (*_BALANCED, "clip=none")),
     Variant("no clipping", "rdl", 0.01, ("clip=none",)),
     Variant("α absolute", "rdl", 10.0, ("relative=false",)),
     Variant("no weight decay", "rdl", 0.1, ("weight_decay=0",)),
     Variant("no weight decay", "plain_readout", nan, ("weight_decay=0",)),
-    Variant("scale fitted at the start", "rdl", 1.0, (), "scaled"),
-    Variant("α balanced", "rdl", 0.03, _BALANCED),
     Variant("scale-free", "rdl_corr", 3.0),
 ]
 

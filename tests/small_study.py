@@ -38,7 +38,7 @@ def write_study(folder: Path) -> dict[str, Any]:
     truth = (codes[:, None] != codes)[np.triu_indices(N, 1)] + rng.random(n_pairs)
     for name in ("one", "two"):
         subjects = [f"{name}-{number}" for number in range(3)]
-        noisy = truth + 0.5 * rng.random((3, n_pairs))
+        noisy = (truth + 0.5 * rng.random((3, n_pairs))) / 2
         rdms = rdl.label_rdms(noisy, ids, subjects, "correlation", {"subject": subjects, "roi": "IT"})
         rdl.write_rdms(rdms, folder / f"{name}.nc")
     for name in ("size", "hue"):

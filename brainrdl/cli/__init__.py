@@ -3,10 +3,13 @@
 import argparse
 import os
 import re
+import signal
 import sys
-from collections.abc import Mapping, Sequence
-from contextlib import redirect_stderr, redirect_stdout
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib import import_module
+from types import FrameType
 from typing import NoReturn, TextIO, cast
 
 import brainrdl
@@ -40,20 +43,43 @@ def _main(arguments: Sequence[str] | None) -> int:
     import_module(f"brainrdl.cli.{arguments[0]}").add_options(parser)
     options = parser.parse_args(arguments[1:])
     try:
-        status = int(options.run(options, arguments))
+        with _terminable():
+            status = int(options.run(options, arguments))
         sys.stdout.flush()  # here, where a reader that has gone away is no fault
         return status
     except BrokenPipeError:  # the reader has seen enough, as head does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         way_on = "; the same command resumes from here" if _is_resumable(options) else ""
         print(f"\nbrainrdl: stopped{way_on}", file=sys.stderr)
-        return 130
+        return 128 + (signal.SIGTERM if isinstance(stop, _Terminated) else signal.SIGINT)
     except (ValueError, OSError, FloatingPointError) as error:  # what a user can mend; anything else is our fault
         message = " ".join(line.strip() for line in str(error).splitlines())
         print("brainrdl:", name_options(message, _options(parser)), file=sys.stderr)
         return 2
+
+
+class _Terminated(KeyboardInterrupt):
+    """The process was asked to end by SIGTERM."""
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM end a command as Ctrl-C does: locks, notes and other processes are seen to, and it says so."""
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        raise _Terminated
+
+    # signals are handled in the main thread alone; what is ignored stays ignored
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def name_options(message: str, options: Mapping[str, argparse.Action]) -> str:

@@ -42,6 +42,8 @@ def add_what_a_file_lacks(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("what a file does not say", "it is asked for, and never guessed")
     text = "the stimulus ids: a text file with one a line, or the name of the field that holds them"
     group.add_argument("--stimuli", metavar="FILE|FIELD", help=text)
+    text = "take them in the order of the file named by --stimuli, although that is the alphabet's (img1, img10, img2)"
+    group.add_argument("--as-listed", action="store_true", help=text)
     group.add_argument("--names", metavar="FILE|FIELD", help="the RDMs' names, in the same way")
     group.add_argument("--metric", help=f"of the distances, such as {', '.join(METRICS)}, crossnobis or undeclared")
     group.add_argument(
@@ -73,6 +75,12 @@ def check_replaced(path: Path) -> None:
             ) from error
 
 
+def read_stimuli(options: argparse.Namespace) -> list[str] | dict[int, str] | str | None:
+    """Read the ids that --stimuli names: by row where --as-listed says that they are in the RDMs' order."""
+    given = read_ids(options.stimuli)
+    return dict(enumerate(given)) if options.as_listed and isinstance(given, list) else given
+
+
 def read_ids(given: str | None) -> list[str] | str | None:
     """Read ids from a text file, one a line; what is not a file is the name of a field.
 
@@ -81,7 +89,7 @@ def read_ids(given: str | None) -> list[str] | str | None:
     if given is None or not Path(given).is_file():
         return given
     try:
-        lines = Path(given).read_text(encoding="utf-8").splitlines()
+        lines = Path(given).read_text(encoding="utf-8-sig").splitlines()  # a byte-order mark is no part of an id
     except UnicodeDecodeError as error:
         raise ValueError(f"{given} is not UTF-8 text: {error}; give a text file with one id a line") from error
     for number, line in enumerate(lines, 1):

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from brainrdl.cli._parsing import add_what_a_file_lacks, names, read_ids
+from brainrdl.cli._parsing import add_what_a_file_lacks, names, read_ids, read_stimuli
 from brainrdl.rdms.similarities import METHODS
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def _variables(paths: list[Path], options: argparse.Namespace) -> dict[Path, str
             )
             chosen[path] = options.variable
         except UnknownVariableError as error:
-            chosen[path], lacking = None, error
+            chosen[path], lacking = None, lacking or error
     if lacking is not None and not any(chosen.values()):
         raise lacking
     return chosen
@@ -128,7 +128,7 @@ def _read(
     found = describe(path, metric=options.metric, order=options.order, variable=variable, max_bytes=options.max_bytes)
     return read_rdms(
         path,
-        stimuli=read_ids(options.stimuli) if found["stimuli"] is None else None,
+        stimuli=read_stimuli(options) if found["stimuli"] is None else None,
         metric=options.metric if found["metric"] in (None, options.metric) else None,
         names=names if found["names"] is None else None,
         order=options.order,

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from brainrdl.cli._parsing import add_what_a_file_lacks, read_ids
+from brainrdl.cli._parsing import add_what_a_file_lacks, read_ids, read_stimuli
 from brainrdl.exchange.description import describe_as_text
 from brainrdl.exchange.files import read_rdms, write_rdms
 
@@ -29,7 +29,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         raise ValueError(f"{options.target} exists; name another file, or replace it with --force")
     rdms = read_rdms(
         options.source,
-        stimuli=read_ids(options.stimuli),
+        stimuli=read_stimuli(options),
         metric=options.metric,
         names=read_ids(options.names),
         order=options.order,

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from brainrdl.cli._parsing import FOLLOW_LINKS, add_what_a_file_lacks, read_ids
+from brainrdl.cli._parsing import FOLLOW_LINKS, add_what_a_file_lacks, read_ids, read_stimuli
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +31,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
 
     rdms = read_rdms(
         options.source,
-        stimuli=read_ids(options.stimuli),
+        stimuli=read_stimuli(options),
         metric=options.metric,
         names=read_ids(options.names),
         order=options.order,

@@ -99,6 +99,8 @@ def _add_options(parser: argparse.ArgumentParser, study: Study) -> None:
     text = f"CPU threads of a process (default: {study.threads or 'all cores, shared by --jobs'})"
     add("--threads", type=int, metavar="N", help=text)
     add("--jobs", type=int, metavar="N", help="processes that make runs side by side, on a GPU too (default: 1)")
+    text = "also write a run's checkpoint within an epoch, after N updates or minutes (500, 10min; default: each epoch)"
+    add("--checkpoint-every", metavar="N|Nmin", help=text)
     text = "make the runs, and leave the test set closed until a later call without this"
     add("--unscored", action="store_true", help=text)
     add("--replay", metavar="RESULTS.JSON:ROW", help="repeat one row of a results.json as it was asked for")
@@ -135,6 +137,7 @@ def _request(options: argparse.Namespace) -> Request:
         precision=options.precision,
         threads=options.threads,
         jobs=1 if options.jobs is None else options.jobs,
+        checkpoint_every=options.checkpoint_every,
         download=options.download,
         unscored=options.unscored,
     )

@@ -8,11 +8,13 @@ import json
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 import xarray as xr
 
 from brainrdl.arguments import name_some
 from brainrdl.exchange.parts import Coord, Given, Parts, as_labels
+from brainrdl.ids import alike, difference
 from brainrdl.rdms.distances import METRICS, rdm
 
 _ID_COORDS = ("stimulus_id", "image_id")
@@ -36,7 +38,16 @@ def read_parts(assembly: xr.DataArray, given: Given, path: Path) -> Parts:
         raise ValueError(
             f"{path}: the patterns have a dimension {extra[0]!r}; expected presentation × neuroid (× time_bin)"
         )
-    field = next((name for name in _ID_COORDS if name in assembly.coords), None)
+    named = given.stimuli if isinstance(given.stimuli, str) and given.stimuli in assembly.coords else None
+    there = [name for name in _ID_COORDS if name in assembly.coords]
+    if named is None and len(there) > 1:
+        (a, _), (b, _) = (pd.factorize(assembly[name].values) for name in there)
+        if not np.array_equal(a, b):
+            raise ValueError(
+                f"{path}: {there[0]!r} and {there[1]!r} put different presentations together; choose one by stimuli=, "
+                f"such as {there[0]!r}"
+            )
+    field = named or next(iter(there), None)
     if field is None:
         raise ValueError(
             f"{path}: presentations have no coordinate 'stimulus_id' (or 'image_id'), so stimuli are not known"
@@ -53,6 +64,11 @@ def read_parts(assembly: xr.DataArray, given: Given, path: Path) -> Parts:
             "leave these presentations or neuroids out"
         )
     stimuli = list(dict.fromkeys(ids))
+    if same := alike(stimuli):
+        raise ValueError(
+            f"{path}: coordinate {field!r} has {same[0]!a} and {same[1]!a}, which differ in {difference(*same)} alone, "
+            "and whose presentations would be averaged apart; give each stimulus one spelling"
+        )
     position = {stimulus: row for row, stimulus in enumerate(stimuli)}
     row = np.array([position[stimulus] for stimulus in ids])
     count = np.bincount(row)
@@ -66,4 +82,5 @@ def read_parts(assembly: xr.DataArray, given: Given, path: Path) -> Parts:
         if name in assembly.coords and assembly[name].dims == ("time_bin",):
             coords[name] = (("rdm",), assembly[name].values)
     made = json.dumps({"patterns": path.name, "neuroids": patterns.shape[2], "presentations": len(ids)})
-    return Parts(values, "row-major", stimuli, metric=given.metric, coords=coords, attrs={"provenance": made})
+    attrs = {"provenance": made}
+    return Parts(values, "row-major", stimuli, fields={field: stimuli}, metric=given.metric, coords=coords, attrs=attrs)

@@ -1,7 +1,7 @@
 """Reading and writing RDMs, whatever the format."""
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -45,7 +45,7 @@ _PICKLES = {
 def read_rdms(
     path: str | os.PathLike[str],
     *,
-    stimuli: Iterable[str] | str | None = None,
+    stimuli: Iterable[str] | Mapping[int, str] | str | None = None,
     metric: str | None = None,
     names: Iterable[str] | str | None = None,
     order: Order | None = None,
@@ -61,13 +61,13 @@ def read_rdms(
     ----------
     path : path
         File: netCDF (``.nc``: labelled RDMs, or BrainIO's patterns, which `metric` turns into RDMs), rsatoolbox's HDF5
-        (``.h5``), Net2Brain's ``.npz``, MATLAB struct arrays, Meadows' ``.mat`` or ``.json``, tidy CSV (``.csv``); plain
-        arrays, square or condensed, of ``.npy`` files, and by `variable` of the others.
+        (``.h5``), Net2Brain's ``.npz``, MATLAB struct arrays, Meadows' ``.mat`` or ``.json``, tidy CSV (``.csv``);
+        plain arrays, square or condensed, of ``.npy`` files, and by `variable` of the others.
     stimuli : sequence of str (n,), mapping of int to str, or str, optional
         Ids in the file's order, or the name of the field that holds them, where it has several. Ids that the file has
         are kept; only where these are not unique do the given ones take their place (theirs: ``stimulus_in_file``). Ids
-        sorted as text (``img1``, ``img10``, ``img2``) are not taken for a file's order without more ado, since files
-        tend to count; by row, ``dict(enumerate(ids))``, they are.
+        in the order of text (``img1``, ``img10``, ``img2``) are asked about, as many files count; given by row,
+        ``dict(enumerate(ids))``, they are not.
     metric : str, optional
         Metric of the distances, as in `label_rdms`.
     names : sequence of str (rdms,) or str, optional

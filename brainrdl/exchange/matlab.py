@@ -47,7 +47,8 @@ def from_variables(variables: Mapping[str, Any], path: Path, variable: str | Non
         seal = stated_seal(path)
         return Parts(values, None, ours.stimuli, names, metric=ours.metric, coords=along, attrs=ours.attrs, seal=seal)
     coords = toolbox_coords(names) if names else {}
-    return Parts(values, names=names, coords={**_scalar_fields(entries), **coords})
+    fields = {"name": names} if names else {}
+    return Parts(values, names=names, name_fields=fields, coords={**_scalar_fields(entries), **coords})
 
 
 def _the_one(variables: Mapping[str, Any], path: Path) -> str:

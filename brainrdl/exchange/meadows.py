@@ -1,12 +1,15 @@
 """Results of the Meadows platform's multiple arrangement task, as downloaded: .mat or JSON.
 
 In a .mat file of one participant ``rdmutv`` is the upper triangle, row by row, and ``stimuli`` a char matrix; in
-one of several, ``rdmutv_<participant>`` and ``stimuli_<participant>``. In the JSON of one participant each entry of
-``tasks`` of type ``multiarrange`` has ``stimuli`` and ``rdm``. No file says what the distances are. We write the
-JSON, one task per RDM, and add ``brainrdl``, which readers of its ``tasks`` do not look at.
+one of several, ``rdmutv_<participant>`` and ``stimuli_<participant>``, which may differ in order and in part. In the
+JSON of one participant each entry of ``tasks`` of type ``multiarrange`` has ``stimuli`` and ``rdm``. No file says what
+the distances are. We write the JSON, one task per RDM, and add ``brainrdl``, which readers of its ``tasks`` do not
+look at.
 """
 
 import json
+import warnings
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,11 +17,13 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from brainrdl.arguments import name_some
 from brainrdl.budget import BudgetError
 from brainrdl.exchange.document import Document, read_json, to_document
 from brainrdl.exchange.parts import Coord, Parts
 from brainrdl.exchange.seal import KEY, checksum, seal_of
-from brainrdl.rdms.condensed import upper_triangles
+from brainrdl.ids import alike, difference
+from brainrdl.rdms.condensed import to_squares, upper_triangles
 
 _OURS = "brainrdl"
 _TASK = "multiarrange"
@@ -40,10 +45,10 @@ def from_variables(variables: Mapping[str, Any], path: Path, variable: str | Non
             raise ValueError(f"{path} holds 'rdmutv{suffix}', but no 'stimuli{suffix}'; download it again from Meadows")
         vectors.append(np.asarray(variables[f"rdmutv{suffix}"]).reshape(-1))
         ids.append(_ids(variables[f"stimuli{suffix}"], path))
-    _check_same(people, vectors, ids, path)
+    values, stimuli = _joined(people, vectors, ids, path)
     named = [person.replace("_", "-") for person in people] if all(people) else None
     coords: dict[str, Coord] = {} if named is None else {"subject": (("rdm",), named)}
-    return Parts(np.stack(vectors), "row-major", ids[0], named, coords=coords)
+    return Parts(values, "row-major", stimuli, named, coords=coords, fields={"stimuli": stimuli})
 
 
 def read_parts(path: Path, max_bytes: int | None = None) -> Parts:
@@ -76,14 +81,15 @@ def read_parts(path: Path, max_bytes: int | None = None) -> Parts:
             ) from error
     if not vectors:
         raise ValueError(f"{path} holds no task of type {_TASK!r}, the only one that has RDMs")
-    _check_same(names, vectors, ids, path)
-    values = np.stack(vectors)
+    values, stimuli = _joined(names, vectors, ids, path)
     if _OURS in content:
         ours = Document(str(content[_OURS]), f"{_OURS!r} in {path}")
         coords = ours.coords_of(names, f"{_OURS!r} in {path}")
         seal = seal_of(content, f"the key {KEY!r}")
-        return Parts(values, "row-major", ids[0], names, metric=ours.metric, coords=coords, attrs=ours.attrs, seal=seal)
-    return Parts(values, "row-major", ids[0], names)
+        return Parts(
+            values, "row-major", stimuli, names, metric=ours.metric, coords=coords, attrs=ours.attrs, seal=seal
+        )
+    return Parts(values, "row-major", stimuli, names, fields={"stimuli": stimuli})
 
 
 def write(rdms: xr.DataArray, path: Path) -> None:
@@ -117,9 +123,43 @@ def _numbers(given: Any) -> np.ndarray:
     return np.array(given, dtype=np.float64)
 
 
-def _check_same(names: list[str], vectors: list[np.ndarray], ids: list[list[str]], path: Path) -> None:
-    for name, vector, stimuli in zip(names, vectors, ids, strict=True):
-        if stimuli != ids[0] or vector.shape != vectors[0].shape:
+def _joined(
+    names: list[str], vectors: list[np.ndarray], ids: list[list[str]], path: Path
+) -> tuple[np.ndarray, list[str]]:
+    """RDMs (rdms, pairs), or (rdms, n, n), of all stimuli that anyone arranged, joined by their names, and these.
+
+    In the order of the first RDM's, then of first occurrence; NaN for the pairs that somebody did not arrange.
+    """
+    for name, vector, own in zip(names, vectors, ids, strict=True):
+        if len(names) > 1 and vector.size != len(own) * (len(own) - 1) // 2:  # one alone is checked as any vector is
             raise ValueError(
-                f"{path}: RDMs {names[0]!r} and {name!r} are of different stimuli; keep one of them per file"
+                f"{path}: RDM {name!r} has {vector.size} pairs and {len(own)} stimuli, which have "
+                f"{len(own) * (len(own) - 1) // 2}; download it again from Meadows"
             )
+    if all(own == ids[0] for own in ids):
+        return np.stack(vectors), ids[0]
+    for name, own in zip(names, ids, strict=True):
+        if copies := [stimulus for stimulus, times in Counter(own).items() if times > 1]:
+            raise ValueError(
+                f"{path}: RDM {name!r} has these stimuli more than once: {name_some(copies)}, so that it cannot be "
+                "joined to the others by them; keep it in a file of its own"
+            )
+    stimuli = list(dict.fromkeys(stimulus for own in ids for stimulus in own))
+    if same := alike(stimuli, case=True):
+        raise ValueError(
+            f"{path}: its RDMs name stimuli {same[0]!r} and {same[1]!r}, which differ in {difference(*same)} alone; "
+            "give them one spelling, or keep each RDM in a file of its own"
+        )
+    place = {stimulus: row for row, stimulus in enumerate(stimuli)}
+    squares = np.full((len(vectors), len(stimuli), len(stimuli)), np.nan)
+    squares[:, range(len(stimuli)), range(len(stimuli))] = 0
+    for square, vector, own in zip(squares, vectors, ids, strict=True):
+        rows = [place[stimulus] for stimulus in own]
+        square[np.ix_(rows, rows)] = to_squares(vector[None], len(own))[0]
+    if partial := [name for name, own in zip(names, ids, strict=True) if len(own) < len(stimuli)]:
+        warnings.warn(
+            f"{path}: of {len(stimuli)} stimuli, not all are in RDM {name_some(partial)}; pairs that were not arranged "
+            "are NaN",
+            stacklevel=5,
+        )
+    return squares, stimuli

@@ -66,7 +66,18 @@ def _read_model(members: Npz) -> Parts:
         return Parts(values, "row-major", stimuli, layer, metric=ours.metric, coords=coords, attrs=ours.attrs)
     distance = meta.get("distance")
     metric, foreign = distance if distance in _SHARED_METRICS else None, None if distance is None else str(distance)
-    return Parts(values, "row-major", stimuli, layer, metric=metric, foreign_metric=foreign)
+    named = {"stimuli_name": stimuli} if stimuli else {}
+    name_fields = {"layer_name": layer} if layer else {}
+    return Parts(
+        values,
+        "row-major",
+        stimuli,
+        layer,
+        fields=named,
+        name_fields=name_fields,
+        metric=metric,
+        foreign_metric=foreign,
+    )
 
 
 def _read_brain(members: Npz) -> Parts:

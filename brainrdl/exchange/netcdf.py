@@ -72,7 +72,7 @@ def read_parts(dataset: xr.Dataset, path: Path) -> Parts:
 
 def read_variable(dataset: xr.Dataset, variable: str, path: Path) -> Parts:
     """Take a plain array of distances out of a file's content, with the ids that are its coordinates."""
-    array = pick(dict(dataset.data_vars), variable, str(path))
+    array = pick({str(name): array for name, array in dataset.data_vars.items()}, variable, str(path))
     if array.dims == DIMS:
         attrs = dataset.attrs if variable == "dissimilarity" else {}  # the seal is of that one
         return read_parts(array.to_dataset(name="dissimilarity").assign_attrs(attrs), path)
@@ -89,8 +89,8 @@ def read_variable(dataset: xr.Dataset, variable: str, path: Path) -> Parts:
     stimuli = [labelled[str(dim)] for dim in square if str(dim) in labelled and array[dim].dtype.kind != "i"]
     if len(stimuli) == 2 and stimuli[0] != stimuli[1]:
         raise ValueError(
-            f"{path}: coordinates {square[0]!r} and {square[1]!r} of {variable!r} differ; an RDM has one order for both "
-            "axes"
+            f"{path}: coordinates {square[0]!r} and {square[1]!r} of {variable!r} differ; an RDM has one order for "
+            "both axes"
         )
     (axis, *more) = [str(dim) for dim in array.dims if dim not in square] or [""]
     if axis in labelled and not more:  # an axis of one kind, such as subject, whose labels name the RDMs

@@ -5,6 +5,7 @@ where the file says nothing, refuses what contradicts it, and labels the result.
 """
 
 import re
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,10 +17,11 @@ import xarray as xr
 from brainrdl.arguments import did_you_mean, name_some
 from brainrdl.budget import check_claim
 from brainrdl.exchange.seal import Seal, check_seal
-from brainrdl.ids import check_ids
+from brainrdl.ids import check_ids, difference, spelling, text_order
 from brainrdl.rdms.condensed import stimuli_of
 from brainrdl.rdms.labelled import label_rdms
 from brainrdl.rdms.layout import METRICS, check_rdms
+from brainrdl.rdms.plausible import check_people, check_possible, check_varied
 
 Order = Literal["row-major", "column-major"]
 """The order of the upper triangle's pairs in a vector: by row (SciPy, torch, rsatoolbox and MATLAB's `pdist` and
@@ -33,7 +35,7 @@ Coord = tuple[tuple[str, ...], Any]
 class Given:
     """The caller's words about a file; see `read_rdms`."""
 
-    stimuli: Iterable[str] | str | None = None
+    stimuli: Iterable[str] | Mapping[int, str] | str | None = None
     metric: str | None = None
     names: Iterable[str] | str | None = None
     order: Order | None = None
@@ -42,6 +44,8 @@ class Given:
 
     def __post_init__(self) -> None:
         """Refuse what no file could agree with."""
+        if self.variable is not None and not isinstance(self.variable, str):
+            raise TypeError(f"variable is {self.variable!r}; expected the name of one, a string")
         if self.order is not None and self.order not in get_args(Order):
             raise ValueError(f"unknown order {self.order!r}; known are {', '.join(get_args(Order))}")
         if self.metric is not None and self.metric not in METRICS:
@@ -137,9 +141,15 @@ def complete(parts: Parts, given: Given, path: object) -> xr.DataArray:
         except TypeError as error:  # of a file's content, which no caller's type can mend
             raise ValueError(str(error)) from error
         check_seal(rdms, parts.seal)
-        return rdms
+        check_possible(rdms)
+        check_varied(rdms)
     except (TypeError, ValueError) as error:
         raise type(error)(f"{path}: {error}") from error
+    try:
+        check_people(rdms)
+    except ValueError as error:  # whoever reads them may leave one out; what counts people refuses them
+        warnings.warn(f"{path}: {error}", stacklevel=3)
+    return rdms
 
 
 def _check_coords(coords: Mapping[str, Coord], n: int) -> None:
@@ -156,7 +166,7 @@ def _check_coords(coords: Mapping[str, Coord], n: int) -> None:
 
 def _resolve(
     what: str,
-    given: Iterable[str] | str | None,
+    given: Iterable[str] | Mapping[int, str] | str | None,
     stated: Sequence[str] | None,
     fields: Mapping[str, Sequence[str]],
     count: int,
@@ -165,17 +175,16 @@ def _resolve(
     labels = "the stimulus ids" if what == "stimuli" else "the names of the RDMs"
     axis = "stimuli" if what == "stimuli" else "RDMs"
     if isinstance(given, str):
-        if given not in fields:
-            known = f"; there are {name_some(fields)}" if fields else ", and has none to choose from"
-            raise ValueError(f"has no field {given!r} that could hold {labels}{known}")
-        given = fields[given]
-    answer = None if given is None else check_ids(given, what)
+        return check_ids(_field(given, what, labels, stated, fields), what)
+    answer = None if given is None else check_ids(_by_row(given, what) if isinstance(given, Mapping) else given, what)
     if answer is not None and len(answer) != count:
         raise ValueError(
             f"holds {count} {axis}, but {what} names {len(answer)}; give one for each, in the file's order"
         )
     if stated is None:
         if answer is not None:
+            if what == "stimuli" and not isinstance(given, Mapping):
+                _check_order(answer)
             return answer
         if fields:
             raise ValueError(
@@ -195,11 +204,50 @@ def _resolve(
         return check_ids(stated, what)
     if list(answer) != list(stated) and not copies:  # labels that repeat cannot serve, so that others are welcome
         first = next(i for i, (a, b) in enumerate(zip(answer, stated, strict=True)) if a != b)
+        apart = difference(answer[first], stated[first])
         raise ValueError(
             f"{what} contradicts the file, first at position {first}: {answer[first]!r} was given, the file has "
-            f"{stated[first]!r}; leave {what} out, and rename afterwards"
+            f"{stated[first]!r}{f' (they differ in {apart})' if apart else ''}; leave {what} out, and rename afterwards"
         )
     return answer
+
+
+def _field(
+    name: str, what: str, labels: str, stated: Sequence[str] | None, fields: Mapping[str, Sequence[str]]
+) -> Sequence[str]:
+    """The field of that name; ``stimulus`` and ``rdm`` are those that hold the file's own labels, in every format."""
+    own = "stimulus" if what == "stimuli" else "rdm"
+    if name in fields:
+        return fields[name]
+    if name == own and stated is not None:
+        return stated
+    others = [field for field in fields if fields[field] is not stated]
+    there = f"; there are {name_some(fields)}{spelling([name], fields)}" if others else ", and has none to choose from"
+    raise ValueError(f"has no field {name!r} that could hold {labels}{there}")
+
+
+def _by_row(given: Mapping[int, str], what: str) -> list[str]:
+    """Ids by their row, counted from 0."""
+    if sorted(given) != list(range(len(given))):
+        raise ValueError(
+            f"{what} is a mapping, and its keys are not the rows 0 to {len(given) - 1}; give dict(enumerate(ids))"
+        )
+    return [given[row] for row in range(len(given))]
+
+
+def _check_order(ids: Sequence[str]) -> None:
+    """Ask for the file's order where that of the ids may be none but the alphabet's.
+
+    A folder is listed img1, img10, img2; whoever numbers images, and saves rows, counts img1, img2, img3.
+    """
+    if found := text_order(ids):
+        place, by_number = found
+        raise ValueError(
+            f"has no ids, and stimuli= gives them in the order of text, which the file may not have: position {place} "
+            f"is {ids[place]!r} in the order of text and {by_number!r} in that of numbers; give the ids in the file's "
+            "order, or, where its rows follow the text, by row: stimuli=dict(enumerate(ids)), on the command line "
+            "--as-listed"
+        )
 
 
 def _metric(parts: Parts, given: Given) -> str:

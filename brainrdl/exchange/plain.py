@@ -80,13 +80,14 @@ def from_array(array: Any, place: str, name: str) -> Parts:
     if cells and all(isinstance(cell, np.ndarray) and cell.shape == cells[0].shape for cell in cells):
         array = np.stack(cells)  # a cell array of RDMs
     if not isinstance(array, np.ndarray) or array.dtype.kind not in "biuf":
-        kind = f"an array of {array.dtype}" if isinstance(array, np.ndarray) else f"a {type(array).__name__}"
+        kind = f"an array of {array.dtype}" if isinstance(array, np.ndarray) else "text"
+        kind = "a struct or cell array" if cells is not None else kind
         raise ValueError(f"{place} is {kind}; expected an array of real numbers, the distances")
     found = _laid_out(array)
     if found is None:
         raise ValueError(
-            f"{place} has shape {array.shape}, in which there are no RDMs; expected (n, n), (rdms, n, n), (n, n, rdms), "
-            "or vectors of n(n-1)/2 pairs: (pairs,), (rdms, pairs)"
+            f"{place} has shape {array.shape}, in which there are no RDMs; expected (n, n), (rdms, n, n), (n, n, "
+            "rdms), or vectors of n(n-1)/2 pairs: (pairs,), (rdms, pairs)"
         )
     values, axes = found
     coords: dict[str, Coord] = {}
@@ -101,7 +102,7 @@ def from_array(array: Any, place: str, name: str) -> Parts:
 
 
 def likely(variables: Mapping[str, Any]) -> list[str]:
-    """Names of the plain arrays that are RDMs by their looks: square, symmetric, 0 on the diagonal and not elsewhere."""
+    """Names of the plain arrays that look like RDMs: square, symmetric, 0 on the diagonal and not elsewhere."""
     return [name for name, value in variables.items() if _is_rdm(value)]
 
 

@@ -10,6 +10,7 @@ of squared differences, our ``mse``; its ``squared mahalanobis`` is our ``mahala
 """
 
 import json
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -159,6 +160,7 @@ def write(rdms: xr.DataArray, path: Path) -> None:
 
 def _to_dict(rdms: xr.DataArray) -> dict[str, Any]:
     """Labelled RDMs as rsatoolbox's dictionary."""
+    distances = condense(rdms)
     metric = rdms.attrs.get("metric", "")
     rows = {"rdm": np.asarray(rdms["rdm"].values.tolist())}
     patterns = {"stimulus": np.asarray(rdms["stimulus"].values.tolist())}
@@ -172,7 +174,7 @@ def _to_dict(rdms: xr.DataArray) -> dict[str, Any]:
         (rows if coord.dims == ("rdm",) else patterns)[name] = native
     attrs = {name: value for name, value in rdms.attrs.items() if name != "metric"}
     return {
-        "dissimilarities": condense(rdms),
+        "dissimilarities": distances,
         "dissimilarity_measure": _THEIR_NAMES.get(metric, metric),
         "descriptors": {
             **{name: str(value) if isinstance(value, str) else value for name, value in attrs.items()},
@@ -199,19 +201,22 @@ def _from_dict(content: Mapping[str, Any], place: str) -> Parts:
     types = _types(descriptors.pop(_OURS, None), f"the descriptor {_OURS!r} of {place}")
     rows, patterns = ({name: _listed(column) for name, column in columns.items()} for columns in (rows, patterns))
     coords: dict[str, Coord] = {}
-    names = _string_columns(rows, place).get("rdm")
-    if names:
+    name_fields, fields = _string_columns(rows, place), _string_columns(patterns, place)
+    if names := name_fields.get("rdm"):
         rows.pop("rdm")
-    candidates = _string_columns(patterns, place)
-    stimuli = candidates.get("stimulus")
-    if stimuli:
-        candidates = {"stimulus": stimuli}
-    if len(candidates) == 1:  # the only labels that the patterns have
-        field, stimuli = next(iter(candidates.items()))
-        patterns.pop(field)
+    own = "stimulus" if "stimulus" in fields or len(fields) != 1 else next(iter(fields))  # the only labels there are
+    if stimuli := fields.get(own):
+        patterns.pop(own)
     for kind, dim, columns in (("rdm", "rdm", rows), ("pattern", "stimulus", patterns)):
         for name, column in columns.items():
             declared = types.get(name, {})
+            if _is_array_each(column):
+                warnings.warn(
+                    f"{place}: the descriptor {name!r} holds an array for each, as rsatoolbox keeps a noise precision, "
+                    "which labelled RDMs have no place for; it is left out",
+                    stacklevel=4,
+                )
+                continue
             typed = _column(column, declared.get("type"), name, place)
             if name == "index" and not declared:
                 if np.array_equal(typed, np.arange(len(typed))):
@@ -236,8 +241,8 @@ def _from_dict(content: Mapping[str, Any], place: str) -> Parts:
         order="row-major",
         stimuli=stimuli,
         names=names,
-        fields=candidates if stimuli is None else {},
-        name_fields={} if names else _string_columns(rows, place),
+        fields=fields,
+        name_fields=name_fields,
         metric=metric,
         foreign_metric=measure,
         coords=coords,
@@ -280,12 +285,20 @@ def _text(value: Any, name: str, place: str) -> str:
 
 def _string_columns(columns: Mapping[str, Any], place: str) -> dict[str, list[str]]:
     """Those columns whose values are all strings."""
-    lists = {name: np.asarray(column, dtype=object) for name, column in columns.items()}
+    lists = {name: np.asarray(column, dtype=object) for name, column in columns.items() if not _is_array_each(column)}
     return {
         name: as_labels(column.tolist(), f"{place}: descriptor {name!r}")
         for name, column in lists.items()
         if column.ndim == 1 and all(isinstance(value, str | bytes) for value in column.tolist())
     }
+
+
+def _is_array_each(column: Any) -> bool:
+    """True of a descriptor whose every value is an array of numbers, of one size or several, or None."""
+    is_list = isinstance(column, list | tuple) or (isinstance(column, np.ndarray) and column.ndim > 0)
+    values = list(column) if is_list else []
+    arrays = [value for value in values if value is not None]
+    return bool(arrays) and all(isinstance(value, np.ndarray | list) and np.ndim(value[:1]) for value in arrays)
 
 
 def _column(column: Any, kind: str | None, name: str, place: str) -> np.ndarray:

@@ -19,6 +19,7 @@ from brainrdl.budget import BudgetError, Tally
 from brainrdl.exchange.document import Document, decode_values, encode_values, to_document
 from brainrdl.exchange.parts import Coord, Parts
 from brainrdl.exchange.seal import KEY, checksum
+from brainrdl.ids import alike, difference, spelling
 from brainrdl.rdms.condensed import upper_triangles
 from brainrdl.rdms.layout import DIMS
 
@@ -34,7 +35,7 @@ def read_parts(path: Path, max_bytes: int | None = None) -> Parts:
     if missing or table.empty:
         raise ValueError(
             f"{path} lacks {', '.join(map(repr, missing)) or 'rows'}; expected the columns rdm, stimulus, stimulus_, "
-            "dissimilarity with one row per RDM and pair"
+            f"dissimilarity with one row per RDM and pair{spelling(missing, map(str, table.columns))}"
         )
     names = list(dict.fromkeys(table["rdm"])) if "rdm" in table else None
     row_of = {name: row for row, name in enumerate(names or ())}
@@ -45,8 +46,8 @@ def read_parts(path: Path, max_bytes: int | None = None) -> Parts:
     unknown = set(pairs.reshape(-1).tolist()) - set(stimuli)
     if unknown:
         raise ValueError(
-            f"{path}: the rows name {min(unknown)!r}, which is not among the stimuli that its column {_OURS!r} lists; "
-            "remove that column after editing"
+            f"{path}: the rows name {min(unknown)!r}, which is not among the stimuli that its column {_OURS!r} lists"
+            f"{spelling(sorted(unknown), stimuli)}; remove that column after editing"
         )
     values = _squares(table, rows, pairs, stimuli, names or ["(one)"], path)
     metric, attrs = _metric(table, path), {}
@@ -147,6 +148,11 @@ def _squares(
     together = zip_longest(expected, there)
     absent = next((pair for pair, key in together if pair and (pair[0] * n + pair[1]) * n + pair[2] != key), None)
     if absent is not None:
+        if same := alike(stimuli, case=True):
+            raise ValueError(
+                f"{path} names stimuli {same[0]!a} and {same[1]!a}, which differ in {difference(*same)} alone, and has "
+                "no row for some of their pairs; give each stimulus one spelling"
+            )
         k, a, b = absent
         raise ValueError(
             f"{path}: stimuli {stimuli[a]!r} and {stimuli[b]!r} of RDM {names[k]!r} have no row; add one, with NaN "

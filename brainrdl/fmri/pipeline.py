@@ -24,7 +24,7 @@ from brainrdl.fmri.noise import Method, shrunk_covariance
 from brainrdl.fmri.reliability import split_half
 from brainrdl.fmri.time_order import time_order
 from brainrdl.fmri.uncertainty import standard_errors
-from brainrdl.ids import check_ids
+from brainrdl.ids import check_ids, spelling
 from brainrdl.rdms.combine import concat_rdms
 from brainrdl.rdms.patterns import Array, Precision, run_means
 
@@ -260,8 +260,9 @@ def joined(parts: Sequence[xr.DataArray]) -> xr.DataArray:
             faults = [f"{names[1]} lacks {name_some(sorted(ids - others))}"] * bool(ids - others)
             faults += [f"{names[0]} lacks {name_some(sorted(others - ids))}"] * bool(others - ids)
             raise ValueError(
-                f"{names[0]} and {names[1]} have different stimuli: {' and '.join(faults)}; name the common ones "
-                "(stimuli=), or make RDMs of either alone"
+                f"{names[0]} and {names[1]} have different stimuli: {' and '.join(faults)}"
+                f"{spelling(sorted(ids - others), sorted(others - ids))}; name the common ones (stimuli=), or make "
+                "RDMs of either alone"
             )
     return concat_rdms(parts)
 

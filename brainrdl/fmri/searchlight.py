@@ -18,6 +18,7 @@ from brainrdl.arguments import name_some
 from brainrdl.fmri.distances import check_two_runs, over_runs
 from brainrdl.fmri.images import Image, image_name, is_surface, open_image
 from brainrdl.fmri.masks import Voxels, check_grid, mask_voxels
+from brainrdl.ids import spelling
 from brainrdl.rdms.condensed import to_squares
 from brainrdl.rdms.labelled import condense, select_stimuli
 from brainrdl.rdms.layout import DIMS, check_rdms
@@ -158,11 +159,11 @@ def searchlight_map(
     if compare not in ("corr", "cosine", "spearman"):
         raise ValueError(f"unknown compare {compare!r}; known are corr, cosine, spearman")
     models = check_rdms(models)
-    others = set(models["stimulus"].values.tolist()) ^ set(spheres.stimuli)
-    if others:
+    modelled, shown = set(models["stimulus"].values.tolist()), set(spheres.stimuli)
+    if others := modelled ^ shown:
         raise ValueError(
-            f"models and patterns have different stimuli: only one of them has {name_some(sorted(others))}; take the "
-            "common ones"
+            f"models and patterns have different stimuli: only one of them has {name_some(sorted(others))}"
+            f"{spelling(sorted(modelled - shown), sorted(shown - modelled))}; take the common ones"
         )
     targets = condense(select_stimuli(models, spheres.stimuli))
     if np.isnan(targets).any():

@@ -13,6 +13,7 @@ from brainrdl.rdms.condensed import stimuli_of
 from brainrdl.rdms.similarities import Options, similarities
 
 _ROUNDING = 1e-12
+_CANCELLED = 1e-10
 
 Factor = Literal["stimuli", "subjects", "both"]
 
@@ -30,7 +31,8 @@ class Resamples(NamedTuple):
         Each model's similarity to each subject, of the data themselves.
     stimuli, subjects, both : ndarray (n_resamples, models + 2) or None
         Rows of results of data with stimuli, subjects, or both drawn with replacement; None where that factor is not
-        resampled. NaN in a draw that leaves fewer than three stimuli, or (for the ceilings) fewer than two subjects.
+        resampled. NaN in a draw that leaves fewer than three stimuli, nothing that varies of an RDM, or (for the
+        ceilings) fewer than two subjects.
     n_stimuli, n_subjects : int
         Numbers that draws are made of.
     n_folds : int
@@ -226,6 +228,9 @@ def ceilings_of_products(alike: np.ndarray, counts: np.ndarray) -> np.ndarray:
     drawn = counts > 0
     of_itself = counts * np.diagonal(alike, axis1=-2, axis2=-1)
     without = square - 2 * counts * pulled + counts * of_itself
+    # what is left where subjects cancel each other is rounding
+    least = _ROUNDING * counts.sum(axis=-1, keepdims=True) ** 2
+    square, without = (np.where(length > least, length, np.nan) for length in (square, without))
     with np.errstate(invalid="ignore", divide="ignore"):
         lower = np.where(drawn, counts * (pulled - of_itself) / np.sqrt(without), 0.0)
         upper = np.where(drawn, counts * pulled / np.sqrt(square), 0.0)
@@ -272,12 +277,14 @@ class _Moments:
         total = np.where(n_distinct > 2, total, np.nan)
         cross = (weights @ self.products.T / total[:, None]).reshape(-1, k, k - m)
         squares = weights @ self.squares.T / total[:, None]
+        before = np.concatenate((squares, np.diagonal(cross[:, m:], axis1=1, axis2=2)), axis=1)
         if self.centred:
             means = weights @ self.values.T / total[:, None]
             cross -= means[:, :, None] * means[:, None, m:]
             squares -= means[:, :m] ** 2
-        lengths = np.sqrt(np.concatenate((squares, np.diagonal(cross[:, m:], axis1=1, axis2=2)), axis=1).clip(0))
-        lengths = np.where(lengths > 1e-13, lengths, np.inf)  # nothing to compare: 0, as in compare_rdms
+        left = np.concatenate((squares, np.diagonal(cross[:, m:], axis1=1, axis2=2)), axis=1)
+        # what the subtraction leaves of equal distances is its rounding: nothing to compare
+        lengths = np.sqrt(np.where(left > _CANCELLED * before, left, np.nan))
         alike = cross / lengths[:, :, None] / lengths[:, None, m:]
         for similarity in alike:
             yield _GramSample(similarity[:m], similarity[m:])

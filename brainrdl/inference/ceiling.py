@@ -1,5 +1,7 @@
 """Noise ceilings: the range of the best possible model's score, on the scale of the scores."""
 
+import warnings
+from itertools import combinations
 from typing import NamedTuple
 
 import numpy as np
@@ -10,7 +12,13 @@ from brainrdl.arguments import name_some
 from brainrdl.rdms.combine import average_rdms, scale_for, to_scale
 from brainrdl.rdms.condensed import upper_triangles
 from brainrdl.rdms.layout import check_rdms
+from brainrdl.rdms.plausible import check_possible
+from brainrdl.rdms.rounding import check_geometry
 from brainrdl.rdms.similarities import Options, check_method, similarities
+
+_CANCELLED = 1e-12
+_COPIED = 2e-6
+_FEWEST_VALUES = 6
 
 
 class NoiseCeiling(NamedTuple):
@@ -52,13 +60,15 @@ def noise_ceiling(
     Returns
     -------
     NoiseCeiling
-        ``lower`` and ``upper``.
+        ``lower`` and ``upper``; NaN, with a warning that names the subject, where the mean of the others (or of all)
+        has nothing to compare a subject with.
 
     Raises
     ------
     TypeError, ValueError
         If there is no coordinate `over`, a subject has several RDMs (of different regions or layers), there are fewer
-        than two subjects, or as `compare_rdms`.
+        than two subjects, one of them has no geometry (its RDM is constant), two have the same RDM, or as
+        `compare_rdms`.
 
     References
     ----------
@@ -80,8 +90,20 @@ def noise_ceiling(
     subjects = subject_rdms(rdms, over=over)
     if subjects.sizes["rdm"] < 2:
         raise ValueError(f"there is a single {over}; a noise ceiling needs at least two, to compare them")
-    values = upper_triangles(subjects.values)
-    return ceiling_of(values, to_scale(values, scale_for(method) if normalize else None)[0], method)
+    values, names = upper_triangles(subjects.values), [str(name) for name in subjects[over].values]
+    check_geometry(values, names, method, f"{over}s")
+    scaled = to_scale(values, scale_for(method) if normalize else None)[0]
+    everyone = np.ones(len(values))
+    found = _to_means(values, scaled, method, everyone)
+    if np.isnan(found).any():
+        odd = [name for name, row in zip(names, found, strict=True) if np.isnan(row).any()]
+        warnings.warn(
+            f"the noise ceiling is NaN: the mean of the others, or of all, has nothing to compare {name_some(odd)} "
+            "with, as it does not vary or shares fewer than 2 measured pairs",
+            UserWarning,
+            stacklevel=2,
+        )
+    return _ceiling(found, everyone)
 
 
 def subject_rdms(rdms: xr.DataArray, *, over: str = "subject") -> xr.DataArray:
@@ -102,25 +124,28 @@ def subject_rdms(rdms: xr.DataArray, *, over: str = "subject") -> xr.DataArray:
     Raises
     ------
     TypeError, ValueError
-        As `noise_ceiling`.
+        If there is no coordinate `over`, a subject has several RDMs (of different regions or layers), or two RDMs are
+        one: the same distances but for their unit.
 
     Examples
     --------
     >>> from brainrdl.inference import subject_rdms
     >>> from brainrdl.rdms import label_rdms
-    >>> values, ids = np.array([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]]), ["face", "body", "house"]
+    >>> values, ids = np.array([[0.5, 1.0, 1.5], [1.5, 1.0, 0.5]]), ["face", "body", "house"]
     >>> coords = {"subject": "sub-01", "session": ["ses-1", "ses-2"]}
     >>> rdms = label_rdms(values, ids, ["a", "b"], "correlation", coords)
     >>> subject_rdms(rdms).sel(stimulus="face").values
-    array([[0., 2., 2.]])
+    array([[0., 1., 1.]])
     """
     rdms = check_rdms(rdms)
+    check_possible(rdms)
     if over not in rdms.coords or rdms[over].dims != ("rdm",):
         there = ", ".join(repr(str(name)) for name, coord in rdms.coords.items() if coord.dims == ("rdm",))
         raise ValueError(
             f"no coordinate {over!r} along 'rdm' to tell subjects apart; there are: {there}; add it: "
             f"rdms.assign_coords({over}=('rdm', [...]))"
         )
+    _check_copies(rdms)
     # over another coordinate, such as the session itself, sessions are what is compared
     if over == "subject" and "session" in rdms.coords:
         rdms = average_rdms(rdms, over="session")
@@ -141,27 +166,60 @@ def subject_rdms(rdms: xr.DataArray, *, over: str = "subject") -> xr.DataArray:
     return rdms
 
 
-def ceiling_of(rdms: np.ndarray, scaled: np.ndarray, method: str, counts: np.ndarray | None = None) -> NoiseCeiling:
+def ceiling_of(rdms: np.ndarray, scaled: np.ndarray, method: str, counts: np.ndarray) -> NoiseCeiling:
     """Noise ceiling of condensed RDMs (subjects, pairs), averaged as `scaled`, each subject counted `counts` times.
 
     All copies of a subject are left out together. NaN where fewer than two subjects are left.
     """
-    counts = np.ones(len(rdms)) if counts is None else counts
-    drawn = np.flatnonzero(counts)
     # of one subject there are no others to compare it with
-    if len(drawn) < 2:
+    if np.count_nonzero(counts) < 2:
         return NoiseCeiling(np.nan, np.nan)
+    return _ceiling(_to_means(rdms, scaled, method, counts), counts)
+
+
+def _ceiling(to_means: np.ndarray, counts: np.ndarray) -> NoiseCeiling:
+    found = np.zeros(2)
+    for count, row in zip(counts[counts > 0], to_means, strict=True):
+        found += count * row
+    lower, upper = found / counts.sum()
+    return NoiseCeiling(float(lower), float(upper))
+
+
+def _to_means(rdms: np.ndarray, scaled: np.ndarray, method: str, counts: np.ndarray) -> np.ndarray:
+    """Compare each subject drawn with the mean of the others and with that of all: (subjects drawn, 2)."""
     measured = ~np.isnan(scaled)
     times = counts[:, None] * measured
     filled = np.where(measured, scaled, 0.0) * counts[:, None]
     total, number = filled.sum(axis=0), times.sum(axis=0)
     options = Options(method)
-    found = np.zeros(2)
+    found = []
     with np.errstate(invalid="ignore"):  # 0/0: a pair that nobody measured stays NaN
-        for subject in drawn:
+        for subject in np.flatnonzero(counts):
             # all copies of a subject leave together: a copy among the others would be compared with itself
             others = (total - filled[subject]) / (number - times[subject])
-            means = torch.from_numpy(np.stack((others, total / number)))
-            found += counts[subject] * similarities(means, torch.from_numpy(rdms[[subject]]), options)[:, 0].numpy()
-    lower, upper = found / counts.sum()
-    return NoiseCeiling(float(lower), float(upper))
+            means = np.stack((others, total / number))
+            # what is left where subjects cancel each other is rounding
+            size = np.abs(means).max(axis=1, keepdims=True, where=~np.isnan(means), initial=0.0)
+            means = np.where(size <= _CANCELLED * np.abs(filled).max(), 0.0 * means, means)
+            found.append(similarities(torch.from_numpy(means), torch.from_numpy(rdms[[subject]]), options)[:, 0])
+    return torch.stack(found).numpy()
+
+
+def _check_copies(rdms: xr.DataArray) -> None:
+    """Refuse two RDMs with the same distances but for their unit: one person under two names, or a session twice."""
+    values, names = upper_triangles(rdms.values), rdms["rdm"].values.tolist()
+    for k, m in combinations(range(len(values)), 2):
+        both = ~np.isnan(values[k]) & ~np.isnan(values[m])
+        a, b = values[k, both], values[m, both]
+        # a few pairs tell nearly all RDMs apart; of few different values, such as those of a category RDM, equal ones
+        # may well be two people's
+        if _same(a[:64], b[:64]) and _same(a, b) and len(np.unique(a)) >= _FEWEST_VALUES:
+            raise ValueError(
+                f"RDMs {names[k]!r} and {names[m]!r} hold the same distances, so that one person (or session) would "
+                "count as two; leave one of them out, or find out which file was given twice"
+            )
+
+
+def _same(a: np.ndarray, b: np.ndarray) -> bool:
+    a, b = (rdm / (np.abs(rdm).max(initial=0.0) or 1.0) for rdm in (a, b))
+    return bool((np.abs(a - b) <= _COPIED).all())

@@ -1,5 +1,6 @@
 """Category RDMs, block means and partitioned variance: the share that other RDMs already explain."""
 
+import warnings
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from itertools import combinations
 
@@ -8,11 +9,13 @@ import pandas as pd
 import xarray as xr
 
 from brainrdl.arguments import name_some
-from brainrdl.ids import Labels, read_labels
+from brainrdl.ids import Labels, read_labels, spelling
 from brainrdl.rdms.compare import Join, join_rdms
 from brainrdl.rdms.condensed import to_squares, upper_triangles
 from brainrdl.rdms.labelled import label_rdms
 from brainrdl.rdms.layout import check_rdms
+from brainrdl.rdms.plausible import check_possible
+from brainrdl.rdms.rounding import check_geometry, describe_lacking, is_constant, lacking_geometry
 from brainrdl.rdms.similarities import centred_features
 
 
@@ -90,6 +93,7 @@ def remove_block_means(rdms: xr.DataArray, labels: Labels) -> xr.DataArray:
     array([ 0.1, -0.1,  0. ])
     """
     rdms = check_rdms(rdms)
+    check_possible(rdms)
     if "standard_error" in rdms.coords:
         raise ValueError(
             "standard errors do not say how sure a difference from a block's mean is; leave them out: "
@@ -99,7 +103,10 @@ def remove_block_means(rdms: xr.DataArray, labels: Labels) -> xr.DataArray:
     ids = rdms["stimulus"].values.tolist()
     lacking = [stimulus for stimulus in ids if stimulus not in category_of]
     if lacking:
-        raise ValueError(f"labels has no category for {len(lacking)} of {len(ids)} stimuli: {name_some(lacking)}")
+        raise ValueError(
+            f"labels has no category for {len(lacking)} of {len(ids)} stimuli: {name_some(lacking)}"
+            f"{spelling(lacking, category_of)}"
+        )
     blocks = pair_blocks([category_of[stimulus] for stimulus in ids])
     values = upper_triangles(rdms.values)
     left = np.empty_like(values)
@@ -109,6 +116,8 @@ def remove_block_means(rdms: xr.DataArray, labels: Labels) -> xr.DataArray:
         sums = np.bincount(blocks, np.where(measured, rdm, 0.0))
         # a block without a measured pair has no mean, and nothing to subtract it from
         out[:] = rdm - (sums / np.maximum(counts, 1))[blocks]
+        # of equal distances their rounding would be left, which a correlation takes for a geometry
+        out[measured & np.isin(blocks, _constant_blocks(rdm, blocks))] = 0.0
     removed = rdms.copy(data=to_squares(left, len(ids)))
     return check_rdms(removed.assign_attrs(metric="undeclared", metric_before=rdms.attrs["metric"]))
 
@@ -137,12 +146,14 @@ def partition_variance(
     -------
     DataFrame
         Index ``rdm``; a column for each part, as ``"a"`` (a alone) and ``"a & b"`` (a and b in common, no other), and
-        ``total``, the R² of all families, which is the sum of the parts.
+        ``total``, the R² of all families, which is the sum of the parts. NaN, with a warning, for a target among
+        several that does not vary.
 
     Raises
     ------
     TypeError, ValueError
-        For no or more than three families, an unknown method, and as `compare_rdms`.
+        For no or more than three families, an unknown method, a family (or all targets) of RDMs that do not vary, and
+        as `compare_rdms`.
 
     Examples
     --------
@@ -166,7 +177,19 @@ def partition_variance(
     measured = ~np.any([np.isnan(rdms).any(axis=0) for rdms in values.values()], axis=0)
     if measured.sum() < 2:
         raise ValueError(f"{measured.sum()} pairs are measured in all RDMs; variance needs at least 2")
-    values = {name: centred_features(rdms[:, measured], method) for name, rdms in values.items()}
+    values = {name: rdms[:, measured] for name, rdms in values.items()}
+    names = {name: joined.rdms[name]["rdm"].values.tolist() for name in values}
+    lacking = {name: lacking_geometry(rdms, names[name], method) for name, rdms in values.items()}
+    for name, rdms in values.items():
+        if len(lacking[name]) == len(rdms):
+            check_geometry(rdms, names[name], method, name if name == "target" else f"families[{name!r}]")
+    if lacking["target"]:
+        warnings.warn(
+            f"the variance of targets is NaN where there is none: {describe_lacking(lacking['target'])}",
+            UserWarning,
+            stacklevel=2,
+        )
+    values = {name: centred_features(rdms, method) for name, rdms in values.items()}
     explained = {
         union: _r_squared(values["target"], np.concatenate([values[name] for name in union]))
         for union in _subsets(tuple(families))
@@ -183,6 +206,13 @@ def partition_variance(
     }
     index = pd.Index(joined.rdms["target"]["rdm"].values.tolist(), name="rdm")
     return pd.DataFrame({**parts, "total": explained[everything]}, index=index)
+
+
+def _constant_blocks(rdm: np.ndarray, blocks: np.ndarray) -> list[int]:
+    order = np.argsort(blocks, kind="stable")
+    numbers, starts = np.unique(blocks[order], return_index=True)
+    parts = np.split(rdm[order], starts[1:])
+    return [int(number) for number, part in zip(numbers, parts, strict=True) if is_constant(part)]
 
 
 def _r_squared(targets: np.ndarray, models: np.ndarray) -> np.ndarray:

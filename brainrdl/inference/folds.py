@@ -12,6 +12,7 @@ import numpy as np
 
 from brainrdl.arguments import whole_number
 from brainrdl.inference.bootstrap import Factor, Resamples, ceilings_of_products
+from brainrdl.rdms.rounding import share_of_rounding
 from brainrdl.rdms.similarities import centred_features
 
 METHODS = ("corr", "cosine")
@@ -33,8 +34,6 @@ class FoldPairs(NamedTuple):
     """The subjects' residuals (subjects, pairs), likewise."""
     regressors: np.ndarray
     """Orthogonal regressors (regressors, pairs) of mean square 1."""
-    undefined: float
-    """The similarity to an RDM of which nothing is left: 0 as in `compare_rdms`, or NaN."""
 
 
 class Draws(NamedTuple):
@@ -75,12 +74,13 @@ def block_regressors(blocks: np.ndarray) -> np.ndarray:
 
 def left_of(rdms: np.ndarray, regressors: np.ndarray, method: str) -> np.ndarray:
     """Residuals of condensed RDMs (rdms, pairs) at mean square 1; 0 where regressors leave nothing but rounding."""
+    least = np.array([[max(_ROUNDING, 2 * share_of_rounding(row))] for row in rdms])
     rdms = centred_features(rdms, "corr") if method == "corr" else rdms
     before = np.linalg.norm(rdms, axis=1, keepdims=True)
     for _ in range(2):  # once leaves rounding errors of the size of what is taken out
         rdms = rdms - rdms @ regressors.T / regressors.shape[1] @ regressors
     length = np.linalg.norm(rdms, axis=1, keepdims=True)
-    unit = np.where(length > _ROUNDING * before, np.sqrt(rdms.shape[1]) / np.where(length > 0, length, 1.0), 0.0)
+    unit = np.where(length > least * before, np.sqrt(rdms.shape[1]) / np.where(length > 0, length, 1.0), 0.0)
     left: np.ndarray = rdms * unit
     return left
 
@@ -142,6 +142,7 @@ def scores_and_likeness(fold: FoldPairs, counts: np.ndarray) -> tuple[np.ndarray
     """Compare models with subjects, and subjects with each other, where stimulus i is drawn ``counts[draw, i]`` times.
 
     Similarities (draws, models, subjects) and (draws, subjects, subjects): pair (i, j) occurs c_i c_j times, i ≠ j.
+    NaN where regressors leave nothing of an RDM, or there are fewer than three stimuli.
     """
     values = np.concatenate((fold.models, fold.subjects))
     m, s = len(fold.models), len(fold.subjects)
@@ -160,8 +161,6 @@ def scores_and_likeness(fold: FoldPairs, counts: np.ndarray) -> tuple[np.ndarray
         left = squares - np.square(taken_out).sum(axis=1)
         length = np.sqrt(np.where(left > _ROUNDING * squares, left, np.nan))
         similar = products / length[:, :, None] / length[:, None, m:]
-        # undefined first: a draw with too few stimuli is left out, even where a constant model scores 0
-        similar[np.isnan(similar)] = fold.undefined
         similar[(part > 0).sum(axis=1) < 3] = np.nan
         alike[start : start + at_once] = similar
     return alike[:, :m], alike[:, m:]

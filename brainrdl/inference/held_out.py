@@ -10,7 +10,7 @@ import pandas as pd
 import xarray as xr
 
 from brainrdl.arguments import name_some
-from brainrdl.ids import Labels, check_ids, read_labels
+from brainrdl.ids import Labels, check_ids, read_labels, spelling
 from brainrdl.inference.ceiling import subject_rdms
 from brainrdl.inference.controls import pair_blocks
 from brainrdl.inference.folds import (
@@ -27,6 +27,8 @@ from brainrdl.inference.splits import Split
 from brainrdl.rdms.condensed import upper_triangles
 from brainrdl.rdms.labelled import select_stimuli
 from brainrdl.rdms.layout import check_rdms
+from brainrdl.rdms.plausible import check_possible
+from brainrdl.rdms.rounding import check_geometry, describe_lacking, lacking_geometry
 from brainrdl.rdms.similarities import centred_features
 
 
@@ -162,7 +164,12 @@ def held_out_scores(
     TypeError, ValueError
         If a model was fitted to a held-out stimulus, or to the same image under another id; if RDMs lack a held-out
         stimulus or a category is missing; if an arm occurs twice with one seed; if fewer than two pairs are measured by
-        all; for another method.
+        all, or a subject's distances of these do not vary; for another method.
+
+    Warns
+    -----
+    UserWarning
+        If an arm does not vary on the held-out pairs, so that it has no raw score.
 
     Notes
     -----
@@ -170,8 +177,8 @@ def held_out_scores(
     scores and ceilings rest on the same pairs; ``n_pairs`` counts them.
 
     A model that the regression leaves nothing of, such as a control among the arms, has no partial score: NaN, and not
-    the correlation of its rounding errors. Likewise a category model within categories. A raw score is 0 where a model
-    does not vary, as in `compare_rdms`. With a single subject ceilings are NaN.
+    the correlation of its rounding errors. Likewise a category model within categories, and the raw score of a model
+    that does not vary (for ``cosine``: is zero), as in `compare_rdms`. With a single subject ceilings are NaN.
 
     Examples
     --------
@@ -219,6 +226,14 @@ def held_out_scores(
             f"{len(data)} subjects, {len(models)} models and {len(held)} controls; scores need at least 2: leave out "
             "the RDMs that lack most"
         )
+    subject_names = tuple(str(name) for name in people["subject"].values)
+    check_geometry(data[:, measured], subject_names, method, f"split {split.name!r}: subjects")
+    if lacking := lacking_geometry(models[:, measured], [f"{arm}/{seed}" for arm, seed in arms], method):
+        warnings.warn(
+            f"split {split.name!r}: no raw score by {method!r} on the held-out pairs for {describe_lacking(lacking)}",
+            UserWarning,
+            stacklevel=2,
+        )
     n_pairs = int(measured.sum())
     regressors = {"raw": intercept_regressors(n_pairs, method)}
     dropped: tuple[str, ...] = ()
@@ -237,12 +252,9 @@ def held_out_scores(
             left_of(models[:, measured], taken_out, method),
             left_of(data[:, measured], taken_out, method),
             taken_out,
-            # nothing left by the regression is not a similarity of 0: there is nothing to compare
-            0.0 if score == "raw" else np.nan,
         )
         for score, taken_out in regressors.items()
     }
-    subject_names = tuple(str(name) for name in people["subject"].values)
     return HeldOut(split, method, _table(arms, pairs), dropped, arms, subject_names, pairs)
 
 
@@ -274,9 +286,13 @@ def _check_not_fitted(prediction: Prediction, split: Split) -> None:
 
 def _held_out(rdms: xr.DataArray, stimuli: tuple[str, ...], what: str) -> xr.DataArray:
     rdms = check_rdms(rdms)
+    check_possible(rdms)
     known = set(rdms["stimulus"].values.tolist())
     if lacking := [stimulus for stimulus in stimuli if stimulus not in known]:
-        raise ValueError(f"{what} lack {len(lacking)} of {len(stimuli)} held-out stimuli: {name_some(lacking)}")
+        raise ValueError(
+            f"{what} lack {len(lacking)} of {len(stimuli)} held-out stimuli: {name_some(lacking)}"
+            f"{spelling(lacking, known)}"
+        )
     return select_stimuli(rdms, stimuli)
 
 
@@ -285,6 +301,7 @@ def _blocks(categories: Labels, stimuli: tuple[str, ...]) -> np.ndarray:
     if lacking := [stimulus for stimulus in stimuli if stimulus not in category_of]:
         raise ValueError(
             f"categories has none for {len(lacking)} of {len(stimuli)} held-out stimuli: {name_some(lacking)}"
+            f"{spelling(lacking, category_of)}"
         )
     return pair_blocks([category_of[stimulus] for stimulus in stimuli])
 

@@ -1,6 +1,7 @@
 """Models against subjects: scores with intervals, tests against zero, against the ceiling and against each other."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal, final
@@ -16,6 +17,7 @@ from brainrdl.inference.ceiling import NoiseCeiling, subject_rdms
 from brainrdl.inference.multiplicity import holm
 from brainrdl.inference.trainings import check_level
 from brainrdl.rdms.compare import join_rdms
+from brainrdl.rdms.rounding import check_geometry, describe_lacking, lacking_geometry
 from brainrdl.rdms.similarities import check_method
 
 MIN_SUBJECTS = 8
@@ -33,7 +35,8 @@ class ModelScores:
         Index ``model``; ``score``, its standard error ``se``, the t interval ``low`` to ``high``, the bootstrap's
         percentile interval ``percentile_low`` to ``percentile_high``, ``p`` of a score of zero or less (one-sided), and
         ``p_ceiling`` of a score equal to the lower noise ceiling (two-sided). P-values are not corrected. All but
-        the score are NaN where no draw differs from another, as with three stimuli.
+        the score are NaN where no draw differs from another, as with three stimuli; all, where a model's RDM is
+        constant (for the cosines: zero).
     subjects : DataFrame
         Index ``model``, a column per subject: the similarities whose means are the scores.
     ceiling : NoiseCeiling
@@ -126,8 +129,13 @@ def score_models(
     Raises
     ------
     TypeError, ValueError
-        For fewer than eight subjects with ``over="subjects"`` or ``"both"``, a subject with several RDMs, and as
-        `compare_rdms`.
+        For fewer than eight subjects with ``over="subjects"`` or ``"both"``, a subject with several RDMs or one that
+        has nothing to compare, two subjects with the same RDM, and as `compare_rdms`.
+
+    Warns
+    -----
+    UserWarning
+        If one of several models has nothing to compare; its row is NaN.
 
     References
     ----------
@@ -159,17 +167,15 @@ def score_models(
     # by name, so that draws of stimuli do not depend on the order in which they come
     joined = joined.by_name()
     factor, note = factor_of(over, len(names))
-    resamples = resample_scores(
-        joined.condensed("models"), joined.condensed("subjects"), method, factor, n_resamples=n_resamples, seed=seed
-    )
     labels = [str(label) for label in joined.rdms["models"]["rdm"].values]
-    alike = [label for k, label in enumerate(labels) if not resamples.varies(k)]
-    if alike:
-        all_equal = (
-            f"all usable resamples give one score to {name_some(alike)}, which says nothing of its uncertainty: "
-            "intervals and tests are NaN, and take more stimuli"
-        )
-        note = "; ".join(part for part in (note, all_equal) if part)
+    mine, theirs = joined.condensed("models"), joined.condensed("subjects")
+    check_geometry(theirs, names, method, "subjects")
+    if len(lacking := lacking_geometry(mine, labels, method)) == len(labels):
+        check_geometry(mine, labels, method, "models")
+    resamples = resample_scores(mine, theirs, method, factor, n_resamples=n_resamples, seed=seed)
+    note = "; ".join(
+        part for part in (note, _constant(lacking, method), _unvarying(resamples, labels, lacking)) if part
+    )
     rows = []
     for k in range(len(labels)):
         score, below = np.zeros(len(labels) + 2), np.zeros(len(labels) + 2)
@@ -195,6 +201,28 @@ def score_models(
         note,
         level,
         resamples,
+    )
+
+
+def _constant(lacking: Mapping[str, str], method: str) -> str:
+    """Warn of models without a geometry, and note it."""
+    if not lacking:
+        return ""
+    note = (
+        f"models that have nothing to compare by {method!r}, so that their scores are NaN: {describe_lacking(lacking)}"
+    )
+    warnings.warn(note, UserWarning, stacklevel=3)
+    return note
+
+
+def _unvarying(resamples: Resamples, labels: Sequence[str], lacking: Collection[str]) -> str:
+    """Note the models of whose uncertainty the draws say nothing."""
+    alike = [label for k, label in enumerate(labels) if label not in lacking and not resamples.varies(k)]
+    if not alike:
+        return ""
+    return (
+        f"all usable resamples give one score to {name_some(alike)}, which says nothing of its uncertainty: "
+        "intervals and tests are NaN, and take more stimuli"
     )
 
 

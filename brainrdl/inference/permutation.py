@@ -8,7 +8,7 @@ import torch
 import xarray as xr
 
 from brainrdl.arguments import name_some, whole_number
-from brainrdl.ids import Labels, read_labels
+from brainrdl.ids import Labels, read_labels, spelling
 from brainrdl.rdms.compare import compare_rdms, join_rdms
 from brainrdl.rdms.ranks import midranks
 from brainrdl.rdms.similarities import Options, similarities
@@ -22,7 +22,8 @@ class PermutationTest(NamedTuple):
     similarity : DataArray (rdm_a, rdm_b)
         Similarities, as `compare_rdms` gives them.
     p : DataArray (rdm_a, rdm_b)
-        ``(1 + number of permutations at least as similar)/(1 + permutations)``, one-sided, not corrected.
+        ``(1 + number of permutations at least as similar)/(1 + permutations)``, one-sided, not corrected. NaN where the
+        similarity is.
     null : DataArray (permutation, rdm_a, rdm_b)
         Similarities under permutation.
     """
@@ -103,7 +104,8 @@ def permutation_test(
         out[:] = similarities(mine[:, place[order[i], order[j]]], theirs, Options(method)).numpy()
     # what rounding leaves of an equal similarity counts as equal; the data are one more permutation, hence the 1 +
     reached = (null >= similarity.values - 1e-12).sum(axis=0)
-    p = similarity.copy(data=(1 + reached) / (1 + n_permutations)).rename("p")
+    tested = np.where(np.isnan(similarity.values), np.nan, (1 + reached) / (1 + n_permutations))
+    p = similarity.copy(data=tested).rename("p")
     drawn = xr.DataArray(null, dims=("permutation", *similarity.dims), coords=similarity.coords, name="null")
     return PermutationTest(similarity, p, drawn)
 
@@ -114,7 +116,10 @@ def _groups(within: Labels | None, ids: tuple[str, ...]) -> list[np.ndarray]:
     category_of = read_labels(within, "within")
     lacking = [stimulus for stimulus in ids if stimulus not in category_of]
     if lacking:
-        raise ValueError(f"within has no category for {len(lacking)} of {len(ids)} stimuli: {name_some(lacking)}")
+        raise ValueError(
+            f"within has no category for {len(lacking)} of {len(ids)} stimuli: {name_some(lacking)}"
+            f"{spelling(lacking, category_of)}"
+        )
     members: dict[Hashable, list[int]] = {}
     for position, stimulus in enumerate(ids):
         members.setdefault(category_of[stimulus], []).append(position)

@@ -11,7 +11,7 @@ from typing import SupportsIndex, final
 import numpy as np
 
 from brainrdl.arguments import name_some, whole_number
-from brainrdl.ids import Labels, alike, check_ids, difference, read_labels
+from brainrdl.ids import Labels, alike, check_ids, difference, read_labels, spelling
 
 MIN_STIMULI = 3
 """Fewest stimuli of either kind: two make a single pair, which has nothing to vary against."""
@@ -234,6 +234,7 @@ def inner_splits(split: Split, labels: Labels, n_folds: SupportsIndex = 3, *, se
     if lacking:
         raise ValueError(
             f"labels has no category for {len(lacking)} of {len(split.training)} training stimuli: {name_some(lacking)}"
+            f"{spelling(lacking, category_of)}"
         )
     # not even the number of held-out stimuli enters
     return _dealt({stimulus: category_of[stimulus] for stimulus in split.training}, n_folds, seed, "inner", "inner")

@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from xarray import DataArray
 
+from brainrdl.ids import spelling
 from brainrdl.plots._style import quoted, text_width
 
 Groups = str | Mapping[str, Hashable] | Sequence[Hashable]
@@ -37,7 +38,8 @@ def stretches_of(groups: Groups | None, n: int, rdms: DataArray | None) -> list[
         lacking = [stimulus for stimulus in ids if stimulus not in found]
         if lacking:
             raise ValueError(
-                f"groups has no entry for {len(lacking)} of {n} stimuli: {quoted(lacking)}; name a group for each"
+                f"groups has no entry for {len(lacking)} of {n} stimuli: {quoted(lacking)}"
+                f"{spelling(lacking, found)}; name a group for each"
             )
         names = [str(found[stimulus]) for stimulus in ids]
     else:

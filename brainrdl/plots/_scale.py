@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from brainrdl.plots._style import FONT
 from brainrdl.plots.numbers import format_tick
+from brainrdl.rdms.rounding import is_constant
 
 _TRUE_ZERO = ("crossnobis", "mse", "sqeuclidean", "euclidean", "mahalanobis")
 """Metrics whose zero means that two patterns do not differ."""
@@ -62,6 +63,8 @@ def scale_of(squares: NDArray[np.float64], metric: str, limits: tuple[float, flo
     if not off.size:
         return Scale(0.0, 1.0, False, (0.0, 1.0), ())
     low, high = float(off.min()), float(off.max())
+    if is_constant(off):  # colours would show its rounding
+        low = high
     negative = low < -1e-6 * abs(high)
     if negative or (metric == "crossnobis" and high > 0):
         most = max(-low, high)

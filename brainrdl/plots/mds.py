@@ -23,6 +23,7 @@ from brainrdl.plots.numbers import decimals
 from brainrdl.plots.rdms import measure_of, plot_rdms
 from brainrdl.rdms.labelled import condense
 from brainrdl.rdms.layout import check_rdms
+from brainrdl.rdms.rounding import is_constant
 
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "<", ">")
 
@@ -60,7 +61,7 @@ def plot_mds(
     ------
     TypeError, ValueError
         As `brainrdl.rdms.check_rdms`; ValueError also for an unknown `of`, a stimulus without image, pairs that
-        were not measured, or negative values.
+        were not measured, negative values, or an RDM that is constant.
 
     Examples
     --------
@@ -83,7 +84,7 @@ def plot_mds(
     if of == "rdms":
         if len(names) < 2 or values.shape[1] < 2:
             raise ValueError(f"a map of RDMs needs at least 2 of at least 3 stimuli, got {len(names)}")
-        constant = [name for name, row in zip(names, values, strict=True) if row.min() == row.max()]
+        constant = [name for name, row in zip(names, values, strict=True) if is_constant(row)]
         if constant:
             raise ValueError(f"RDM {constant[0]!r} is constant, and correlates with none; leave it out")
         # rounding leaves distances just below 0, and of an RDM to itself just off 0
@@ -93,6 +94,13 @@ def plot_mds(
         return mds_map(distances, labels=names, groups=[None] * len(names), measure=measure, seed=seed)[0]
 
     ids = [str(stimulus) for stimulus in rdms["stimulus"].values]
+    for name, row in zip(names, values, strict=True):
+        # three stimuli may be equally far apart in the plane
+        if is_constant(row) and (len(ids) > 3 or not row.any()):
+            raise ValueError(
+                f"RDM {name!r} is constant (every distance is {row[0]:.6g}), so that no map tells its stimuli apart; "
+                "leave it out"
+            )
     pictures = None if images is None else thumbnails_of(images, ids)
     stretches = stretches_of(groups, len(ids), rdms)
     styles = styles_of([stretch.name for stretch in stretches])

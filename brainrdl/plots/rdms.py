@@ -8,7 +8,6 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import rankdata
 from xarray import DataArray
 
 from brainrdl.plots._groups import Groups, coord_along, stretches_of
@@ -18,6 +17,7 @@ from brainrdl.plots._style import FONT, quoted
 from brainrdl.plots._thumbnails import Images, thumbnails_of
 from brainrdl.rdms.condensed import to_squares, upper_triangles
 from brainrdl.rdms.layout import check_rdms
+from brainrdl.rdms.ranks import ranks_of
 
 _MEASURES = {
     "mse": "mean squared difference",
@@ -242,9 +242,10 @@ def _panels(
 def _percentiles(rdms: DataArray) -> DataArray:
     """Each measured pair's percentile among those of its RDM: 100 (rank − ½) / pairs."""
     values = upper_triangles(rdms.to_numpy())
-    pairs = np.isfinite(values).sum(axis=1, keepdims=True)
-    ranks = rankdata(values, axis=1, nan_policy="omit")
-    return rdms.copy(data=to_squares(100 * (ranks - 0.5) / pairs, rdms.shape[1]))
+    for row in values:
+        measured = ~np.isnan(row)
+        row[measured] = 100 * (ranks_of(row[measured]) - 0.5) / measured.sum()
+    return rdms.copy(data=to_squares(values, rdms.shape[1]))
 
 
 def _square(rdm: ArrayLike | DataArray) -> NDArray[np.float64]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -35,7 +36,7 @@ def score_panel(
     ----------
     table : DataFrame
         Index ``model``; columns ``score``, ``low``, ``high`` and ``p_fdr`` or ``p``, as `score_models` gives them. A
-        score whose p is below .05 bears an asterisk, at its foot.
+        score whose p is below .05 bears an asterisk, at its foot; one that is NaN says so in place of a bar.
     ceiling : NoiseCeiling, optional
         Drawn as a grey band.
     contrasts : DataFrame, optional
@@ -58,7 +59,7 @@ def score_panel(
     Raises
     ------
     ValueError
-        If a column is missing, there is no model, or a contrast names a model that the table lacks.
+        If a column is missing, there is no model or no score but NaN, or a contrast names a model that the table lacks.
 
     References
     ----------
@@ -78,6 +79,8 @@ def score_panel(
         raise ValueError(f"table has no column {quoted(missing)}; score_models gives them")
     if table.empty:
         raise ValueError("table holds no model; give at least one")
+    if table["score"].isna().all():
+        raise ValueError("table holds no score but NaN, of which there is nothing to draw")
     names = [str(name) for name in table.index]
     joined = _lines(contrasts, names)  # before anything is drawn into a caller's axes
     shown = shortened(names)
@@ -89,17 +92,19 @@ def score_panel(
     if ceiling is not None and np.isfinite(ceiling).all():
         ax.axhspan(ceiling.lower, ceiling.upper, color="0.85", linewidth=0, zorder=0)
     ax.bar(x, table["score"], width=0.7, color=_BAR, zorder=1)
-    ends = [table["low"].min(), table["high"].max(), 0.0]
+    ends = [0.0, *table[["score", "low", "high"]].to_numpy(dtype=float).ravel()]
+    for place in np.flatnonzero(table["score"].isna()).tolist():  # no bar would look like a score of 0
+        ax.text(place, 0, " not defined", rotation=90, ha="center", va="bottom", fontsize=FONT - 1, color=INK)
     if subjects is not None and subjects.shape[1] > 1:
         single = subjects.reindex(table.index).to_numpy(dtype=float)
         # side by side over their bar, in the same place over every bar
         beside = x[:, None] + np.linspace(-0.22, 0.22, single.shape[1])
         ax.plot(beside.ravel(), single.ravel(), "o", color="black", alpha=0.5, markersize=2.4, markeredgewidth=0)
-        ends += [np.nanmin(single), np.nanmax(single)]
+        ends += single.ravel().tolist()
     ax.vlines(x, table["low"], table["high"], color=INK, linewidth=1.0, zorder=3)
     ax.axhline(0, color=INK, linewidth=0.6, zorder=2)
-    ends += [value for value in ceiling or () if np.isfinite(value)]
-    low, high = float(min(ends)), float(max(ends))
+    ends = [float(value) for value in (*ends, *(ceiling or ())) if np.isfinite(value)]
+    low, high = min(ends), max(ends)
     step = 0.05 * (high - low)
     for k, p in zip(x, table[tested], strict=True):
         if p < SIGNIFICANT:
@@ -158,7 +163,7 @@ def similarity_matrix(
     Parameters
     ----------
     similarities : DataArray (rdm_a, rdm_b) or DataFrame
-        Similarities as `compare_rdms` gives them; rows are drawn from the top.
+        Similarities as `compare_rdms` gives them; rows are drawn from the top. NaN is grey.
     significant : DataFrame, optional
         Table of the same rows and columns, True where an asterisk is put behind the number.
     label : str, optional
@@ -175,7 +180,7 @@ def similarity_matrix(
     Raises
     ------
     ValueError
-        If there is nothing to draw, or `significant` has other rows or columns.
+        If there is nothing to draw, or nothing but NaN, or `significant` has other rows or columns.
 
     Examples
     --------
@@ -197,6 +202,8 @@ def similarity_matrix(
     ):
         raise ValueError("significant has other rows or columns than the similarities; label it like them")
     values = table.to_numpy(dtype=float)
+    if np.isnan(values).all():
+        raise ValueError("no similarity is defined: all are NaN, of which there is nothing to draw")
     row_names, column_names = (shortened([str(name) for name in axis]) for axis in (table.index, table.columns))
     if ax is None:
         wide = max(text_width(name, FONT - 1) for name in row_names)
@@ -204,7 +211,7 @@ def similarity_matrix(
         size = (1.3 + wide + 0.45 * len(column_names), 0.5 + high + 0.22 * len(row_names))
         ax = Figure(figsize=size, layout="constrained").subplots()
     low, top = limits or (min(0.0, float(np.nanmin(values))), float(np.nanmax(values)))
-    image = ax.imshow(values, vmin=low, vmax=top, cmap="viridis", aspect="auto")
+    image = ax.imshow(values, vmin=low, vmax=top, cmap=colormaps["viridis"].with_extremes(bad="0.8"), aspect="auto")
     for (k, m), value in np.ndenumerate(values):
         if np.isnan(value):
             continue

@@ -5,28 +5,35 @@ RDMs are joined on the stimulus ids, and nothing is filled in: what differs is r
 
 import json
 from collections.abc import Iterable, Sequence
-from typing import Any, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import torch
 import xarray as xr
 
 from brainrdl.arguments import did_you_mean, name_some
+from brainrdl.ids import spelling
 from brainrdl.rdms.condensed import to_squares, upper_triangles
 from brainrdl.rdms.labelled import select_stimuli
 from brainrdl.rdms.layout import DIMS, Normalization, check_rdms
+from brainrdl.rdms.plausible import check_people
 from brainrdl.rdms.ranks import midranks
+from brainrdl.rdms.rounding import is_constant
+from brainrdl.rdms.union import on_all_stimuli
 
 
-def concat_rdms(rdms: Iterable[xr.DataArray]) -> xr.DataArray:
-    """Put labelled RDMs of the same stimuli one behind the other.
+def concat_rdms(rdms: Iterable[xr.DataArray], *, join: Literal["exact", "union"] = "exact") -> xr.DataArray:
+    """Put labelled RDMs one behind the other.
 
     RDMs are joined on the stimulus ids: where the order differs, all follow the first.
 
     Parameters
     ----------
     rdms : sequence of DataArray (rdm, stimulus, stimulus_)
-        Labelled RDMs with the same stimuli, metric and coordinates.
+        Labelled RDMs with the same metric and coordinates, and with ``exact`` of the same stimuli.
+    join : {"exact", "union"}
+        Whether other stimuli are an error, or the result has the stimuli of all, in order of first occurrence, and NaN
+        for the pairs that an RDM has not measured.
 
     Returns
     -------
@@ -38,7 +45,8 @@ def concat_rdms(rdms: Iterable[xr.DataArray]) -> xr.DataArray:
     TypeError
         If `rdms` is a single DataArray, or holds anything but labelled RDMs.
     ValueError
-        If there are none; if stimuli, metrics, coordinates or attributes differ, or a label occurs twice.
+        If there are none; if stimuli, metrics, coordinates or attributes differ, a label occurs twice, or the same RDM
+        stands under two subjects.
 
     Examples
     --------
@@ -56,6 +64,10 @@ def concat_rdms(rdms: Iterable[xr.DataArray]) -> xr.DataArray:
     parts = [check_rdms(part) for part in rdms]
     if not parts:
         raise ValueError("rdms is empty; expected at least one labelled RDM")
+    if join not in ("exact", "union"):
+        raise ValueError(f"unknown join {join!r}; known are: exact, union")
+    if join == "union":
+        parts = on_all_stimuli(parts)
     parts = [_in_order_of(parts[0], part, number) for number, part in enumerate(parts)]
     labels = [label for part in parts for label in part["rdm"].values.tolist()]
     if len(set(labels)) < len(labels):
@@ -67,6 +79,7 @@ def concat_rdms(rdms: Iterable[xr.DataArray]) -> xr.DataArray:
     _check_same_coords(parts)
     attrs = _joined_attrs(parts)
     joined = xr.concat(parts, dim="rdm", coords="minimal", compat="override", join="exact", combine_attrs="override")
+    check_people(joined)
     return joined.assign_attrs(attrs)
 
 
@@ -102,8 +115,8 @@ def average_rdms(rdms: xr.DataArray, over: str = "subject", *, normalize: Normal
     ------
     TypeError, ValueError
         If there is no coordinate `over`, or nothing to average (each group holds one of its several values, sessions
-        excepted); if two RDMs of a subject differ in no coordinate; if an RDM is constant (``zscore``) or zero
-        (``unit``), has standard errors (``rank``) or another normalisation; if `rdms` is not labelled RDMs.
+        excepted); if two RDMs of a subject differ in no coordinate; if an RDM is constant (``zscore``, ``rank``) or
+        zero (``unit``), has standard errors (``rank``) or another normalisation; if `rdms` is not labelled RDMs.
 
     Examples
     --------
@@ -171,11 +184,10 @@ def _mean(rdms: Sequence[_Condensed], normalize: Normalization | None, name: str
 
 
 def _check_has_scale(rdm: _Condensed, normalize: Normalization | None) -> None:
-    values = rdm.values[~np.isnan(rdm.values)]
-    # what rounding leaves of a constant is not variation
-    if normalize == "zscore" and np.ptp(values) <= 1e-12 * np.abs(values).max():
-        raise ValueError(f"{rdm.name} is constant, so it cannot be z-scored; leave it out")
-    if normalize == "unit" and not np.square(values).any():
+    if normalize in ("zscore", "rank") and is_constant(rdm.values):
+        done = {"zscore": "z-scored", "rank": "ranked"}[normalize]
+        raise ValueError(f"{rdm.name} is constant, so it cannot be {done}; leave it out")
+    if normalize == "unit" and not np.square(rdm.values[~np.isnan(rdm.values)]).any():
         raise ValueError(f"{rdm.name} is zero for every pair, so it has no unit norm; leave it out")
 
 
@@ -290,8 +302,8 @@ def _in_order_of(first: xr.DataArray, part: xr.DataArray, number: int) -> xr.Dat
     faults = [f"lacks {name_some(missing)}"] * bool(missing) + [f"adds {name_some(extra)}"] * bool(extra)
     if faults:
         raise ValueError(
-            f"rdms[{number}] has other stimuli than rdms[0]: it {' and '.join(faults)}; take the common ones "
-            "of both with select_stimuli"
+            f"rdms[{number}] has other stimuli than rdms[0]: it {' and '.join(faults)}{spelling(missing, extra)}; take "
+            "the common ones of both with select_stimuli"
         )
     return select_stimuli(part, ids)
 

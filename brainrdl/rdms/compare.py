@@ -1,6 +1,8 @@
 """Labelled RDMs against labelled RDMs."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from itertools import permutations
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -9,10 +11,12 @@ import xarray as xr
 from torch import Tensor
 
 from brainrdl.arguments import name_some
-from brainrdl.ids import check_ids, find_ids
+from brainrdl.ids import check_ids, find_ids, spelling
+from brainrdl.rdms.axes import check_axis
 from brainrdl.rdms.condensed import upper_triangles
 from brainrdl.rdms.layout import check_rdms
 from brainrdl.rdms.plausible import check_possible
+from brainrdl.rdms.rounding import describe_lacking, lacking_geometry
 from brainrdl.rdms.similarities import PARTIAL, Comparison, Options, check_method
 from brainrdl.rdms.whitening import WHITENED
 
@@ -61,17 +65,23 @@ def compare_rdms(
     DataArray (rdm_a, rdm_b)
         float64, named by the method (``neg_mse`` for ``mse``). Coordinates along ``rdm`` are kept, with ``_a`` or
         ``_b`` behind their names. ``attrs``: ``method``, ``metric_a``, ``metric_b``, ``n_stimuli`` compared, and the
-        counts ``n_left_out_a`` and ``n_left_out_b``, 0 for an exact join. NaN where two RDMs share fewer than two
-        measured pairs; 0 where an RDM does not vary (for the cosines: is zero).
+        counts ``n_left_out_a`` and ``n_left_out_b``, 0 for an exact join. NaN, with a warning that names them, where
+        one of several RDMs has nothing to compare: it does not vary (for the cosines: is zero) but for rounding, two
+        share fewer than two measured pairs, or the controls explain all of it.
 
     Raises
     ------
     TypeError, ValueError
         If the stimuli differ (or fewer than three are shared); for an unknown method, for controls or `sigma_k` with a
-        method that cannot take them, for ``mse`` between different metrics; if an array is not labelled RDMs.
+        method that cannot take them, for ``mse`` between different metrics; if an array is not labelled RDMs; if no
+        RDM of `a`, or none of `b`, has anything to compare.
 
     Notes
     -----
+    Distances that are equal but for the rounding of their computation are tied in the rank correlations: those up to
+    1e-12 of the larger one apart, or up to 2e-6 in an RDM that holds nothing but float32 numbers, unless distances as
+    close as that are there by chance (`brainrdl.rdms.rounding` has the reasons). Whole numbers are exact.
+
     Every RDM counts for itself: sessions of a subject are not averaged. A score to stand beside `noise_ceiling` is the
     mean over `brainrdl.inference.subject_rdms` of the measured RDMs; `compare_models` does all of it.
 
@@ -117,6 +127,8 @@ def compare_rdms(
     )
     against = Comparison(joined.on_device("b"), options)
     values = torch.cat([against(block) for block in joined.blocks("a")]).cpu().numpy()
+    if np.isnan(values).any():
+        _explain(values, joined, method, given_controls=controls is not None)
     return xr.DataArray(
         values,
         dims=("rdm_a", "rdm_b"),
@@ -185,12 +197,48 @@ def join_rdms(rdms: Mapping[str, xr.DataArray], *, join: Join = "exact") -> Join
         alone = {name: [s for s in stimuli if s not in shared] for name, stimuli in stimuli_of.items()}
         faults = [f"{name} alone has {name_some(stimuli)}" for name, stimuli in alone.items() if stimuli]
         raise ValueError(
-            f"the stimuli of {' and '.join(stimuli_of)} differ: {len(ids)} are shared, {'; '.join(faults)}; "
-            "join='intersect', or select_stimuli first, leaves the others out"
+            f"the stimuli of {' and '.join(stimuli_of)} differ: {len(ids)} are shared, {'; '.join(faults)}"
+            f"{_other_spelling(stimuli_of, shared)}; join='intersect', or select_stimuli first, leaves the others out"
+        )
+    if any(left_out.values()) and (hint := _other_spelling(stimuli_of, shared)):
+        warnings.warn(
+            f"{sum(left_out.values())} stimuli of {' and '.join(stimuli_of)} are left out, and may be the same{hint}",
+            UserWarning,
+            stacklevel=3,
         )
     if len(ids) < 3:
         raise ValueError(f"{' and '.join(stimuli_of)} share {len(ids)} stimuli; a comparison needs at least 3")
     return Joined(checked, ids, left_out)
+
+
+def _explain(values: np.ndarray, joined: Joined, method: str, *, given_controls: bool) -> None:
+    """Say which similarities (rdms_a, rdms_b) are NaN, and why: an error where it is all of them, else a warning."""
+    names = [joined.rdms[side]["rdm"].values.tolist() for side in ("a", "b")]
+    parts = []
+    for axis, side in enumerate(("a", "b")):
+        lacking = lacking_geometry(joined.condensed(side), names[axis], method)
+        if lacking:
+            parts.append(f"{side} holds {describe_lacking(lacking)}")
+            values = np.delete(values, [names[axis].index(name) for name in lacking], axis=axis)
+            names[axis] = [name for name in names[axis] if name not in lacking]
+    undefined = np.argwhere(np.isnan(values))
+    if len(undefined):
+        k, m = undefined[0]
+        why = "or what the controls leave of one is nothing" if given_controls else "or one does not vary on these"
+        parts.append(
+            f"in {len(undefined)} of {values.size} comparisons, {names[0][k]!r} with {names[1][m]!r} first, the RDMs "
+            f"share fewer than 2 measured pairs, {why}"
+        )
+    message = f"nothing to compare by {method!r}: {'; '.join(parts)}"
+    if np.isnan(values).all():
+        raise ValueError(f"{message}; leave these out")
+    warnings.warn(f"{message}; the similarities are NaN", UserWarning, stacklevel=3)
+
+
+def _other_spelling(stimuli_of: Mapping[str, Sequence[str]], shared: Collection[str]) -> str:
+    """The end of a message with a stimulus that one array, and in another spelling another, has."""
+    alone = [[stimulus for stimulus in stimuli if stimulus not in shared] for stimuli in stimuli_of.values()]
+    return next(filter(None, (spelling(mine, others) for mine, others in permutations(alone, 2))), "")
 
 
 def _covariance(sigma_k: np.ndarray | xr.DataArray, a: xr.DataArray, ids: Sequence[str]) -> Tensor:
@@ -204,6 +252,8 @@ def _covariance(sigma_k: np.ndarray | xr.DataArray, a: xr.DataArray, ids: Sequen
         values = sigma_k.transpose(*sorted(str(dim) for dim in sigma_k.dims)).values
         axes = [check_ids(sigma_k[dim], f"coordinate {dim!r} of sigma_k") for dim in sorted(map(str, sigma_k.dims))]
     else:
+        known = a["stimulus"].values.tolist()
+        check_axis(sigma_k, "sigma_k", known, known)
         values = np.asarray(sigma_k)
         n = a.sizes["stimulus"]
         if values.shape not in ((n,), (n, n)):
@@ -211,7 +261,7 @@ def _covariance(sigma_k: np.ndarray | xr.DataArray, a: xr.DataArray, ids: Sequen
                 f"sigma_k has shape {values.shape}, expected ({n},) variances or a ({n}, {n}) covariance, in the "
                 "order of the stimuli of a"
             )
-        axes = [a["stimulus"].values.tolist()] * values.ndim
+        axes = [known] * values.ndim
     chosen = values[np.ix_(*(find_ids(ids, axis, "sigma_k") for axis in axes))]
     return torch.from_numpy(chosen.astype(np.float64)).to(torch.get_default_device())
 

@@ -8,6 +8,7 @@ import torch
 import xarray as xr
 
 from brainrdl.ids import check_ids, find_ids
+from brainrdl.rdms.axes import check_axis, check_rdm_axes
 from brainrdl.rdms.condensed import to_squares, upper_triangles
 from brainrdl.rdms.layout import DIMS, check_declared_metric, check_measured, check_rdms, check_stimuli, real_numbers
 from brainrdl.rdms.plausible import check_possible
@@ -73,7 +74,7 @@ def label_rdms(
         if name == "standard_error":
             along[name] = (DIMS, _squares(given, name, ids, labels))
         else:
-            along[name] = ("rdm", _along_rdm(given, name, len(labels)))
+            along[name] = ("rdm", _along_rdm(given, name, labels))
     labelled = check_rdms(
         xr.DataArray(
             values,
@@ -157,13 +158,15 @@ def _squares(given: Any, field: str, ids: Sequence[str], labels: Sequence[str]) 
             f"{field} is a DataArray, whose order may not be that of the stimuli given; select the stimuli "
             "by id and pass its .values"
         )
+    check_rdm_axes(given, field, ids, labels)
     if isinstance(given, torch.Tensor):
         given = given.detach().cpu()
         given = (given.double() if given.is_floating_point() else given).numpy()
     values = real_numbers(given, field)
     n, pairs = len(ids), len(ids) * (len(ids) - 1) // 2
     expected = f"(rdms, {pairs}) condensed or (rdms, {n}, {n}) square for {n} stimuli"
-    add_axis = f"; for a single RDM add the first axis: {field}[None]"
+    is_table = hasattr(given, "index") and not isinstance(given, list | tuple)
+    add_axis = f"; for a single RDM add the first axis: {f'[{field}]' if is_table else f'{field}[None]'}"
     if values.ndim not in (2, 3):
         raise ValueError(f"{field} has shape {values.shape}, expected {expected}{add_axis * (values.ndim == 1)}")
     is_one_square = values.ndim == 2 and values.shape[0] == values.shape[1]
@@ -177,14 +180,16 @@ def _squares(given: Any, field: str, ids: Sequence[str], labels: Sequence[str]) 
     return to_squares(values, n) if values.ndim == 2 else np.array(values)
 
 
-def _along_rdm(given: Any, name: str, n_rdms: int) -> np.ndarray:
+def _along_rdm(given: Any, name: str, labels: Sequence[str]) -> np.ndarray:
     if isinstance(given, set | frozenset | Mapping):
         raise TypeError(f"coords[{name!r}] is a {type(given).__name__}; expected a scalar, or a list of one per RDM")
     if isinstance(given, list | tuple) and len({isinstance(value, str) for value in given}) > 1:
         raise TypeError(f"coords[{name!r}] mixes strings with other values, {given!r}; convert them to one type")
     values = np.asarray(given.detach().cpu() if isinstance(given, torch.Tensor) else given)
     if values.ndim == 0:
-        return np.full(n_rdms, values)
+        return np.full(len(labels), values)
+    check_axis(given, f"coords[{name!r}]", labels)
+    n_rdms = len(labels)
     if values.shape != (n_rdms,):
         raise ValueError(
             f"coords[{name!r}] has shape {values.shape}, expected ({n_rdms},): one per RDM, or a scalar for all"

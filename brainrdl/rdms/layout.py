@@ -105,7 +105,10 @@ def check_rdms(rdms: xr.DataArray) -> xr.DataArray:
 
 
 def real_numbers(values: Any, what: str) -> np.ndarray:
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except ValueError as error:  # of lists
+        raise ValueError(f"{what} holds arrays or lists of different lengths; expected one shape for all") from error
     if array.dtype.kind not in "biuf":
         raise TypeError(f"{what} is of type {array.dtype}; expected real numbers, with NaN where unmeasured")
     return array.astype(np.float64, copy=False)

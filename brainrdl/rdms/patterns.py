@@ -17,6 +17,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from brainrdl.arguments import name_some
 from brainrdl.ids import check_ids
+from brainrdl.rdms.axes import check_axis
 
 Array = NDArray[np.float64]
 Precision = Array | Mapping[Any, Array] | None
@@ -55,6 +56,7 @@ def make_patterns(
     >>> make_patterns(np.eye(2), ["face", "house"], [1, 1]).dims
     ('observation', 'voxel')
     """
+    check_axis(values, "values", list(stimuli))
     values = np.asarray(values)
     lengths = {"stimuli": len(stimuli), "runs": len(runs)}
     for field, length in lengths.items():

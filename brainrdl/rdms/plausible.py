@@ -16,6 +16,7 @@ BOUNDED = {"correlation": "1 − r", "cosine": "1 − cosine"}
 
 _LARGEST = 2.0
 _ROUNDING = 1e-6
+_FEWEST_VALUES = 6
 _STIMULI = (8, 32)  # fewer say too little, more cost too much: a part of a matrix of correlations is one, too
 _SHARE = 0.1  # of the eigenvalues, that noise of measurement hardly makes negative
 
@@ -65,7 +66,7 @@ def check_varied(rdms: xr.DataArray) -> None:
 def check_people(rdms: xr.DataArray) -> None:
     """Refuse the same RDM under two subjects, who would count as two people: no two measurements agree in every pair.
 
-    ValueError for labelled RDMs with a coordinate ``subject``, of three measured pairs or more.
+    ValueError for labelled RDMs with a coordinate ``subject``, unless of fewer than six different distances.
     """
     if "subject" not in rdms.coords or rdms["subject"].dims != ("rdm",) or rdms.sizes["rdm"] < 2:
         return
@@ -74,7 +75,7 @@ def check_people(rdms: xr.DataArray) -> None:
     seen: dict[bytes, int] = {}
     for row, triangle in enumerate(upper_triangles(rdms.values)):
         measured = triangle[~np.isnan(triangle)]
-        if len(set(measured.tolist())) < 3:  # ranks and categories of a few stimuli may agree by chance
+        if len(np.unique(measured)) < _FEWEST_VALUES:  # of few values, as those of a category RDM, may be two people's
             continue
         first = seen.setdefault(triangle.tobytes(), row)
         if subjects[first] != subjects[row]:

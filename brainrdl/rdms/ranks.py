@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from brainrdl.rdms.rounding import parted
+
 _BLOCK = 128
 """Elements that are compared each with each; beyond, tables count."""
 _DIGIT = 6
@@ -13,20 +15,27 @@ _DIGIT = 6
 
 
 def midranks(values: Tensor) -> Tensor:
-    """Rank each row of finite values (rows, length) from 1, in float64; tied values share the mean of their ranks."""
+    """Rank each row of finite values (rows, length) from 1, in float64; tied values share the mean of their ranks.
+
+    Values are tied with those that differ from them by rounding alone, see `brainrdl.rdms.rounding`.
+    """
     if values.device.type == "cpu":  # numpy sorts several times as fast as torch
-        return torch.from_numpy(np.stack([_midranks(row) for row in values.numpy()]))
+        return torch.from_numpy(np.stack([ranks_of(row) for row in values.numpy()]))
     ordered, order = values.sort(dim=1)
-    first, last = (torch.searchsorted(ordered, ordered, right=right) for right in (False, True))
+    new = torch.from_numpy(np.stack([parted(row) for row in ordered.cpu().numpy()])).to(values.device)
+    # each run of ties by its number, which says where it begins and ends
+    runs = torch.nn.functional.pad(new.cumsum(dim=1), (1, 0))
+    first, last = (torch.searchsorted(runs, runs, right=right) for right in (False, True))
     return torch.empty(values.shape, dtype=torch.float64, device=values.device).scatter_(
         1, order, (first + last + 1).double() / 2
     )
 
 
-def _midranks(row: np.ndarray) -> np.ndarray:
+def ranks_of(row: np.ndarray) -> np.ndarray:
+    """`midranks` of one vector (length,)."""
     order = np.argsort(row)
     ordered = row.take(order)
-    new = ordered[1:] != ordered[:-1]
+    new = parted(ordered)
     ranks = np.empty(len(row))
     if new.all():
         ranks[order] = np.arange(1.0, len(row) + 1)
@@ -55,21 +64,24 @@ class Concordance(NamedTuple):
 
     @property
     def tau_a(self) -> float:
-        """(concordant − discordant)/all."""
-        return self.difference / self.total
+        """(concordant − discordant)/all; NaN where either is constant."""
+        return self.difference / self.total if self._varies else float("nan")
 
     @property
     def tau_b(self) -> float:
-        """(concordant − discordant)/√(untied in a · untied in b); 0 where either is constant."""
+        """(concordant − discordant)/√(untied in a · untied in b); NaN where either is constant."""
         untied = (self.total - self.tied_a) * (self.total - self.tied_b)
-        return float(self.difference / np.sqrt(float(untied))) if untied else 0.0
+        return float(self.difference / np.sqrt(float(untied))) if self._varies else float("nan")
+
+    @property
+    def _varies(self) -> bool:
+        return max(self.tied_a, self.tied_b) < self.total
 
 
 def ranking(values: np.ndarray) -> Ranking:
-    """Sort a vector (length,) once, for all that it is going to be compared with."""
+    """Sort a vector (length,) once, for all that it is going to be compared with; ties as in `midranks`."""
     order = np.argsort(values)
-    ordered = values[order]
-    new = np.concatenate(([False], ordered[1:] != ordered[:-1]))
+    new = np.concatenate(([False], parted(values[order])))
     dense = np.cumsum(new)
     ranks = np.empty(len(values), dtype=np.int64)
     ranks[order] = dense

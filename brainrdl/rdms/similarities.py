@@ -14,6 +14,7 @@ from torch import Tensor
 from brainrdl.arguments import did_you_mean
 from brainrdl.rdms.condensed import stimuli_of
 from brainrdl.rdms.ranks import Ranking, concordance, midranks, ranking
+from brainrdl.rdms.rounding import is_constant, share_of_rounding
 from brainrdl.rdms.whitening import WHITENED, stimulus_sums, whitened
 
 METHODS: Mapping[str, str] = {
@@ -35,8 +36,9 @@ PARTIAL = ("cosine", "corr", "cosine_cov", "corr_cov", "spearman")
 _CENTRED = ("corr", "corr_cov", "spearman", "rho-a")
 _RANKED = ("spearman", "rho-a")
 _KENDALL = ("tau-a", "tau-b")
-_ROUNDING = 1e-13
+_NEARLY_CONSTANT = 1e-5
 _CANCELLED = 1e-6
+_LEFT = 1e-10
 _LARGEST = 1e100
 
 
@@ -60,7 +62,7 @@ def check_method(method: str) -> None:
 def similarities(a: Tensor, b: Tensor, options: Options) -> Tensor:
     """Compare each condensed RDM of a (rdms_a, pairs) with each of b (rdms_b, pairs): float64 (rdms_a, rdms_b).
 
-    Larger is more alike. NaN where fewer than two pairs are measured in both, 0 where an RDM has no variation.
+    Larger is more alike. NaN where fewer than two pairs are measured in both, or an RDM has no variation in them.
     """
     return Comparison(b, options)(a)
 
@@ -114,11 +116,13 @@ def centred_features(rdms: np.ndarray, method: str) -> np.ndarray:
 
 
 def _centred(rdms: Tensor) -> Tensor:
-    size = rdms.abs().amax(dim=1, keepdim=True)
     deviations = rdms - rdms.mean(dim=1, keepdim=True)
-    # equal values differ from their mean by its rounding, which has no direction
-    constant = deviations.abs().amax(dim=1, keepdim=True) <= _ROUNDING * size
-    return deviations.masked_fill(constant, 0.0)
+    # equal values differ from each other and from their mean by rounding, which has no direction
+    low, high = torch.aminmax(rdms, dim=1)
+    for row in torch.nonzero(high - low <= _NEARLY_CONSTANT * torch.maximum(-low, high)).flatten().tolist():
+        if is_constant(rdms[row].cpu().numpy()):
+            deviations[row] = 0.0
+    return deviations
 
 
 def _in_range(rdms: Tensor) -> Tensor:
@@ -201,22 +205,25 @@ class _Block:
         cancelled = square < _CANCELLED * size
         if cancelled.any():  # a constant, or nearly: what the subtraction left has too few digits
             similar[cancelled] = self._features(a[cancelled], False) @ self.features.T
-        return torch.where(size[:, None] > 0, similar, 0.0)
+        return torch.where(size[:, None] > 0, similar, torch.nan)
 
     def _features(self, rdms: Tensor, project: bool) -> Tensor:
-        """Vectors whose products are the similarities."""
+        """Vectors whose products are the similarities; NaN where nothing is left to compare."""
         vectors = features(rdms, self.measured, self.options)
         if self.options.method == "rho-a":
             p = rdms.shape[1]
-            of_ranks: Tensor = vectors * (12 / (p**3 - p)) ** 0.5
+            constant = ~vectors.any(dim=1, keepdim=True)
+            of_ranks: Tensor = (vectors * (12 / (p**3 - p)) ** 0.5).masked_fill(constant, torch.nan)
             return of_ranks
         if project and self.basis is not None:
             before = vectors.norm(dim=1, keepdim=True)
             for _ in range(2):  # once leaves rounding errors of the size of what is taken out
                 vectors = vectors - vectors @ self.basis.T @ self.basis
-            vectors = vectors.masked_fill(vectors.norm(dim=1, keepdim=True) <= 1e-10 * before, 0.0)
+            # what the controls leave of less than that is rounding
+            least = torch.tensor([max(_LEFT, 2 * share_of_rounding(row)) for row in rdms.cpu().numpy()]).to(before)
+            vectors = vectors.masked_fill(vectors.norm(dim=1, keepdim=True) <= least[:, None] * before, 0.0)
         length = vectors.norm(dim=1, keepdim=True)
-        return vectors / torch.where(length > 0, length, 1.0)
+        return vectors / torch.where(length > 0, length, torch.nan)
 
     def _basis(self) -> Tensor | None:
         """Orthonormal rows that span the controls' features."""

@@ -1,17 +1,19 @@
 """The scores of a card: layers as they are, control RDMs, and cheap heads, in stratified splits."""
 
 import json
+import warnings
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, final
 
 import numpy as np
 import pandas as pd
+import torch
 import xarray as xr
 from torch import Tensor
 
 from brainrdl.arguments import did_you_mean, name_some, whole_number
-from brainrdl.ids import check_ids
+from brainrdl.ids import check_ids, spelling
 from brainrdl.inference.ceiling import subject_rdms
 from brainrdl.inference.fold_scores import score_folds
 from brainrdl.inference.held_out import Predicted
@@ -19,6 +21,7 @@ from brainrdl.inference.repeats import check_apart, same_features
 from brainrdl.inference.reweighting.fit_heads import KINDS, HeadSettings, fit_head
 from brainrdl.inference.splits import Split, inner_splits, stratified_splits
 from brainrdl.rdms.distances import check_metric, rdm
+from brainrdl.rdms.float64 import undefined
 from brainrdl.rdms.labelled import condense, select_stimuli
 from brainrdl.rdms.layout import check_rdms
 from brainrdl.studies.scores import fit_mixture, predict, score_splits
@@ -191,7 +194,10 @@ def make_card(
     # without categories all stimuli are of one, so that folds are dealt at random
     labels = dict.fromkeys(known, "all") if categories is None else dict(categories)
     if lacking := [stimulus for stimulus in known if stimulus not in labels]:
-        raise ValueError(f"categories has none for {len(lacking)} of {len(known)} stimuli: {name_some(lacking)}")
+        raise ValueError(
+            f"categories has none for {len(lacking)} of {len(known)} stimuli: {name_some(lacking)}"
+            f"{spelling(lacking, labels)}"
+        )
     labels = {stimulus: labels[stimulus] for stimulus in known}
     rivals = None if controls is None else _alike(controls, known, "the controls")
     repeats = same_features(features, known) if options.heads else []
@@ -238,6 +244,15 @@ def _as_they_are(
     """Predict by layers and controls, to which nothing was fitted; also the group of each."""
     names = [f"layer {layer}" for layer in features]
     groups = dict.fromkeys(names, "layers")
+    for layer, values in features.items():
+        odd = [ids[k] for k in torch.nonzero(undefined(values.detach().flatten(1), options.metric)).flatten().tolist()]
+        if odd:
+            warnings.warn(
+                f"layer {layer!r}: {options.metric} distances of {name_some(odd)} are not defined, as the patterns are "
+                f"{'constant over units' if options.metric == 'correlation' else 'zero throughout'}; they count as 1",
+                UserWarning,
+                stacklevel=3,
+            )
     # in float64, as RDMs from files are
     rows = [rdm(values.detach().cpu().double().flatten(1), options.metric).numpy() for values in features.values()]
     if controls is not None:
@@ -261,11 +276,14 @@ def _alike(rdms: xr.DataArray, ids: tuple[str, ...], what: str) -> xr.DataArray:
     """Select the RDMs of just these stimuli, in their order."""
     there = set(check_rdms(rdms)["stimulus"].values.tolist())
     for found, message in (
-        ([stimulus for stimulus in ids if stimulus not in there], f"{what} lack {{}} of {len(ids)} stimuli: {{}}"),
-        (sorted(there - set(ids)), f"{what} have {{}} stimuli that have no features: {{}}; select those of the card"),
+        ([stimulus for stimulus in ids if stimulus not in there], f"{what} lack {{}} of {len(ids)} stimuli: {{}}{{}}"),
+        (
+            sorted(there - set(ids)),
+            f"{what} have {{}} stimuli that have no features: {{}}{{}}; select those of the card",
+        ),
     ):
         if found:
-            raise ValueError(message.format(len(found), name_some(found)))
+            raise ValueError(message.format(len(found), name_some(found), spelling(found, there ^ set(ids))))
     return select_stimuli(rdms, ids)
 
 

@@ -1,20 +1,17 @@
 """The folder of a study: one call at a time works in it, on one configuration, and leaves a note."""
 
-import errno
 import json
 import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from brainrdl.files import check_json, read_json, write_json
 from brainrdl.identity import differences
-
-if sys.platform != "win32":
-    import fcntl
+from brainrdl.locks import HeldError as HeldError, NoLocksError, locked_file
 
 _LOCK = ".lock"
 _CONFIGURATION = "study.json"
@@ -54,36 +51,27 @@ def claimed(folder: Path, configuration: dict[str, Any]) -> Iterator[None]:
         yield
 
 
-class HeldError(BlockingIOError):
-    """Another process holds the lock of a folder."""
-
-
 @contextmanager
 def locked(folder: Path, *, required: bool = False) -> Iterator[None]:
     """Keep other processes out of a folder until this one is done with it, or dead.
 
     HeldError if another process holds the lock; OSError if there are no locks and they are `required`.
     """
-    # the lock is the system's, on the file .lock: it ends with the process however that ends, and the file that stays
-    # behind means nothing; Windows has no such locks, nor have some file systems
+    # the file that stays behind means nothing; Windows has no such locks, nor have some file systems
     folder.mkdir(parents=True, exist_ok=True)
-    if sys.platform == "win32":
-        yield
-        return
-    # appended to, not written: another process may hold it
-    with (folder / _LOCK).open("a") as file:
+    held = f"another process works in {folder}; wait until it is done, or give another out="
+    with ExitStack() as stack:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise HeldError(f"another process works in {folder}; wait until it is done, or give another out=") from None
-        except OSError as error:
-            if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS):
-                raise
+            stack.enter_context(locked_file(folder / _LOCK, held))
+        except NoLocksError as error:
             if required:
                 raise OSError(
                     error.errno, f"{folder} is on a file system without locks, which jobs= needs; leave it out"
                 ) from error
-            warnings.warn(f"{folder} is on a file system without locks; let no second process work in it", stacklevel=3)
+            if sys.platform != "win32":
+                warnings.warn(
+                    f"{folder} is on a file system without locks; let no second process work in it", stacklevel=3
+                )
         yield
 
 

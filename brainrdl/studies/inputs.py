@@ -16,6 +16,7 @@ from brainrdl.arguments import name_some
 from brainrdl.data.objects92 import CATEGORIES, IDS, RDMSet, load_objects92, load_objects92_images
 from brainrdl.exchange.files import read_rdms
 from brainrdl.features import capture
+from brainrdl.ids import read_labels, spelling
 from brainrdl.named_models import NamedModel, load_named_model
 from brainrdl.rdms.combine import concat_rdms
 from brainrdl.rdms.distances import rdm
@@ -113,8 +114,8 @@ def in_order(rdms: xr.DataArray, ids: tuple[str, ...], place: str) -> xr.DataArr
         faults = [f"no row for {name_some(without_row)}"] if without_row else []
         faults += [f"no image for {name_some(without_image)}"] if without_image else []
         raise ValueError(
-            f"{place} and the stimuli differ: {'; '.join(faults)}; nothing is left out unasked: take the same stimuli "
-            "in both (brainrdl.select_stimuli)"
+            f"{place} and the stimuli differ: {'; '.join(faults)}{spelling(without_row, without_image)}; "
+            "nothing is left out unasked: take the same stimuli in both (brainrdl.select_stimuli)"
         )
     return select_stimuli(rdms, ids)
 
@@ -148,7 +149,11 @@ def read_categories(path: Folder | None, ids: Sequence[str], stimuli: Folder) ->
             raise ValueError(f"{path}: line {number} names {stimulus!r} a second time; keep one of them")
         category_of[stimulus] = category
     if lacking := [stimulus for stimulus in ids if stimulus not in category_of]:
-        raise ValueError(f"{path} has no category for {len(lacking)} of {len(ids)} stimuli: {name_some(lacking)}")
+        raise ValueError(
+            f"{path} has no category for {len(lacking)} of {len(ids)} stimuli: {name_some(lacking)}"
+            f"{spelling(lacking, category_of)}"
+        )
+    read_labels(category_of, str(path))  # which refuses one category in two spellings
     return {stimulus: category_of[stimulus] for stimulus in ids}
 
 
@@ -288,8 +293,8 @@ def read_inputs(request: CardRequest) -> CardInputs:
     ids = tuple(str(stimulus) for stimulus in subjects["stimulus"].values)
     if lacking := [stimulus for stimulus in ids if stimulus not in set(images.ids)]:
         raise ValueError(
-            f"{request.stimuli} has no image of {len(lacking)} of {len(ids)} measured stimuli: {name_some(lacking)}; "
-            "an image's id is its path without the suffix"
+            f"{request.stimuli} has no image of {len(lacking)} of {len(ids)} measured stimuli: {name_some(lacking)}"
+            f"{spelling(lacking, images.ids)}; an image's id is its path without the suffix"
         )
     # of images there may be more than were shown; of measured stimuli every one needs its image
     extra = sorted(set(images.ids) - set(ids))
@@ -302,8 +307,8 @@ def read_inputs(request: CardRequest) -> CardInputs:
         there = set(controls["stimulus"].values.tolist())
         if lacking := [stimulus for stimulus in ids if stimulus not in there]:
             raise ValueError(
-                f"the controls lack {len(lacking)} of {len(ids)} measured stimuli: {name_some(lacking)}; give RDMs of "
-                "the same stimuli"
+                f"the controls lack {len(lacking)} of {len(ids)} measured stimuli: {name_some(lacking)}"
+                f"{spelling(lacking, there)}; give RDMs of the same stimuli"
             )
         controls = select_stimuli(controls, ids)
     categories = read_categories(request.categories, ids, request.stimuli)

@@ -1,5 +1,6 @@
 """Scores of predicted RDMs on the held-out stimuli of splits, as fits and cards have them."""
 
+import warnings
 from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
@@ -53,10 +54,13 @@ def score_splits(
     Returns the splits' scores, and a table: a row per split (``scheme``, ``split``, ``fold`` from 0), arm and score.
     """
     # each split for itself: scores are computed within a fold, and only then averaged
-    folds = [
-        held_out_scores(in_split, subjects, split, categories=categories, controls=controls, method=method)
-        for split, in_split in predicted.items()
-    ]
+    with warnings.catch_warnings():
+        # such a row is NaN, which pages print as a dash
+        warnings.filterwarnings("ignore", message="split .*: no raw score by", category=UserWarning)
+        folds = [
+            held_out_scores(in_split, subjects, split, categories=categories, controls=controls, method=method)
+            for split, in_split in predicted.items()
+        ]
     tables = [
         fold.table.assign(scheme=fold.split.scheme, split=fold.split.name, fold=number, method=method)
         for number, fold in enumerate(folds)

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from brainrdl.arguments import did_you_mean
 from brainrdl.identity import digest
+from brainrdl.ids import nearest
 from brainrdl.rdms.distances import METRICS
 
 # zero means something in these: a cosine between two such RDMs does too
@@ -119,7 +119,7 @@ def rows_by_id(ids: Sequence[str] | None, rows: Mapping[str, int], *, teacher: s
     if missing:
         raise ValueError(
             f"no {what} for {len(missing)} of {len(ids)} stimuli, the first {missing[0]!r}; leave them out of the "
-            f"stimuli (StimulusSet.select){did_you_mean(missing[0], rows)}"
+            f"stimuli (StimulusSet.select){nearest(missing, rows)}"
         )
     return [rows[stimulus] for stimulus in ids]
 

@@ -15,28 +15,100 @@ from safetensors import SafetensorError
 from safetensors.torch import load_model as load_tensors, save_model as save_tensors
 from torch import nn
 
-from brainrdl.files import atomic_path
-from brainrdl.identity import differences
+from brainrdl.files import atomic_path, keep_beside
+from brainrdl.identity import differences, digest
 from brainrdl.weights import check_safetensors, safetensors_metadata
 
 
 def save_checkpoint(state: Mapping[str, Any], path: str | Path) -> None:
-    """Write a run's state: tensors, numbers, strings, lists and dicts only. A SHA-256 of the file stands at its end."""
+    """Write a run's state: tensors, numbers, strings, lists and dicts only. A SHA-256 of the file stands at its end.
+
+    The file that was at `path` stays, under the name of `previous_checkpoint`.
+    """
     # by way of memory: torch reports a full disk as a RuntimeError about positions
     content = io.BytesIO()
     torch.save(_plain(dict(state)), content)
     with atomic_path(path) as temporary:
         temporary.write_bytes(content.getbuffer())
         _seal(temporary)
+        if Path(path).exists():
+            keep_beside(Path(path), previous_checkpoint(path))
+
+
+def previous_checkpoint(path: str | Path) -> Path:
+    """Name the checkpoint before the one at `path`."""
+    return Path(f"{path}.previous")
+
+
+def remove_checkpoint(path: str | Path) -> None:
+    """Remove a checkpoint that has served, and the one before it."""
+    previous_checkpoint(path).unlink(missing_ok=True)
+    Path(path).unlink(missing_ok=True)
+
+
+def has_checkpoint(path: str | Path) -> bool:
+    """True where there is a checkpoint to read; ValueError where there is only the one before it."""
+    previous = previous_checkpoint(path)
+    if not Path(path).exists() and previous.exists():
+        raise ValueError(
+            f"there is no checkpoint {path}, but the one before it, {previous}; rename it to {Path(path).name} to go "
+            "on from it, or remove it to start over"
+        )
+    return Path(path).exists()
 
 
 def load_checkpoint(path: str | Path, configuration: Mapping[str, Any]) -> dict[str, Any]:
     """Read a run's state, tensors on the CPU, and check that it is whole and of this configuration.
 
-    No code in it is run. IsADirectoryError for a folder, ValueError for what is damaged or of another configuration.
+    No code in it is run. IsADirectoryError for a folder, ValueError for what is damaged, which names the checkpoint
+    before it where that is whole, or of another configuration.
     """
     if Path(path).is_dir():
         raise IsADirectoryError(f"{path} is a folder; name a file in it for the checkpoint")
+    try:
+        state = _read(path)
+    except _FaultError as fault:
+        raise ValueError(f"{fault}; {_way_on(path, fault.remedy, configuration)}") from fault.__cause__
+    differing = differences(state["configuration"], configuration)
+    if differing:
+        raise ValueError(
+            f"{path} belongs to a run with another configuration: {'; '.join(differing[:5])}"
+            f"{f' and {len(differing) - 5} more' if len(differing) > 5 else ''}. "
+            "Restore the setting to resume it, or name another path to start over"
+        )
+    return state
+
+
+class _FaultError(Exception):
+    """A file that is no checkpoint, or damaged; and the remedy where there is no other checkpoint."""
+
+    def __init__(self, fault: str, remedy: str) -> None:
+        super().__init__(fault)
+        self.remedy = remedy
+
+
+def _way_on(path: str | Path, remedy: str, configuration: Mapping[str, Any]) -> str:
+    """Say what to do about a checkpoint that cannot be read: go on from the one before it, if that can be."""
+    previous = previous_checkpoint(path)
+    if not previous.is_file():
+        return remedy
+    try:
+        state = _read(previous)
+    except _FaultError:
+        return f"so is the checkpoint before it, {previous}; put copies in their places, or remove both to start over"
+    if differences(state["configuration"], configuration):
+        return f"the checkpoint before it, {previous}, is of another configuration; remove both to start over"
+    done, within = len(state["history"]), state.get("progress")
+    epochs = f"{done} epoch{'' if done == 1 else 's'}"
+    updates = f" and {within['updates']} of the next one's updates" if within else ""
+    return (
+        f"the checkpoint before it, {previous}, is whole and holds {epochs}{updates}; rename it to "
+        f"{Path(path).name} to go on from there, or remove both to start over"
+    )
+
+
+def _read(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint, whatever its configuration."""
     # the seal before the content: torch reads a damaged tensor without complaint
     sealed, whole = _read_seal(path)
     if sealed and not whole:
@@ -48,22 +120,17 @@ def load_checkpoint(path: str | Path, configuration: Mapping[str, Any]) -> dict[
     except Exception as error:  # a foreign file can make the reader fail in any way
         if isinstance(error, OSError) and error.filename is not None:
             raise
-        raise ValueError(
-            f"{path} is not a checkpoint of this trainer, or is damaged ({type(error).__name__}); "
-            "remove it to start over"
+        raise _FaultError(
+            f"{path} is not a checkpoint of this trainer, or is damaged ({type(error).__name__})",
+            "remove it to start over",
         ) from error
     if not isinstance(state, dict) or "configuration" not in state:
-        raise ValueError(f"{path} is not a checkpoint of this trainer; name another path, or remove it to start over")
+        raise _FaultError(
+            f"{path} is not a checkpoint of this trainer", "name another path, or remove it to start over"
+        )
     # last: a foreign file without a seal has had its own message above
     if not sealed:
         raise _damaged(path)
-    differing = differences(state["configuration"], configuration)
-    if differing:
-        raise ValueError(
-            f"{path} belongs to a run with another configuration: {'; '.join(differing[:5])}"
-            f"{f' and {len(differing) - 5} more' if len(differing) > 5 else ''}. "
-            "Restore the setting to resume it, or name another path to start over"
-        )
     return state
 
 
@@ -72,10 +139,10 @@ def load_checkpoint(path: str | Path, configuration: Mapping[str, Any]) -> dict[
 _COMMENT = 64
 
 
-def _damaged(path: str | Path) -> ValueError:
-    return ValueError(
-        f"{path} is damaged: it is not what was written there (its SHA-256 differs); put a copy in its place, or "
-        "remove it to start over"
+def _damaged(path: str | Path) -> _FaultError:
+    return _FaultError(
+        f"{path} is damaged: it is not what was written there (its SHA-256 differs)",
+        "put a copy in its place, or remove it to start over",
     )
 
 

@@ -33,6 +33,16 @@ def check_terms(terms: Sequence[Term]) -> None:
             )
 
 
+def check_ranks(student: nn.Module) -> None:
+    """Refuse a student that is distributed over several ranks: each would see the pairs of its share alone."""
+    wrapped = any(isinstance(module, nn.parallel.DistributedDataParallel) for module in student.modules())
+    if wrapped and torch.distributed.is_initialized() and (ranks := torch.distributed.get_world_size()) > 1:
+        raise ValueError(
+            f"the student is a DistributedDataParallel of {ranks} ranks, and training runs on one device: the pairs of "
+            "a batch must be together; give the network within it (.module), and train on one rank"
+        )
+
+
 def check_request(
     task_loader: Any, stimuli: Any, terms: Sequence[Term], task_loss: Any, epochs: int, log_every: int
 ) -> None:
@@ -136,7 +146,9 @@ def check_last_batch(
 
 def check_optimizer(made: Any, trained: Mapping[str, nn.Parameter]) -> tuple[torch.optim.Optimizer, LRScheduler | None]:
     """Take apart what the optimizer function returned; refuse what the loop cannot drive, or what trains nothing."""
-    optimizer, scheduler = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
+    # a third part, a word, says how often the scheduler steps
+    parted = isinstance(made, tuple) and (len(made) == 2 or (len(made) == 3 and isinstance(made[2], str)))
+    optimizer, scheduler = made[:2] if parted else (made, None)
     if not isinstance(optimizer, torch.optim.Optimizer) or not isinstance(scheduler, LRScheduler | None):
         what = f"a tuple of {', '.join(type(m).__name__ for m in made)}" if isinstance(made, tuple) else None
         raise ValueError(

@@ -1,6 +1,7 @@
 """No update on values that are not finite."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import inf
 from typing import Any, final
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from brainrdl.arguments import name_some
+from brainrdl.terms.base import Batch
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,47 @@ class FiniteGuard:
             f"{what} in {update.place}: {losses}. That update was not applied, and training stopped. Lower the "
             "learning rate or α, or look for images or targets with values that are not finite"
         )
+
+
+@final
+class FiniteWeights:
+    """Parameters and buffers that are to stay finite: those that are at the beginning."""
+
+    # an update with a finite gradient can lead out of what float32 holds, and no loss is computed behind the last one
+
+    def __init__(self, named: Mapping[str, Tensor]) -> None:
+        numbers = {name: value.detach() for name, value in named.items() if value.is_floating_point() and value.numel()}
+        finite = _finite(list(numbers.values())).tolist() if numbers else []
+        # others are meant (a mask of -inf)
+        self._values = {name: value for (name, value), fine in zip(numbers.items(), finite, strict=True) if fine}
+
+    def check(self, place: str) -> None:
+        """Look at them behind an update; FloatingPointError, which names them, if some are not finite."""
+        if not self._values:
+            return
+        finite = _finite(list(self._values.values()))
+        if bool(finite.all()):
+            return
+        names = [name for name, fine in zip(self._values, finite.tolist(), strict=True) if not fine]
+        raise FloatingPointError(
+            f"{name_some(names)} {'is' if len(names) == 1 else 'are'} not finite after {place}, whose loss and "
+            "gradient were. No checkpoint was written of it, and training stopped. Lower the learning rate or α"
+        )
+
+
+@contextmanager
+def naming_images(task: Batch | None, stimuli: Batch | None) -> Iterator[None]:
+    """Add to a FloatingPointError which images of an update's batches are not finite, if some are."""
+    try:
+        yield
+    except FloatingPointError as error:
+        found = []
+        for stream, batch in (("task", task), ("stimulus", stimuli)):
+            if batch is not None and batch.images.numel():
+                bad = ~torch.isfinite(batch.images).flatten(1).all(dim=1)
+                names = [batch.ids[k] if batch.ids else f"position {k}" for k in bad.nonzero().flatten().tolist()]
+                found += [f"in the {stream} batch the images of {name_some(names)} are not finite"] if names else []
+        raise FloatingPointError("; ".join([str(error), *found])) from error.__cause__
 
 
 def updates_between_reads(device: torch.device, log_every: int) -> int:

@@ -2,6 +2,8 @@
 
 import platform
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -126,6 +128,20 @@ def _cpu_multiplies_bf16() -> bool:
 def precision_of(fabric: Fabric) -> str:
     """Name the precision a Fabric trains in, as `choose_precision` does."""
     return str(fabric._precision.precision)  # Fabric has no public word for it
+
+
+@contextmanager
+def memory_for(what: str) -> Iterator[None]:
+    """Add to an error of a device or host that has no memory left what it was for, and what to do."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        # torch has a type of its own for devices only; the host's is told by its words
+        if not isinstance(error, torch.OutOfMemoryError | MemoryError) and "can't allocate memory" not in str(error):
+            raise
+        raise type(error)(
+            f"memory ran out in {what}: {error}; take smaller batches, or compare fewer layers or pairs"
+        ) from error
 
 
 def device_name(device: torch.device) -> str:

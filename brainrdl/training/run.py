@@ -1,7 +1,6 @@
 """The state of one fit: its streams, optimiser, random states, history, and what a checkpoint holds of them."""
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import chain
@@ -14,18 +13,22 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
 from brainrdl.features import Recorder, kept_modes
-from brainrdl.identity import describe, describe_scheduler, layers_of, settings
+from brainrdl.identity import differences
 from brainrdl.stimuli import StimulusSet
 from brainrdl.teachers.base import RDMTeacher
 from brainrdl.teachers.network import NetworkTeacher
-from brainrdl.terms.alpha import alpha_of
 from brainrdl.terms.base import Batch, Term
-from brainrdl.training.checkpoint import load_checkpoint, save_checkpoint
+from brainrdl.training.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
 from brainrdl.training.checks import check_last_batch, check_optimizer
+from brainrdl.training.configuration import describe_run, describe_teachers
 from brainrdl.training.cuda_graphs import Pairs, RecordedUpdate, beside_default_stream, counts_on_host, recording_on
-from brainrdl.training.finite import FiniteGuard, Value, updates_between_reads
-from brainrdl.training.machine import precision_of
+from brainrdl.training.finite import FiniteGuard, FiniteWeights, Value, naming_images, updates_between_reads
+from brainrdl.training.keeping import Keeper
+from brainrdl.training.machine import memory_for
+from brainrdl.training.progress import EpochMeans, Progress, restored
 from brainrdl.training.randomness import RandomStates
+from brainrdl.training.schedulers import Interval, interval_of
+from brainrdl.training.stopping import StopRequest
 from brainrdl.training.streams import (
     Norm,
     Passes,
@@ -51,39 +54,6 @@ class Setup:
     make_optimizer: MakeOptimizer
     fabric: Fabric
     cuda_graphs: bool = False
-
-
-@final
-class EpochMeans:
-    """Means over an epoch's updates: sums on the device, in place as a recorded update adds too; counts on the host."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = {}
-
-    def add(self, values: Mapping[str, Tensor]) -> None:
-        """Add an update's values (), by column."""
-        for column, value in values.items():
-            if column in self._sums:
-                self._sums[column] += value
-            else:
-                # a copy, and wide: a term may give whole numbers first, or other types later
-                self._sums[column] = value.to(torch.float64, copy=True)
-
-    def count(self, columns: Iterable[str]) -> None:
-        """Count an update in which these columns were added to."""
-        # not in `add`: a recorded update adds whenever it is repeated, and runs no Python code
-        for column in columns:
-            self._counts[column] = self._counts.get(column, 0) + 1
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """All columns so far."""
-        return tuple(self._sums)
-
-    def means(self) -> dict[str, float]:
-        """Read the means; the host waits for the device."""
-        return {column: value.item() / self._counts[column] for column, value in self._sums.items()}
 
 
 @final
@@ -124,6 +94,8 @@ class TrainingRun:
         self.recorder = Recorder(setup.student, layers, flatten=False)
         self.record = recording_on(self.device) if self._can_be_recorded() else None
         self.configuration: dict[str, Any] = {}
+        self.interval: Interval = "epoch"  # how often the scheduler steps
+        self.progress: Progress | None = None  # of an epoch that is under way
 
     def device_queue(self) -> AbstractContextManager[None]:
         """Context in which the device's work is queued."""
@@ -152,16 +124,21 @@ class TrainingRun:
             raise ValueError("no parameter of the student or of a head requires a gradient: there is nothing to train")
         made = self.setup.make_optimizer(list(self.parameters.values()))
         optimizer, self.scheduler = check_optimizer(made, self.parameters)
+        self.interval = interval_of(made, self.epochs, self.epochs * self.steps)
+        if self.interval == "update":  # a recorded update keeps its learning rate
+            self.record = None
         # described before Fabric wraps the optimiser, so that its name and groups are the user's
-        self.configuration = self._describe(optimizer)
+        self.configuration = describe_run(self, optimizer)
         model, self.optimizer = self.fabric.setup(student, optimizer)
         self.objective = Objective(
             model, self.recorder, self.setup.task_loss, self.terms, self.fabric, self.states, self.epochs
         )
+        of_heads = {f"{name}/{key}": v for name, t in self.terms.items() for key, v in t.heads.state_dict().items()}
+        self.weights = FiniteWeights(student.state_dict() | of_heads)
 
-    def restore(self, checkpoint: str | Path | None) -> list[dict[str, float]]:
+    def restore(self, checkpoint: Path | None) -> list[dict[str, float]]:
         """Resume from a checkpoint where there is one; the rows of the history so far."""
-        if checkpoint is None or not Path(checkpoint).exists():
+        if checkpoint is None or not has_checkpoint(checkpoint):
             return []
         state = load_checkpoint(checkpoint, self.configuration)
         self.setup.student.load_state_dict(state["student"])
@@ -174,10 +151,13 @@ class TrainingRun:
         # the task's passes need no state: an epoch is one pass, seeded by its number
         if self.stimuli is not None:
             self.stimuli.load_state_dict(state["stimuli"])
+        # absent where it was written before there were checkpoints within an epoch
+        if (progress := state.get("progress")) is not None:
+            self.progress = restored(progress, self.device)
         return list(state["history"])
 
-    def save(self, checkpoint: str | Path, rows: list[dict[str, float]]) -> None:
-        """Write everything that the next epoch depends on."""
+    def save(self, checkpoint: Path, rows: list[dict[str, float]]) -> None:
+        """Write everything that the next update depends on."""
         save_checkpoint(
             {
                 "configuration": self.configuration,
@@ -188,13 +168,16 @@ class TrainingRun:
                 "random": self.states.state_dict(),
                 "stimuli": None if self.stimuli is None else self.stimuli.state_dict(),
                 "history": rows,
+                "progress": None if self.progress is None else self.progress.state_dict(),
             },
             checkpoint,
         )
 
-    def epoch(self, epoch: int, log_every: int, bar: Any) -> dict[str, float]:
-        """Run one epoch, update by update; its row of the history."""
-        means, alphas, so_far = EpochMeans(), dict[str, float](), dict[str, float]()
+    def epoch(self, epoch: int, log_every: int, bar: Any, keeper: Keeper) -> dict[str, float]:
+        """Run one epoch, or what is left of it, update by update; its row of the history."""
+        # read before the scheduler steps: the row says what the epoch was trained with
+        progress = self.progress = self.progress or Progress(float(self.optimizer.param_groups[0]["lr"]))
+        means = progress.means
         guard = FiniteGuard(
             self.optimizer,
             self.parameters,
@@ -202,13 +185,11 @@ class TrainingRun:
             # a gradient scaler (16-mixed) expects infinite gradients, and leaves such updates out
             gradients=getattr(self.fabric._precision, "scaler", None) is None,
         )
-        # read before the scheduler steps: the row says what the epoch was trained with
-        lr = float(self.optimizer.param_groups[0]["lr"])
         recorded: RecordedUpdate | None = None
         shapes: list[torch.Size] = []
         pairs: Pairs = {}
-        for step, task, stimuli in self._updates(epoch):
-            place = f"epoch {epoch}, update {step} (both counted from 0)"
+        for step, task, stimuli in _until_asked(self._updates(epoch, progress.updates), keeper.stop):
+            place = _place(epoch, step)
             given = self._recordable(task)
             # behind an update of the same shapes: by then the optimiser has its state, and the pairs are known
             if recorded is None and given is not None and shapes == [part.shape for part in given]:
@@ -219,31 +200,66 @@ class TrainingRun:
                 guard.note(parts, flags, place)
             else:
                 mode = stimulus_mode(self.setup.student, self.norm, self.dropout)
-                losses = self.objective.losses(epoch, task, stimuli, mode)
-                self.objective.backward(losses, self.optimizer)
+                with memory_for(place):
+                    losses = self.objective.losses(epoch, task, stimuli, mode)
+                    self.objective.backward(losses, self.optimizer)
                 parts, columns = losses.parts, losses.columns()
-                guard.step(parts, place)
+                with naming_images(task, stimuli):
+                    guard.step(parts, place)
                 means.add(columns)
                 means.count(columns)
                 if task is not None and given is not None:
                     shapes, pairs = [part.shape for part in given], task.drawn()
-            alphas |= {part.column: part.alpha for part in parts if part.column != "task_loss"}
+            self._step_scheduler("update")
+            progress.updates = step + 1
+            progress.alphas |= {part.column: part.alpha for part in parts if part.column != "task_loss"}
             bar.update()
             if (step + 1) % log_every == 0 or step + 1 == self.steps:
                 so_far = means.means()
-                bar.set_postfix_str(f"epoch {epoch + 1}/{self.epochs} " + _summary(so_far, alphas), refresh=False)
+                bar.set_postfix_str(
+                    f"epoch {epoch + 1}/{self.epochs} " + _summary(so_far, progress.alphas), refresh=False
+                )
                 if self.fabric.loggers:
                     self.fabric.log_dict(so_far, step=epoch * self.steps + step + 1)
-        guard.check()
-        if self.scheduler is not None:
-            self.scheduler.step()
-        first = {column: so_far.pop(column) for column in ("task_loss", "task_error") if column in so_far}
-        return {"epoch": epoch, **first, **so_far, **self._alpha_columns(alphas), "lr": lr}
+            if keeper.due():
+                self._check_values(guard, epoch, progress)
+                keeper.write()
+        self._check_values(guard, epoch, progress)
+        if progress.updates < self.steps:  # the process was asked to end while it waited for a batch
+            keeper.write()
+        self._step_scheduler("epoch")
+        return {"epoch": epoch, **self._columns(progress), "lr": progress.lr}
 
-    def _updates(self, epoch: int) -> Iterator[tuple[int, Batch | None, Batch | None]]:
+    def _check_values(self, guard: FiniteGuard, epoch: int, progress: Progress) -> None:
+        """Refuse updates, and weights behind the last one, that are not finite."""
+        guard.check()
+        self.weights.check(_place(epoch, progress.updates - 1))
+
+    def _step_scheduler(self, behind: Interval) -> None:
+        if self.scheduler is not None and self.interval == behind:
+            self.scheduler.step()
+
+    def _columns(self, progress: Progress) -> dict[str, float]:
+        """Columns of the epoch's row: those of the task, of the terms, and of α."""
+        means = progress.means.means()
+        of_task = [column for column in ("task_loss", "task_error") if column in means]
+        return {column: means[column] for column in of_task} | means | self._alpha_columns(progress.alphas)
+
+    def check_teachers(self) -> None:
+        """Refuse teachers that are no longer what they were at the beginning; ValueError, which names them."""
+        now = describe_teachers(self.teachers)
+        for teacher, before, after in zip(self.teachers, self.configuration["teachers"], now, strict=True):
+            if changed := differences(before, after):
+                raise ValueError(
+                    f"the {type(teacher).__name__} changed during the training: {'; '.join(changed)} than at its "
+                    "beginning. A teacher stays as it is: look for what writes to its parameters or buffers (a term, a "
+                    "hook, an optimiser), or give it a copy of the network that changes"
+                )
+
+    def _updates(self, epoch: int, done: int) -> Iterator[tuple[int, Batch | None, Batch | None]]:
         """Number the epoch's updates and read their batches: of the task, as many as its loader says, and stimuli."""
         if self.task is None:
-            for step in range(self.steps):
+            for step in range(done, self.steps):
                 yield step, None, self._next_stimuli(epoch, step)
             return
         given = 0
@@ -251,7 +267,9 @@ class TrainingRun:
             given += 1
             if given > self.steps:
                 break
-            yield given - 1, self._batch("task", raw), self._next_stimuli(epoch, given - 1)
+            # a resumed epoch reads again what it has seen, so that its draws have happened too
+            if given > done:
+                yield given - 1, self._batch("task", raw), self._next_stimuli(epoch, given - 1)
         if given != self.steps:
             raise ValueError(
                 f"the task loader has a length of {self.steps}, but a pass over it gave "
@@ -335,34 +353,25 @@ class TrainingRun:
             for (column, alpha), layer in zip(alphas.items(), layers, strict=True)
         }
 
-    def _describe(self, optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-        """Configuration that must agree for a checkpoint to be this run's; JSON-able."""
-        terms = []
-        for name, term in self.terms.items():
-            layers, n = term.layers or ("output",), self.epochs
-            # by its values: a schedule is a function, of which two cannot be told apart
-            alpha = [{layer: alpha_of(term.alpha, layer, epoch, n) for layer in layers} for epoch in range(n)]
-            terms.append({"name": name} | term.describe() | {"alpha": alpha})
-        configuration = {
-            "student": {name: list(value.shape) for name, value in self.setup.student.state_dict().items()},
-            "layers": layers_of(self.setup.student),
-            "trained": [n for n, p in self.setup.student.named_parameters() if p.requires_grad],
-            "task_loss": describe(self.setup.task_loss),
-            "optimizer": {"name": type(optimizer).__name__, "groups": [settings(g) for g in optimizer.param_groups]},
-            "scheduler": None if self.scheduler is None else describe_scheduler(self.scheduler, self.epochs),
-            "epochs": self.epochs,
-            "updates_per_epoch": self.steps,
-            "stimuli_every": self.every,
-            "stimuli_per_update": self.stimuli_per_update,
-            "stimuli_norm": None if self.stimuli is None else self.norm,
-            "stimuli_dropout": None if self.stimuli is None else self.dropout,
-            "seed": self.seed,
-            "precision": precision_of(self.fabric),
-            "terms": terms,
-            "teachers": [teacher.describe() for teacher in self.teachers],
-        }
-        # by way of JSON: tuples become lists here, as they are where the checkpoint is read back
-        return dict(json.loads(json.dumps(configuration)))
+
+def _until_asked(
+    updates: Iterator[tuple[int, Batch | None, Batch | None]], stop: StopRequest
+) -> Iterator[tuple[int, Batch | None, Batch | None]]:
+    """Give what `updates` gives, and end where it fails once the process was asked to end."""
+    # Ctrl-C ends a loader's workers too, and the loader then fails for want of them
+    while True:
+        try:
+            yield next(updates)
+        except StopIteration:
+            return
+        except Exception:
+            if not stop.asked:
+                raise
+            return
+
+
+def _place(epoch: int, step: int) -> str:
+    return f"epoch {epoch}, update {step} (both counted from 0)"
 
 
 def _unique(names: Sequence[str]) -> list[str]:

@@ -1,6 +1,5 @@
 """The trainer: a plain loop over task loss + Σ α · term (Eq. 5), on Lightning Fabric."""
 
-import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,7 @@ from brainrdl.features import kept_modes, run_model
 from brainrdl.stimuli import StimulusSet
 from brainrdl.terms.base import Term
 from brainrdl.training.checks import (
+    check_ranks,
     check_request,
     check_terms,
     check_validation,
@@ -24,7 +24,9 @@ from brainrdl.training.checks import (
     scalar_loss,
     validation_scores,
 )
+from brainrdl.training.keeping import Keeper, alone, read_every
 from brainrdl.training.run import MakeOptimizer, Setup, TrainingRun
+from brainrdl.training.stopping import Stopped, stop_signals
 from brainrdl.training.streams import StimulusStream, task_batch
 from brainrdl.training.update import TaskLoss, is_classification
 
@@ -44,7 +46,9 @@ class Trainer:
         Function ``task_loss(output, label)`` → scalar mean over the batch; None trains on the terms alone.
     optimizer : callable, optional
         Function ``parameters → Optimizer`` or ``→ (Optimizer, LRScheduler)``; called once per fit with the student's
-        and all heads' parameters that require a gradient. The scheduler steps once per epoch. Absent: SGD(.05, .9).
+        and all heads' parameters that require a gradient. The scheduler steps once per update where its course is as
+        long as the training has updates (``OneCycleLR(total_steps=epochs * batches)``, ``T_max``), else once per epoch;
+        ``→ (Optimizer, LRScheduler, "update")`` or ``"epoch"`` says which. Absent: SGD(.05, .9).
     fabric : lightning_fabric.Fabric, optional
         Device, precision, loggers; the best single device in full precision if absent.
     cuda_graphs : bool
@@ -59,7 +63,7 @@ class Trainer:
     TypeError
         If `terms` holds anything but terms, or `optimizer` is not a function.
     ValueError
-        If `fabric` stands for more than one device, or a term is given twice.
+        If `fabric` stands for more than one device, `student` is distributed over several, or a term is given twice.
 
     Examples
     --------
@@ -89,6 +93,7 @@ class Trainer:
                 f"optimizer must be a function parameters -> Optimizer, got a {type(optimizer).__name__}; the heads' "
                 "parameters exist only in fit: write lambda parameters: SGD(parameters, lr=…)"
             )
+        check_ranks(student)
         self.student = student
         # a copy: a list that grows behind the checks would not be checked
         self.terms = tuple(terms)
@@ -110,6 +115,7 @@ class Trainer:
         stimuli: StimulusSet | StimulusStream | Iterable[Any] | None = None,
         validation: Iterable[Any] | Callable[[nn.Module], Mapping[str, float]] | None = None,
         checkpoint: str | Path | None = None,
+        checkpoint_every: int | str | None = None,
         seed: int = 0,
         log_every: int = 50,
     ) -> pd.DataFrame:
@@ -128,10 +134,15 @@ class Trainer:
             Data to evaluate on after each epoch. A function ``student → {name: number}`` is given the student in eval
             mode, and its scores become the columns ``validation_<name>``: a score on held-out stimuli, say.
         checkpoint : path, optional
-            File that is written after each epoch, atomically. If it exists, the run is resumed from it and ends as it
-            would have without the break: on the CPU bitwise, given the same number of threads, and no loader whose
-            workers persist (``persistent_workers``: they hold random states that no file can). A finished run's
-            checkpoint restores the student and returns the history.
+            File that is written after each epoch, atomically; the one before it stays beside it, as
+            ``<checkpoint>.previous``. If it exists, the run is resumed from it and ends as it would have without the
+            break: on the CPU bitwise, given the same number of threads, and no loader whose workers persist
+            (``persistent_workers``: they hold random states that no file can). A finished run's checkpoint restores
+            the student and returns the history. On SIGTERM and Ctrl-C it is written behind the update under way; then
+            the handler that the signal had before is called, and the process ends (status 143 and 130).
+        checkpoint_every : int or str, optional
+            Number of updates (``500``) or minutes (``"10 min"``) after which the checkpoint is written within an epoch
+            too. What is resumed there reads the epoch's batches up to it again.
         seed : int
             Seed of data order, forward passes (dropout), heads and pair draws, each from a generator of its own.
         log_every : int
@@ -142,52 +153,84 @@ class Trainer:
         pandas.DataFrame
             History, one row per epoch: ``epoch, task_loss, task_error, <term>/<layer>, alpha/<layer>, lr,
             validation_loss, validation_error, seconds``; losses are means over updates, errors are in percent,
-            ``task_error`` that of the training batches as they were seen. ``history.attrs["configuration"]`` holds what
-            was run, the comparison each term chose among it.
+            ``task_error`` that of the training batches as they were seen, ``lr`` that of the epoch's first update.
+            ``history.attrs["configuration"]`` holds what was run, the comparison each term chose among it.
 
         Raises
         ------
         TypeError
             For batches, losses and terms that are not tensors, and validation scores that are not numbers by name.
         ValueError
-            For streams, terms, optimisers, labels and checkpoints that do not fit together, iterators, lost gradients.
+            For streams, terms, optimisers, labels and checkpoints that do not fit together, iterators, lost gradients,
+            a damaged checkpoint, and a teacher that changed during the training.
         OSError
-            If the checkpoint cannot be written.
+            If the checkpoint cannot be written, or another training is writing it.
         FloatingPointError
             If a loss or a gradient is not finite; it names the term and layer, or the parameters, and the update,
-            which is not applied. Likewise for a network teacher's answers.
+            which is not applied. Likewise for a network teacher's answers, and for weights after an update.
+        SystemExit, KeyboardInterrupt
+            If the process was asked to end and there is a checkpoint.
         RuntimeError
             If updates are to be recorded as CUDA graphs and cannot be.
         """
         check_request(task_loader, stimuli, self.terms, self._task_loss, epochs, log_every)
         if validation is not None and not callable(validation):
             check_validation(validation)
+        path = None if checkpoint is None else Path(checkpoint)
+        every = read_every(checkpoint_every, path)
         setup = Setup(self.student, self.terms, self._task_loss, self._make_optimizer, self._fabric, self._cuda_graphs)
         run = TrainingRun(setup, task_loader, stimuli, epochs, seed)
-        # outside the loop: hooks are taken off and modes given back however training ends
-        with run.recorder, kept_modes(self.student), run.device_queue():
+        # outside the loop: hooks are taken off and modes given back however training ends, and before a signal is
+        # handed on
+        with stop_signals(path is not None) as stop, run.recorder, kept_modes(self.student), run.device_queue():
             run.prepare()
-            rows = run.restore(checkpoint)
-            # before the first epoch is spent; a finished run's checkpoint is only read, perhaps from a read-only place
-            if checkpoint is not None and len(rows) < epochs:
-                check_writable(checkpoint)
-            # initial: a resumed run's bar starts where the run does
-            with tqdm(total=epochs * run.steps, initial=len(rows) * run.steps, disable=None, unit="update") as bar:
-                for epoch in range(len(rows), epochs):
-                    start = time.perf_counter()
-                    self.student.train()
-                    row = run.epoch(epoch, log_every, bar)
-                    if validation is not None:
-                        row |= {f"validation_{key}": value for key, value in self._validated(validation).items()}
-                    row["seconds"] = time.perf_counter() - start
-                    rows.append(row)
-                    if self._fabric.loggers:
-                        self._fabric.log_dict(row, step=(epoch + 1) * run.steps)
-                    if checkpoint is not None:
-                        run.save(checkpoint, rows)
-        history = pd.DataFrame(rows)
+            with alone(path):
+                keeper = Keeper(run.save, path, every, stop)
+                keeper.rows += run.restore(path)
+                # before the first epoch is spent; a finished run's checkpoint is only read, perhaps from a read-only
+                # place
+                if path is not None and len(keeper.rows) < epochs:
+                    check_writable(path)
+                with stop.waiting():
+                    self._epochs(run, keeper, log_every, validation)
+            run.weights.check(f"epoch {epochs - 1} (counted from 0)")
+        stop.hand_on()
+        history = pd.DataFrame(keeper.rows)
         history.attrs["configuration"] = run.configuration
         return history
+
+    def _epochs(
+        self,
+        run: TrainingRun,
+        keeper: Keeper,
+        log_every: int,
+        validation: Iterable[Any] | Callable[[nn.Module], Mapping[str, float]] | None,
+    ) -> None:
+        """Run the epochs that are left, and add their rows to the history."""
+        rows = keeper.rows
+        done = len(rows) * run.steps + (0 if run.progress is None else run.progress.updates)
+        # initial: a resumed run's bar starts where the run does
+        with tqdm(total=run.epochs * run.steps, initial=done, disable=None, unit="update") as bar:
+            for epoch in range(len(rows), run.epochs):
+                self.student.train()
+                row = run.epoch(epoch, log_every, bar, keeper)
+                if validation is not None:
+                    try:
+                        # it may take long, and changes nothing that the training depends on
+                        with keeper.stop.waiting(wait=False):
+                            scores = self._validated(validation)
+                    except Stopped:
+                        keeper.write()
+                        raise
+                    row |= {f"validation_{key}": value for key, value in scores.items()}
+                assert run.progress is not None  # noqa: S101 - `epoch` makes it
+                row["seconds"] = run.progress.seconds
+                run.check_teachers()
+                rows.append(row)
+                run.progress = None
+                if self._fabric.loggers:
+                    self._fabric.log_dict(row, step=(epoch + 1) * run.steps)
+                keeper.write()
 
     def _validated(self, validation: Iterable[Any] | Callable[[nn.Module], Mapping[str, float]]) -> Mapping[str, float]:
         """Scores of the student as it is, by name."""

@@ -1,6 +1,7 @@
 """The commands about RDMs, as typed."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -314,3 +315,28 @@ def test_the_place_of_results_is_checked_first(tmp_path: Path, capsys: pytest.Ca
     message = f"brainrdl: {tmp_path} is a folder; expected the path of a file in it"
     arguments = ("rdms", "network", "--model", "none:none", "--stimuli", tmp_path, "--layers", "0")
     assert failed(capsys, *arguments, "-o", tmp_path) == message
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)], ids=["Ctrl-C", "SIGTERM"])
+def test_a_command_that_is_asked_to_end_says_so_and_what_to_do(
+    number: signal.Signals, status: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def asked(*arguments: object, **options: object) -> None:
+        os.kill(os.getpid(), number)
+
+    before = signal.getsignal(signal.SIGTERM)
+    monkeypatch.setattr("brainrdl.studies.paper.reproduce.reproduce", asked)
+    assert cli.main(["reproduce", "digits", "--out", "out"]) == status
+    assert capsys.readouterr().err == "\nbrainrdl: stopped; the same command resumes from here\n"
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_sigterm_that_is_ignored_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        "brainrdl.studies.paper.reproduce.reproduce", lambda *_, **options: os.kill(os.getpid(), signal.SIGTERM)
+    )
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        assert cli.main(["reproduce", "digits", "--out", "out"]) == 0
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -238,7 +238,7 @@ def matlab(path, rdms, names=None, **others):
 
 def test_what_is_missing_is_asked_for(tmp_path):
     path = matlab(tmp_path / "a.mat", [np.arange(1.0, 7)])
-    wanted = {"stimuli": list("abcd"), "metric": "correlation", "order": "row-major"}
+    wanted = {"stimuli": list("abcd"), "metric": "mse", "order": "row-major"}
     metrics = "mse, sqeuclidean, euclidean, correlation, cosine, mahalanobis, crossnobis, undeclared"
     for missing, reason in (
         ("stimuli", "does not hold the stimulus ids; give stimuli=, 4 strings in the file's order"),
@@ -444,7 +444,7 @@ def test_structs_of_roi_subject_and_session(tmp_path):
         name = f"{['V1', 'IT'][at[0]]} | {'abc'[at[1]]} | Session: {at[2] + 1}"
         structs[at] = (square, name, np.zeros((1, 3)), at[2])
     scipy.io.savemat(tmp_path / "a.mat", {"RDMs": structs})
-    rdms = rdl.read_rdms(tmp_path / "a.mat", stimuli=IDS, metric="correlation")
+    rdms = rdl.read_rdms(tmp_path / "a.mat", stimuli=IDS, metric="mse")
     for at in np.ndindex(shape):
         chosen = rdms.sel(
             rdm=(rdms["roi"] == ["V1", "IT"][at[0]])
@@ -592,14 +592,14 @@ def test_meadows_json_and_rsatoolboxs_reader(tmp_path):
 def test_net2brains_model_form(tmp_path):
     """As its LayerRDM saves it, with the metric in a pickled dictionary."""
     path = tmp_path / "RDM_layer1.npz"
-    np.savez(path, rdm=np.float32([1, 2, 3]), stimuli_name=IDS, layer_name="layer1", meta={"distance": "cosine"})
+    np.savez(path, rdm=np.float32([0.5, 1, 1.5]), stimuli_name=IDS, layer_name="layer1", meta={"distance": "cosine"})
     with pytest.warns(
         UserWarning, match=re.escape(f"{path}: 'meta' is pickled and was not opened, so that the metric it")
     ):
         rdms = rdl.read_rdms(path, metric="cosine")
     assert rdms["rdm"].values.tolist() == ["layer1"]
     assert rdms["stimulus"].values.tolist() == IDS
-    np.testing.assert_array_equal(rdms.values[0], squareform([1.0, 2, 3]))
+    np.testing.assert_array_equal(rdms.values[0], squareform([0.5, 1, 1.5]))
 
 
 def test_net2brain_reads_the_members_it_knows(tmp_path):

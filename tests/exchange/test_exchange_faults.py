@@ -123,7 +123,7 @@ def test_complex_and_string_values(tmp_path):
 
 def rsatoolbox(path, **changes):
     content = {
-        "dissimilarities": np.array([[1.0, 2, 3]]),
+        "dissimilarities": np.array([[0.5, 1, 1.5]]),
         "pattern_descriptors": {"stimulus": np.array(IDS, dtype="S")},
         "rdm_descriptors": {"rdm": np.array(["IT"], dtype="S")},
         "descriptors": {},

@@ -153,8 +153,8 @@ def test_a_plain_rdm_beside_a_struct_of_others_is_not_passed_over(tmp_path):
     scipy.io.savemat(path, {"RDMs": structs(), "behaviour": SQUARES[1], "colours": np.ones((3, 3)), "ages": [20, 30]})
     with raises(
         ValueError,
-        f"{path} holds several variables that could be the RDMs: 'RDMs' (struct arrays with a field 'RDM'), 'behaviour' "
-        "(4 × 4); choose one by variable=",
+        f"{path} holds several variables that could be the RDMs: 'RDMs' (struct arrays with a field 'RDM'), "
+        "'behaviour' (4 × 4); choose one by variable=",
     ):
         rdl.read_rdms(path, **ASKED)
     for variable, name, expected in (("RDMs", "r0", SQUARES[0]), ("behaviour", "behaviour", SQUARES[1])):
@@ -206,8 +206,8 @@ def test_of_several_arrays_one_is_asked_for(tmp_path):
         ),
         (
             "a.nc",
-            "holds no variable 'dissimilarity', and no patterns with dimensions presentation and neuroid; its variables "
-            "are 'EVC', 'IT'; choose a plain array by variable=, of 'EVC' (3 × 6), 'IT' (3 × 4 × 4)",
+            "holds no variable 'dissimilarity', and no patterns with dimensions presentation and neuroid; its "
+            "variables are 'EVC', 'IT'; choose a plain array by variable=, of 'EVC' (3 × 6), 'IT' (3 × 4 × 4)",
         ),
     ):
         path, arrays = tmp_path / name, {"EVC": VECTORS, "IT": SQUARES}
@@ -300,14 +300,16 @@ def test_commands_take_the_variable(tmp_path, capsys):
     assert cli.main(["info", str(source), "--variable", "EVC"]) == 0
     assert "3 RDMs of 4 stimuli (no ids in the file)" in capsys.readouterr().out
     assert cli.main(["plot", str(source), "-o", str(tmp_path / "a.png"), *given]) == 0
-    assert cli.main(["compare", str(target), str(source), "--resamples", "20", *given]) == 0
-    capsys.readouterr()
+    brains = rdl.label_rdms(VECTORS, list("abcd"), list("xyz"), "undeclared", {"subject": ["s1", "s2", "s3"]})
+    rdl.write_rdms(brains, tmp_path / "brains.nc")
+    assert cli.main(["compare", str(source), str(tmp_path / "brains.nc"), "--resamples", "20", *given]) == 0
+    assert "IT-3" in capsys.readouterr().out
     assert cli.main(["convert", str(source), str(tmp_path / "c.nc"), *given[2:]]) == 2
     assert capsys.readouterr().err == (
         f"brainrdl: {source} holds no struct array with a field 'RDM', as the RSA toolbox writes them; its variables "
         "are 'EVC', 'IT'; choose a plain array by --variable, of 'EVC' (3 × 4 × 4), 'IT' (3 × 4 × 4)\n"
     )
-    assert cli.main(["compare", str(target), str(source), "--variable", "V4", *given[2:]]) == 2
+    assert cli.main(["compare", str(source), str(tmp_path / "brains.nc"), "--variable", "V4", *given[2:]]) == 2
     assert capsys.readouterr().err == (f"brainrdl: {source} has no variable 'V4'; there are 'EVC', 'IT'\n")
 
 
@@ -330,3 +332,18 @@ def test_the_92_objects_of_another_study():
     stimuli = [f"object_{i:02d}" for i in range(1, 93)]
     rdms = rdl.read_rdms(path, variable="IT_RDMs", stimuli=stimuli, metric="undeclared", order="row-major")
     np.testing.assert_array_equal(rdms.values[4], squareform(np.load(path)["IT_RDMs"][4]))
+
+
+def test_variables_that_are_none(tmp_path):
+    path = tmp_path / "a.mat"
+    scipy.io.savemat(path, {"data": {"IT": SQUARES[0]}, "note": "text"})
+    for variable, kind in (("data", "a struct or cell array"), ("note", "text")):
+        with raises(
+            ValueError,
+            f"the variable {variable!r} of {path} is {kind}; expected an array of real numbers, the distances",
+        ):
+            rdl.read_rdms(path, variable=variable, **ASKED)
+    with raises(ValueError, f"'data' of {path} has no variable 'V1'; there are 'IT'"):
+        rdl.read_rdms(path, variable="data.V1", **ASKED)
+    with raises(TypeError, "variable is 3; expected the name of one, a string"):
+        rdl.read_rdms(path, variable=3, **ASKED)

@@ -1,5 +1,7 @@
 """Scores on held-out stimuli: against direct computation, leaks, undefined cases, intervals."""
 
+import re
+
 import numpy as np
 import pytest
 from scipy.optimize import nnls
@@ -213,9 +215,14 @@ def test_arms_of_which_nothing_is_left_have_no_score():
         np.testing.assert_array_equal(np.isnan(scores.table[column]), undefined.ravel())
     for column in ("difference", "se", "low", "high", "p", "p_holm"):
         np.testing.assert_array_equal(np.isnan(scores.contrasts[column]), [False, False, True, True, True, False])
-    # within a category a category model does not vary: raw is 0, as in compare_rdms
-    alone = study.scored(category_splits(study.labels)[0])
-    assert values_of(alone, "raw")[2] == 0
+    # within a category a category model does not vary
+    message = (
+        "split 'a': no raw score by 'corr' on the held-out pairs for 'category/0', which is constant (every distance "
+        "is 0.3)"
+    )
+    with pytest.warns(UserWarning, match=f"^{re.escape(message)}$"):
+        alone = study.scored(category_splits(study.labels)[0])
+    assert np.isnan(values_of(alone, "raw")[2])
     assert np.isnan(values_of(alone, "partial")[2])
 
 

@@ -6,6 +6,7 @@ import pytest
 from matplotlib.image import imread
 
 import brainrdl as rdl
+from brainrdl.cli import main
 from brainrdl.inference import NoiseCeiling, fdr, holm, score_models
 from brainrdl.inference.model_comparison import compare_models
 from brainrdl.plots import score_panel, similarity_matrix
@@ -257,3 +258,50 @@ def test_refusals(call, message):
     with pytest.raises(ValueError) as error:
         call()
     assert str(error.value) == message
+
+
+def test_scores_that_are_not_defined_are_said_in_the_figure():
+    table = TABLE.copy()
+    table.iloc[1] = np.nan
+    ax = score_panel(table, subjects=pd.DataFrame([[0.3, 0.4], [np.nan, np.nan], [0.1, 0.2]], table.index))
+    assert [(text.get_position()[0], text.get_text().strip()) for text in ax.texts if "not" in text.get_text()] == [
+        (1, "not defined")
+    ]
+    assert np.isfinite(ax.get_ylim()).all()
+    matrix = similarity_matrix(pd.DataFrame([[0.1, np.nan]], ["a"], ["x", "y"]))
+    assert matrix.images[0].to_rgba(np.ma.masked_invalid([[np.nan]]))[0, 0].tolist() == pytest.approx(
+        [0.8, 0.8, 0.8, 1]
+    )
+    for call, message in (
+        (lambda: score_panel(table.iloc[1:2]), "table holds no score but NaN, of which there is nothing to draw"),
+        (
+            lambda: similarity_matrix(pd.DataFrame([[np.nan]])),
+            "no similarity is defined: all are NaN, of which there is nothing to draw",
+        ),
+    ):
+        with pytest.raises(ValueError) as error:
+            call()
+        assert str(error.value) == message
+
+
+def test_a_constant_model_is_named_on_the_command_line(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    ids = [f"s{k}" for k in range(8)]
+    models = rdl.label_rdms(np.stack([rng.random(28), np.full(28, 0.3)]), ids, ["good", "dead"], "correlation")
+    brain = rdl.label_rdms(rng.random((1, 28)), ids, ["IT"], "correlation")
+    for rdms, name in ((models, "models"), (models[1:], "dead"), (brain, "brain")):
+        rdl.write_rdms(rdms, tmp_path / f"{name}.nc")
+    said = "models that have nothing to compare by 'corr', so that their scores are NaN: 'dead', which is constant"
+    with pytest.warns(UserWarning, match=said):
+        assert main(["compare", f"{tmp_path}/models.nc", f"{tmp_path}/brain.nc", "--resamples", "20"]) == 0
+    assert said in capsys.readouterr().out
+    assert main(["compare", f"{tmp_path}/dead.nc", f"{tmp_path}/brain.nc"]) == 2
+    assert capsys.readouterr().err == (
+        "brainrdl: models without a geometry to compare by 'corr': 'dead', which is constant (every distance is 0.3); "
+        "leave these out\n"
+    )
+    assert main(["plot", f"{tmp_path}/dead.nc", "-o", f"{tmp_path}/dead.png", "--kind", "mds"]) == 2
+    assert capsys.readouterr().err == (
+        "brainrdl: RDM 'dead' is constant (every distance is 0.3), so that no map tells its stimuli apart; leave it "
+        "out\n"
+    )

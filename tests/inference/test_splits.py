@@ -119,8 +119,8 @@ def test_splits_depend_on_the_seed_but_not_on_the_order_of_the_stimuli():
         (
             lambda: category_splits(dict(zip("abcdef", ["face"] * 3 + ["face "] * 3, strict=True))),
             ValueError,
-            "labels has the labels 'face' and 'face ', which differ in blanks alone and would count as two categories; "
-            "give each one spelling",
+            "labels writes one category in 2 ways: 'face' (3 stimuli) and 'face ' (3 stimuli); write it in one way, or "
+            "give two categories names that differ by more than spaces",
         ),
         (lambda: Split("", "x", (), ()), TypeError, "scheme of a split is ''; expected a name"),
         (lambda: Split("x", 1, (), ()), TypeError, "name of a split is 1; expected a name"),

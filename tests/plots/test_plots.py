@@ -144,6 +144,13 @@ class TestRDMPanel:
         assert ticks(bar.yaxis) == ["0.3"]
         assert bar.get_ylim() == pytest.approx((0.3, 0.3), abs=1e-3)
 
+    def test_rounding_has_no_colours(self):
+        noise = 0.3 * (1 + 1e-16 * np.arange(6))
+        bar = rdm_panel(squareform(noise)).figure.axes[1]
+        assert ticks(bar.yaxis) == ["0.3"]
+        rdm = label_rdms(noise[None], list("abcd"), ["x"], "correlation")
+        assert len(set(plot_rdms(rdm, rank=True).axes[0].images[0].get_array()[0, 1:].tolist())) == 1
+
     def test_takes_limits_and_axes(self):
         figure = Figure(layout="constrained")
         left, right = figure.subplots(1, 2)

@@ -185,3 +185,18 @@ def test_plots_are_public_names():
     assert {"plot_rdms", "plot_mds"} <= set(dir(rdl))
     with raises("module 'brainrdl' has no attribute 'plot_all'", AttributeError):
         _ = rdl.plot_all
+
+
+@pytest.mark.parametrize("value", [0.0, 0.3])
+def test_a_map_of_stimuli_that_are_equally_far_apart_is_refused(value):
+    table = rdms()
+    table.values[1] = value * (1 - np.eye(N))
+    with raises(
+        f"RDM 'rdm-1' is constant (every distance is {value:g}), so that no map tells its stimuli apart; leave it out"
+    ):
+        rdl.plot_mds(table)
+
+
+def test_three_stimuli_may_be_equally_far_apart():
+    table = rdl.label_rdms(np.full((1, 3), 0.3), list("abc"), ["x"], "correlation")
+    assert [ax.get_title() for ax in rdl.plot_mds(table).axes] == ["x"]

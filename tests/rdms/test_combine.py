@@ -353,3 +353,39 @@ def test_an_rdm_without_variation_is_left_undivided():
 def test_a_pairs_mean_is_over_the_rdms_that_measured_it():
     rdms = np.array([[1.0, np.nan, np.nan], [3.0, 5.0, np.nan]])
     np.testing.assert_array_equal(mean_of_measured(rdms), [2, 5, np.nan])
+
+
+# people who saw other stimuli
+
+
+def test_rdms_of_other_stimuli_on_all_of_them():
+    a = label_rdms(np.array([[1.0, 2, 3]]), list("abc"), ["s1"], "mse", {"subject": "s1"})
+    b = label_rdms(np.array([[4.0, 5, 6]]), list("dcb"), ["s2"], "mse", {"subject": "s2"})
+    joined = concat_rdms([a, b], join="union")
+    assert joined["stimulus"].values.tolist() == list("abcd")
+    assert joined["subject"].values.tolist() == ["s1", "s2"]
+    nan = np.nan
+    np.testing.assert_array_equal(condense(joined), [[1, 2, nan, 3, nan, nan], [nan, nan, nan, 6, 5, 4]])
+    mean = average_rdms(joined)
+    np.testing.assert_array_equal(condense(mean), [[1, 2, nan, 4.5, 5, 4]])
+    same = label_rdms(np.array([[4.0, 5, 6]]), list("cab"), ["s2"], "mse", {"subject": "s2"})
+    xr.testing.assert_identical(concat_rdms([a, same], join="union"), concat_rdms([a, same]))
+
+
+def test_unions_that_would_lose_or_guess():
+    a = label_rdms(np.array([[1.0, 2, 3]]), list("abc"), ["s1"], "mse")
+    with raises(ValueError, "unknown join 'outer'; known are: exact, union"):
+        concat_rdms([a], join="outer")
+    b = label_rdms(np.array([[1.0, 2, 3]]), ["a", "b", "c "], ["s2"], "mse")
+    with raises(
+        ValueError,
+        "rdms have the stimuli 'c' and 'c ', which differ in blanks alone; give each one spelling",
+    ):
+        concat_rdms([a, b], join="union")
+    b = label_rdms(np.array([[1.0, 2, 3]]), list("abd"), ["s2"], "mse").assign_coords(kind=("stimulus", list("xyz")))
+    with raises(
+        ValueError,
+        "rdms[1] has the coordinate 'kind' along its stimuli, which the other stimuli may not have; leave it out of a "
+        "union: rdms.drop_vars('kind')",
+    ):
+        concat_rdms([a, b], join="union")

@@ -8,6 +8,7 @@ import torch
 import xarray as xr
 
 import brainrdl as rdl
+from brainrdl.exchange import netcdf
 from brainrdl.rdms.labelled import label_rdms
 from brainrdl.rdms.plausible import check_people, check_possible, check_varied
 from labelled_rdms import IDS, one
@@ -169,17 +170,31 @@ def test_one_triangle_with_nan_is_to_be_mirrored(upper):
 
 def of_people(values, subjects):
     names = [f"{subject}/{k}" for k, subject in enumerate(subjects)]
-    return label_rdms(values, IDS, names, "correlation", {"subject": subjects})
+    return label_rdms(values, list("abcd"), names, "correlation", {"subject": subjects})
 
 
 def test_one_persons_rdm_under_two_names():
-    values = np.array([[0.2, 1.3, 1.1], [0.3, 1.2, 1.1], [0.2, 1.3, 1.1]])
+    values = np.random.default_rng(0).random((2, 6))[[0, 1, 0]]
     message = (
-        "RDMs 'ann/0' and 'cem/2', of subjects 'ann' and 'cem', are the same in all 3 measured pairs; they are one "
+        "RDMs 'ann/0' and 'cem/2', of subjects 'ann' and 'cem', are the same in all 6 measured pairs; they are one "
         "person's under two names, so leave one out"
     )
     with raises(ValueError, message):
         check_people(of_people(values, ["ann", "bob", "cem"]))
     check_people(of_people(values, ["ann", "bob", "ann"]))  # two sessions, or regions, of one person
     check_people(of_people(values[:2], ["ann", "bob"]))
-    check_people(xr.concat([one(), one()], "rdm"))
+    check_people(of_people(values.round(0), ["ann", "bob", "cem"]))  # of few values, as those of a category RDM
+    first, again = of_people(values[:2], ["ann", "bob"]), of_people(values[2:], ["cem"]).assign_coords(rdm=["cem/2"])
+    with raises(ValueError, message):
+        rdl.concat_rdms([first, again])
+
+
+def test_a_file_with_one_person_twice_is_read_and_says_so(tmp_path):
+    rdms = of_people(np.random.default_rng(0).random((2, 6))[[0, 1, 0]], ["ann", "bob", "cem"])
+    path = tmp_path / "a.nc"
+    netcdf.write(rdms, path)
+    with warns(
+        f"{path}: RDMs 'ann/0' and 'cem/2', of subjects 'ann' and 'cem', are the same in all 6 measured pairs; they "
+        "are one person's under two names, so leave one out"
+    ):
+        xr.testing.assert_identical(rdl.read_rdms(path), rdms)

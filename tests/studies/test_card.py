@@ -88,6 +88,20 @@ class TestScores:
             assert np.isnan(values[arm, "partial"])
         assert np.isnan(values["animacy", "within_category"])
 
+    def test_a_layer_with_constant_patterns_is_named(self):
+        dead = torch.ones(30, 6, dtype=torch.float64)
+        message = (
+            f"layer 'dead': correlation distances of {', '.join(map(repr, IDS[:5]))} and 25 more are not defined, as "
+            "the patterns are constant over units; they count as 1"
+        )
+        options = CardOptions(heads=(), n_folds=2, n_resamples=20)
+        with pytest.warns(UserWarning, match=f"^{re.escape(message)}$"):
+            made = make_card({"dead": dead, "fc": FEATURES["fc"]}, IDS, brains(), options=options)
+        raw = made.summary.set_index("arm")["value"]
+        assert np.isnan(raw["layer dead"])
+        assert raw["layer fc"] > 0.5
+        assert re.search(r"^layer dead +–$", str(made), re.MULTILINE)
+
     def test_a_head_sees_nothing_of_what_is_held_out(self, card):
         changed = brains()
         split = stratified_splits(CATEGORIES, 3)[0]

@@ -14,7 +14,13 @@ from torch import nn
 import brainrdl as rdl
 from brainrdl.files import atomic_path
 from brainrdl.identity import differences
-from brainrdl.training.checkpoint import load_checkpoint, read_manifest, save_checkpoint
+from brainrdl.training.checkpoint import (
+    has_checkpoint,
+    load_checkpoint,
+    read_manifest,
+    remove_checkpoint,
+    save_checkpoint,
+)
 
 
 def raises(error, message):
@@ -378,3 +384,110 @@ def test_a_module_in_place_of_a_factory(tmp_path):
         rdl.load_model(path, model())
     with raises(TypeError, "factory returned a int; expected a module of the saved architecture"):
         rdl.load_model(path, lambda: 3)
+
+
+# the checkpoint before
+
+
+def two(path):
+    """Two checkpoints, of one and of two epochs; the newest one's bytes."""
+    for epochs in (1, 2):
+        history = [{"epoch": epoch} for epoch in range(epochs)]
+        save_checkpoint({"configuration": CONFIGURATION, "history": history, "w": torch.randn(50)}, path)
+    return path.read_bytes()
+
+
+def flip(path, place):
+    whole = bytearray(path.read_bytes())
+    whole[place] ^= 4
+    path.write_bytes(whole)
+
+
+def test_the_last_two_checkpoints_are_kept(tmp_path):
+    path = tmp_path / "run"
+    for epoch in range(4):
+        save_checkpoint({"configuration": CONFIGURATION, "history": [epoch]}, path)
+    assert load_checkpoint(path, CONFIGURATION)["history"] == [3]
+    assert load_checkpoint(f"{path}.previous", CONFIGURATION)["history"] == [2]
+    assert sorted(os.listdir(tmp_path)) == ["run", "run.previous"]
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "empty"])
+def test_a_damaged_checkpoint_is_named_and_the_one_before_it_offered(tmp_path, damage):
+    path = tmp_path / "run"
+    whole = two(path)
+    if damage == "flipped":
+        flip(path, len(whole) // 2)
+        fault = f"{path} is damaged: it is not what was written there (its SHA-256 differs)"
+    else:
+        path.write_bytes(whole[: len(whole) // 2] if damage == "cut" else b"")
+        kind = "RuntimeError" if damage == "cut" else "EOFError"
+        fault = f"{path} is not a checkpoint of this trainer, or is damaged ({kind})"
+    with raises(
+        ValueError,
+        f"{fault}; the checkpoint before it, {path}.previous, is whole and holds 1 epoch; rename it to run to go on "
+        "from there, or remove both to start over",
+    ):
+        load_checkpoint(path, CONFIGURATION)
+    os.replace(f"{path}.previous", path)
+    assert load_checkpoint(path, CONFIGURATION)["history"] == [{"epoch": 0}]
+
+
+def test_the_one_before_is_verified_before_it_is_offered(tmp_path):
+    path = tmp_path / "run"
+    whole = two(path)
+    flip(path, len(whole) // 2)
+    fault = f"{path} is damaged: it is not what was written there (its SHA-256 differs)"
+    with raises(
+        ValueError,
+        f"{fault}; the checkpoint before it, {path}.previous, is of another configuration; remove both to start over",
+    ):
+        load_checkpoint(path, CONFIGURATION | {"seed": 1})
+    flip(tmp_path / "run.previous", 700)
+    with raises(
+        ValueError,
+        f"{fault}; so is the checkpoint before it, {path}.previous; put copies in their places, or remove both to "
+        "start over",
+    ):
+        load_checkpoint(path, CONFIGURATION)
+
+
+def test_a_checkpoint_of_which_only_the_one_before_is_left(tmp_path):
+    path = tmp_path / "run"
+    assert not has_checkpoint(path)
+    two(path)
+    assert has_checkpoint(path)
+    path.unlink()
+    with raises(
+        ValueError,
+        f"there is no checkpoint {path}, but the one before it, {path}.previous; rename it to run to go on from it, "
+        "or remove it to start over",
+    ):
+        has_checkpoint(path)
+    remove_checkpoint(path)
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_process_that_is_killed_between_the_two_has_both(tmp_path, monkeypatch):
+    path = tmp_path / "run"
+    two(path)
+
+    class KilledError(Exception):
+        pass
+
+    for call in range(1, 3):
+        calls = []
+        replace = os.replace
+
+        def killed(a, b, calls=calls, call=call, replace=replace):
+            calls.append((a, b))
+            if len(calls) == call:
+                raise KilledError
+            replace(a, b)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "replace", killed)
+            with pytest.raises(KilledError):
+                save_checkpoint({"configuration": CONFIGURATION, "history": [0, 1, 2]}, path)
+        assert len(load_checkpoint(path, CONFIGURATION)["history"]) == 2
+        assert load_checkpoint(f"{path}.previous", CONFIGURATION)["history"]

@@ -6,8 +6,10 @@ from torch import nn
 
 import brainrdl as rdl
 from brainrdl.training import run as _run
+from brainrdl.training.checkpoint import save_checkpoint
 from brainrdl.training.finite import FiniteGuard, Value
-from small_network import assert_same, data, loader, network, raises, weights
+from brainrdl.training.machine import memory_for
+from small_network import IDS, assert_same, brain_term, data, loader, network, raises, weights
 
 
 class BadGradient(torch.autograd.Function):
@@ -232,3 +234,123 @@ def test_relative_alpha_of_images_of_another_type():
         + "$",
     ):
         rdl.relative_alpha(1.0, teacher, torch.zeros(6, 4, dtype=torch.uint8), {"one": "one"})
+
+
+# weights
+
+
+def far(parameters):
+    return torch.optim.SGD(parameters, lr=1e38)
+
+
+def test_weights_that_are_not_finite_after_the_last_update(tmp_path):
+    path, (x, y) = tmp_path / "run", data(6)
+    with raises(
+        FloatingPointError,
+        "'0.weight' is not finite after epoch 0, update 0 (both counted from 0), whose loss and gradient were. No "
+        "checkpoint was written of it, and training stopped. Lower the learning rate or α",
+    ):
+        rdl.Trainer(nn.Sequential(nn.Linear(4, 3)), optimizer=far).fit([(1e3 * x, y)], epochs=1, checkpoint=path)
+    assert not path.exists()
+
+
+def test_buffers_that_are_not_finite_after_the_last_update():
+    class Counts(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = network()
+            self.register_buffer("mean", torch.zeros(1))
+            self.register_buffer("mask", torch.full((2,), -torch.inf))  # which is meant
+
+        def forward(self, x):
+            self.mean += torch.inf if self.training else 0.0
+            return self.net(x)
+
+    with raises(
+        FloatingPointError,
+        "'mean' is not finite after epoch 0, update 3 (both counted from 0), whose loss and gradient were. No "
+        "checkpoint was written of it, and training stopped. Lower the learning rate or α",
+    ):
+        rdl.Trainer(Counts()).fit(loader(), epochs=1)
+
+
+def test_heads_that_are_not_finite_after_the_last_update():
+    class Far(rdl.DeepSupervision):
+        def __call__(self, *args):
+            with torch.no_grad():
+                self.heads["act/"].bias.fill_(torch.nan)
+            return {"act": self.heads["act/"].weight.sum()}
+
+    with pytest.raises(
+        FloatingPointError, match=r"^'deep_supervision/act/\.bias' is not finite after epoch 0, update "
+    ):
+        rdl.Trainer(network(), [Far(["act"], 3)]).fit(loader(), epochs=1)
+
+
+def test_a_finished_run_with_weights_that_are_not_finite(tmp_path):
+    path = tmp_path / "run"
+    rdl.Trainer(network()).fit(loader(), epochs=1, checkpoint=path)
+    state = torch.load(path, weights_only=True)
+    state["student"]["two.bias"][0] = torch.nan
+    save_checkpoint(state, path)
+    with pytest.raises(FloatingPointError, match=r"^'two\.bias' is not finite after epoch 0 \(counted from 0\), "):
+        rdl.Trainer(network()).fit(loader(), epochs=1, checkpoint=path)
+
+
+# the images
+
+
+@pytest.mark.parametrize("ids", [True, False])
+def test_images_that_are_not_finite_are_named(ids):
+    x, y = data(6)
+    x[2, 1], x[4, 0] = torch.nan, torch.inf
+    batch = (x, y, list("abcdef")) if ids else (x, y)
+    where = "'c', 'e'" if ids else "'position 2', 'position 4'"
+    with raises(
+        FloatingPointError,
+        "task_loss is nan in epoch 0, update 0 (both counted from 0): task_loss = nan. That update was not applied, "
+        "and training stopped. Lower the learning rate or α, or look for images or targets with values that are not "
+        f"finite; in the task batch the images of {where} are not finite",
+    ):
+        rdl.Trainer(network()).fit([batch], epochs=1)
+
+
+def test_stimuli_that_are_not_finite_are_named():
+    images = torch.randn(8, 4)
+    images[5, 1] = torch.nan
+    spoilt = rdl.StimulusSet.from_arrays(images, IDS)
+    with pytest.raises(FloatingPointError, match=r"; in the stimulus batch the images of 'f' are not finite$"):
+        rdl.Trainer(network(), [brain_term()]).fit(None, stimuli=spoilt, epochs=1)
+
+
+# memory
+
+
+class Hog(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.net = network()
+
+    def forward(self, x):
+        torch.empty(len(x) * 10**13)
+        return self.net(x)
+
+
+def test_memory_that_ran_out_is_named_with_its_update():
+    with pytest.raises(
+        RuntimeError,
+        match=r"^memory ran out in epoch 0, update 0 \(both counted from 0\): .*can't allocate memory.*; take smaller "
+        r"batches, or compare fewer layers or pairs$",
+    ):
+        rdl.Trainer(Hog()).fit(loader(), epochs=1)
+
+
+@pytest.mark.parametrize("kind", [MemoryError, torch.OutOfMemoryError])
+def test_an_error_of_memory_keeps_its_type(kind):
+    with (
+        raises(kind, "memory ran out in there: none left; take smaller batches, or compare fewer layers or pairs"),
+        memory_for("there"),
+    ):
+        raise kind("none left")
+    with raises(RuntimeError, "another one"), memory_for("there"):
+        raise RuntimeError("another one")

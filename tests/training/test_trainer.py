@@ -1,3 +1,4 @@
+import errno
 import os
 import random
 import re
@@ -531,7 +532,7 @@ def test_a_run_that_was_interrupted_ends_as_one_that_was_not(tmp_path, scenario)
     assert_same_history(resumed, history)
     for a, b in zip(resumed_heads, heads, strict=True):
         assert_same(a, b)
-    assert os.listdir(tmp_path) == ["run"]
+    assert sorted(os.listdir(tmp_path)) == ["run", "run.previous"]
 
 
 def test_a_run_that_was_interrupted_in_every_epoch(tmp_path):
@@ -601,7 +602,7 @@ def test_a_checkpoint_in_a_new_folder_is_written_after_every_epoch(tmp_path):
 
     rdl.Trainer(network(), [Look()]).fit(loader(), epochs=3, checkpoint=str(path))
     assert seen == [0] * 4 + [1] * 4 + [2] * 4
-    assert os.listdir(path.parent) == ["run"]
+    assert sorted(os.listdir(path.parent)) == ["run", "run.previous"]
 
 
 def test_a_write_that_fails_leaves_the_last_checkpoint(tmp_path, monkeypatch):
@@ -621,7 +622,7 @@ def test_a_write_that_fails_leaves_the_last_checkpoint(tmp_path, monkeypatch):
         with pytest.raises(OSError, match="no space left"):
             run("plain", path)
     assert min(sizes) > 1_000
-    assert os.listdir(tmp_path) == ["run"]
+    assert sorted(os.listdir(tmp_path)) == ["run", "run.previous"]
     got, resumed, _ = run("plain", path)
     assert_same(got, expected)
     assert_same_history(resumed, history)
@@ -1286,3 +1287,90 @@ def test_a_validation_function_leaves_no_graph_and_no_switch_behind():
     history = rdl.Trainer(network()).fit(loader(), epochs=2, validation=validate)
     assert torch.is_grad_enabled()
     assert history["validation_score"].dtype == float
+
+
+# what must not change beside a training
+
+
+class Meddles(rdl.Term):
+    """Writes to a teacher's parameters in one update."""
+
+    name = "meddles"
+
+    def __init__(self, teacher, at):
+        super().__init__(["one"], alpha=0.1)
+        self.teacher, self.at, self.updates = teacher, at, 0
+
+    def __call__(self, features, batch, generator):
+        if self.updates == self.at:
+            next(self.teacher.parameters()).data.add_(0.1)
+        self.updates += 1
+        return {"one": features["one"].square().mean()}
+
+
+CHANGED = (
+    "the NetworkTeacher changed during the training: it has other parameters than at its beginning. A teacher stays as "
+    "it is: look for what writes to its parameters or buffers (a term, a hook, an optimiser), or give it a copy of the "
+    "network that changes"
+)
+
+
+@pytest.mark.parametrize(("at", "epochs"), [(0, 0), (5, 1), (11, 2)])
+def test_a_teacher_that_changes_is_seen_at_the_end_of_its_epoch(tmp_path, at, epochs):
+    path, teacher = tmp_path / "run", network_teacher()
+    terms = [rdl.RDLTerm(teacher, {"two": "two"}), Meddles(teacher, at)]
+    with raises(ValueError, CHANGED):
+        rdl.Trainer(network(), terms).fit(loader(), epochs=3, checkpoint=path)
+    # the epoch's checkpoint is not written
+    assert (len(torch.load(path, weights_only=True)["history"]) if path.exists() else 0) == epochs
+
+
+def test_a_second_training_on_one_checkpoint_is_refused(tmp_path):
+    path, refused = tmp_path / "run", []
+
+    class Second(Watch):
+        def __call__(self, *args):
+            if not refused:
+                try:
+                    rdl.Trainer(network()).fit(loader(), epochs=1, checkpoint=path)
+                except OSError as error:
+                    refused.append(error)
+                # another one beside it is none of its business
+                rdl.Trainer(network()).fit(loader(), epochs=1, checkpoint=tmp_path / "other")
+            return super().__call__(*args)
+
+    rdl.Trainer(network(), [Second()]).fit(loader(), epochs=1, checkpoint=path)
+    assert [(type(error).__name__, str(error)) for error in refused] == [
+        (
+            "HeldError",
+            f"another training writes the checkpoint {path} at this moment; wait until it is done, or name another "
+            "path",
+        )
+    ]
+    assert sorted(os.listdir(tmp_path)) == ["other", "run"]
+
+
+def test_a_file_system_without_locks_is_named(tmp_path, monkeypatch):
+    def none(file, how):
+        raise OSError(errno.ENOLCK, "none")
+
+    monkeypatch.setattr("fcntl.flock", none)
+    message = f"{tmp_path} is on a file system without locks; let no second training write run there"
+    with pytest.warns(UserWarning, match=f"^{re.escape(message)}$") as warned:
+        rdl.Trainer(network()).fit(loader(), epochs=1, checkpoint=tmp_path / "run")
+    assert warned[0].filename == __file__
+
+
+def test_a_student_of_several_ranks_is_refused(monkeypatch):
+    student = nn.Sequential(network())
+    student[0].__class__ = type("Wrapped", (nn.parallel.DistributedDataParallel,), {})
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    with raises(
+        ValueError,
+        "the student is a DistributedDataParallel of 2 ranks, and training runs on one device: the pairs of a batch "
+        "must be together; give the network within it (.module), and train on one rank",
+    ):
+        rdl.Trainer(student)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 1)
+    rdl.Trainer(student)

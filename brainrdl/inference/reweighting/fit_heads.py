@@ -17,6 +17,7 @@ from brainrdl.ids import check_ids, find_ids
 from brainrdl.inference.ceiling import subject_rdms
 from brainrdl.inference.held_out import Prediction
 from brainrdl.inference.repeats import check_apart, name_repeats, same_features
+from brainrdl.inference.reweighting.choice import means_to_choose_by, score_head
 from brainrdl.inference.reweighting.head_paths import Candidate, Problem, frrsa_path, gains_path, readout_path
 from brainrdl.inference.splits import Split
 from brainrdl.rdms.combine import mean_of_measured, scale_for, to_scale
@@ -25,7 +26,8 @@ from brainrdl.rdms.differentiable import check_compare
 from brainrdl.rdms.distances import check_metric, rdm
 from brainrdl.rdms.labelled import label_rdms, select_stimuli
 from brainrdl.rdms.layout import check_rdms
-from brainrdl.rdms.similarities import Options, similarities
+from brainrdl.rdms.plausible import check_possible
+from brainrdl.rdms.rounding import check_geometry
 
 KINDS = ("frrsa", "gains", "low_rank", "readout")
 """Kinds of heads that can be fitted."""
@@ -143,8 +145,8 @@ class FittedHead:
         Setting that was chosen, ``steps`` among it unless there are none to take.
     tries : DataFrame
         A row for each layer × setting × steps × inner split: ``layer``, ``setting`` (JSON), ``steps`` (0 for
-        ``frrsa``), ``inner_split``, ``value`` (mean similarity to the subjects on the inner held-out pairs),
-        ``chosen``.
+        ``frrsa``), ``inner_split``, ``value`` (mean similarity to the subjects on the inner held-out pairs; NaN
+        where the head predicts a constant RDM, which counts as 0 in the choice), ``chosen``.
     """
 
     kind: str
@@ -276,6 +278,7 @@ def fit_head(
     known = check_ids(ids, "ids")
     patterns = _checked_features(features, known)
     subjects = check_rdms(target)
+    check_possible(subjects)
     if "subject" in subjects.coords:
         subjects = subject_rdms(subjects)
     # alphabetically, so that nothing depends on the order in which stimuli are given
@@ -297,13 +300,11 @@ def fit_head(
             against = torch.from_numpy(upper_triangles(select_stimuli(subjects, predict).values))
             with torch.no_grad():
                 for tried in _candidates(kind, problem(layer, fit_to, predict), settings):
-                    value = _score(tried.distances, against, compare)
+                    value = score_head(tried.distances, against, compare)
                     tries.append((layer, json.dumps(tried.setting), tried.steps, split.name, value))
     table = pd.DataFrame(tries, columns=["layer", "setting", "steps", "inner_split", "value"])
     keys = ["layer", "setting", "steps"]
-    means = table.groupby(keys, sort=False)["value"].mean()
-    if means.isna().all():
-        raise ValueError("no inner split has held-out pairs that were measured, to choose by; split otherwise")
+    means = means_to_choose_by(table, keys)
     # the first of equals: candidates come with the more cautious first
     layer, setting, steps = means.index[int(np.nanargmax(means.to_numpy()))]
     table["chosen"] = (table[keys] == [layer, setting, steps]).all(axis=1)
@@ -341,13 +342,8 @@ def _only(kind: str, settings: HeadSettings, setting: dict[str, Any], steps: int
 def _mean_target(subjects: xr.DataArray, ids: Sequence[str], compare: str) -> Tensor:
     """Average the subjects' RDMs of some stimuli, on the scale of the comparison; nothing of other stimuli enters."""
     values = upper_triangles(select_stimuli(subjects, ids).values)
+    check_geometry(values, subjects["rdm"].values.tolist(), compare, f"among {len(ids)} stimuli to fit to, targets")
     return torch.from_numpy(mean_of_measured(to_scale(values, scale_for(compare))[0]))
-
-
-def _score(distances: Tensor, subjects: Tensor, compare: str) -> float:
-    # the soft ranks are there for their gradient; a score is of the ranks themselves
-    method = "spearman" if compare == "soft-spearman" else compare
-    return float(similarities(distances[None], subjects, Options(method)).nanmean())
 
 
 def _check_numbers(name: str, values: Sequence[object], *, may_be_0: bool) -> None:

@@ -8,6 +8,7 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve
 from torch import Tensor
 
 from brainrdl.arguments import check_tensor
+from brainrdl.rdms.rounding import is_constant
 
 _ROUNDING = 1e-12
 
@@ -46,7 +47,8 @@ def fit_frrsa(features: Tensor, target: Tensor, ridge: float, *, standardize: bo
     TypeError
         If features or target are no tensors.
     ValueError
-        If the target has another length, holds infinite values or fewer than two measured pairs; features are not
+        If the target has another length, holds infinite values or fewer than two measured pairs, or is constant;
+        features are not
         finite, or none differs between the stimuli; the ridge is not above 0, or too small for float64.
 
     Notes
@@ -124,6 +126,8 @@ def _checked(features: Tensor, target: Tensor) -> tuple[np.ndarray, np.ndarray]:
     measured = int((~np.isnan(distances)).sum())
     if measured < 2:
         raise ValueError(f"target has {measured} measured pairs; at least 2 are needed to fit weights")
+    if is_constant(distances):
+        raise ValueError("target is constant, up to rounding; there is nothing to predict")
     return patterns.reshape(n, features.shape[1], -1), distances
 
 

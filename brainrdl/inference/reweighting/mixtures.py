@@ -1,6 +1,7 @@
 """Non-negative mixtures of model RDMs, fitted on some stimuli and scored on others."""
 
 import operator
+import warnings
 from collections.abc import Hashable, Mapping
 from typing import NamedTuple
 
@@ -11,9 +12,10 @@ import xarray as xr
 from scipy.optimize import nnls
 
 from brainrdl.arguments import name_some, whole_number
-from brainrdl.ids import read_labels
+from brainrdl.ids import read_labels, spelling
 from brainrdl.rdms.combine import mean_of_measured, to_scale
 from brainrdl.rdms.compare import Join, Joined, join_rdms
+from brainrdl.rdms.rounding import check_geometry, describe_lacking, lacking_geometry
 from brainrdl.rdms.similarities import Options, check_method, features, similarities
 
 
@@ -24,7 +26,8 @@ class MixtureFit(NamedTuple):
     ----------
     scores : DataFrame
         Index ``fold``, a column for each target RDM: similarity on the held-out pairs. Their mean over folds is the
-        score: ``fit.scores.mean()``.
+        score: ``fit.scores.mean(skipna=False)``. NaN where all weights are 0; and, with a warning, where the mixture or
+        the target does not vary on these pairs.
     weights : DataFrame
         Index ``fold``, a column for each model RDM: its weight, at least 0, of the RDM as given. Weights are in the
         units of target over model, so that those of RDMs of different scale do not compare.
@@ -78,7 +81,7 @@ def fit_rdms(
     ------
     TypeError, ValueError
         If a fold holds fewer than three stimuli or leaves fewer than three, a stimulus has no fold, a model RDM misses
-        pairs, or as `compare_rdms`.
+        pairs, a target does not vary on the pairs to fit, or as `compare_rdms`.
 
     Examples
     --------
@@ -91,7 +94,7 @@ def fit_rdms(
     >>> fit = fit_rdms(models, target, 3)
     >>> (fit.weights["b"] / fit.weights["a"]).round(3).tolist()
     [4.0, 4.0, 4.0]
-    >>> fit.scores.mean().round(3)
+    >>> fit.scores.mean(skipna=False).round(3)
     IT    1.0
     dtype: float64
     """
@@ -104,7 +107,9 @@ def fit_rdms(
     mixed, targets = joined.condensed("models"), joined.condensed("target")
     i, j = np.triu_indices(len(joined.ids), 1)
     options = Options(method)
+    labels = [joined.rdms[which]["rdm"].values.tolist() for which in ("target", "models")]
     scores, weights, pairs = [], [], []
+    undefined: dict[str, str] = {}
     for name in names:
         held_out = np.array([fold == name for fold in held])
         if min(held_out.sum(), (~held_out).sum()) < 3:
@@ -114,13 +119,23 @@ def fit_rdms(
             )
         # a pair with one stimulus in the fold would let what was fitted into the score
         fitted, scored = ~held_out[i] & ~held_out[j], held_out[i] & held_out[j]
+        check_geometry(targets[:, fitted], labels[0], _by(method), f"the pairs outside fold {name!r} leave targets")
         weight = _fit(mixed[:, fitted], _pooled(targets[:, fitted], method), method)
         weights.append(weight)
-        mixture = torch.from_numpy(weight @ mixed[:, scored])[None]
-        scores.append(similarities(mixture, torch.from_numpy(targets[:, scored]), options)[0].numpy())
+        mixture = (weight @ mixed[:, scored])[None]
+        against = torch.from_numpy(targets[:, scored])
+        scores.append(similarities(torch.from_numpy(mixture), against, options)[0].numpy())
+        undefined |= lacking_geometry(targets[:, scored], [f"{label} in fold {name!r}" for label in labels[0]], method)
+        if weight.any():  # weights of 0 say themselves that there is no mixture
+            undefined |= lacking_geometry(mixture, [f"mixture in fold {name!r}"], method)
         pairs.append((fitted.sum(), scored.sum(), len(i) - fitted.sum() - scored.sum()))
+    if undefined:
+        warnings.warn(
+            f"scores are NaN where nothing can be compared on a fold's pairs: {describe_lacking(undefined)}",
+            UserWarning,
+            stacklevel=2,
+        )
     index = pd.Index(names, name="fold")
-    labels = [joined.rdms[which]["rdm"].values.tolist() for which in ("target", "models")]
     return MixtureFit(
         pd.DataFrame(scores, index=index, columns=labels[0]),
         pd.DataFrame(weights, index=index, columns=labels[1]),
@@ -137,6 +152,7 @@ def mixture_weights(
     """
     joined = _joined(models, target, method, join)
     mixed, targets = joined.condensed("models"), joined.condensed("target")
+    check_geometry(targets, joined.rdms["target"]["rdm"].values.tolist(), _by(method), "targets")
     return pd.Series(_fit(mixed, _pooled(targets, method), method), index=models["rdm"].values.tolist())
 
 
@@ -156,11 +172,14 @@ def _fit(models: np.ndarray, target: np.ndarray, method: str) -> np.ndarray:
     """Fit non-negative weights by least squares over the target's measured pairs."""
     measured = torch.from_numpy(~np.isnan(target))
     rows = torch.from_numpy(np.concatenate((models, target[None])))[:, measured]
-    # ranks of a mixture are not a mixture of ranks: what is ranked to be scored is fitted as it is
-    by = method if method in ("cosine", "cosine_cov", "corr_cov") else "corr"
-    vectors = features(rows, measured, Options(by)).numpy()
+    vectors = features(rows, measured, Options(_by(method))).numpy()
     weights: np.ndarray = nnls(vectors[:-1].T, vectors[-1])[0]
     return weights
+
+
+def _by(method: str) -> str:
+    # ranks of a mixture are not a mixture of ranks: what is ranked to be scored is fitted as it is
+    return method if method in ("cosine", "cosine_cov", "corr_cov") else "corr"
 
 
 def _pooled(rdms: np.ndarray, method: str) -> np.ndarray:
@@ -175,7 +194,10 @@ def _folds(folds: int | Mapping[str, Hashable], ids: tuple[str, ...], seed: int)
         fold_of = read_labels(folds, "folds")
         lacking = [stimulus for stimulus in ids if stimulus not in fold_of]
         if lacking:
-            raise ValueError(f"folds has no fold for {len(lacking)} of {len(ids)} stimuli: {name_some(lacking)}")
+            raise ValueError(
+                f"folds has no fold for {len(lacking)} of {len(ids)} stimuli: {name_some(lacking)}"
+                f"{spelling(lacking, fold_of)}"
+            )
         return {stimulus: fold_of[stimulus] for stimulus in ids}
     try:
         if isinstance(folds, bool):

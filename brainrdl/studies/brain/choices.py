@@ -4,12 +4,13 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
+import torch
 import xarray as xr
 
 from brainrdl.inference.ceiling import subject_rdms
 from brainrdl.inference.splits import Split, inner_splits
-from brainrdl.rdms.compare import compare_rdms
-from brainrdl.rdms.labelled import label_rdms, select_stimuli
+from brainrdl.rdms.labelled import condense, label_rdms, select_stimuli
+from brainrdl.rdms.similarities import Options, similarities
 from brainrdl.studies.brain.runs import FitRuns
 from brainrdl.studies.brain.students import Plan
 from brainrdl.studies.brain.targets import training_target
@@ -22,13 +23,16 @@ Chosen = tuple[str, float, int]
 
 
 def score_on(runs: FitRuns, rdm: np.ndarray, target: xr.DataArray, stimuli: tuple[str, ...] | None = None) -> float:
-    """Score a condensed RDM of all stimuli, (n(n-1)/2,), on the target's stimuli or some: the mean over subjects."""
+    """Score a condensed RDM of all stimuli, (n(n-1)/2,), on the target's stimuli or some: the mean over subjects.
+
+    NaN for an RDM that does not vary.
+    """
     # sessions are averaged within a subject, as scores have it
     subjects = subject_rdms(target) if "subject" in target.coords else target
     ids = tuple(target["stimulus"].values.tolist()) if stimuli is None else stimuli
     model = label_rdms(rdm[None], runs.inputs.stimuli.ids, ["model"], "undeclared")
-    found = compare_rdms(select_stimuli(model, ids), select_stimuli(subjects, ids), runs.configuration.method)
-    return float(found.mean())
+    a, b = (torch.from_numpy(condense(select_stimuli(rdms, ids))) for rdms in (model, subjects))
+    return float(similarities(a, b, Options(runs.configuration.method)).nanmean())
 
 
 def best_layer(runs: FitRuns, rdms: Mapping[str, np.ndarray], target: xr.DataArray) -> str:

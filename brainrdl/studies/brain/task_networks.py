@@ -18,7 +18,7 @@ from brainrdl.studies.brain.inputs import TaskImages
 from brainrdl.studies.brain.outcomes import Outcome
 from brainrdl.studies.kept import kept
 from brainrdl.studies.optimizers import linear_sgd
-from brainrdl.training.checkpoint import load_model, read_manifest, save_model
+from brainrdl.training.checkpoint import load_model, read_manifest, remove_checkpoint, save_model
 from brainrdl.training.randomness import derive_seed
 from brainrdl.training.trainer import Trainer
 
@@ -75,11 +75,15 @@ def task_network(
     def write(trained: tuple[nn.Module, int, float], path: Path) -> None:
         network, attempt, error = trained
         save_model(network, path, {"identity": identity, "seed": seed, "attempt": attempt, "validation_error": error})
-        for leftover in folder.glob(f"task-seed{seed}-attempt*.pt"):
-            leftover.unlink()
+        for number in range(_ATTEMPTS):
+            remove_checkpoint(_checkpoint(folder, seed, number))
 
     make = partial(_train, task, configuration, images, seed, folder, fabric, log)
     return kept(_path(folder, seed), make, write=write, read=read, lock=lock)
+
+
+def _checkpoint(folder: Path, seed: int, attempt: int) -> Path:
+    return folder / f"task-seed{seed}-attempt{attempt}.pt"
 
 
 def _train(
@@ -103,7 +107,7 @@ def _train(
             images.batches.training(images.training, task.batch_size),
             epochs=task.epochs,
             validation=images.batches.evaluation(images.validation),
-            checkpoint=folder / f"task-seed{seed}-attempt{attempt}.pt",
+            checkpoint=_checkpoint(folder, seed, attempt),
             seed=derive_seed(seed, *key),
         )
         error, seconds = float(history["validation_error"].iloc[-1]), float(history["seconds"].sum())

@@ -118,7 +118,11 @@ def _hint_stage(student: nn.Sequential, context: Context, setting: Setting, fold
     if context.unlabelled is not None:
         loader = repeat(loader, recipe.updates_per_epoch)
     return trainer.fit(
-        loader, epochs=epochs, checkpoint=folder / "hint.pt", seed=derive_seed(context.seed, "hint stage")
+        loader,
+        epochs=epochs,
+        checkpoint=folder / "hint.pt",
+        checkpoint_every=context.checkpoint_every,
+        seed=derive_seed(context.seed, "hint stage"),
     )
 
 

@@ -70,7 +70,7 @@ def _arms() -> tuple[Arm, ...]:
     # under a learning rate of 1 what MNIST bears is too much: deep supervision's features collapsed at 1
     for name, alphas in (
         ("deep_supervision", (0.1, 0.03, 0.3, 0.01)),
-        ("rdl", (0.3, 0.1, 1.0, 0.03)),  # balanced
+        ("rdl", (0.1, 0.3, 0.03, 1.0)),  # balanced
         ("rdl_corr", (1.0, 0.3, 3.0, 0.1)),
     ):
         by_name[name] = replace(by_name[name], candidates=tuple({"alpha0": alpha0} for alpha0 in alphas))

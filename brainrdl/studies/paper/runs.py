@@ -28,7 +28,7 @@ from brainrdl.studies.paper.recipe import Recipe
 from brainrdl.studies.paper.study import Partition, Request, Row, Splits, Study, labelled_subset
 from brainrdl.studies.paper.training import Arm, Context, Setting, train
 from brainrdl.studies.tries import Tries, kept_tries, tries_table
-from brainrdl.training.checkpoint import load_model, save_model
+from brainrdl.training.checkpoint import load_model, remove_checkpoint, save_model
 from brainrdl.training.machine import device_name, precision_of
 from brainrdl.training.randomness import derive_seed
 
@@ -208,6 +208,7 @@ class StudyRuns:
             batches=self.study.batches,
             fabric=self.fabric,
             seed=seed,
+            checkpoint_every=self.request.checkpoint_every,
         )
 
     def _teacher_context(self, row: Row, seed: int, *, final: bool = False) -> Context:
@@ -301,7 +302,7 @@ class StudyRuns:
             temporary.write_text(_history_text(history), encoding="utf-8", newline="")
         write_json(record, folder / "run.json")  # last: its presence says that the run is done
         for leftover in ("checkpoint.pt", "hint.pt"):
-            (folder / leftover).unlink(missing_ok=True)
+            remove_checkpoint(folder / leftover)
         outcome = f"died: {record['died']}" if record["died"] else _outcome(history)
         self.log(f"{folder.relative_to(self.request.out)}: {outcome} ({record['seconds']:.0f} s)")
 

@@ -20,6 +20,7 @@ from brainrdl.features import capture
 from brainrdl.files import atomic_path, read_json, write_json, write_table
 from brainrdl.rdms.distances import rdm
 from brainrdl.rdms.labelled import label_rdms
+from brainrdl.rdms.rounding import is_constant
 from brainrdl.studies.kept import kept
 from brainrdl.studies.paper.runs import FinishedTraining, StudyRuns
 from brainrdl.studies.paper.study import Row
@@ -63,7 +64,8 @@ def write_results(runs: StudyRuns, rows: list[Row]) -> pd.DataFrame:
         results[column] = results[column].astype("Int64")
     write_table(results, folder / "results.csv")
     # without the folders and the number of processes, which are one machine's
-    request = {key: value for key, value in asdict(runs.request).items() if key not in ("out", "data_dir", "jobs")}
+    no_part_of_it = ("out", "data_dir", "jobs", "checkpoint_every")
+    request = {key: value for key, value in asdict(runs.request).items() if key not in no_part_of_it}
     rerun = {
         "study": runs.study.name,
         "recipe": asdict(runs.recipe),
@@ -119,6 +121,8 @@ def write_geometry(runs: StudyRuns, rows: list[Row]) -> pd.DataFrame:
             for layer in layers:
                 d, t = distances[layer], of_teacher[name][layer]
                 e_aux, r = (d - t).square().mean().item(), torch.corrcoef(torch.stack((d, t)))[0, 1].item()
+                if any(is_constant(side.cpu().numpy()) for side in (d, t)):
+                    r = np.nan  # of a collapsed layer; r would be that of its rounding
                 lines.append((row.name, row.arm, row.labels, row.seed, kind, layer, e_aux, r))
     geometry = pd.DataFrame(lines, columns=["row", "arm", "labels", "seed", "teacher", "layer", "e_aux", "correlation"])
     geometry["labels"] = geometry["labels"].astype("Int64")
@@ -176,8 +180,10 @@ def write_mds(runs: StudyRuns, rows: list[Row], *, n_samples: int = 20, n_images
         pixels, labels = _given_rdms(images)
         in_networks = [list(_rdms(model, layers, sample, "euclidean").values()) for _, model in networks]
         rdms = [pixels, *chain(*in_networks), labels]
+        values = torch.stack([distances.cpu() for distances in rdms]).numpy()
+        values[[is_constant(row) for row in values]] = 0.0
         with np.errstate(invalid="ignore", divide="ignore"):
-            total += 1 - np.corrcoef(torch.stack([distances.cpu() for distances in rdms]).numpy())
+            total += 1 - np.corrcoef(values)
     # the constant RDM of a collapsed network correlates with nothing, and has no place on the map
     drawn = np.isfinite(np.diag(total))
     points, total = [point for point, kept in zip(points, drawn, strict=True) if kept], total[np.ix_(drawn, drawn)]

@@ -18,6 +18,7 @@ from brainrdl.features import list_layers
 from brainrdl.studies.paper.arms import TEACHER
 from brainrdl.studies.paper.recipe import Recipe
 from brainrdl.studies.paper.training import Arm
+from brainrdl.training.keeping import read_every
 from brainrdl.training.machine import precision_of
 from brainrdl.training.randomness import derive_seed
 
@@ -124,6 +125,7 @@ class Request:
     precision: str | None = None
     threads: int | None = None  # CPU threads of each process
     jobs: int = 1  # processes that make runs side by side
+    checkpoint_every: int | str | None = None  # updates or minutes, as in `Trainer.fit`; each epoch if None
     download: bool = False  # missing files may be downloaded
     unscored: bool = False  # the test set stays closed: nothing is scored, and there is no report yet
 
@@ -177,6 +179,7 @@ def plan(study: Study, request: Request) -> list[Row]:
 
 def check(study: Study, recipe: Recipe, request: Request, splits: Splits, rows: Sequence[Row]) -> None:
     """Refuse with a ValueError what would fail only after hours of training."""
+    read_every(request.checkpoint_every, request.out)
     networks = study.networks(splits)
     for network in {study.arm(row.arm).network: None for row in rows} | {study.arm(TEACHER).network: None}:
         names = list_layers(networks[network]())

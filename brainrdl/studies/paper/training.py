@@ -38,6 +38,7 @@ class Context:
     batches: Batches
     fabric: Fabric
     seed: int  # those of initialisation, data order, dropout, pairs and heads are derived from it, each for itself
+    checkpoint_every: int | str | None = None  # as in `Trainer.fit`
 
     @property
     def stream(self) -> str:
@@ -117,6 +118,7 @@ def _fit(arm: Arm, student: nn.Sequential, context: Context, setting: Setting, f
         stimuli=unlabelled if any(term.stream == "stimuli" for term in terms) else None,
         validation=None if context.validation is None else context.batches.evaluation(context.validation),
         checkpoint=folder / "checkpoint.pt",
+        checkpoint_every=context.checkpoint_every,
         seed=derive_seed(context.seed, "training"),
     )
     if before is not None:

@@ -110,7 +110,7 @@ def _scores(card: Card, figure: Figure) -> Iterator[Table | Picture]:
     yield score_table(
         card.summary.assign(task_error=float("nan")),  # nothing was trained on a task
         f"Scores on held-out stimuli: {setting}",
-        f"{unit} A dash: the row is made of what is removed.",
+        f"{unit} A dash: the row is made of what is removed, or does not vary on a split's held-out stimuli.",
     )
 
 

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
-from scipy.stats import rankdata
 
 from brainrdl.plots.curves import learning_curves
 from brainrdl.plots.dots import score_dots
@@ -15,6 +14,8 @@ from brainrdl.plots.errors import trade_off
 from brainrdl.plots.mds import plot_mds
 from brainrdl.plots.rdms import plot_rdms
 from brainrdl.rdms.labelled import condense, label_rdms, select_stimuli
+from brainrdl.rdms.ranks import ranks_of
+from brainrdl.rdms.rounding import is_constant
 from brainrdl.rdms.similarities import METHODS
 from brainrdl.studies.reports.fit_files import FitFiles, in_setting
 from brainrdl.studies.reports.methods import SCORES, fit_arm_family, fit_arm_name, order_fit_arms, sort_fit_arms
@@ -116,12 +117,12 @@ def mds_figure(rdms: xr.DataArray, thumbnails: Mapping[str, np.ndarray] | None) 
     """
     ordered = _titled(rdms)
     values, names = condense(ordered), ordered["rdm"].values.tolist()
-    complete = [k for k, row in enumerate(values) if not np.isnan(row).any() and row.min() < row.max()]
+    complete = [k for k, row in enumerate(values) if not (np.isnan(row).any() or is_constant(row))]
     left_out = [str(name) for k, name in enumerate(names) if k not in complete]
     if not complete:
         return None, left_out
     # percentiles, since the scales of brains and networks do not compare
-    ranks = rankdata(values[complete], axis=1)
+    ranks = np.stack([ranks_of(row) for row in values[complete]])
     ids = ordered["stimulus"].values.tolist()
     # an RDM of percentiles has no metric
     made = label_rdms(ranks / values.shape[1], ids, [names[k] for k in complete], "undeclared")

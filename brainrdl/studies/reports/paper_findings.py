@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from brainrdl.rdms.rounding import is_constant
 from brainrdl.studies.paper import published as paper
 from brainrdl.studies.reports.differences import SIGNIFICANT, Difference, difference, mcnemar_table
 from brainrdl.studies.reports.methods import (
@@ -202,13 +203,12 @@ def constant_layers(rdms: xr.DataArray | None, distances: xr.DataArray | None) -
     squares = rdms.to_numpy()
     # the diagonal is 0 whatever the layer
     off = squares[:, ~np.eye(squares.shape[1], dtype=bool)]
-    constant = np.ptp(off, axis=1) <= 1e-6 * np.abs(off).max(axis=1)
     # mds.nc lacks the layers whose RDM was constant for some sample of images
     mapped = named if distances is None else _layers(distances)
     return [
         pair
-        for pair, is_constant in zip(named, constant, strict=True)
-        if pair[1] not in FIXED_LAYERS and (is_constant or pair not in mapped)
+        for pair, distances in zip(named, off, strict=True)
+        if pair[1] not in FIXED_LAYERS and (is_constant(distances) or pair not in mapped)
     ]
 
 

@@ -1,0 +1,82 @@
+"""An epoch under way: how far it is, and the sums of which its row of the history is made."""
+
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, final
+
+import torch
+from torch import Tensor
+
+
+@final
+class EpochMeans:
+    """Means over an epoch's updates: sums on the device, in place as a recorded update adds too; counts on the host."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, values: Mapping[str, Tensor]) -> None:
+        """Add an update's values (), by column."""
+        for column, value in values.items():
+            if column in self._sums:
+                self._sums[column] += value
+            else:
+                # a copy, and wide: a term may give whole numbers first, or other types later
+                self._sums[column] = value.to(torch.float64, copy=True)
+
+    def count(self, columns: Iterable[str]) -> None:
+        """Count an update in which these columns were added to."""
+        # not in `add`: a recorded update adds whenever it is repeated, and runs no Python code
+        for column in columns:
+            self._counts[column] = self._counts.get(column, 0) + 1
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns so far."""
+        return tuple(self._sums)
+
+    def means(self) -> dict[str, float]:
+        """Read the means; the host waits for the device."""
+        return {column: value.item() / self._counts[column] for column, value in self._sums.items()}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Sums and counts, for a checkpoint."""
+        return {"sums": dict(self._sums), "counts": dict(self._counts)}
+
+    def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
+        """Take the sums and counts of a checkpoint."""
+        self._sums = {column: value.to(device) for column, value in state["sums"].items()}
+        self._counts = dict(state["counts"])
+
+
+@final
+@dataclass
+class Progress:
+    """An epoch that is under way."""
+
+    lr: float  # at the epoch's beginning
+    updates: int = 0  # of the epoch that are done
+    means: EpochMeans = field(default_factory=EpochMeans)
+    alphas: dict[str, float] = field(default_factory=dict)  # the last ones, by column
+    began: float = field(default_factory=time.perf_counter)
+
+    @property
+    def seconds(self) -> float:
+        """Seconds spent on the epoch, before an interruption and behind it."""
+        return time.perf_counter() - self.began
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything, for a checkpoint."""
+        means = self.means.state_dict()
+        kept = {"lr": self.lr, "updates": self.updates, "alphas": dict(self.alphas), "seconds": self.seconds}
+        return {**kept, "means": means}
+
+
+def restored(state: Mapping[str, Any], device: torch.device) -> Progress:
+    """Make the progress that a checkpoint holds."""
+    means = EpochMeans()
+    means.load_state_dict(state["means"], device)
+    began = time.perf_counter() - state["seconds"]
+    return Progress(state["lr"], state["updates"], means, dict(state["alphas"]), began)
