@@ -16,7 +16,7 @@ from safetensors.torch import load_model as load_tensors, save_model as save_ten
 from torch import nn
 
 from brainrdl.files import atomic_path, keep_beside
-from brainrdl.identity import differences, digest
+from brainrdl.identity import differences
 from brainrdl.weights import check_safetensors, safetensors_metadata
 
 
