@@ -6,14 +6,15 @@ import re
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager
 from importlib import import_module
 from types import FrameType
-from typing import NoReturn, TextIO, cast
+from typing import Any, NoReturn
 
 import brainrdl
-from brainrdl.cli._terminal import Printable
+from brainrdl.terminal import printable, say
 
 # a command's module has its name, and is imported only when the command is chosen: --help and a typo answer at once
 _COMMANDS = {
@@ -30,20 +31,14 @@ _COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``brainrdl``; the exit status."""
-    out, progress = cast(TextIO, Printable(sys.stdout)), cast(TextIO, Printable(sys.stderr, progress=True))
-    with redirect_stdout(out), redirect_stderr(progress):
-        return _main(arguments)
-
-
-def _main(arguments: Sequence[str] | None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if not arguments or arguments[0] not in _COMMANDS:
         _answer_without_command(arguments)
-    parser = argparse.ArgumentParser(prog=f"brainrdl {arguments[0]}", allow_abbrev=False)
+    parser = _Parser(prog=f"brainrdl {arguments[0]}", allow_abbrev=False)
     import_module(f"brainrdl.cli.{arguments[0]}").add_options(parser)
     options = parser.parse_args(arguments[1:])
     try:
-        with _terminable():
+        with _terminable(), _warnings_in_words():
             status = int(options.run(options, arguments))
         sys.stdout.flush()  # here, where a reader that has gone away is no fault
         return status
@@ -52,12 +47,46 @@ def _main(arguments: Sequence[str] | None) -> int:
         return 0
     except KeyboardInterrupt as stop:
         way_on = "; the same command resumes from here" if _is_resumable(options) else ""
-        print(f"\nbrainrdl: stopped{way_on}", file=sys.stderr)
+        say(f"\nbrainrdl: stopped{way_on}", error=True)
         return 128 + (signal.SIGTERM if isinstance(stop, _Terminated) else signal.SIGINT)
     except (ValueError, OSError, FloatingPointError) as error:  # what a user can mend; anything else is our fault
-        message = " ".join(line.strip() for line in str(error).splitlines())
-        print("brainrdl:", name_options(message, _options(parser)), file=sys.stderr)
+        say(f"brainrdl: {name_options(_joined(error), _options(parser))}", error=True)
         return 2
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors can be printed: an argument may be the name of a stranger's file (``brainrdl info *``)."""
+
+    def error(self, message: str) -> NoReturn:
+        super().error(printable(message))
+
+
+@contextmanager
+def _warnings_in_words() -> Iterator[None]:
+    """Print warnings as errors are printed, without a place in the code."""
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+
+        def show_in_words(*args: Any, **kwargs: Any) -> None:
+            # here, since libraries put a format of their own in place when they are imported; and by way of the
+            # function that was there, since somebody may record warnings
+            before = warnings.formatwarning
+            warnings.formatwarning = _in_words
+            try:
+                show(*args, **kwargs)
+            finally:
+                warnings.formatwarning = before
+
+        warnings.showwarning = show_in_words
+        yield
+
+
+def _in_words(message: Warning | str, *_: object, **__: object) -> str:
+    return printable(f"brainrdl: warning: {_joined(message)}") + "\n"
+
+
+def _joined(message: object) -> str:
+    return " ".join(line.strip() for line in str(message).splitlines())
 
 
 class _Terminated(KeyboardInterrupt):
@@ -118,7 +147,7 @@ def _is_resumable(options: argparse.Namespace) -> bool:
 
 def _answer_without_command(arguments: Sequence[str]) -> NoReturn:
     """End with the help, the version, or a message: what `arguments` begin with is no command."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="brainrdl", description="Fit neural networks to brains, and to each other, by representational geometry."
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {brainrdl.__version__}")

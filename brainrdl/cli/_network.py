@@ -11,6 +11,8 @@ from brainrdl.features import layer_shapes
 from brainrdl.named_models import load_named_model
 from brainrdl.rdms.layers import MAX_MEMORY, layer_rdms
 from brainrdl.stimuli import StimulusSet
+from brainrdl.terminal import one_line
+from brainrdl.warned import warnings_given, with_warnings
 
 
 def list_named_layers(
@@ -24,7 +26,7 @@ def list_named_layers(
 
     The first image in the folder `stimuli` is shown to it; needed where no transform makes one of its size.
     """
-    named = load_named_model(name, weights)
+    named = load_named_model(name, weights, untrained=True)  # the command says so
     if stimuli is not None:
         image = StimulusSet.from_folder(stimuli, named.transform, follow_links=follow_links)[0][0]
     elif named.transform is not None:
@@ -37,7 +39,7 @@ def list_named_layers(
     for layer, shape in shapes.items():
         size = "cannot be asked for" if shape is None else " × ".join(map(str, shape)) or "1"
         lines.append(f"{layer:{wide}}  {size}")
-    return "\n".join(lines)
+    return "\n".join(map(one_line, lines))
 
 
 def network_rdms(
@@ -55,10 +57,12 @@ def network_rdms(
 
     `name` is their coordinate ``model``; name, weights and preprocessing are in the provenance.
     """
-    named = load_named_model(name, weights)
-    images = StimulusSet.from_folder(stimuli, named.transform, follow_links=follow_links)
-    rdms = layer_rdms(named.model, images, layers, metric, device=device, max_memory=max_memory)
+    with warnings_given() as given:
+        named = load_named_model(name, weights, untrained=True)  # the command says so
+        images = StimulusSet.from_folder(stimuli, named.transform, follow_links=follow_links)
+        rdms = layer_rdms(named.model, images, layers, metric, device=device, max_memory=max_memory)
     preprocessing = "floats in [0, 1]" if named.transform is None else " ".join(repr(named.transform).split())
     facts = {"name": name, "weights": named.weights, "preprocessing": preprocessing}
     provenance = json.dumps({**json.loads(rdms.attrs["provenance"]), **facts})
-    return rdms.assign_coords(model=("rdm", [name] * rdms.sizes["rdm"])).assign_attrs(provenance=provenance)
+    rdms = rdms.assign_coords(model=("rdm", [name] * rdms.sizes["rdm"])).assign_attrs(provenance=provenance)
+    return with_warnings(rdms, given)

@@ -1,7 +1,6 @@
 """``brainrdl card``: a network's layers against measured RDMs, beside controls and cheap heads."""
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,6 +8,8 @@ from brainrdl.cli._parsing import FOLLOW_LINKS, names
 from brainrdl.inference.reweighting.fit_heads import KINDS
 from brainrdl.rdms.distances import METRICS
 from brainrdl.studies.card import CardOptions
+from brainrdl.terminal import say
+from brainrdl.warned import warnings_given, warnings_in
 
 _ABOUT = (
     "Score each layer of a network, the control RDMs and two cheap heads against measured RDMs, on stimuli that nothing"
@@ -71,13 +72,15 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         device=options.device,
         follow_links=options.follow_links,
     )
-    inputs = read_inputs(request)
-    measured = inputs.features, inputs.ids, inputs.subjects
-    card = make_card(*measured, categories=inputs.categories, controls=inputs.controls, options=how)
+    with warnings_given() as given:
+        inputs = read_inputs(request)
+        measured = inputs.features, inputs.ids, inputs.subjects
+        card = make_card(*measured, categories=inputs.categories, controls=inputs.controls, options=how)
+    notes = dict.fromkeys([*inputs.notes, *warnings_in(inputs.subjects), *given])
     title = f"{options.model} against {Path(options.rdms).name}{f', {options.roi}' if options.roi else ''}"
-    print(card)
-    for path in write_card(card, options.out, title=title, notes=inputs.notes):
-        print(f"written: {path}")
+    say(card)
+    for path in write_card(card, options.out, title=title, notes=tuple(notes)):
+        say(f"written: {path}")
     if options.weights is None:
-        print("no --weights were given: the network is as it was made, in torchvision untrained", file=sys.stderr)
+        say("no --weights were given: the network is as it was made, in torchvision untrained", error=True)
     return 0

@@ -7,6 +7,8 @@ from pathlib import Path
 from brainrdl.cli._parsing import add_what_a_file_lacks, read_ids, read_stimuli
 from brainrdl.exchange.description import describe_as_text
 from brainrdl.exchange.files import read_rdms, write_rdms
+from brainrdl.terminal import say
+from brainrdl.warned import warnings_given, with_warnings
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -27,15 +29,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     if options.target.exists() and not options.force:
         raise ValueError(f"{options.target} exists; name another file, or replace it with --force")
-    rdms = read_rdms(
-        options.source,
-        stimuli=read_stimuli(options),
-        metric=options.metric,
-        names=read_ids(options.names),
-        order=options.order,
-        variable=options.variable,
-        max_bytes=options.max_bytes,
-    )
+    with warnings_given() as given:
+        rdms = read_rdms(
+            options.source,
+            stimuli=read_stimuli(options),
+            metric=options.metric,
+            names=read_ids(options.names),
+            order=options.order,
+            variable=options.variable,
+            max_bytes=options.max_bytes,
+        )
+    rdms = with_warnings(rdms, given)
     if options.drop_standard_errors:
         rdms = rdms.drop_vars("standard_error", errors="ignore")
     elif "standard_error" in rdms.coords and options.target.suffix != ".nc":
@@ -44,5 +48,5 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
             "to .nc, or leave them out with --drop-standard-errors"
         )
     write_rdms(rdms, options.target)
-    print(describe_as_text(options.target))
+    say(describe_as_text(options.target))
     return 0

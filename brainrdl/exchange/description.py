@@ -10,6 +10,7 @@ from brainrdl.arguments import name_some
 from brainrdl.exchange.files import read_parts
 from brainrdl.exchange.parts import Given, Order, complete
 from brainrdl.rdms.condensed import upper_triangles
+from brainrdl.terminal import one_line
 
 _LONGEST = 200
 
@@ -120,4 +121,4 @@ def describe_as_text(
         lines.append(
             f"{name}: {text}" if len(text) <= _LONGEST else f"{name}: {text[:_LONGEST]} … ({len(text)} characters)"
         )
-    return "\n".join(lines)
+    return "\n".join(map(one_line, lines))

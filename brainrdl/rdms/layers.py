@@ -15,12 +15,14 @@ from torch import Tensor, nn
 from brainrdl.arguments import name_some, whole_number
 from brainrdl.identity import DIGEST, digest
 from brainrdl.ids import check_ids
+from brainrdl.networks import refuse_lazy
 from brainrdl.rdms.activations import Activations, Layer, ModelOnStimuli, disk_room, measure_layers, plan_passes
 from brainrdl.rdms.distances import check_metric
 from brainrdl.rdms.float64 import fill_distances, mirror
 from brainrdl.rdms.layout import DIMS
 from brainrdl.repeats import SAME_IMAGE, find_repeats
 from brainrdl.stimuli import StimulusSet
+from brainrdl.warned import warnings_given, with_warnings
 
 MAX_MEMORY = 2**30
 """Default limit of the bytes that `layer_rdms` holds."""
@@ -68,7 +70,8 @@ def layer_rdms(
     DataArray (rdm, stimulus, stimulus_)
         One RDM per layer, labelled by its name, with coordinates ``layer`` and ``model`` (its class). Patterns without
         a direction (constant ones under ``correlation``, zero ones under ``cosine``) have NaN distances. The attribute
-        ``provenance`` is JSON: the model, the SHA-256 of its weights, versions, and the stimuli that are one image.
+        ``provenance`` is JSON: the model, the SHA-256 of its weights, versions, the stimuli that are one image, and all
+        ``warnings`` if any was given.
 
     Raises
     ------
@@ -109,26 +112,27 @@ def layer_rdms(
     names = check_ids(layers, "layers")
     if not names:
         raise ValueError("layers is empty; list_layers(model) names those there are")
+    refuse_lazy(model, "the model")
     provenance: dict[str, Any] = {
         "function": "brainrdl.layer_rdms",
         "model": f"{type(model).__module__}.{type(model).__qualname__}",
         "weights_sha256": digest((*model.named_parameters(), *model.named_buffers())).removeprefix(DIGEST),
         "versions": {name: version(name) for name in ("brainrdl", "torch")},
     }
-    with _evaluating(model, device) as place:
+    with warnings_given() as given, _evaluating(model, device) as place:
         run = ModelOnStimuli(model, stimuli, batch_size, place)
         sizes = measure_layers(run, names)
         squares = _squares(run, sizes, metric, max_memory)
-    if repeats := _repeats(stimuli, squares):
-        shown = "; ".join(" = ".join(map(repr, group)) for group in repeats[:_NAMED])
-        more = f" and {len(repeats) - _NAMED} more" if len(repeats) > _NAMED else ""
-        warnings.warn(
-            f"the same image under several ids: {shown}{more}; a network that is fitted to one of them is not to be "
-            "scored on another",
-            stacklevel=2,
-        )
-        provenance[SAME_IMAGE] = repeats
-    return xr.DataArray(
+        if repeats := _repeats(stimuli, squares):
+            shown = "; ".join(" = ".join(map(repr, group)) for group in repeats[:_NAMED])
+            more = f" and {len(repeats) - _NAMED} more" if len(repeats) > _NAMED else ""
+            warnings.warn(
+                f"the same image under several ids: {shown}{more}; a network that is fitted to one of them is not to "
+                "be scored on another",
+                stacklevel=2,
+            )
+            provenance[SAME_IMAGE] = repeats
+    rdms = xr.DataArray(
         squares,
         dims=DIMS,
         coords={
@@ -141,6 +145,7 @@ def layer_rdms(
         name="dissimilarity",
         attrs={"metric": metric, "provenance": json.dumps(provenance)},
     )
+    return with_warnings(rdms, given)
 
 
 def _repeats(stimuli: StimulusSet, squares: np.ndarray) -> list[tuple[str, ...]]:

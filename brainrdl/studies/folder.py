@@ -4,7 +4,7 @@ import json
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,8 @@ from typing import Any
 from brainrdl.files import check_json, read_json, write_json
 from brainrdl.identity import differences
 from brainrdl.locks import HeldError as HeldError, NoLocksError, locked_file
+from brainrdl.training.compiled import PYTHON
+from brainrdl.training.functions import other_functions
 
 _LOCK = ".lock"
 _CONFIGURATION = "study.json"
@@ -19,9 +21,12 @@ _CALLS = "calls.json"
 
 
 @contextmanager
-def claimed(folder: Path, configuration: dict[str, Any]) -> Iterator[None]:
+def claimed(
+    folder: Path, configuration: dict[str, Any], *, functions: Mapping[str, Any] | None = None
+) -> Iterator[None]:
     """Take a folder for a configuration, or resume in it if it is the same; nobody else gets in meanwhile.
 
+    `functions` are facts of the user's code (`brainrdl.training.functions.facts_of`), which has to be the same too.
     ValueError if it holds something else, or another configuration; HeldError if another process works in it.
     """
     for place in (folder, *folder.parents):
@@ -34,7 +39,9 @@ def claimed(folder: Path, configuration: dict[str, Any]) -> Iterator[None]:
     with locked(folder):
         if path.exists():
             there = read_json(path, dict, remedy="restore it, or give another out=")
+            noted_functions = there.pop("functions", None)
             differing = differences(there, json.loads(json.dumps(configuration)))
+            differing += _other_code(folder, noted_functions, functions or {})
             if differing:
                 raise ValueError(
                     f"{folder} holds a study with another configuration: {'; '.join(differing)}. Ask for the same to "
@@ -47,8 +54,26 @@ def claimed(folder: Path, configuration: dict[str, Any]) -> Iterator[None]:
                 "give another out="
             )
         else:
-            write_json(configuration, path)
+            facts = {"functions": {"python": PYTHON, "found": dict(functions)}} if functions else {}
+            write_json({**configuration, **facts}, path)
         yield
+
+
+def _other_code(folder: Path, noted_functions: Mapping[str, Any] | None, functions: Mapping[str, Any]) -> list[str]:
+    """Name in what the user's code differs from that which a study was begun with; a warning where it cannot tell."""
+    if noted_functions is None and not functions:
+        return []
+    if noted_functions is not None and noted_functions["python"] == PYTHON:
+        return other_functions(noted_functions["found"], json.loads(json.dumps(functions)))
+    why = (
+        "by a version that noted no functions"
+        if noted_functions is None
+        else f"with {noted_functions['python']}, and this is {PYTHON}"
+    )
+    warnings.warn(
+        f"{folder} was begun {why}: whether the code of its networks is the same cannot be told", stacklevel=5
+    )
+    return []
 
 
 @contextmanager
@@ -76,16 +101,18 @@ def locked(folder: Path, *, required: bool = False) -> Iterator[None]:
 
 
 @contextmanager
-def noted(folder: Path, call: dict[str, Any]) -> Iterator[Callable[[], None]]:
-    """Append a call to the folder's notes, with its seconds up to its end.
+def noted(folder: Path, call: dict[str, Any], given: Sequence[str] = ()) -> Iterator[Callable[[], None]]:
+    """Append a call to the folder's notes, with its seconds up to its end and the warnings that were `given` by then.
 
-    Yields a function that notes the seconds so far: what is left of a call that is killed.
+    Yields a function that notes both so far: what is left of a call that is killed.
     """
     calls = [*calls_of(folder), {**call, "seconds": 0.0}]
     start = time.perf_counter()
 
     def note() -> None:
         calls[-1]["seconds"] = round(time.perf_counter() - start, 1)
+        if given:
+            calls[-1]["warnings"] = list(given)
         write_json(calls, folder / _CALLS)
 
     note()  # at once: a call that is killed at its beginning is noted too
@@ -100,3 +127,9 @@ def calls_of(folder: Path) -> list[dict[str, Any]]:
     path = folder / _CALLS
     calls = read_json(path, list) if path.exists() else []
     return [check_json(call, dict, ("seconds",), f"a call in {path}") for call in calls]
+
+
+def warnings_of(calls: Sequence[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """All warnings of some calls, as an entry of a manifest; nothing where there were none."""
+    found = list(dict.fromkeys(str(text) for call in calls for text in call.get("warnings", ())))
+    return {"warnings": found} if found else {}

@@ -9,12 +9,18 @@ import os
 import sys
 import threading
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from itertools import count
+from multiprocessing.queues import SimpleQueue
 from typing import Protocol, TypeVar
 
 from brainrdl.studies.folder import HeldError
+from brainrdl.warned import warnings_given
+
+# of a process, so that they all fit into the pipe to the first one, which reads them at the end
+_MOST_WARNINGS, _LONGEST_WARNING = 20, 2_000
 
 _PAUSE = 0.2  # seconds until it is asked again whether a result of another process is done
 
@@ -83,7 +89,8 @@ def beside(n: int, open_runs: Callable[[], Maker[T]], tasks: Sequence[T]) -> Ite
         raise ValueError("jobs needs file locks as Unix has them; leave it out")
     # not forked: a process that has used a GPU cannot be
     context = multiprocessing.get_context("spawn")
-    processes = [context.Process(target=_job, args=(open_runs, tuple(tasks)), daemon=True) for _ in range(n)]
+    warned = context.SimpleQueue()
+    processes = [context.Process(target=_job, args=(open_runs, tuple(tasks), warned), daemon=True) for _ in range(n)]
     for process in processes:
         process.start()
     try:
@@ -93,6 +100,12 @@ def beside(n: int, open_runs: Callable[[], Maker[T]], tasks: Sequence[T]) -> Ite
             process.terminate()
         for process in processes:
             process.join()
+        # given here too, where they are noted
+        texts = []
+        while not warned.empty():
+            texts.append(warned.get())
+        for text in dict.fromkeys(texts):
+            warnings.warn(text, stacklevel=4)
 
 
 def make_beside(
@@ -115,9 +128,16 @@ def make_beside(
         make_all(runs, tasks, done=done, log=log)
 
 
-def _job(open_runs: Callable[[], Maker[T]], tasks: Sequence[T]) -> None:
+def _job(open_runs: Callable[[], Maker[T]], tasks: Sequence[T], warned: "SimpleQueue[str]") -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    make_all(open_runs(), tasks)
+    left = count()
+
+    def tell(text: str) -> None:
+        if next(left) < _MOST_WARNINGS:
+            warned.put(text[:_LONGEST_WARNING])
+
+    with warnings_given(tell):
+        make_all(open_runs(), tasks)
 
 
 def _end_with_parent() -> None:

@@ -10,7 +10,9 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from brainrdl.features import kept_modes
 from brainrdl.stimuli import StimulusSet
-from brainrdl.training.randomness import RandomStates
+from brainrdl.training.first_batches import FirstBatches
+from brainrdl.training.generators import own_generators, reseeded_generators
+from brainrdl.training.randomness import OutsideStates, RandomStates, as_json
 
 Norm = Literal["shared", "own", "eval"]
 
@@ -172,34 +174,72 @@ class Passes:
 
     def __init__(self, loader: Iterable[Any], states: RandomStates, purpose: str) -> None:
         self.loader = loader
+        self.first = FirstBatches()
         self._states = states
         self._purpose = purpose
         self._pass = 0
         self._position = 0
         self._batches: Iterator[Any] | None = None
 
-    def one_pass(self, number: int) -> Iterator[Any]:
-        """Yield the batches of one pass."""
+    @property
+    def length(self) -> int | None:
+        """Batches of a pass, None where the loader does not tell."""
+        return batches_of(self.loader)
+
+    def one_pass(self, number: int, *, known: int = 0) -> Iterator[Any]:
+        """Yield the batches of one pass; of the first pass, note what the first ones hold.
+
+        The first `known` batches of a resumed run are read again, so that their draws have happened too; the states
+        outside torch's generators, which were restored, are left as they are by it.
+        """
+        for place, (batch, drawn) in enumerate(self._one_pass(number, known)):
+            if number == 0:
+                self.first.note(place, batch, drawn_outside=drawn)
+            yield batch
+
+    def read_first(self) -> FirstBatches:
+        """Read the first batches once more; all random states but the purpose's own stay as they are."""
+        read = FirstBatches()
+        with self._states.outside.kept():
+            for place, (batch, drawn) in enumerate(self._one_pass(0)):
+                read.note(place, batch, drawn_outside=drawn)
+                if read.is_complete:
+                    break
+        return read
+
+    def _one_pass(self, number: int, known: int = 0) -> Iterator[tuple[Any, bool]]:
+        """Yield the batches of one pass, and of the first ones whether torch's generators were not all they used."""
+        outside = self._states.outside
+        restored = outside.read() if known else None
+        if known:
+            outside.begin_again(self._purpose)
+        elif not isinstance(self.loader, StimulusStream):  # whose order is torch's, and whose passes may be an update
+            outside.begin_pass(self._purpose)
         seed = self._states.reseed(self._purpose, number)
         # a loader's own generator (DataLoader(generator=…)) is not among the global ones
-        for generator in _generators(self.loader):
+        for generator in reseeded_generators(self.loader):
             generator.manual_seed(seed)
         with self._states.use(self._purpose):
             batches = iter(self.loader)
+        place = 0
         while True:
+            before = as_json(outside.read()) if number == 0 and self.first.wants(place) else None
             # around each batch, not the whole pass: between two batches the network draws from states of its own
             with self._states.use(self._purpose):
                 try:
                     batch = next(batches)
                 except StopIteration:
                     return
-            yield batch
+            drawn = before is not None and before != as_json(outside.read())
+            place += 1
+            if place == known and restored is not None:
+                outside.write(restored)
+            yield batch, drawn
 
     def next(self) -> Any:
         """Yield the next batch, starting a new pass where one ends."""
         if self._batches is None:
-            self._batches = self.one_pass(self._pass)
-            # reads again what a resumed run has seen of this pass, so that its draws have happened too
+            self._batches = self.one_pass(self._pass, known=self._position)
             for _ in range(self._position):
                 next(self._batches)
         try:
@@ -221,15 +261,6 @@ class Passes:
         self._pass, self._position, self._batches = state["pass"], state["position"], None
 
 
-def _generators(loader: Any) -> Iterator[torch.Generator]:
-    """Find the generators of a loader, of its samplers and of what it repeats."""
-    if isinstance(generator := getattr(loader, "generator", None), torch.Generator):
-        yield generator
-    for part in ("loader", "sampler", "batch_sampler"):
-        if (inner := getattr(loader, part, None)) is not None:
-            yield from _generators(inner)
-
-
 def refuse_one_pass(loader: Any, what: str) -> None:
     """Raise a ValueError for an iterator (a generator, ``iter(…)``), which a second epoch would find empty."""
     if isinstance(loader, Iterator):
@@ -241,8 +272,9 @@ def refuse_one_pass(loader: Any, what: str) -> None:
 
 def first_batch(loader: Iterable[Any], what: str) -> Any:
     """Read the first batch, and leave all generators as they were; ValueError if there is none."""
-    before = [(generator, generator.get_state()) for generator in _generators(loader)]
-    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+    before = [(generator, generator.get_state()) for generator in reseeded_generators(loader)]
+    outside = OutsideStates(own_generators(loader, "loader"))
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())), outside.kept():
         batch = next(iter(loader), None)
     for generator, state in before:
         generator.set_state(state)
@@ -255,7 +287,8 @@ def last_batch_size(loader: Any) -> int | None:
     """Size of a pass's last batch, None where the loader does not tell."""
     if isinstance(loader, Repeated):
         inner = loader.loader  # its own last batch comes only if a pass over it is not cut
-        return last_batch_size(inner) if isinstance(inner, Sized) and len(inner) <= loader.steps else None
+        given = batches_of(inner)
+        return last_batch_size(inner) if given is not None and given <= loader.steps else None
     size, drop_last = getattr(loader, "batch_size", None), getattr(loader, "drop_last", False)
     data = getattr(loader, "sampler", None) or getattr(loader, "data", None)
     if not isinstance(size, int) or drop_last or not isinstance(data, Sized):
@@ -265,11 +298,20 @@ def last_batch_size(loader: Any) -> int | None:
 
 def length(loader: Iterable[Any], what: str) -> int:
     """Count the batches of a loader; ValueError if it has none, or does not know."""
-    if not isinstance(loader, Sized):
+    found = batches_of(loader)
+    if found is None:
         raise ValueError(f"{what} has no length; repeat(loader, steps) gives it one")
-    if len(loader) == 0:
+    if found == 0:
         raise ValueError(f"{what} has no batches; give it at least one (a batch size above the data's, drop_last?)")
-    return len(loader)
+    return found
+
+
+def batches_of(loader: Iterable[Any]) -> int | None:
+    """Count the batches of a pass, None where the loader does not tell: it has no length, or its data set has none."""
+    try:
+        return len(loader) if isinstance(loader, Sized) else None
+    except TypeError:  # a DataLoader of an IterableDataset
+        return None
 
 
 def steps_alone(stimuli: Any) -> int:
@@ -284,7 +326,7 @@ def task_batch(batch: Any) -> tuple[Tensor, Tensor, tuple[str, ...] | None]:
     if not isinstance(batch, Sequence) or len(batch) not in (2, 3):
         raise ValueError(f"a task loader yields (image, label) or (image, label, id), got {_kind(batch)}")
     _need_tensors("task", image=batch[0], label=batch[1])
-    return batch[0], batch[1], None if len(batch) == 2 else _ids(batch[2], len(batch[0]))
+    return _usable(batch[0]), _usable(batch[1]), None if len(batch) == 2 else _ids(batch[2], len(batch[0]))
 
 
 def stimulus_batch(batch: Any) -> tuple[Tensor, tuple[str, ...]]:
@@ -292,7 +334,12 @@ def stimulus_batch(batch: Any) -> tuple[Tensor, tuple[str, ...]]:
     if not isinstance(batch, Sequence) or len(batch) != 2:
         raise ValueError(f"a stimulus loader yields (image, id), got {_kind(batch)}")
     _need_tensors("stimulus", image=batch[0])
-    return batch[0], _ids(batch[1], len(batch[0]))
+    return _usable(batch[0]), _ids(batch[1], len(batch[0]))
+
+
+def _usable(tensor: Tensor) -> Tensor:
+    """A tensor that a gradient may pass: one made in inference mode is copied."""
+    return tensor.clone() if tensor.is_inference() and not torch.is_inference_mode_enabled() else tensor
 
 
 def _need_tensors(stream: str, **parts: Any) -> None:

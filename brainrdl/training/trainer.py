@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 
 from brainrdl.features import kept_modes, run_model
+from brainrdl.networks import train_as_set
 from brainrdl.stimuli import StimulusSet
 from brainrdl.terms.base import Term
 from brainrdl.training.checks import (
@@ -29,6 +30,7 @@ from brainrdl.training.run import MakeOptimizer, Setup, TrainingRun
 from brainrdl.training.stopping import Stopped, stop_signals
 from brainrdl.training.streams import StimulusStream, task_batch
 from brainrdl.training.update import TaskLoss, is_classification
+from brainrdl.warned import warnings_given
 
 
 class Trainer:
@@ -39,7 +41,7 @@ class Trainer:
     Parameters
     ----------
     student : nn.Module
-        Network to train, in place.
+        Network to train, in place. Modules that are in eval mode while others are not (frozen normalisation) stay so.
     terms : sequence of Term
         Terms that are added to the task loss.
     task_loss : callable or None
@@ -137,9 +139,12 @@ class Trainer:
             File that is written after each epoch, atomically; the one before it stays beside it, as
             ``<checkpoint>.previous``. If it exists, the run is resumed from it and ends as it would have without the
             break: on the CPU bitwise, given the same number of threads, and no loader whose workers persist
-            (``persistent_workers``: they hold random states that no file can). A finished run's checkpoint restores
-            the student and returns the history. On SIGTERM and Ctrl-C it is written behind the update under way; then
-            the handler that the signal had before is called, and the process ends (status 143 and 130).
+            (``persistent_workers``: they hold random states that no file can). It holds checksums of the first batches
+            (images, labels, ids) and facts of the user's functions (code, constants, closures): a run on others is
+            refused, and what cannot be told is warned of. What data sets draw with NumPy, ``random`` or a generator of
+            their own goes on as well. A finished run's checkpoint restores the student and returns the history. On
+            SIGTERM and Ctrl-C it is written behind the update under way; then the handler that the signal had before is
+            called, and the process ends (status 143 and 130).
         checkpoint_every : int or str, optional
             Number of updates (``500``) or minutes (``"10 min"``) after which the checkpoint is written within an epoch
             too. What is resumed there reads the epoch's batches up to it again.
@@ -154,7 +159,11 @@ class Trainer:
             History, one row per epoch: ``epoch, task_loss, task_error, <term>/<layer>, alpha/<layer>, lr,
             validation_loss, validation_error, seconds``; losses are means over updates, errors are in percent,
             ``task_error`` that of the training batches as they were seen, ``lr`` that of the epoch's first update.
-            ``history.attrs["configuration"]`` holds what was run, the comparison each term chose among it.
+            ``history.attrs["configuration"]`` holds what was run, the comparison each term chose among it,
+            ``["fingerprint"]`` checksums of the first batches and facts of the functions, ``["warnings"]`` all that was
+            warned of. A batch in which a term has nothing to compare (too few stimuli, no measured pair, a dead layer)
+            is left out of its means; the epoch's row then has ``<term>/pairs``, the number of pairs compared (in the
+            layer with the fewest), and NaN for the mean of none.
 
         Raises
         ------
@@ -162,7 +171,9 @@ class Trainer:
             For batches, losses and terms that are not tensors, and validation scores that are not numbers by name.
         ValueError
             For streams, terms, optimisers, labels and checkpoints that do not fit together, iterators, lost gradients,
-            a damaged checkpoint, and a teacher that changed during the training.
+            a damaged checkpoint, and a teacher that changed during the training. Before the first update: for a student
+            or a network teacher that writes to its input, or whose answer to a stimulus depends on the batch or on
+            chance, and for a term that has nothing to compare in any batch.
         OSError
             If the checkpoint cannot be written, or another training is writing it.
         FloatingPointError
@@ -173,30 +184,36 @@ class Trainer:
         RuntimeError
             If updates are to be recorded as CUDA graphs and cannot be.
         """
-        check_request(task_loader, stimuli, self.terms, self._task_loss, epochs, log_every)
-        if validation is not None and not callable(validation):
-            check_validation(validation)
-        path = None if checkpoint is None else Path(checkpoint)
-        every = read_every(checkpoint_every, path)
-        setup = Setup(self.student, self.terms, self._task_loss, self._make_optimizer, self._fabric, self._cuda_graphs)
-        run = TrainingRun(setup, task_loader, stimuli, epochs, seed)
-        # outside the loop: hooks are taken off and modes given back however training ends, and before a signal is
-        # handed on
-        with stop_signals(path is not None) as stop, run.recorder, kept_modes(self.student), run.device_queue():
-            run.prepare()
-            with alone(path):
-                keeper = Keeper(run.save, path, every, stop)
-                keeper.rows += run.restore(path)
-                # before the first epoch is spent; a finished run's checkpoint is only read, perhaps from a read-only
-                # place
-                if path is not None and len(keeper.rows) < epochs:
-                    check_writable(path)
-                with stop.waiting():
-                    self._epochs(run, keeper, log_every, validation)
-            run.weights.check(f"epoch {epochs - 1} (counted from 0)")
-        stop.hand_on()
+        with warnings_given() as given:
+            check_request(task_loader, stimuli, self.terms, self._task_loss, epochs, log_every)
+            if validation is not None and not callable(validation):
+                check_validation(validation)
+            path = None if checkpoint is None else Path(checkpoint)
+            every = read_every(checkpoint_every, path)
+            setup = Setup(
+                self.student, self.terms, self._task_loss, self._make_optimizer, self._fabric, self._cuda_graphs
+            )
+            run = TrainingRun(setup, task_loader, stimuli, epochs, seed)
+            run.warned = given
+            # outside the loop: hooks are taken off and modes given back however training ends, and before a signal is
+            # handed on
+            with stop_signals(path is not None) as stop, run.recorder, kept_modes(self.student), run.device_queue():
+                run.prepare()
+                with alone(path):
+                    keeper = Keeper(run.save, path, every, stop)
+                    keeper.rows += run.restore(path)
+                    # before the first epoch is spent; a finished run's checkpoint is only read, perhaps from a
+                    # read-only place
+                    if path is not None and len(keeper.rows) < epochs:
+                        check_writable(path)
+                    with stop.waiting():
+                        self._epochs(run, keeper, log_every, validation)
+                run.weights.check(f"epoch {epochs - 1} (counted from 0)")
+            stop.hand_on()
         history = pd.DataFrame(keeper.rows)
         history.attrs["configuration"] = run.configuration
+        history.attrs["fingerprint"] = run.fingerprint.state_dict()
+        history.attrs["warnings"] = given
         return history
 
     def _epochs(
@@ -212,7 +229,7 @@ class Trainer:
         # initial: a resumed run's bar starts where the run does
         with tqdm(total=run.epochs * run.steps, initial=done, disable=None, unit="update") as bar:
             for epoch in range(len(rows), run.epochs):
-                self.student.train()
+                train_as_set(self.student)
                 row = run.epoch(epoch, log_every, bar, keeper)
                 if validation is not None:
                     try:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from lightning_fabric import Fabric
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 import brainrdl as rdl
+import small_student
 from brainrdl.cli import main
 from brainrdl.inference.splits import Split, stratified_splits
 from brainrdl.named_models import load_named_model
@@ -351,7 +353,7 @@ def test_the_brain_alone_can_be_fitted(study: dict[str, Any], tmp_path: Path, si
 
 
 def test_a_network_with_a_transform_gets_its_own_normalisation(study: dict[str, Any], tmp_path: Path) -> None:
-    network = load_named_model("torchvision:squeezenet1_1").model
+    network = load_named_model("torchvision:squeezenet1_1", untrained=True).model
     rdl.save_model(network, tmp_path / "w.safetensors")
     study |= {"task": None, "early_visual": None, "arms": ["task_only", "rdl"]}
     study["student"] = {"model": "torchvision:squeezenet1_1", "weights": str(tmp_path / "w.safetensors")}
@@ -420,7 +422,8 @@ def test_a_study_from_its_file_to_its_report(
     for name in kept:
         manifest = read_manifest(out / "models" / name)
         outcome = load_outcome(out / "fits" / name.replace("safetensors", "npz"))
-        rdms = rdl.layer_rdms(load_fitted(out / "models" / name), stimuli, [manifest["layer"]], "correlation")
+        fitted = load_fitted(out / "models" / name, factory=small_student.make)
+        rdms = rdl.layer_rdms(fitted, stimuli, [manifest["layer"]], "correlation")
         np.testing.assert_allclose(condense(rdms)[0], outcome.rdm, atol=1e-12)
         assert manifest["fitted_to"] == list(outcome.fitted_to)
         assert set(manifest["held_out"]) == {*stimuli.ids} - {*outcome.fitted_to}
@@ -461,6 +464,68 @@ def test_a_file_that_holds_no_fitted_network(tmp_path: Path) -> None:
     path.write_bytes(b"nothing")
     with pytest.raises(ValueError, match=rf"^{path} is not a safetensors file, or is damaged: "):
         load_fitted(path)
+    for student in ({"modell": "x"}, {"model": ["os:abort"]}, ["os:abort"], None):
+        rdl.save_model(torch.nn.Linear(2, 1), path, {"student": student, "fitted_to": []})
+        with pytest.raises(ValueError) as unnamed:
+            load_fitted(path)
+        assert str(unnamed.value) == f"{path} does not say which network was fitted (student.model); give factory="
+
+
+def _named(path: Path, model: str, network: torch.nn.Module) -> Path:
+    rdl.save_model(network, path, {"student": {"model": model}, "fitted_to": []})
+    return path
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        "stranger:net",
+        "os:abort",
+        "brainrdl.models:deepcopy",
+        "brainrdl.models:_convolution",
+        "brainrdl.models:nn",
+        "brainrdl.models:nin.__code__",
+        "brainrdl.named_models:load_named_model",
+        "torchvision:fasterrcnn_resnet50_fpn",  # which would download weights
+        "torchvision:../stranger",
+        "stranger",
+        "",
+    ],
+)
+def test_a_fitted_networks_file_runs_no_code(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "stranger.py").write_text(
+        "from pathlib import Path\nPath('ran').touch()\ndef net(): Path('ran').touch()\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    path = _named(tmp_path / "a.safetensors", model, torch.nn.Linear(2, 2))
+    with pytest.raises(ValueError) as refused:
+        load_fitted(path)
+    assert str(refused.value) == (
+        f"{path} was fitted from {model!r}, and a file may not name code that is run: by name, only the networks of "
+        "brainrdl.models and the classifiers of torchvision are made; if you trust that function, import it and give "
+        "it as factory="
+    )
+    assert not (tmp_path / "ran").exists()
+    assert "stranger" not in sys.modules
+
+
+def test_a_fitted_network_of_another_function_is_made_by_the_caller(tmp_path: Path) -> None:
+    network = torch.nn.Linear(2, 2)
+    path = _named(tmp_path / "a.safetensors", "stranger:net", network)
+    for factory in (lambda: torch.nn.Linear(2, 2), lambda: (torch.nn.Linear(2, 2), None)):
+        assert torch.equal(load_fitted(path, factory=factory).weight, network.weight)
+    with pytest.raises(TypeError, match=r"^factory is a Linear; expected a function that makes a module"):
+        load_fitted(path, factory=network)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "model", ["brainrdl.models:mnist_cnn", "brainrdl.models:cifar_cnn", "torchvision:squeezenet1_1"]
+)
+def test_fitted_networks_of_the_package_and_of_torchvision_load_by_name(model: str, tmp_path: Path) -> None:
+    network = load_named_model(model, untrained=True).model
+    found = load_fitted(_named(tmp_path / "a.safetensors", model, network))
+    assert not found.training
+    assert all(torch.equal(value, network.state_dict()[name]) for name, value in found.state_dict().items())
 
 
 def test_the_same_whatever_the_order_of_images_and_rows(study: dict[str, Any], tmp_path: Path) -> None:

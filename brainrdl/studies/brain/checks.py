@@ -17,6 +17,7 @@ from brainrdl.identity import DIGEST, describe, digest
 from brainrdl.ids import find_ids
 from brainrdl.inference.ceiling import subject_rdms
 from brainrdl.inference.splits import Split, inner_splits
+from brainrdl.named_models import load_named_model
 from brainrdl.rdms.labelled import condense
 from brainrdl.studies.brain.arms import Arm, FittedArm, Mixture, Student, arms_in
 from brainrdl.studies.brain.configuration import Configuration
@@ -25,6 +26,7 @@ from brainrdl.studies.brain.runs import file_name
 from brainrdl.studies.brain.students import Plan, brain_term
 from brainrdl.studies.brain.task_networks import make_student
 from brainrdl.studies.inputs import check_distinct
+from brainrdl.training.functions import facts_of
 
 _LONGEST = 100  # bytes of a file's name, to which others are added
 _FEWEST = 2  # pairs that can be correlated
@@ -204,6 +206,13 @@ def checksums(configuration: Configuration, inputs: Inputs) -> dict[str, Any]:
         parts = (task.training, task.validation, task.test)
         found["task"] = _digest(*(digest([("images", part.images), ("labels", part.labels)]) for part in parts))
     return found
+
+
+def functions_of(configuration: Configuration) -> dict[str, Any]:
+    """Facts of the code of the student and of its transform, as far as it is the user's."""
+    student = configuration.student
+    named = load_named_model(student.model, student.weights)
+    return facts_of(student=named.model, transform=named.transform)
 
 
 def check_unchanged(folder: Path, configuration: Configuration, read: Mapping[str, Any]) -> None:

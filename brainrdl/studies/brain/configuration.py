@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from brainrdl.arguments import did_you_mean, name_some
 from brainrdl.files import atomic_path, sha256
 from brainrdl.rdms.distances import METRICS
+from brainrdl.studies.brain.yaml_file import read_yaml
 
 ARMS = (
     *("mixture", "monkey_it", "behaviour", "untrained", "task_only", "frrsa", "gains", "low_rank", "readout"),
@@ -266,11 +266,7 @@ def read_configuration(path: str | Path) -> Configuration:
             f"there is no file {path}; write_example writes one to begin with, and so does brainrdl fit when init is "
             "asked for"
         )
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), _Once)
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        fault = " ".join(str(error).replace('in "<unicode string>", ', "in ").split())
-        raise ValueError(f"{path} is not YAML: {fault}") from error
+    content = read_yaml(path)
     if not isinstance(content, dict):
         raise ValueError(f"{path} holds a {type(content).__name__}, expected fields like name: and studies:")
     return checked(content, str(path))
@@ -306,8 +302,10 @@ def checked(content: dict[str, Any], place: str = "the configuration") -> Config
     try:
         return Configuration.model_validate(content)
     except ValidationError as error:
-        found = [_fault(fault["loc"], fault["type"], fault["msg"], fault["input"]) for fault in error.errors()]
-        raise ValueError(f"{place}: {'; '.join(filter(None, found))}") from None
+        faults = error.errors()
+        found = [_fault(fault["loc"], fault["type"], fault["msg"], fault["input"]) for fault in faults[:_MOST_FAULTS]]
+        more = [f"and {len(faults) - _MOST_FAULTS} more"] if len(faults) > _MOST_FAULTS else []
+        raise ValueError(f"{place}: {'; '.join([*filter(None, found), *more])}") from None
 
 
 def write_example(path: str | Path) -> None:
@@ -341,21 +339,6 @@ def configuration_hash(configuration: Configuration) -> str:
     return sha256(json.dumps(configuration.model_dump(mode="json"), sort_keys=True).encode())
 
 
-class _Once(yaml.SafeLoader):
-    """Refuses a field that stands there twice, of which YAML would take the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: list[Any] = []
-        for key, _ in node.value:
-            if key.tag == "tag:yaml.org,2002:merge":  # <<: *other, whose fields give way to those named here
-                continue
-            name = self.construct_object(key, deep=True)
-            if name in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"{name!r} stands there twice", key.start_mark)
-            seen.append(name)
-        return super().construct_mapping(node, deep)
-
-
 def _once(values: Sequence[Any], field: str) -> None:
     if twice := [value for value in dict.fromkeys(values) if values.count(value) > 1]:
         raise ValueError(f"{field} names {name_some(twice)} more than once")
@@ -366,12 +349,22 @@ _EXPECTED = {"tuple_type": "a list, like [a, b]", "dict_type": _FIELDS, "model_t
 _CONTROLS = "controls: expected objects92, or files of RDMs by name, like {pixels: pixels.nc}"
 
 
+_MOST_FAULTS = 20
+_LONGEST = 200
+
+
+def _cut(text: str) -> str:
+    """Shorten what a file may hold to what a reader wants."""
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]} … ({len(text)} characters)"
+
+
 def _fault(where: Sequence[str | int], kind: str, message: str, got: Any) -> str:
     """Format one fault; empty where another says the same."""
+    shown, where = _cut(repr(got)), tuple(_cut(part) if isinstance(part, str) else part for part in where)
     if where and where[0] == "controls" and len(where) > 1:  # of either of two forms
         if kind == "literal_error":
             return ""
-        return f"{_CONTROLS}, got {got!r}" if len(where) == 2 else f"controls.{where[2]}: expected a file, got {got!r}"
+        return f"{_CONTROLS}, got {shown}" if len(where) == 2 else f"controls.{where[2]}: expected a file, got {shown}"
     field = ".".join(map(str, where))
     if kind == "extra_forbidden":
         part = _part_at(where[:-1])
@@ -382,14 +375,14 @@ def _fault(where: Sequence[str | int], kind: str, message: str, got: Any) -> str
     if kind == "too_short":  # an entry that is no good is a fault of its own
         return "" if got else f"{field} is empty; expected at least one entry"
     if where[-1:] == ("[key]",):
-        return f"{'.'.join(map(str, where[:-2]))}: expected names, got {got!r}; put quotes around it"
+        return f"{'.'.join(map(str, where[:-2]))}: expected names, got {shown}; put quotes around it"
     if kind in _EXPECTED:
-        return f"{field}: expected {_EXPECTED[kind]}, got {got!r}"
+        return f"{field}: expected {_EXPECTED[kind]}, got {shown}"
     # pydantic's words, less its grammar: the field's name stands before them
     message = message.removeprefix("Value error, ").removeprefix("Input ").removeprefix("String ").rstrip(".")
     if kind == "value_error":
         return f"{field}: {message}" if field else message
-    return f"{field} {message}, got {got!r}"
+    return f"{field} {message}, got {shown}"
 
 
 def _part_at(where: Sequence[str | int]) -> type[BaseModel]:

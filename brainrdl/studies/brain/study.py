@@ -20,17 +20,18 @@ from brainrdl.inference.splits import Split, category_splits, random_splits, str
 from brainrdl.rdms.combine import average_rdms
 from brainrdl.rdms.labelled import condense, label_rdms
 from brainrdl.studies.brain.arms import Arm, arms_of, outcomes
-from brainrdl.studies.brain.checks import check_study, check_unchanged, checksums
+from brainrdl.studies.brain.checks import check_study, check_unchanged, checksums, functions_of
 from brainrdl.studies.brain.configuration import Configuration, configuration_hash
 from brainrdl.studies.brain.inputs import Inputs, load_inputs
 from brainrdl.studies.brain.outcomes import Outcome
 from brainrdl.studies.brain.runs import FitRuns
 from brainrdl.studies.brain.scores import Scored, score_scheme
 from brainrdl.studies.brain.tasks import fit_tasks
-from brainrdl.studies.folder import calls_of, claimed, noted
+from brainrdl.studies.folder import calls_of, claimed, noted, warnings_of
 from brainrdl.studies.jobs import make_beside
 from brainrdl.studies.reports.fit import write_report
 from brainrdl.studies.tries import tries_table
+from brainrdl.terminal import one_line, say
 from brainrdl.training.machine import (
     PACKAGES,
     Machine as Machine,
@@ -41,6 +42,7 @@ from brainrdl.training.machine import (
     precision_of,
     use_threads,
 )
+from brainrdl.warned import warnings_given
 
 _NOTES = (
     "Nothing is fitted to, or chosen on, a pair of stimuli of which one is held out, and nothing is scored on a pair "
@@ -111,42 +113,42 @@ def fit(
     # as many in every process: the last digits of a fit may differ with the number of threads
     machine = replace(machine, threads=use_threads(machine.threads, processes=jobs))
     fabric = open_fabric(machine.device, machine.precision)
-    inputs = load_inputs(configuration, data_dir)
-    arms, splits = arms_of(configuration, inputs), _splits(configuration, inputs)
-    # all checks before the folder is claimed: a study that cannot be run leaves nothing behind
-    check_study(configuration, inputs, arms, splits)
-    read = checksums(configuration, inputs)
-    check_unchanged(out, configuration, read)
-    with claimed(out, frozen(configuration, fabric, read)):
-        with noted(out, describe_call(command, fabric)) as note:
-            runs = FitRuns(configuration, inputs, fabric, out, log, locks=jobs > 1)
-            folds = _folds(configuration, splits)
-            if jobs > 1:
-                # whatever is no fit of its own is made, and read, afterwards
-                open_runs = partial(_open_runs, configuration, out, data_dir, machine)
-                tasks = fit_tasks(runs, arms, folds)
-                # where all fits are there, no further process has to read the data
-                left = [task for task in tasks if not task.done(runs)]
-                make_beside(runs, open_runs, tasks, n=jobs - 1 if left else 0, note=note, log=log)
-            found = _all_outcomes(runs, arms, folds, note)
-            log("all fits are done: scoring them on held-out stimuli")
-            scored = [
-                score_scheme(of_splits, configuration, inputs, fitted=fitted, scored=name)
-                for (fitted, _), of_splits in found.items()
-                for name in configuration.studies
-            ]
-            _write_tables(runs, found, scored)
-            _write_rdms(runs, found)
-        _write_manifest(runs, arms, scored, read)
-        return write_report(out)
+    with warnings_given() as given:
+        inputs = load_inputs(configuration, data_dir)
+        arms, splits = arms_of(configuration, inputs), _splits(configuration, inputs)
+        # all checks before the folder is claimed: a study that cannot be run leaves nothing behind
+        check_study(configuration, inputs, arms, splits)
+        read = checksums(configuration, inputs)
+        check_unchanged(out, configuration, read)
+        with claimed(out, frozen(configuration, fabric, read), functions=functions_of(configuration)):
+            with noted(out, describe_call(command, fabric), given) as note:
+                runs = FitRuns(configuration, inputs, fabric, out, log, locks=jobs > 1)
+                folds = _folds(configuration, splits)
+                if jobs > 1:
+                    # whatever is no fit of its own is made, and read, afterwards
+                    open_runs = partial(_open_runs, configuration, out, data_dir, machine)
+                    tasks = fit_tasks(runs, arms, folds)
+                    # where all fits are there, no further process has to read the data
+                    left = [task for task in tasks if not task.done(runs)]
+                    make_beside(runs, open_runs, tasks, n=jobs - 1 if left else 0, note=note, log=log)
+                found = _all_outcomes(runs, arms, folds, note)
+                log("all fits are done: scoring them on held-out stimuli")
+                scored = [
+                    score_scheme(of_splits, configuration, inputs, fitted=fitted, scored=name)
+                    for (fitted, _), of_splits in found.items()
+                    for name in configuration.studies
+                ]
+                _write_tables(runs, found, scored)
+                _write_rdms(runs, found)
+            _write_manifest(runs, arms, scored, read)
+            return write_report(out)
 
 
 def _open_runs(configuration: Configuration, out: Path, data_dir: str | Path | None, machine: Machine) -> FitRuns:
     """Open the study in a further process."""
     use_threads(machine.threads)
     fabric = open_fabric(machine.device, machine.precision)
-    log = partial(print, flush=True)
-    return FitRuns(configuration, load_inputs(configuration, data_dir), fabric, out, log, locks=True)
+    return FitRuns(configuration, load_inputs(configuration, data_dir), fabric, out, say, locks=True)
 
 
 def describe_plan(configuration: Configuration, data_dir: str | Path | None = None) -> str:
@@ -190,7 +192,7 @@ def describe_plan(configuration: Configuration, data_dir: str | Path | None = No
         f"primary contrast: {primary.arm} − {primary.against}, fitted to {primary.fitted}, scored in {primary.scored}, "
         f"{primary.scheme}",
     ]
-    return "\n".join(lines)
+    return "\n".join(map(one_line, lines))
 
 
 def _splits(configuration: Configuration, inputs: Inputs) -> dict[str, list[Split]]:
@@ -304,6 +306,7 @@ def _write_manifest(runs: FitRuns, arms: Sequence[Arm], scored: Sequence[Scored]
             "precision": precision_of(runs.fabric),
             "versions": versions(PACKAGES),
             "calls": calls_of(runs.folder),
+            **warnings_of(calls_of(runs.folder)),
             "notes": list(_NOTES),
             "primary": {
                 "a": primary.arm,

@@ -3,17 +3,20 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from functools import partial
+from inspect import isfunction
 from pathlib import Path
 from typing import Any
 
+import torchvision.models
 from lightning_fabric import Fabric
 from safetensors import SafetensorError
 from torch import nn
 
+from brainrdl import models
 from brainrdl.files import check_json
 from brainrdl.inference.splits import Split
 from brainrdl.named_models import load_named_model
-from brainrdl.studies.brain.configuration import Configuration, Student, Task, configuration_hash
+from brainrdl.studies.brain.configuration import Configuration, Task, configuration_hash
 from brainrdl.studies.brain.inputs import TaskImages
 from brainrdl.studies.brain.outcomes import Outcome
 from brainrdl.studies.kept import kept
@@ -33,7 +36,7 @@ def make_student(configuration: Configuration, seed: int, attempt: int = 0, *, t
     student = configuration.student
     key = ("initialisation",) if attempt == 0 else ("initialisation", attempt)
     weights = student.weights if trained else None
-    return load_named_model(student.model, weights, seed=derive_seed(seed, *key)).model
+    return load_named_model(student.model, weights, seed=derive_seed(seed, *key), untrained=True).model
 
 
 def attempt_of(configuration: Configuration, seed: int, folder: Path) -> int:
@@ -138,26 +141,32 @@ def save_fitted(
     save_model(model, path, manifest)
 
 
-def load_fitted(path: str | Path) -> nn.Module:
+def load_fitted(path: str | Path, *, factory: Callable[[], Any] | None = None) -> nn.Module:
     """Load a network that ``brainrdl fit`` fitted to a brain.
 
     Parameters
     ----------
     path : path
         File ``models/<study>/<scheme>/<split>/rdl-seed<n>.safetensors`` in the study's folder.
+    factory : callable, optional
+        Function without arguments that makes the network before any training, or the network and its transform: what
+        the study's file names as ``student.model``. Needed unless that is one of `brainrdl.models` or a classifier of
+        torchvision's: a file may not name code that is run.
 
     Returns
     -------
     nn.Module
-        Network on the CPU, in eval mode, made by what the study's file names as ``student.model``.
+        Network on the CPU, in eval mode.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
+    TypeError
+        If `factory` is not a function that makes a module.
     ValueError
-        If it is damaged, or no fitted network of a study; if its ``student.model`` is not to be found, or makes another
-        architecture by now.
+        If it is damaged, or no fitted network of a study; if it names code of others and no `factory` is given; if the
+        network is of another architecture by now.
 
     Notes
     -----
@@ -181,13 +190,45 @@ def load_fitted(path: str | Path) -> nn.Module:
         )
     try:
         manifest = read_manifest(path)
-    except (SafetensorError, ValueError) as error:
+    except (SafetensorError, ValueError, TypeError, RecursionError) as error:
         raise ValueError(f"{path} is not a safetensors file, or is damaged: {error}") from error
     if "student" not in manifest or "fitted_to" not in manifest:
         raise ValueError(f"{path} holds no network that brainrdl fit fitted; load_model opens others")
     # its weights are in the file: those that the study began with are not needed
-    name = Student(**manifest["student"]).model
-    return load_model(path, lambda: load_named_model(name).model)
+    return load_model(path, _own_factory(path, manifest["student"]) if factory is None else _network_of(factory))
+
+
+def _own_factory(path: Path, student: Any) -> Callable[[], nn.Module]:
+    """The function that makes a fitted network, where it is a network of this package or a classifier of torchvision's.
+
+    Nothing else that a file names is imported or called.
+    """
+    name = student.get("model") if isinstance(student, dict) else None
+    if not isinstance(name, str):
+        raise ValueError(f"{path} does not say which network was fitted (student.model); give factory=")
+    source, _, what = name.partition(":")
+    own = None if what.startswith("_") or source != models.__name__ else vars(models).get(what)
+    if isfunction(own) and own.__module__ == models.__name__:  # not what it imports
+        return own
+    if source == "torchvision" and what in torchvision.models.list_models(module=torchvision.models):
+        return lambda: load_named_model(name, untrained=True).model
+    raise ValueError(
+        f"{path} was fitted from {name!r}, and a file may not name code that is run: by name, only the networks of "
+        "brainrdl.models and the classifiers of torchvision are made; if you trust that function, import it and give "
+        "it as factory="
+    )
+
+
+def _network_of(factory: Callable[[], Any]) -> Callable[[], Any]:
+    """Let a function that returns a network and its transform, as a study's file may name it, return the network."""
+    if isinstance(factory, nn.Module) or not callable(factory):
+        return factory  # load_model says what is wrong with it
+
+    def make() -> Any:
+        made = factory()
+        return made[0] if isinstance(made, tuple) and len(made) == 2 else made
+
+    return make
 
 
 def _record(path: Path) -> dict[str, Any]:

@@ -11,14 +11,17 @@ from typing import Any
 import torch
 
 from brainrdl.files import read_json, versions, write_json
-from brainrdl.studies.folder import calls_of, claimed, noted
+from brainrdl.studies.folder import calls_of, claimed, noted, warnings_of
 from brainrdl.studies.jobs import make_beside
 from brainrdl.studies.paper.recipe import Recipe
 from brainrdl.studies.paper.runs import StudyRuns
 from brainrdl.studies.paper.score import write_geometry, write_mds, write_rdms, write_results, write_teacher_output
 from brainrdl.studies.paper.study import Request, Row, Study, check, frozen, plan
 from brainrdl.studies.reports.paper import write_report
+from brainrdl.terminal import say
+from brainrdl.training.functions import facts_of
 from brainrdl.training.machine import PACKAGES, describe_call, device_name, now, open_fabric, processor, use_threads
+from brainrdl.warned import warnings_given
 
 
 def reproduce(
@@ -29,33 +32,36 @@ def reproduce(
     `command` is for the manifest, which lists every call. ValueError for a request that cannot be met, or an output
     folder of another configuration; BlockingIOError if another process works in it.
     """
-    threads = use_threads(request.threads or study.threads, processes=request.jobs)
-    rows = plan(study, request)
-    request = dataclasses.replace(request, out=request.out.resolve())
-    splits = study.load(request)
-    check(study, recipe, request, splits, rows)
-    fabric = open_fabric(request.device, request.precision or study.precision)
-    with claimed(request.out, frozen(study, recipe, request, splits, fabric)):
-        with noted(request.out, describe_call(command, fabric)) as note:
-            on_device = splits.on(fabric.device, request.test_limit)
-            runs = StudyRuns(study, recipe, on_device, request, fabric, log=log)
-            open_runs = partial(_open_runs, study, recipe, dataclasses.replace(request, threads=threads))
-            # where all runs are there, no further process has to read the data
-            left = [row for row in rows if not (request.out / "runs" / row.name / "run.json").exists()]
-            make_beside(runs, open_runs, rows, n=request.jobs - 1 if left else 0, note=note, log=log)
-            # the test set is opened when teachers, choices and runs are all done
-            if request.unscored:  # so that further arms can be added before anyone has seen a score
-                log("all runs are done; the test set stays closed until a call that is not unscored")
-                return None
-            rows = _all_rows(study, request, rows)
-            log("all runs are done: scoring them on the test set")
-            write_results(runs, rows)
-            write_geometry(runs, rows)
-            write_rdms(runs, rows)
-            write_teacher_output(runs, rows)
-            write_mds(runs, rows)
-        _write_manifest(runs)
-        return write_report(request.out)
+    with warnings_given() as given:
+        threads = use_threads(request.threads or study.threads, processes=request.jobs)
+        rows = plan(study, request)
+        request = dataclasses.replace(request, out=request.out.resolve())
+        splits = study.load(request)
+        check(study, recipe, request, splits, rows)
+        fabric = open_fabric(request.device, request.precision or study.precision)
+        # not how data are loaded: their checksums say what came of it
+        functions = facts_of(networks=study.networks, arms=study.arms, batches=study.batches)
+        with claimed(request.out, frozen(study, recipe, request, splits, fabric), functions=functions):
+            with noted(request.out, describe_call(command, fabric), given) as note:
+                on_device = splits.on(fabric.device, request.test_limit)
+                runs = StudyRuns(study, recipe, on_device, request, fabric, log=log)
+                open_runs = partial(_open_runs, study, recipe, dataclasses.replace(request, threads=threads))
+                # where all runs are there, no further process has to read the data
+                left = [row for row in rows if not (request.out / "runs" / row.name / "run.json").exists()]
+                make_beside(runs, open_runs, rows, n=request.jobs - 1 if left else 0, note=note, log=log)
+                # the test set is opened when teachers, choices and runs are all done
+                if request.unscored:  # so that further arms can be added before anyone has seen a score
+                    log("all runs are done; the test set stays closed until a call that is not unscored")
+                    return None
+                rows = _all_rows(study, request, rows)
+                log("all runs are done: scoring them on the test set")
+                write_results(runs, rows)
+                write_geometry(runs, rows)
+                write_rdms(runs, rows)
+                write_teacher_output(runs, rows)
+                write_mds(runs, rows)
+            _write_manifest(runs)
+            return write_report(request.out)
 
 
 def _open_runs(study: Study, recipe: Recipe, request: Request) -> StudyRuns:
@@ -63,7 +69,7 @@ def _open_runs(study: Study, recipe: Recipe, request: Request) -> StudyRuns:
     use_threads(request.threads or study.threads, processes=request.jobs)
     fabric = open_fabric(request.device, request.precision or study.precision)
     splits = study.load(request).on(fabric.device, request.test_limit)
-    return StudyRuns(study, recipe, splits, request, fabric, log=partial(print, flush=True))
+    return StudyRuns(study, recipe, splits, request, fabric, log=say)
 
 
 def _all_rows(study: Study, request: Request, asked: list[Row]) -> list[Row]:
@@ -114,6 +120,7 @@ def _write_manifest(runs: StudyRuns) -> None:
         "arms": {arm.name: {"label": arm.label, "about": arm.about, "family": arm.family} for arm in runs.study.arms},
         "classes": list(runs.splits.classes),
         "notes": notes,
+        **warnings_of(calls),
     }
     write_json(manifest, out / "manifest.json")
 

@@ -11,6 +11,7 @@ from brainrdl.plots._style import FONT, INK, shortened, text_width, wrapped
 from brainrdl.plots.scores import SIGNIFICANT, align_scores, score_panel, similarity_matrix
 from brainrdl.rdms.similarities import METHODS
 from brainrdl.studies.reports.words import capital, count, number, p_value, span
+from brainrdl.terminal import one_line
 
 _MAX_JOINED = 5
 """Among more models, lines between all pairs would hide the scores."""
@@ -131,4 +132,4 @@ def comparison_text(result: ModelComparison) -> str:
         about.append(
             f"contrasts: {_n_different(result)} of {len(result.contrasts)} significant (two-sided t, Holm .05)"
         )
-    return "\n".join([text, *about, *result.notes])
+    return "\n".join([text, *about, *map(one_line, result.notes)])
