@@ -2,7 +2,8 @@
 
 A campaign is a function of a module beside this one: ``fuzz(reader, executions)`` for each of its ``READERS`` (those
 among its ``TEXTS`` are asked ten times as often), and ``flips``, ``truncations``, ``kills``, ``terminations`` and
-``full_disks`` of a number of executions. Each returns what was found, with ``executions``, ``faults`` and, where it says so, ``grown``.
+``full_disks`` of a number of executions. Each returns what was found, with ``executions``, ``faults`` and, where it
+says so, ``read`` and ``grown``.
 """
 
 import argparse
@@ -39,12 +40,14 @@ def main() -> int:
     known = sorted(path.stem for path in HERE.glob("*.py") if path.stem.startswith(("kills",)) or "_fuzz" in path.stem)
     known = [name for name in known if not name.startswith("test_")]
     parser = argparse.ArgumentParser(prog="python tests/faults", description=__doc__)
-    parser.add_argument("modules", nargs="*", choices=[*known, []], default=known, metavar="module")
+    parser.add_argument("modules", nargs="*", metavar="module", help=f"of {', '.join(known)}; all where none is named")
     parser.add_argument("--share", type=float, default=1.0, help="of the executions of the long version")
     options = parser.parse_args()
+    if unknown := set(options.modules).difference(known):
+        parser.error(f"there is no module {min(unknown)!r}; known are {', '.join(known)}")
     failed = False
     print(f"{'campaign':<34}{'executions':>11}{'read':>9}{'faults':>8}{'memory':>10}{'seconds':>9}")
-    for name in options.modules:
+    for name in options.modules or known:
         for kind, run in campaigns(importlib.import_module(name), options.share):
             start = time.monotonic()
             found = run()
