@@ -78,7 +78,11 @@ class Facts:
         if not is_library(kind):
             self._object(thing, place, _CALLED | overridden(kind))
         for name, value in attributes_of(thing).items():
-            if callable(value) and not isinstance(value, nn.Module | type) and name not in apart:
+            if name in apart or id(value) in self._names or isinstance(value, type):
+                continue
+            if isinstance(value, nn.Module):
+                self.modules(value, f"{place}.{name.lstrip('_')}")
+            elif callable(value):
                 self.read(value, f"{place}.{name.lstrip('_')}")
         if isinstance(thing, nn.Module):
             self.modules(thing, place)
