@@ -9,6 +9,7 @@ Its words for metrics: what it calls ``squared euclidean``, and in places ``eucl
 of squared differences, our ``mse``; its ``squared mahalanobis`` is our ``mahalanobis``.
 """
 
+import io
 import json
 import warnings
 from collections.abc import Mapping, Sequence
@@ -153,9 +154,11 @@ def read_parts(path: Path, variable: str | None = None, max_bytes: int | None = 
 def write(rdms: xr.DataArray, path: Path) -> None:
     """Write an HDF5 file that `rsatoolbox.rdm.load_rdm` reads."""
     content = _to_dict(rdms)
+    made = io.BytesIO()  # by way of memory: on a full disk the HDF5 library crashes
     # the newer layout takes attributes of more than 64 KiB
-    with h5py.File(path, "w", libver=("v108", "v110")) as file:
+    with h5py.File(made, "w", libver=("v108", "v110")) as file:
         write_group(file, {**content, KEY: checksum(rdms)})  # where its own reader neither looks nor keeps it
+    path.write_bytes(made.getbuffer())
 
 
 def _to_dict(rdms: xr.DataArray) -> dict[str, Any]:

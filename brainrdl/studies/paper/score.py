@@ -195,7 +195,7 @@ def write_mds(runs: StudyRuns, rows: list[Row], *, n_samples: int = 20, n_images
         attrs={"n_samples": n_samples, "n_images": n_images, "metric": "euclidean", "comparison": "1 - pearson"},
     )
     with atomic_path(runs.request.out / "mds.nc") as temporary:
-        distance.to_netcdf(temporary, engine="h5netcdf")
+        netcdf.write_dataset(distance.to_dataset(), temporary)
 
 
 def _given_rdms(images: LabelledImages) -> tuple[Tensor, Tensor]:
