@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from brainrdl.arguments import did_you_mean
+from brainrdl.networks import refuse_compiled, refuse_scripted
 
 _WRAPPERS = ("module", "_orig_mod", "_forward_module", "_original_module")
 
@@ -82,7 +83,8 @@ def capture(
     Raises
     ------
     ValueError, RuntimeError, TypeError
-        As `Recorder`.
+        As `Recorder`. ValueError too if the model writes to `x`; if a layer's first dimension is not that of `x`; and,
+        of a model that is in eval mode throughout, if a layer's answer to a stimulus depends on others or on chance.
 
     Examples
     --------
@@ -94,7 +96,7 @@ def capture(
     torch.Size([2, 36])
     """
     with Recorder(model, layers, select=select, flatten=flatten) as recorder:
-        output = model(x)
+        output = run_model(model, x, type(model).__name__)
         features = recorder.features()
     if isinstance(x, Tensor) and x.ndim:
         for layer, value in features.items():
@@ -103,6 +105,12 @@ def capture(
                     f"layer {layer!r} answered with {value.shape[0]} rows to {x.shape[0]} stimuli; its first dimension "
                     "must be the stimuli: give select={layer: function} to move it there"
                 )
+        if not any(module.training for module in model.modules()):
+            from brainrdl.answers import check_answers  # which records by this module
+
+            # a function that selects may count the stimuli it was written for
+            plain = [layer for layer in features if not callable((select or {}).get(layer))]
+            check_answers(model, plain, x, select={k: v for k, v in (select or {}).items() if k in plain})
     return output, features
 
 
@@ -162,8 +170,11 @@ class Recorder:
         if unknown:
             raise ValueError(f"select names {unknown[0]!r}, which is not among the layers {list(self.layers)}")
         if self.layers:
-            _refuse_compiled(model)
+            refuse_compiled(model)
         modules = [(name, _find(model, name)) for name in self.layers]
+        refuse_scripted(model, modules)
+        if not modules:
+            return
         self._handles.append(model.register_forward_pre_hook(self._begin, prepend=True))
         for name, module in modules:
             self._handles.append(module.register_forward_hook(partial(self._keep, name)))
@@ -266,10 +277,11 @@ def layer_shapes(model: nn.Module, example: Tensor) -> dict[str, tuple[int, ...]
     return shapes
 
 
-def run_model(model: nn.Module, images: Any, who: str) -> Any:
-    """Call a model on `images` (n, ...); `who` names it where BatchNorm or a data type makes it fail."""
+def run_model(model: nn.Module, images: Any, who: str, *, own_input: bool = False) -> Any:
+    """Call a model on `images` (n, ...), which it may write to if they are its own; `who` names it in errors."""
+    version = _version(images)
     try:
-        return model(images)
+        output = model(images)
     except (RuntimeError, ValueError) as error:
         if not isinstance(images, Tensor):
             raise
@@ -286,6 +298,13 @@ def run_model(model: nn.Module, images: Any, who: str) -> Any:
                 f"as in images.to({expected}){scaled}"
             ) from error
         raise
+    if not own_input and _version(images) != version:
+        raise ValueError(
+            f"{who} writes to its input: whatever is given the images after it gets others, and a loader that hands "
+            "out its own tensors has other data from then on; let its first layers make new tensors (x = x - mean "
+            "where it says x -= mean or x.sub_(mean); inplace=False)"
+        )
+    return output
 
 
 @contextmanager
@@ -297,6 +316,11 @@ def kept_modes(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
+
+
+def _version(value: Any) -> int | None:
+    """Number of writes to a tensor, None for anything that does not count them."""
+    return value._version if isinstance(value, Tensor) and not value.is_inference() else None
 
 
 def _inert_recorder() -> Recorder:
@@ -350,13 +374,3 @@ def _find(model: nn.Module, name: str) -> nn.Module:
         hint = did_you_mean(_strip(name), layers) or "; list_layers(model) lists them all"
         raise ValueError(f"{type(model).__name__} has no layer {name!r}{hint}")
     return module
-
-
-def _refuse_compiled(model: nn.Module) -> None:
-    for name, module in model.named_modules():
-        if isinstance(module, torch._dynamo.OptimizedModule) or module._compiled_call_impl is not None:
-            where = f"its layer {name!r}" if name else "the model"
-            raise ValueError(
-                f"{where} is already compiled, and hooks added now would never fire; record first, compile afterwards "
-                "(brainrdl.Recorder(model, …), then torch.compile(model))"
-            )

@@ -29,7 +29,9 @@ class NamedModel(NamedTuple):
     """Source of its weights."""
 
 
-def load_named_model(name: str, weights: str | os.PathLike[str] | None = None, *, seed: int = 0) -> NamedModel:
+def load_named_model(
+    name: str, weights: str | os.PathLike[str] | None = None, *, seed: int = 0, untrained: bool = False
+) -> NamedModel:
     """Make a network from its name.
 
     Parameters
@@ -40,9 +42,12 @@ def load_named_model(name: str, weights: str | os.PathLike[str] | None = None, *
         network and its transform. The module is looked for in the working directory too.
     weights : str or path, optional
         A file with a state_dict (``.pt``, ``.pth``; no code in it is run) or ``.safetensors``; or, for torchvision, the
-        name of its weights, such as ``IMAGENET1K_V1``, which are then downloaded. Absent: random in torchvision.
+        name of its weights, such as ``IMAGENET1K_V1``, which are then downloaded. Absent: random in torchvision, which
+        a warning says.
     seed : int
         Seed of what is drawn while the network is made.
+    untrained : bool
+        Whether random weights are meant, and need no warning.
 
     Returns
     -------
@@ -57,16 +62,28 @@ def load_named_model(name: str, weights: str | os.PathLike[str] | None = None, *
     FileNotFoundError
         If `weights` is not a file.
 
+    Warns
+    -----
+    UserWarning
+        If a network of torchvision is given no weights, unless it is to be `untrained`.
+
     Examples
     --------
     >>> from brainrdl.named_models import load_named_model
-    >>> named = load_named_model("torchvision:resnet18")
+    >>> named = load_named_model("torchvision:resnet18", untrained=True)
     >>> type(named.model).__name__, named.weights
     ('ResNet', 'none loaded')
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # the same untrained network each time
-        return _made(name, weights)
+        made = _made(name, weights)
+    if weights is None and not untrained and name.startswith("torchvision:"):
+        warnings.warn(
+            f"{name} has random weights: none were named; give weights= a file or one of torchvision's names, such as "
+            "'DEFAULT', or untrained=True where random ones are meant",
+            stacklevel=2,
+        )
+    return made
 
 
 def _made(name: str, weights: str | os.PathLike[str] | None) -> NamedModel:
@@ -96,10 +113,13 @@ def _from_torchvision(name: str, weights: str | os.PathLike[str] | None) -> Name
     if name not in known:
         raise ValueError(f"torchvision has no model {name!r}{did_you_mean(name, known)}")
     enum = models.get_model_weights(name)
+    # a detector's backbone comes with weights, downloaded unasked, where nothing is said of it
+    builder = models.get_model_builder(name)
+    bare = {"weights_backbone": None} if "weights_backbone" in inspect.signature(builder).parameters else {}
     if weights is None:
-        return NamedModel(models.get_model(name), enum.DEFAULT.transforms(), "none loaded")
+        return NamedModel(models.get_model(name, **bare), enum.DEFAULT.transforms(), "none loaded")
     if Path(weights).is_file():
-        model = models.get_model(name)
+        model = models.get_model(name, **bare)
         return NamedModel(model, enum.DEFAULT.transforms(), _load_weights(model, Path(weights)))
     names = list(enum.__members__)
     if str(weights) not in names:

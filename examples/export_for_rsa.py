@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("out", nargs="?", type=Path)
     options = parser.parse_args()
 
-    network = load_named_model("torchvision:resnet18")
+    network = load_named_model("torchvision:resnet18", untrained=True)
     if options.images is None:
         noise = torch.rand(12, 3, 64, 64, generator=torch.Generator().manual_seed(0))
         stimuli = rdl.StimulusSet.from_arrays(noise, [f"noise-{k:02d}" for k in range(12)])

@@ -50,10 +50,19 @@ def here(tmp_path, monkeypatch):
 
 
 def test_torchvision_with_its_own_preprocessing():
-    named = load_named_model("torchvision:resnet18")
+    named = load_named_model("torchvision:resnet18", untrained=True)
     assert list(named.model.state_dict()) == list(resnet18().state_dict())
     assert named.transform(Image.new("RGB", (300, 260))).shape == (3, 224, 224)
     assert named.weights == "none loaded"
+
+
+def test_random_weights_by_name_are_said():
+    with pytest.warns(UserWarning, match="random weights") as caught:
+        load_named_model("torchvision:squeezenet1_1")
+    assert [str(warning.message) for warning in caught] == [
+        "torchvision:squeezenet1_1 has random weights: none were named; give weights= a file or one of torchvision's "
+        "names, such as 'DEFAULT', or untrained=True where random ones are meant"
+    ]
 
 
 @pytest.mark.parametrize("kind", ["pt", "wrapped", "parallel", "safetensors"])
@@ -241,6 +250,15 @@ def test_an_untrained_network_is_the_same_each_time_and_no_draw_is_taken_from_th
     torch.manual_seed(3)
     expected = torch.rand(1)
     torch.manual_seed(3)
-    first, second = (load_named_model("torchvision:resnet18").model.state_dict() for _ in range(2))
+    first, second = (load_named_model("torchvision:resnet18", untrained=True).model.state_dict() for _ in range(2))
     assert torch.equal(torch.rand(1), expected)
     assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+def test_a_detector_downloads_nothing_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(
+        "torchvision.models._api.load_state_dict_from_url", lambda url, *_, **__: asked.append(url) or {}
+    )
+    load_named_model("torchvision:ssdlite320_mobilenet_v3_large", untrained=True)
+    assert asked == []

@@ -26,7 +26,7 @@ def list_named_layers(
 
     The first image in the folder `stimuli` is shown to it; needed where no transform makes one of its size.
     """
-    named = load_named_model(name, weights)
+    named = load_named_model(name, weights, untrained=True)  # the command says so
     if stimuli is not None:
         image = StimulusSet.from_folder(stimuli, named.transform, follow_links=follow_links)[0][0]
     elif named.transform is not None:
@@ -58,7 +58,7 @@ def network_rdms(
     `name` is their coordinate ``model``; name, weights and preprocessing are in the provenance.
     """
     with warnings_given() as given:
-        named = load_named_model(name, weights)
+        named = load_named_model(name, weights, untrained=True)  # the command says so
         images = StimulusSet.from_folder(stimuli, named.transform, follow_links=follow_links)
         rdms = layer_rdms(named.model, images, layers, metric, device=device, max_memory=max_memory)
     preprocessing = "floats in [0, 1]" if named.transform is None else " ".join(repr(named.transform).split())

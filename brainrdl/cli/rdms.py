@@ -1,14 +1,16 @@
 """``brainrdl rdms``: RDMs of a network's layers, or of brain regions."""
 
 import argparse
-import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from brainrdl.cli._parsing import FOLLOW_LINKS, REPLACED, check_replaced, names
 from brainrdl.rdms.distances import METRICS
+from brainrdl.terminal import say
 
 _MIB = 2**20
+Value = TypeVar("Value", str, int, float)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +44,7 @@ def _network(options: argparse.Namespace, arguments: Sequence[str]) -> int:
 
     if options.list_layers:
         links = options.follow_links
-        print(list_named_layers(options.model, options.stimuli, options.weights, follow_links=links))
+        say(list_named_layers(options.model, options.stimuli, options.weights, follow_links=links))
         return 0
     for name in ("layers", "stimuli", "out"):
         if getattr(options, name) is None:
@@ -61,9 +63,9 @@ def _network(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         follow_links=options.follow_links,
     )
     write_rdms(rdms, options.out)
-    print(f"written: {options.out}")
+    say(f"written: {options.out}")
     if options.weights is None:
-        print("no --weights were given: the network is as it was made, in torchvision untrained", file=sys.stderr)
+        say("no --weights were given: the network is as it was made, in torchvision untrained", error=True)
     return 0
 
 
@@ -82,11 +84,17 @@ def _add_fmri(sources: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
         help="a region and its mask image, once per region; the path is relative to where you are, and {subject} in it "
         "stands for the subject",
     )
+    text = "the label of a region whose mask is an atlas, once per region"
+    add("--label", action="append", default=[], metavar="NAME=N", help=text)
+    text = "the value above which a voxel is in a region whose mask is a map of probabilities, once per region"
+    add("--threshold", action="append", default=[], metavar="NAME=X", help=text)
     add("--subjects", type=names, metavar="A,B", help="labels without sub- (default: all)")
     add("--derivatives", default="derivatives", metavar="DIR", help="below BIDS_DIR (default: derivatives)")
     add("--space", help="of the preprocessed images, as in their names")
     add("--res", help="their resolution, as in their names")
-    add("--confounds", type=names, metavar="A,B", help="nilearn's strategies for fMRIPrep (default: motion,high_pass)")
+    text = "motion, high_pass, wm_csf, global_signal, compcor, by fMRIPrep's names (default: motion,high_pass)"
+    add("--confounds", type=names, metavar="A,B", help=text)
+    add("--confound-columns", type=names, metavar="A,B*", help="columns of the tables instead, * for any letters")
     add("--no-confounds", action="store_true", help="take none")
     add("--metric", default="crossnobis", choices=("crossnobis", "correlation", "euclidean", "mahalanobis"))
     add(
@@ -99,36 +107,57 @@ def _add_fmri(sources: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     add("--hrf-model", default="spm", help="as nilearn calls it (default: spm)")
     add("--noise-model", default="ar1", help="ar1, ar2, … or ols (default: ar1)")
     add("--trials", default="condition", choices=("condition", "lsa", "lss"), help="(default: condition)")
+    text = "moment of a scan to which slices were corrected, 0 to 1 (default: as the sidecars say, else 0)"
+    add("--slice-time-ref", type=float, metavar="X", help=text)
+    add("--skip-empty-events", action="store_true", help="leave out events with n/a, and count them")
     add("--sessions", default="apart", choices=("apart", "pooled"), help="an RDM each, or one (default: apart)")
     add("--stimuli", type=names, metavar="A,B", help="trial types in the RDM (default: all)")
     add("--resample", action="store_true", help="bring masks of another grid onto the images'")
     add("--allow-missing", action="store_true", help="leave pairs that no two runs share as missing")
+    text = "bytes that one image may take by its header (default: a quarter of memory)"
+    add("--max-bytes", type=int, metavar="N", help=text)
     add("--dry-run", action="store_true", help="say what was found, and stop")
     text = f"netCDF; its report is the .html beside it, and what resuming needs stays in FILE.parts; {REPLACED}"
     add("-o", "--out", type=Path, metavar="FILE.nc", help=text)
 
 
+def _by_region(given: Sequence[str], option: str, form: str, kind: Callable[[str], Value]) -> dict[str, Value]:
+    """Read an option that is given once per region, as NAME=VALUE."""
+    found: dict[str, Value] = {}
+    for text in given:
+        name, separator, value = text.partition("=")
+        if name in found:
+            raise ValueError(f"{option} names the region {name!r} twice; give each region its own name")
+        try:
+            if not (name and separator and value):
+                raise ValueError
+            found[name] = kind(value)
+        except ValueError:
+            raise ValueError(f"{option} takes {form}, got {text!r}") from None
+    return found
+
+
 def _fmri(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     from brainrdl.fmri.design import GLM
-    from brainrdl.fmri.pipeline import Settings  # and with it nilearn and nibabel
+    from brainrdl.fmri.settings import Settings  # and with it nilearn and nibabel
     from brainrdl.studies.scans import describe, make_rdms
 
-    masks = {}
-    for given in options.roi:
-        name, separator, mask = given.partition("=")
-        if not (name and separator and mask):
-            raise ValueError(f"--roi takes NAME=MASK, such as VT=vt.nii.gz, got {given!r}")
-        if name in masks:
-            raise ValueError(f"--roi names the region {name!r} twice; give each region its own name")
-        masks[name] = mask
+    masks = _by_region(options.roi, "--roi", "NAME=MASK, such as VT=vt.nii.gz", str)
     if options.no_confounds and options.confounds:
         raise ValueError("--confounds and --no-confounds contradict each other; leave one out")
     settings = Settings(
         derivatives=options.derivatives,
         space=options.space,
         res=options.res,
-        glm=GLM(hrf_model=options.hrf_model, noise_model=options.noise_model, trials=options.trials),
+        glm=GLM(
+            hrf_model=options.hrf_model,
+            noise_model=options.noise_model,
+            trials=options.trials,
+            slice_time_ref=options.slice_time_ref,
+            skip_empty_events=options.skip_empty_events,
+        ),
         confounds=() if options.no_confounds else options.confounds or Settings().confounds,
+        confound_columns=options.confound_columns,
         metric=options.metric,
         noise=None if options.noise == "none" else options.noise,
         per_run=options.per_run,
@@ -136,12 +165,15 @@ def _fmri(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         stimuli=options.stimuli,
         resample=options.resample,
         allow_missing=options.allow_missing,
+        label=_by_region(options.label, "--label", "NAME=N, such as V1=17", int),
+        threshold=_by_region(options.threshold, "--threshold", "NAME=X, such as GM=0.5", float),
+        max_bytes=options.max_bytes,
     )
     if options.dry_run:
-        print(describe(options.bids_dir, options.task, masks, subjects=options.subjects, settings=settings))
+        say(describe(options.bids_dir, options.task, masks, subjects=options.subjects, settings=settings))
         return 0
     if options.out is None:
         raise ValueError("--out is needed, unless --dry-run is asked for")
     check_replaced(options.out)
-    make_rdms(options.bids_dir, options.task, masks, options.out, subjects=options.subjects, settings=settings)
+    make_rdms(options.bids_dir, options.task, masks, options.out, subjects=options.subjects, settings=settings, log=say)
     return 0

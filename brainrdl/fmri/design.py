@@ -46,8 +46,12 @@ class GLM:
         One regressor per trial type; or a pattern per event, of one model with a regressor each (least squares, all;
         Rissman et al. 2004), or of a model of its own each, with the other events of its type in a second regressor
         (least squares, separate; Mumford et al. 2012, as nilearn's example has it).
-    slice_time_ref : float
-        Moment of the scan to which the slices were corrected, 0 (start) to 1.
+    slice_time_ref : float, optional
+        Moment of the scan that its volumes show, to which the slices were corrected: 0 (start) to 1. None: what the
+        sidecars of each image say (``StartTime``; of images that are not corrected, the mean ``SliceTiming``), 0 where
+        they say nothing.
+    skip_empty_events : bool
+        True leaves out rows of events without onset, duration or trial type (``n/a``), which are an error otherwise.
 
     Examples
     --------
@@ -61,7 +65,8 @@ class GLM:
     high_pass: float = 1 / 128
     noise_model: str = "ar1"
     trials: Trials = "condition"
-    slice_time_ref: float = 0.0
+    slice_time_ref: float | None = None
+    skip_empty_events: bool = False
 
     def __post_init__(self) -> None:
         if self.hrf_model not in HRF_MODELS:
@@ -77,7 +82,7 @@ class GLM:
             raise ValueError(f"unknown trials {self.trials!r}; known are {', '.join(get_args(Trials))}")
         if not 0 < self.high_pass < 1:
             raise ValueError(f"high_pass is {self.high_pass}; expected a frequency in Hz, such as 1/128")
-        if not 0 <= self.slice_time_ref <= 1:
+        if self.slice_time_ref is not None and not 0 <= self.slice_time_ref <= 1:
             raise ValueError(f"slice_time_ref is {self.slice_time_ref}; expected a share of the scan, 0 to 1")
 
 
@@ -100,8 +105,10 @@ def design_matrix(
                 f"{kind} {name_some(taken)} bears the name of a regressor of every design (constant, drift_1, …); "
                 "rename it"
             )
-    start = glm.slice_time_ref * t_r
+    start = (glm.slice_time_ref or 0.0) * t_r
     with warnings.catch_warnings():
+        # `check_impulses` says where it matters, beside events that have a duration
+        warnings.filterwarnings("ignore", message="The following conditions contain events with null duration")
         # confounds that repeat each other only cost rank; a stimulus that is lost is found by `check_estimable`
         warnings.filterwarnings("ignore", message="Matrix is singular")
         design: pd.DataFrame = make_first_level_design_matrix(

@@ -22,7 +22,18 @@ import xarray as xr
 from brainrdl.arguments import name_some
 from brainrdl.fmri.noise import cholesky
 from brainrdl.rdms.labelled import label_rdms
-from brainrdl.rdms.patterns import Array, Precision, RunMeans, factor_of, not_positive, precisions_of, run_means
+from brainrdl.rdms.patterns import (
+    Array,
+    Precision,
+    RunMeans,
+    check_folds,
+    factor_of,
+    not_positive,
+    precisions_of,
+    run_means,
+)
+
+_ROUNDING = 1e-14
 
 BiasedMetric = Literal["correlation", "euclidean", "mahalanobis"]
 
@@ -58,8 +69,8 @@ def crossnobis(
     Raises
     ------
     TypeError, ValueError
-        If the patterns or the precision are malformed, there is one run only, or a pair of stimuli is shared by
-        fewer than two runs.
+        If the patterns or the precision are malformed, there is one run only, two runs hold the same data, or a pair of
+        stimuli is shared by fewer than two runs.
 
     See Also
     --------
@@ -83,6 +94,7 @@ def crossnobis(
     else:
         distances = mean_over_run_pairs(run_pair_distances(means, checked, device))
         check_shared(means, distances, allow_missing=allow_missing)
+    check_folds(patterns, means)
     rdms = label_rdms(distances[None], means.stimuli, [means.name], "crossnobis")
     # what is to be known about the patterns is to be known about their RDM
     return rdms.assign_attrs(warning=patterns.attrs["warning"]) if "warning" in patterns.attrs else rdms
@@ -147,12 +159,14 @@ def pattern_rdm(
     values = over_runs(means)
     whitened = values if checked is None else values @ factor_of(checked)
     if metric == "correlation":
-        whitened = whitened - whitened.mean(axis=1, keepdims=True)
-        norms = np.linalg.norm(whitened, axis=1)
-        if not norms.all():
-            constant = means.stimuli[int(np.argmin(norms))]
+        centred = whitened - whitened.mean(axis=1, keepdims=True)
+        norms = np.linalg.norm(centred, axis=1)
+        # what rounding leaves of a constant pattern is no variance
+        flat = norms <= _ROUNDING * np.linalg.norm(whitened, axis=1)
+        if flat.any():
+            constant = means.stimuli[int(np.argmax(flat))]
             raise ValueError(f"the pattern of {constant!r} is constant over voxels, so it has no correlation")
-        unit = whitened / norms[:, None]
+        unit = centred / norms[:, None]
         i, j = np.triu_indices(len(unit), 1)
         distances = np.clip(1 - (unit @ unit.T)[i, j], 0.0, 2.0)
     else:

@@ -1,6 +1,8 @@
 """The first-level GLM, a run at a time, on the voxels of a mask."""
 
+import warnings
 from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +16,9 @@ from brainrdl.fmri.events import Table, read_confounds, read_events
 from brainrdl.fmri.images import Image, check_same_space, check_t_r, image_name, n_scans_of
 from brainrdl.fmri.masks import Voxels, grid_of, mask_voxels, read_voxels
 from brainrdl.fmri.noise import Method, noise_precision
+from brainrdl.fmri.sidecars import SliceTime, sidecar_beside, slice_time
+from brainrdl.fmri.trial_types import check_impulses, check_spelling
+from brainrdl.fmri.twins import mark, scan_digest
 from brainrdl.rdms.patterns import Array
 
 
@@ -36,7 +41,8 @@ def fit_patterns(
     events : sequence of path or DataFrame (runs,)
         Tables of ``onset`` and ``duration`` in seconds, ``trial_type``.
     mask : path or image
-        Mask, above 0 inside and 0 outside, on the images' grid.
+        Mask, 0 outside and one other value inside, on the images' grid. Of an atlas or a map of probabilities,
+        `atlas_masks` and `threshold_mask` make one.
     t_r : float
         Seconds per scan; an image's header that states another is an error.
     confounds : sequence of path, DataFrame or None (runs,), optional
@@ -56,14 +62,23 @@ def fit_patterns(
         ``fold_run``; ``tsnr`` (voxel), the mean over runs of the mean over scans divided by the residuals' SD. (One
         Dataset cannot hold a coordinate ``run`` along several dimensions.) The coordinate ``voxel`` is the position in
         the flattened volume. Voxels with NaN or without variance in any run are dropped: ``attrs["dropped_voxels"]``
-        of ``attrs["mask_voxels"]``. ``patterns`` keep the images' grid in their ``attrs``, for a searchlight. For
-        ``lss`` residuals and dof are those of ``lsa``.
+        of ``attrs["mask_voxels"]``. ``patterns`` keep the images' grid in their ``attrs``, for a searchlight; and
+        which runs hold the same data, which cannot be cross-validated over. ``attrs["skipped_events"]``, the rows of
+        events that were left out, and ``attrs["slice_time_ref"]``, by run, are there where they are not 0. For ``lss``
+        residuals and dof are those of ``lsa``.
 
     Raises
     ------
     FileNotFoundError, TypeError, ValueError
-        If a file is missing or damaged, lengths disagree, the mask is empty or lies on another grid, events lie
-        outside the run, or a stimulus' amplitude is not determined.
+        If a file is missing or damaged, or claims more than a quarter of memory (an image that you opened may), lengths
+        disagree, the mask is empty, no mask of one region, or lies on another grid, events lie outside the run or are
+        there twice, a trial type is spelled in two ways, or a stimulus' amplitude is not determined.
+
+    Warns
+    -----
+    UserWarning
+        Where events outlast the scans, some have no duration beside others that have one, or two trial types differ in
+        case only.
 
     Examples
     --------
@@ -81,13 +96,24 @@ def fit_patterns(
     names = tuple(runs) if runs is not None else tuple(range(1, len(imgs) + 1))
     voxels = mask_voxels(mask, imgs[0])
     tables = list(confounds) if confounds is not None else [None] * len(imgs)
-    designs = []
+    designs, moments = [], []
     for image, event, table in zip(imgs, events, tables, strict=True):
         n_scans = n_scans_of(image)
         check_t_r(t_r, image, "t_r")
-        checked = read_events(event, n_scans=n_scans, t_r=t_r)
-        designs.append(RunDesign(checked, read_confounds(table, n_scans=n_scans), n_scans, t_r))
-    return fit_runs(imgs, designs, voxels, glm, names)
+        checked = read_events(event, n_scans=n_scans, t_r=t_r, skip_empty=glm.skip_empty_events)
+        stated = slice_time(sidecar_beside(image), [], t_r, is_raw=False)
+        moments.append(stated if glm.slice_time_ref is None else SliceTime(glm.slice_time_ref, "slice_time_ref"))
+        known = read_confounds(table, n_scans=n_scans)
+        designs.append(RunDesign(checked, known, n_scans, t_r, moments[-1].reference))
+    said = [moment.warning for moment in moments if moment.warning] + check_designs(designs, names)
+    fit = fit_runs(imgs, designs, voxels, glm, names)
+    for warning in dict.fromkeys(said):
+        warnings.warn(warning, UserWarning, stacklevel=2)
+    if any(moment.reference for moment in moments):
+        fit.attrs["slice_time_ref"] = [moment.reference for moment in moments]
+    if skipped := sum(design.events.attrs["skipped"] for design in designs):
+        fit.attrs["skipped_events"] = skipped
+    return fit
 
 
 class RunDesign(NamedTuple):
@@ -97,6 +123,18 @@ class RunDesign(NamedTuple):
     confounds: pd.DataFrame | None
     n_scans: int
     t_r: float
+    slice_time_ref: float  # the moment of a scan that its volume shows, 0 to 1
+
+    def matrix(self, events: pd.DataFrame, glm: GLM) -> pd.DataFrame:
+        """The design (scans, regressors) of these events, or of others of the run."""
+        glm = replace(glm, slice_time_ref=self.slice_time_ref)
+        return design_matrix(events, self.n_scans, self.t_r, self.confounds, glm)
+
+
+def check_designs(designs: Sequence[RunDesign], runs: Sequence[Hashable]) -> list[str]:
+    """Return warnings of what the runs' events say together; ValueError if one trial type seems to have two names."""
+    events = [design.events for design in designs]
+    return [*check_spelling(events, runs), *check_impulses(events, [design.t_r for design in designs])]
 
 
 def fit_runs(
@@ -105,7 +143,7 @@ def fit_runs(
     """Fit a GLM to each run in given voxels; see `fit_patterns`."""
     for image, run in zip(imgs, runs, strict=True):
         check_same_space(image, imgs[0], f"the image of run {run},", "bring all runs into one space")
-    fits = []
+    fits, scans = [], []
     usable = np.ones(len(voxels), dtype=bool)
     for image, design, run in zip(imgs, designs, runs, strict=True):
         Y = read_voxels(image, voxels)
@@ -114,13 +152,14 @@ def fit_runs(
         finite = np.isfinite(Y).all(axis=0)
         varies = np.ptp(np.where(finite, Y, 0.0), axis=0) > 0
         usable &= finite & varies
+        scans.append(scan_digest(Y))
         fits.append(_fit_run(np.where(finite & varies, Y, np.arange(len(Y))[:, None] % 2), design, glm, run))
     if not usable.any():
         raise ValueError(f"every voxel of the mask has NaN or no variance in some run; {len(voxels)} voxels are lost")
     betas = np.concatenate([fit.betas for fit in fits])[:, usable]
     return xr.Dataset(
         {
-            "patterns": (("observation", "voxel"), betas, grid_of(imgs[0])),
+            "patterns": (("observation", "voxel"), betas, {**grid_of(imgs[0]), **mark(scans, runs)}),
             "residuals": (("scan", "voxel"), np.concatenate([fit.residuals for fit in fits])[:, usable]),
             "dof": ("fold", [fit.dof for fit in fits]),
             "tsnr": ("voxel", np.mean([fit.tsnr for fit in fits], axis=0)[usable]),
@@ -212,7 +251,7 @@ class _RunFit(NamedTuple):
 def _fit_run(Y: Array, given: RunDesign, glm: GLM, run: Hashable) -> _RunFit:
     one_per_type = glm.trials == "condition"
     events = given.events if one_per_type else single_trials(given.events)
-    design = design_matrix(events, given.n_scans, given.t_r, given.confounds, glm)
+    design = given.matrix(events, glm)
     names = list(dict.fromkeys(events["trial_type"]))
     dof = given.n_scans - rank(design.to_numpy())
     if dof < 1:
@@ -224,7 +263,7 @@ def _fit_run(Y: Array, given: RunDesign, glm: GLM, run: Hashable) -> _RunFit:
     if glm.trials == "lss":
         rows = []
         for name, separate in separate_designs(given.events):
-            matrix = design_matrix(separate, given.n_scans, given.t_r, given.confounds, glm)
+            matrix = given.matrix(separate, glm)
             check_estimable(matrix, [name], run)
             rows.append(_solve(Y, matrix, glm)[0][matrix.columns.get_loc(name)])
         amplitudes = np.array(rows)

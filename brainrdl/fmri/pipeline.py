@@ -2,103 +2,32 @@
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, cast, final, get_args
+from typing import Any, Literal, NamedTuple, SupportsIndex, cast
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from brainrdl.arguments import name_some
-from brainrdl.files import to_json, versions
+from brainrdl.files import to_json
 from brainrdl.fmri.bids import Run, find_runs
-from brainrdl.fmri.design import GLM, design_matrix, drift_model
 from brainrdl.fmri.distances import crossnobis, pattern_rdm
-from brainrdl.fmri.events import read_confounds, read_events
-from brainrdl.fmri.glm import RunDesign, fit_precision, fit_runs
-from brainrdl.fmri.images import Image, check_t_r, checksums, image_name, n_scans_of
+from brainrdl.fmri.glm import fit_precision, fit_runs
+from brainrdl.fmri.images import Image, checksums, image_name, open_image
 from brainrdl.fmri.masks import Voxels, mask_voxels
 from brainrdl.fmri.noise import Method, shrunk_covariance
 from brainrdl.fmri.reliability import split_half
+from brainrdl.fmri.run_designs import designs_of, provenance
+from brainrdl.fmri.settings import Settings
 from brainrdl.fmri.time_order import time_order
+from brainrdl.fmri.twins import check_scans
 from brainrdl.fmri.uncertainty import standard_errors
-from brainrdl.ids import check_ids, spelling
+from brainrdl.ids import spelling
 from brainrdl.rdms.combine import concat_rdms
 from brainrdl.rdms.patterns import Array, Precision, run_means
 from brainrdl.warned import warnings_given, warnings_in, with_warnings
-
-Metric = Literal["crossnobis", "correlation", "euclidean", "mahalanobis"]
-Noise = Method | None
-
-
-@final
-@dataclass(frozen=True)
-class Settings:
-    """Settings by which RDMs are made of a BIDS data set; the defaults are what the literature advises.
-
-    Attributes
-    ----------
-    derivatives, space, res
-        Choice among images, as in `find_runs`.
-    glm : GLM
-        Model of each run.
-    confounds : tuple of str
-        Strategies of nilearn's `load_confounds` where fMRIPrep made the confounds (``non_steady_state_outlier*`` are
-        always added); of other pipelines' files every column is taken. Empty: none.
-    metric : {"crossnobis", "correlation", "euclidean", "mahalanobis"}
-        Distance between patterns.
-    noise : {"shrinkage_diag", "shrinkage_eye", "diag", "full"} or None
-        Method of noise normalisation.
-    per_run : bool
-        One precision per run instead of one of the pooled residuals.
-    sessions : {"apart", "pooled"}
-        Units of an RDM: each session has its own, or runs of all sessions are folds of one.
-    stimuli : tuple of str, optional
-        Trial types in the RDM; the others stay in the design. All by default.
-    resample : bool
-        Bring masks of another grid onto the images'.
-    allow_missing : bool
-        True makes pairs NaN that no two runs share, as in `crossnobis`.
-
-    Examples
-    --------
-    >>> Settings(noise="diag").glm.hrf_model
-    'spm'
-    """
-
-    derivatives: str | None = "derivatives"
-    space: str | None = None
-    res: str | None = None
-    glm: GLM = field(default_factory=GLM)
-    confounds: tuple[str, ...] = ("motion", "high_pass")
-    metric: Metric = "crossnobis"
-    noise: Noise = "shrinkage_diag"
-    per_run: bool = False
-    sessions: Literal["apart", "pooled"] = "apart"
-    stimuli: tuple[str, ...] | None = None
-    resample: bool = False
-    allow_missing: bool = False
-
-    def __post_init__(self) -> None:
-        if self.metric not in get_args(Metric):
-            raise ValueError(f"unknown metric {self.metric!r}; known are {', '.join(get_args(Metric))}")
-        if self.noise is not None and self.noise not in get_args(Method):
-            raise ValueError(f"unknown noise {self.noise!r}; known are {', '.join(get_args(Method))} and None")
-        if self.sessions not in ("apart", "pooled"):
-            raise ValueError(f"unknown sessions {self.sessions!r}; known are apart, pooled")
-        check_ids(self.confounds, "confounds")
-        if self.stimuli is not None and len(check_ids(self.stimuli, "stimuli")) < 2:
-            raise ValueError(f"stimuli names {name_some(self.stimuli) or 'none'}; an RDM needs at least 2")
-        unknown = set(self.confounds) - {"motion", "high_pass", "wm_csf", "global_signal", "compcor"}
-        if unknown:
-            raise ValueError(
-                f"unknown confounds {name_some(sorted(unknown))}; known are motion, high_pass, wm_csf, global_signal, "
-                "compcor"
-            )
-        if self.per_run and self.metric != "crossnobis":
-            raise ValueError(f"a precision per run is for crossnobis; {self.metric} averages the runs' patterns first")
 
 
 class Unit(NamedTuple):
@@ -127,7 +56,7 @@ def rdms_from_bids(
     task: str,
     masks: Mapping[str, Image],
     *,
-    subjects: Sequence[str] | None = None,
+    subjects: Sequence[str | SupportsIndex] | None = None,
     settings: Settings | None = None,
     log: Callable[[str], None] | None = None,
 ) -> xr.DataArray:
@@ -140,9 +69,10 @@ def rdms_from_bids(
     task : str
         Task of the runs.
     masks : mapping of str to path or image
-        Regions of interest. ``{subject}`` in a path stands for the subject's label.
-    subjects : sequence of str, optional
-        Subjects to take, all by default.
+        Regions of interest, 0 outside and one value inside. ``{subject}`` in a path stands for the subject's label. Of
+        atlases and maps of probabilities, ``label`` and ``threshold`` of `settings` say what is inside.
+    subjects : sequence of str or int, optional
+        Subjects to take, as in `find_runs`; all by default.
     settings : Settings, optional
         Choices along the way, `Settings()` by default.
     log : callable, optional
@@ -158,7 +88,12 @@ def rdms_from_bids(
     Raises
     ------
     FileNotFoundError, TypeError, ValueError
-        If anything is missing, damaged or contradictory; if subjects have different stimuli.
+        If anything is missing, damaged or contradictory; if subjects have different stimuli; if two runs are one scan.
+
+    Warns
+    -----
+    UserWarning
+        Of what goes on but may not be meant, such as runs without confounds; ``warnings`` of the provenance keep it.
 
     Examples
     --------
@@ -170,16 +105,19 @@ def rdms_from_bids(
     settings = settings or Settings()
     with warnings_given() as given:
         units = plan(bids_dir, task, subjects=subjects, settings=settings)
-        check_masks(masks)
+        check_masks(masks, settings)
         rdms = joined([process(unit, masks, settings, log).rdms for unit in units])
     return with_warnings(rdms, [text for text in given if text not in warnings_in(rdms)])
 
 
-def plan(bids_dir: str | Path, task: str, *, subjects: Sequence[str] | None = None, settings: Settings) -> list[Unit]:
-    """Find the runs, and group them to what is cross-validated over; ValueError where there is one run only."""
+def plan(
+    bids_dir: str | Path, task: str, *, subjects: Sequence[str | SupportsIndex] | None = None, settings: Settings
+) -> list[Unit]:
+    """Find the runs, and group them to what is cross-validated over; ValueError for one run, or one scan twice."""
     runs = find_runs(
         bids_dir, task, derivatives=settings.derivatives, space=settings.space, res=settings.res, subjects=subjects
     )
+    check_scans(runs)
     apart = settings.sessions == "apart"
     units = [
         Unit(subject, session, list(members))
@@ -206,21 +144,24 @@ def process(
 
 def _process(unit: Unit, masks: Mapping[str, Image], settings: Settings, log: Callable[[str], None]) -> UnitResult:
     runs = unit.runs
-    images = [run.image for run in runs]
+    # opened once: the budget is asked of each header here, and nowhere else
+    images = [open_image(run.image, settings.max_bytes) for run in runs]
     paths = {name: subject_mask(mask, unit.subject) for name, mask in masks.items()}
     in_masks = {name: region_voxels(name, path, images[0], settings) for name, path in paths.items()}
-    inside = _inside_brains(runs)
+    inside = _inside_brains(runs, images, settings)
     regions = {name: voxels if inside is None else np.intersect1d(voxels, inside) for name, voxels in in_masks.items()}
     for name, voxels in regions.items():
         if not voxels.size:
             raise ValueError(f"mask {image_name(paths[name])} lies outside the brain masks of {unit.label}'s runs")
-    designs = [_run_design(run, settings) for run in runs]
+    designs, said = designs_of(runs, images, settings)
     # regions may overlap: each voxel is fitted once
     union: Voxels = np.unique(np.concatenate(list(regions.values())))
     for run, design in zip(runs, designs, strict=True):
         confounds = 0 if design.confounds is None else design.confounds.shape[1]
         log(f"{unit.label} {run.label}: {design.n_scans} scans, {len(design.events)} events, {confounds} confounds")
     fit = fit_runs(images, designs, union, settings.glm, [run.label for run in runs])
+    for warning in said:
+        warnings.warn(f"{unit.label}: {warning}", UserWarning, stacklevel=2)
     if settings.stimuli is not None:
         there = fit["stimulus"].values.tolist()
         unknown = [stimulus for stimulus in settings.stimuli if stimulus not in there]
@@ -231,7 +172,7 @@ def _process(unit: Unit, masks: Mapping[str, Image], settings: Settings, log: Ca
         order = [k for stimulus in settings.stimuli for k, name in enumerate(there) if name == stimulus]
         # after the fit, so that the others stay in the design
         fit = fit.isel(observation=order)
-    common = _unit_provenance(unit, designs, fit, settings)
+    common = provenance(runs, designs, fit["dof"].values, settings)
     rdms, tsnr = [], {}
     for name, voxels in regions.items():
         part = fit.sel(voxel=fit["voxel"].values[np.isin(fit["voxel"].values, voxels)])
@@ -252,9 +193,7 @@ def _process(unit: Unit, masks: Mapping[str, Image], settings: Settings, log: Ca
         tsnr[name] = part["tsnr"].values
         reliable = f", split-half r {facts['split_half']['r']:.2f}" if "split_half" in facts else ""
         log(f"{label}: {part.sizes['voxel']} voxels, {rdm.sizes['stimulus']} stimuli{reliable}")
-    first = designs[0]
-    matrix = design_matrix(first.events, first.n_scans, first.t_r, first.confounds, settings.glm)
-    return UnitResult(concat_rdms(rdms), matrix, tsnr)
+    return UnitResult(concat_rdms(rdms), designs[0].matrix(designs[0].events, settings.glm), tsnr)
 
 
 def joined(parts: Sequence[xr.DataArray]) -> xr.DataArray:
@@ -275,8 +214,8 @@ def joined(parts: Sequence[xr.DataArray]) -> xr.DataArray:
     return concat_rdms(parts)
 
 
-def check_masks(masks: Mapping[str, Image]) -> None:
-    """Raise unless there is a region, and every name can be part of a label."""
+def check_masks(masks: Mapping[str, Image], settings: Settings) -> None:
+    """Raise unless there is a region, every name can be part of a label, and the settings name no other."""
     if not isinstance(masks, Mapping):
         raise TypeError(f"masks is a {type(masks).__name__}; expected {{name: mask}}")
     if not masks:
@@ -284,14 +223,17 @@ def check_masks(masks: Mapping[str, Image]) -> None:
     for name in masks:
         if not name or "/" in name:
             raise ValueError(f"a region is named {name!r}; expected a name without '/', such as 'V1'")
+    settings.check_regions(masks)
 
 
 def region_voxels(name: str, mask: Image, image: Image, settings: Settings) -> Voxels:
     """Find the voxels of a region; FileNotFoundError naming it if its mask is not there."""
     try:
-        return mask_voxels(mask, image, resample=settings.resample)
+        opened = open_image(mask, settings.max_bytes)
     except FileNotFoundError as error:
         raise FileNotFoundError(f"the mask of region {name!r} is missing: {error}") from error
+    scans = open_image(image, settings.max_bytes)
+    return mask_voxels(opened, scans, resample=settings.resample, inside=settings.inside(name))
 
 
 def subject_mask(mask: Image, subject: str) -> Image:
@@ -299,39 +241,13 @@ def subject_mask(mask: Image, subject: str) -> Image:
     return Path(str(mask).replace("{subject}", subject)) if isinstance(mask, str | Path) else mask
 
 
-def _inside_brains(runs: Sequence[Run]) -> Voxels | None:
+def _inside_brains(runs: Sequence[Run], images: Sequence[Image], settings: Settings) -> Voxels | None:
     inside: Voxels | None = None
-    for run in runs:
+    for run, image in zip(runs, images, strict=True):
         if run.brain_mask is not None:
-            voxels = mask_voxels(run.brain_mask, run.image)
+            voxels = mask_voxels(open_image(run.brain_mask, settings.max_bytes), image)
             inside = voxels if inside is None else np.intersect1d(inside, voxels)
     return inside
-
-
-def _run_design(run: Run, settings: Settings) -> RunDesign:
-    n_scans = n_scans_of(run.image)
-    t_r = check_t_r(run.t_r, run.image, "its sidecar")
-    events = read_events(run.events, n_scans=n_scans, t_r=t_r)
-    table = _confounds(run, settings.confounds) if settings.confounds and run.confounds is not None else None
-    return RunDesign(events, read_confounds(table, n_scans=n_scans, name=str(run.confounds)), n_scans, t_r)
-
-
-def _confounds(run: Run, strategy: tuple[str, ...]) -> pd.DataFrame:
-    raw = read_confounds(run.confounds, n_scans=n_scans_of(run.image))
-    if raw is None:
-        return pd.DataFrame()
-    # columns that only fMRIPrep names so; other pipelines' files hold what their makers meant to be taken
-    if not any(str(column).startswith(("cosine", "a_comp_cor", "std_dvars")) for column in raw):
-        return raw
-    from nilearn.interfaces.fmriprep import load_confounds
-
-    with warnings.catch_warnings():
-        # scans before the steady state are not cut out here: each has a regressor
-        warnings.filterwarnings("ignore", message=".*[Nn]on.steady.state")
-        chosen, _ = load_confounds(str(run.image), strategy=strategy, demean=False)
-    outliers = raw.filter(regex="^non_steady_state_outlier")
-    together: pd.DataFrame = pd.concat([chosen.reset_index(drop=True), outliers], axis=1)
-    return together
 
 
 def _region(part: xr.Dataset, label: str, settings: Settings) -> tuple[xr.DataArray, dict[str, Any]]:
@@ -370,26 +286,4 @@ def _shrinkage(part: xr.Dataset, method: Method, *, per_run: bool) -> Any:
     return {
         str(run): round(shrunk_covariance(residuals[runs == run], int(dof), method=method).shrinkage, 6)
         for run, dof in zip(part["fold_run"].values, part["dof"].values, strict=True)
-    }
-
-
-def _unit_provenance(unit: Unit, designs: Sequence[RunDesign], fit: xr.Dataset, settings: Settings) -> dict[str, Any]:
-    files = [path for run in unit.runs for path in (run.image, run.events, run.confounds, run.brain_mask) if path]
-    return {
-        "made_by": "brainrdl.fmri.rdms_from_bids",
-        "settings": asdict(settings),
-        "inputs": checksums(files, unit.runs[0].root),
-        "runs": [
-            {
-                "run": run.label,
-                "scans": design.n_scans,
-                "t_r": design.t_r,
-                "dof": int(dof),
-                "trial_types": list(dict.fromkeys(design.events["trial_type"])),
-                "confounds": [] if design.confounds is None else list(design.confounds.columns),
-                "drift_model": drift_model(settings.glm, design.confounds),
-            }
-            for run, design, dof in zip(unit.runs, designs, fit["dof"].values, strict=True)
-        ],
-        "versions": versions(("brainrdl", "nilearn", "nibabel", "numpy", "scipy", "torch")),
     }

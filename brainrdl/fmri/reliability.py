@@ -11,7 +11,7 @@ from scipy.stats import t as student_t
 
 from brainrdl.fmri.distances import check_two_runs, mean_over_run_pairs, run_pair_distances
 from brainrdl.fmri.noise import inverse
-from brainrdl.rdms.patterns import Array, Precision, RunMeans, precisions_of, run_means
+from brainrdl.rdms.patterns import Array, Precision, RunMeans, check_folds, precisions_of, run_means
 
 MAX_SPLITS = 500
 RANDOM_SPLITS = 200
@@ -70,6 +70,7 @@ def split_half(
     means = run_means(patterns)
     checked = precisions_of(precision, means)
     check_two_runs(means)
+    check_folds(patterns, means)
     n_runs = len(means.runs)
     if n_runs < 4:
         raise ValueError(
@@ -171,6 +172,7 @@ def select_voxels(patterns: xr.DataArray, n_voxels: int, *, training_runs: Seque
             f"voxels are to be chosen in {len(set(training_runs))} of {len(means.runs)} runs; choose in at least two "
             "and leave at least one, as the distances of voxels chosen in the same data are biased"
         )
+    check_folds(patterns, means)
     chosen = _most_reliable(means, [means.runs.index(run) for run in training_runs], n_voxels)
     left = patterns.isel(observation=used, voxel=chosen)
     return left.assign_coords(selected=("voxel", chosen))

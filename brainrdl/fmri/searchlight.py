@@ -1,9 +1,13 @@
 """RDMs of the sphere around every voxel, or maps of their likeness to model RDMs.
 
+Where distances are not defined, or are all alike and are to be correlated, there is NaN, and such spheres are counted
+in a warning: 0 would be a finding.
+
 Centres are computed in blocks: the patterns of all spheres of a block are gathered into one array, padded with zeros,
 and their Gram matrices are one batched product. A block takes a bounded share of memory, whatever the brain's size.
 """
 
+import warnings
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -11,6 +15,7 @@ import nibabel
 import numpy as np
 import xarray as xr
 from joblib import Parallel, delayed
+from numpy.typing import NDArray
 from scipy.stats import rankdata
 from tqdm import tqdm
 
@@ -22,11 +27,12 @@ from brainrdl.ids import spelling
 from brainrdl.rdms.condensed import to_squares
 from brainrdl.rdms.labelled import condense, select_stimuli
 from brainrdl.rdms.layout import DIMS, check_rdms
-from brainrdl.rdms.patterns import Array, run_means
+from brainrdl.rdms.patterns import Array, check_folds, run_means
 
 SearchlightMetric = Literal["crossnobis", "correlation"]
 _BLOCK_BYTES = 2 << 20  # of gathered patterns, per thread: what a cache holds
 _MAX_RDM_BYTES = 2 << 30
+_ROUNDING = 1e-13
 
 
 def searchlight_rdms(
@@ -61,13 +67,20 @@ def searchlight_rdms(
     -------
     DataArray (rdm, stimulus, stimulus_)
         An RDM per centre, labelled ``voxel-<position>``, with the coordinates ``voxel``, ``n_voxels`` and ``x``, ``y``,
-        ``z`` (mm) along ``rdm``.
+        ``z`` (mm) along ``rdm``. Distances that are not defined (a correlation with a constant pattern) are NaN, and
+        spheres without any are left out.
 
     Raises
     ------
     TypeError, ValueError
         If patterns or mask are malformed, no sphere is large enough, a stimulus lacks in a run (crossnobis), or the
-        RDMs would take more than 2 GB (`searchlight_map` keeps only their comparison with models).
+        RDMs would take more than 2 GB (`searchlight_map` keeps only their comparison with models), or no sphere has a
+        distance that is defined.
+
+    Warns
+    -----
+    UserWarning
+        With the number of spheres that lack some distances, and of those that lack all, where there are any.
 
     Examples
     --------
@@ -87,12 +100,12 @@ def searchlight_rdms(
             "their comparison with model RDMs"
         )
     distances = np.concatenate(list(spheres.blocks(n_jobs)))
-    places = spheres.centres
-    if np.isnan(distances).all(axis=1).any():
-        place = places[int(np.argmax(np.isnan(distances).all(axis=1)))]
-        raise ValueError(
-            f"patterns around voxel {place} are constant, so they have no correlation; leave such voxels out"
-        )
+    missing = np.isnan(distances)
+    # an RDM without any distance is none
+    defined = ~missing.all(axis=1)
+    _warn_of(~defined, spheres.centres, "no distance that is defined (constant patterns)", "left out")
+    _warn_of(missing.any(axis=1) & defined, spheres.centres, "distances that are not defined", "NaN")
+    distances, places, n_voxels = distances[defined], spheres.centres[defined], spheres.n_voxels[defined]
     ids = list(spheres.stimuli)
     # symmetric as made here, so that tens of thousands of RDMs need no check
     return xr.DataArray(
@@ -103,8 +116,8 @@ def searchlight_rdms(
             "stimulus": ids,
             "stimulus_": ids,
             "voxel": ("rdm", places),
-            "n_voxels": ("rdm", spheres.n_voxels),
-            **{axis: ("rdm", values) for axis, values in zip("xyz", spheres.millimetres.T, strict=True)},
+            "n_voxels": ("rdm", n_voxels),
+            **{axis: ("rdm", values) for axis, values in zip("xyz", spheres.millimetres[defined].T, strict=True)},
         },
         name="dissimilarity",
         attrs={"metric": metric},
@@ -136,12 +149,17 @@ def searchlight_map(
     Returns
     -------
     dict of str to Nifti1Image
-        A map of each model, by its label; NaN outside.
+        A map of each model, by its label; NaN outside, and where a sphere's RDM cannot be compared.
 
     Raises
     ------
     TypeError, ValueError
         As `searchlight_rdms`; if the models have other stimuli, unmeasured pairs or no variance.
+
+    Warns
+    -----
+    UserWarning
+        With the number of spheres whose RDM cannot be compared, as a distance is not defined or they are all alike.
 
     Examples
     --------
@@ -169,9 +187,10 @@ def searchlight_map(
     if np.isnan(targets).any():
         raise ValueError("a model RDM has unmeasured pairs (NaN), so it cannot be compared; leave such stimuli out")
     unit_targets = _unit(targets, compare)
-    if not unit_targets.any(axis=1).all():
+    if np.isnan(unit_targets).any():
         raise ValueError("a model RDM has no variance, so it cannot be compared; leave it out")
     likeness = np.concatenate([_unit(block, compare) @ unit_targets.T for block in spheres.blocks(n_jobs)])
+    _warn_of(np.isnan(likeness).any(axis=1), spheres.centres, "an RDM that cannot be compared", "NaN")
     opened = open_image(mask)
     maps = {}
     for label, values in zip(models["rdm"].values.tolist(), likeness.T, strict=True):
@@ -202,6 +221,7 @@ class _Spheres:
             raise ValueError("the patterns have no coordinate 'voxel', the position in the flattened volume")
         if metric == "crossnobis":
             check_two_runs(means)
+            check_folds(patterns, means)
             if not means.balanced:
                 run, stimulus = np.argwhere(means.counts == 0)[0]
                 raise ValueError(
@@ -258,11 +278,14 @@ class _Spheres:
             X = X[:, :, 0]
             total = np.ones(X.shape[1]) @ X
             covariance = X.swapaxes(1, 2) @ X - total[:, :, None] * (total / sizes[:, None])[:, None, :]
-            length = np.sqrt(np.maximum(np.einsum("cii->ci", covariance), 0.0))
+            squares, variance = np.square(X).sum(axis=1), np.einsum("cii->ci", covariance)
+            # what rounding leaves of a constant pattern is no variance
+            length = np.sqrt(np.where(variance > _ROUNDING * squares, variance, np.nan))
             with np.errstate(invalid="ignore", divide="ignore"):
                 r = covariance[:, i, j] / (length[:, i] * length[:, j])
             unlike: Array = np.clip(1 - r, 0.0, 2.0)
-            return unlike
+            # what rounding leaves of the distance of proportional patterns is none
+            return np.where(unlike < _ROUNDING, 0.0, unlike)
         R = X.shape[2]
         total = X.sum(axis=2)
         flat = X.reshape(len(X), -1, X.shape[3])
@@ -314,11 +337,29 @@ class _Grid:
         return rows, (rows != self._nowhere).sum(axis=1)
 
 
+def _warn_of(undefined: NDArray[np.bool_], centres: Voxels, what: str, so: str) -> None:
+    """Warn of the number of spheres that lack something, and what becomes of them; ValueError where all do."""
+    if undefined.all():
+        raise ValueError(f"all {len(undefined)} spheres have {what}; look at the patterns")
+    if undefined.any():
+        warnings.warn(
+            f"{undefined.sum()} of {len(undefined)} spheres have {what}, such as that around voxel "
+            f"{centres[int(np.argmax(undefined))]}; they are {so}",
+            UserWarning,
+            stacklevel=3,
+        )
+
+
 def _unit(rdms: Array, compare: str) -> Array:
-    """Rows whose inner products are the comparison; zero where it is not defined."""
-    values = rankdata(rdms, axis=1) if compare == "spearman" else rdms
-    if compare != "cosine":
-        values = values - values.mean(axis=1, keepdims=True)
-    length = np.linalg.norm(values, axis=1, keepdims=True)
-    units: Array = np.divide(values, length, out=np.zeros_like(values), where=length > 0)
+    """Rows whose inner products are the comparison; NaN where it is not defined."""
+    spread = rdms if compare == "cosine" else rdms - rdms.mean(axis=1, keepdims=True)
+    # what rounding leaves of distances that are all alike is no geometry
+    alike = np.linalg.norm(spread, axis=1) <= _ROUNDING * np.linalg.norm(rdms, axis=1)
+    if compare == "spearman":
+        ranks = rankdata(rdms, axis=1)
+        spread = ranks - ranks.mean(axis=1, keepdims=True)
+    length = np.linalg.norm(spread, axis=1)
+    defined = ~(alike | np.isnan(length))
+    units: Array = np.full_like(spread, np.nan)
+    units[defined] = spread[defined] / length[defined, None]
     return units

@@ -17,7 +17,7 @@ from brainrdl.arguments import name_some
 from brainrdl.fmri.distances import check_shared, check_two_runs, mean_over_run_pairs, run_pair_distances
 from brainrdl.fmri.noise import inverse
 from brainrdl.rdms.labelled import label_rdms
-from brainrdl.rdms.patterns import Array, Precision, RunMeans, factor_of, precisions_of, run_means
+from brainrdl.rdms.patterns import Array, Precision, RunMeans, check_folds, factor_of, precisions_of, run_means
 
 
 def standard_errors(
@@ -235,6 +235,7 @@ def _checked(patterns: xr.DataArray, precision: Precision) -> tuple[RunMeans, Ar
     means = run_means(patterns)
     checked = precisions_of(precision, means)
     check_two_runs(means)
+    check_folds(patterns, means)
     if len(means.runs) < 3:
         raise ValueError(
             f"there are two runs only ({name_some(means.runs)}), from which no standard error can be estimated; it "

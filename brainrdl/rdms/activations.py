@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from brainrdl.answers import DEPENDS, difference
 from brainrdl.arguments import name_some
 from brainrdl.features import Recorder
 from brainrdl.rdms.float64 import not_finite, undefined, unit_means, unit_slices
@@ -300,17 +301,13 @@ class Activations:
     def _check_alone(self, layer: str, answer: Tensor) -> None:
         """Refuse a layer whose answer to the first stimulus is another within its batch than alone."""
         known = self._layers[layer]
-        if known.sample is None or not known.dtype.is_floating_point:  # whole numbers are not rounded
+        if known.sample is None:
             return
-        alone, batched = known.sample.double(), known.sampled(answer).double()
-        off = float((alone - batched).abs().max() / alone.abs().max().clamp_min(torch.finfo(torch.float64).tiny))
-        # other batch sizes sum in another order, on a GPU with TF32's ten bits
-        rounding = torch.finfo(known.dtype).eps if self._run.device.type == "cpu" else 2.0**-10
-        if off > max(1e-3, 16 * rounding, 16 * torch.finfo(known.dtype).eps):
+        off = difference(known.sample, known.sampled(answer), known.dtype, self._run.device)
+        if off is not None:
             raise ValueError(
                 f"layer {layer!r} answers stimulus {self._run.stimuli.ids[0]!r} alone otherwise than in its batch, by "
-                f"{off:.2g} of its largest answer: it depends on the other stimuli or on chance, as BatchNorm without "
-                "running statistics does, or dropout that is on in eval mode; RDMs need answers that do not"
+                f"{off:.2g} of its largest answer: {DEPENDS}; RDMs need answers that do not"
             )
 
     def _describe(self, number: int, what: str) -> str:

@@ -5,7 +5,8 @@
 Pearson r between the target's ranks and soft ranks ``1/2 + Σ_j w_j sigmoid((D_i − D_j)/τ)`` of the distances (Qin, Liu
 & Li 2010, Information Retrieval 13, 375-397), τ being `TEMPERATURE` times their standard deviation, so that their scale
 does not matter; it tends to Spearman's correlation with τ. Where nothing can be compared the loss is constant, with
-zero gradient: 0 for ``mse`` where no pair counts, 1 for the others where a side has no variance beyond rounding.
+zero gradient, and no measure of anything (`compared` says so): 0 for ``mse`` where no pair counts, 1 for the others
+where a side has no variance beyond rounding.
 """
 
 from typing import Any
@@ -18,6 +19,9 @@ from brainrdl.rdms.whitening import WHITENED, whitened_pairs
 
 COMPARISONS = ("mse", "corr", "cosine", "corr_cov", "cosine_cov", "soft-spearman")
 """The comparisons that can be trained with."""
+
+FEWEST_PAIRS = {"mse": 1, "cosine": 2, "cosine_cov": 2, "corr": 3, "corr_cov": 3, "soft-spearman": 3}
+"""Pairs that a comparison needs to teach anything: one is as any other to a cosine, two correlate by 1 or −1."""
 
 TEMPERATURE = 0.1
 """Softness of the ranks of ``soft-spearman``, in standard deviations of the distances."""
@@ -38,12 +42,26 @@ def dissimilarity(
 
     `weights` (P,) are w ≥ 0; the whitened comparisons take 0 and 1 only, and need `pairs` (P, 2) of n stimuli.
     """
+    return compared(distances, target, compare, weights, pairs=pairs, n=n)[0]
+
+
+def compared(
+    distances: Tensor,
+    target: Tensor,
+    compare: str,
+    weights: Tensor,
+    *,
+    pairs: Tensor | None = None,
+    n: int | None = None,
+) -> tuple[Tensor, Tensor]:
+    """`dissimilarity`, and the number of pairs () that it compares: 0 where it is undefined."""
     check_compare(compare)
+    counted = (weights > 0).sum()
     if compare == "mse":
         # Eq. 2: Σ w (D − T)² / Σ w
         total = weights.sum()
         residual = weights * (distances - target).square()
-        return residual.sum() / torch.where(total > 0, total, 1.0)
+        return residual.sum() / torch.where(total > 0, total, 1.0), counted
     # sums of many products of nearly equal numbers: in float64 they are worth their digits
     d, t, w = distances.double(), target.double(), weights.double()
     rounding = 8 * torch.finfo(distances.dtype).eps
@@ -63,7 +81,7 @@ def dissimilarity(
     comparable = ~(lengths <= 0)  # NaN distances make a NaN loss, which stops the training
     # `where` twice: the root's gradient at 0 would be NaN even in the branch not taken
     similarity = torch.where(comparable, product / torch.where(comparable, lengths, 1.0).sqrt(), 0.0)
-    return (1 - similarity).to(distances.dtype)
+    return (1 - similarity).to(distances.dtype), torch.where(comparable, counted, 0)
 
 
 def _soft_ranks(deviations: Tensor, weights: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from brainrdl.arguments import name_some, whole_number
 from brainrdl.identity import DIGEST, digest
 from brainrdl.ids import check_ids
+from brainrdl.networks import refuse_lazy
 from brainrdl.rdms.activations import Activations, Layer, ModelOnStimuli, disk_room, measure_layers, plan_passes
 from brainrdl.rdms.distances import check_metric
 from brainrdl.rdms.float64 import fill_distances, mirror
@@ -111,6 +112,7 @@ def layer_rdms(
     names = check_ids(layers, "layers")
     if not names:
         raise ValueError("layers is empty; list_layers(model) names those there are")
+    refuse_lazy(model, "the model")
     provenance: dict[str, Any] = {
         "function": "brainrdl.layer_rdms",
         "model": f"{type(model).__module__}.{type(model).__qualname__}",

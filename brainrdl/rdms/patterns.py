@@ -23,6 +23,11 @@ Array = NDArray[np.float64]
 Precision = Array | Mapping[Any, Array] | None
 """Inverse noise covariance: of all runs (voxels, voxels), of each run, or None, the identity."""
 
+SAME_SCANS = "same_scans"
+"""Attribute of patterns: the runs that were fitted to one and the same data, as text, pair behind pair."""
+
+_HEAD = 8  # voxels by which patterns that may be alike are found
+
 
 def make_patterns(
     values: np.ndarray, stimuli: Any, runs: Any, *, name: str | None = None, voxels: Any = None
@@ -174,6 +179,33 @@ def check_patterns(patterns: object) -> None:
             f"the pattern of {stimuli[row]!r} in run {runs[row]!r} is {patterns.values[row, voxel]} in voxel {voxel}; "
             "drop such voxels in all runs"
         )
+
+
+def check_folds(patterns: xr.DataArray, means: RunMeans) -> None:
+    """Raise a ValueError if two runs hold the same data, or a stimulus has one pattern in both: no noise parts them.
+
+    Patterns that are constant over voxels may be alike without being of one scan.
+    """
+    marked = np.atleast_1d(patterns.attrs.get(SAME_SCANS, [])).tolist()
+    there = {str(run) for run in means.runs}
+    for one, other in zip(marked[::2], marked[1::2], strict=True):
+        if one in there and other in there:
+            raise ValueError(
+                f"the runs {one!r} and {other!r} hold one and the same scan, so that its noise would be "
+                "cross-validated with itself; take one of them out"
+            )
+    heads = np.ascontiguousarray(means.patterns[:, :_HEAD])
+    seen: dict[tuple[int, bytes], tuple[int, int]] = {}
+    for run, stimulus in np.argwhere(means.cells >= 0).tolist():
+        row = means.cells[run, stimulus]
+        twin, its_row = seen.setdefault((stimulus, heads[row].tobytes()), (run, row))
+        pattern = means.patterns[row]
+        if twin != run and np.ptp(pattern) > 0 and np.array_equal(pattern, means.patterns[its_row]):
+            raise ValueError(
+                f"the pattern of {means.stimuli[stimulus]!r} is the same in the runs {means.runs[twin]!r} and "
+                f"{means.runs[run]!r}, to the last digit, so that its noise would be cross-validated with itself; give "
+                "each run its own data"
+            )
 
 
 def check_labels(stimuli: Sequence[Any], runs: Sequence[Any]) -> None:

@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, SupportsIndex
 from zipfile import BadZipFile
 
 import numpy as np
@@ -13,10 +13,9 @@ import pandas as pd
 import xarray as xr
 
 from brainrdl.exchange.files import read_rdms, write_rdms
-from brainrdl.files import atomic_path, to_json
-from brainrdl.fmri.images import Image, checksums
+from brainrdl.files import atomic_path, file_sha256, sha256, to_json
+from brainrdl.fmri.images import Image, content_sha256
 from brainrdl.fmri.pipeline import (
-    Settings,
     Unit,
     UnitResult,
     check_masks,
@@ -26,6 +25,8 @@ from brainrdl.fmri.pipeline import (
     region_voxels,
     subject_mask,
 )
+from brainrdl.fmri.run_designs import files_of
+from brainrdl.fmri.settings import Settings
 from brainrdl.studies.kept import kept
 from brainrdl.studies.reports.fmri import write_report
 from brainrdl.terminal import one_line
@@ -38,19 +39,19 @@ def make_rdms(
     masks: Mapping[str, Image],
     out: str | Path,
     *,
-    subjects: Sequence[str] | None = None,
+    subjects: Sequence[str | SupportsIndex] | None = None,
     settings: Settings | None = None,
     log: Callable[[str], None] = print,
 ) -> Path:
     """Write the RDMs of a BIDS data set into a netCDF file, and a report into the ``.html`` file beside it, its path.
 
     Each subject's part is left in ``<out without suffix>.parts/``: the same call resumes, and makes anew what is
-    damaged or of other inputs or settings. Arguments and errors are those of `rdms_from_bids`.
+    damaged, by its checksum, or of other inputs or settings. Arguments and errors are those of `rdms_from_bids`.
     """
     out, settings = Path(out), settings or Settings()
     if out.suffix != ".nc":
         raise ValueError(f"the RDMs are written as netCDF, so {out} should end in .nc")
-    check_masks(masks)
+    check_masks(masks, settings)
     with warnings_given() as given:
         units = plan(bids_dir, task, subjects=subjects, settings=settings)
         rdms, results = _made(units, masks, settings, out.with_suffix(".parts"), log)
@@ -81,7 +82,7 @@ def describe(
     task: str,
     masks: Mapping[str, Image],
     *,
-    subjects: Sequence[str] | None = None,
+    subjects: Sequence[str | SupportsIndex] | None = None,
     settings: Settings | None = None,
 ) -> str:
     """Describe what `make_rdms` would work on, after checking masks against images: a line per subject, run and region.
@@ -89,15 +90,19 @@ def describe(
     Errors are those of `rdms_from_bids`, as far as names, sidecars and masks show them.
     """
     settings = settings or Settings()
-    check_masks(masks)
+    check_masks(masks, settings)
     lines = []
     for unit in plan(bids_dir, task, subjects=subjects, settings=settings):
         lines.append(f"{unit.label}: {len(unit.runs)} runs")
         for run in unit.runs:
             confounds = run.confounds.name if run.confounds else "none"
-            lines.append(
-                f"  {run.label}: {run.image.name}, TR {run.t_r:g} s, events {run.events.name}, confounds {confounds}"
-            )
+            moment = run.slice_time
+            asked = settings.glm.slice_time_ref
+            shown = (moment.reference, moment.source) if asked is None else (asked, "asked for")
+            # 0 is what is taken where nothing says otherwise
+            at = f", slices at {shown[0]:.3g} of the scan ({shown[1]})" if shown[0] or moment.warning else ""
+            tables = f"events {run.events.name}, confounds {confounds}"
+            lines.append(f"  {run.label}: {run.image.name}, TR {run.t_r:g} s, {tables}{at}")
         for name, mask in masks.items():
             voxels = region_voxels(name, subject_mask(mask, unit.subject), unit.runs[0].image, settings)
             lines.append(f"  region {name}: {len(voxels)} voxels")
@@ -129,25 +134,41 @@ def _part(
 
 def _fingerprint(unit: Unit, masks: Mapping[str, Image], settings: Settings) -> str:
     # of what is in the files, not of their dates: a copy of a data set is resumed where the first was
-    files: list[Any] = [subject_mask(mask, unit.subject) for mask in masks.values()]
-    for run in unit.runs:
-        files += [path for path in (run.image, run.events, run.confounds, run.brain_mask) if path]
-    facts = {"settings": asdict(settings), "regions": list(masks), "t_r": [run.t_r for run in unit.runs]}
-    # regions and TRs too: they come from the call and from sidecars, which are no part of the images
-    return to_json({**facts, "files": checksums(files, unit.runs[0].root)})
+    files = files_of(unit.runs)
+    # which components of a table are of which tissue stands beside it
+    beside = [run.confounds.with_suffix(".json") for run in unit.runs if run.confounds]
+    root = unit.runs[0].root.resolve()
+    names = [path.resolve().relative_to(root) if path.resolve().is_relative_to(root) else path.name for path in files]
+    facts = {
+        "settings": asdict(settings),
+        "regions": {name: content_sha256(subject_mask(mask, unit.subject)) for name, mask in masks.items()},
+        # these come from sidecars, which are no part of the images
+        "t_r": [run.t_r for run in unit.runs],
+        "slice_time_ref": [run.slice_time.reference for run in unit.runs],
+        "files": [[str(name), file_sha256(path)] for name, path in zip(names, files, strict=True)],
+        "beside": [file_sha256(path) for path in beside if path.is_file()],
+    }
+    return to_json(facts)
 
 
 def _write_part(result: UnitResult, path: Path, fingerprint: str) -> None:
     """Write a part: RDMs into a netCDF file, the rest into the ``.npz`` file beside it, `path`."""
-    write_rdms(result.rdms, path.with_suffix(".nc"))
+    rdms = path.with_suffix(".nc")
+    write_rdms(result.rdms, rdms)
     # written last: a part with these is complete
     arrays: dict[str, Any] = {f"tsnr_{k}": values for k, values in enumerate(result.tsnr.values())}
-    arrays["fingerprint"] = fingerprint
     arrays["design"] = result.design.to_numpy()
     arrays["regressors"] = np.array(result.design.columns.tolist(), dtype=str)
-    arrays["regions"] = json.dumps(list(result.tsnr))
+    texts = {"fingerprint": fingerprint, "regions": json.dumps(list(result.tsnr)), "rdms": file_sha256(rdms)}
+    arrays |= {name: np.array(text) for name, text in texts.items()}
+    arrays["checksum"] = np.array(_checksum(arrays))
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays)
+
+
+def _checksum(arrays: Mapping[str, Any]) -> str:
+    held = [(name, arrays[name]) for name in sorted(arrays) if name != "checksum"]
+    return sha256(*(f"{name} {array.shape} {array.dtype.str}".encode() + array.tobytes() for name, array in held))
 
 
 def _read_part(path: Path, fingerprint: str, log: Callable[[str], None]) -> UnitResult | None:
@@ -156,15 +177,21 @@ def _read_part(path: Path, fingerprint: str, log: Callable[[str], None]) -> Unit
         return None
     try:
         with path.open("rb") as file, np.load(file) as part:
-            if str(part["fingerprint"]) != fingerprint:
-                return None
-            design = pd.DataFrame(part["design"], columns=part["regressors"].tolist())
-            regions = json.loads(str(part["regions"]))
-            tsnr = {region: part[f"tsnr_{k}"] for k, region in enumerate(regions)}
+            arrays = {name: part[name] for name in part.files}
+        # a part of an earlier version has no checksum, and other settings
+        if "checksum" not in arrays or str(arrays["fingerprint"]) != fingerprint:
+            return None
+        if str(arrays["checksum"]) != _checksum(arrays):
+            raise ValueError("its checksum is of other content")
+        design = pd.DataFrame(arrays["design"], columns=arrays["regressors"].tolist())
+        regions = json.loads(str(arrays["regions"]))
+        tsnr = {region: arrays[f"tsnr_{k}"] for k, region in enumerate(regions)}
     except (OSError, EOFError, ValueError, TypeError, KeyError, BadZipFile, zlib.error):
         log(f"{path} is damaged; its part is made again")
         return None
     try:
+        if file_sha256(rdms) != str(arrays["rdms"]):
+            raise ValueError("its checksum is of other content")
         return UnitResult(read_rdms(rdms), design, tsnr)
     except (TypeError, ValueError):
         log(f"{rdms} is damaged; its part is made again")

@@ -15,6 +15,27 @@ from brainrdl.rdms.distances import METRICS
 _RATIO_SCALE = ("crossnobis", "mse", "sqeuclidean", "euclidean", "mahalanobis")
 
 
+class NothingToCompare(ValueError):  # noqa: N818 - a batch is at fault, not a program
+    """A batch that has nothing to compare: too few stimuli, or none of their pairs was measured.
+
+    A teacher or a term raises it for one batch. `Trainer` leaves that batch out of the term's mean and counts it; where
+    no batch of a pass has anything to compare, it raises the error before the first update.
+
+    Examples
+    --------
+    >>> import brainrdl as rdl
+    >>> teacher = rdl.ConditionTeacher(
+    ...     rdl.MeasuredTeacher(rdl.label_rdms([[2.0]], ["face", "house"], ["IT"], "correlation")),
+    ...     {"ann": "face", "bob": "face", "barn": "house"},
+    ... )
+    >>> try:
+    ...     teacher(None, ["ann", "bob"])
+    ... except rdl.teachers.NothingToCompare:
+    ...     "one condition, no distances"
+    'one condition, no distances'
+    """
+
+
 class RDMTeacher(nn.Module, ABC):
     """Anything that answers stimuli with target RDMs. Subclass it to teach with something new.
 

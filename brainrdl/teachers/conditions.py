@@ -9,7 +9,7 @@ from torch import Tensor
 from brainrdl.files import sha256
 from brainrdl.identity import DIGEST
 from brainrdl.rdms.condensed import to_square, upper_triangle
-from brainrdl.teachers.base import RDMTeacher, rows_by_id
+from brainrdl.teachers.base import NothingToCompare, RDMTeacher, rows_by_id
 from brainrdl.teachers.network import NetworkTeacher
 
 Between = Literal["means", "exemplars"]
@@ -133,7 +133,7 @@ class ConditionTeacher(RDMTeacher):
         found = rows_by_id(ids, self._condition_of, teacher="ConditionTeacher", what="condition")
         order = {condition: k for k, condition in enumerate(dict.fromkeys(found))}
         if len(order) < 2:
-            raise ValueError(
+            raise NothingToCompare(
                 f"the {len(found)} stimuli of a batch are all exemplars of condition {self._ids[found[0]]!r}, which "
                 "has no distances; show more stimuli per update"
             )

@@ -1,16 +1,19 @@
 """A network as teacher: its layers' RDMs for whatever batch the student sees."""
 
-from collections.abc import Callable, Iterable, Sequence
-from copy import deepcopy
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from brainrdl.answers import check_answers, check_first_axis, warn_dead
 from brainrdl.features import Recorder, layer_names, list_layers, run_model
 from brainrdl.identity import describe, layers_of
+from brainrdl.networks import copy_of
 from brainrdl.rdms.distances import check_metric, training_rdm
 from brainrdl.teachers.base import RDMTeacher
+from brainrdl.teachers.frozen import frozen_copy, unlike_training
 
 
 class NetworkTeacher(RDMTeacher):
@@ -34,11 +37,21 @@ class NetworkTeacher(RDMTeacher):
     Raises
     ------
     TypeError
-        When asked: if `preprocess` does not return a tensor, or the images' data type is not the model's.
+        If `model` is no module. When asked: if `preprocess` or, for ``"output"``, the network does not return a tensor,
+        or the images' data type is not the model's.
     ValueError
-        For an unknown metric or layer, a layer named twice, and ``"output"`` where a layer has that name too.
+        For an unknown metric or layer, a layer named twice, ``"output"`` where a layer has that name too, a network
+        that cannot be copied, or whose parameters have no shape yet. Before a training, or when asked for a layer once
+        more: if its first dimension is not the images, or its answer to an image depends on the batch or on chance. At
+        any time: if the network writes to the images.
     FloatingPointError
         When asked, on the CPU: if a layer's answer is not finite. On an accelerator the loss is not finite then.
+
+    Warns
+    -----
+    UserWarning
+        Then too, without `preprocess`: if the images are on a scale that is wildly another than the one that the
+        network's first normalisation remembers of its training.
 
     Examples
     --------
@@ -60,7 +73,9 @@ class NetworkTeacher(RDMTeacher):
         check_metric(metric)
         self._metric = metric
         self._preprocess = preprocess
-        self._model = deepcopy(model).eval().requires_grad_(False)
+        self._model = frozen_copy(model)
+        self._asked: set[str] = set()
+        self._judged: frozenset[str] = frozenset()
         self._names = layer_names(layers)
         self.check_layers(self._names)
         self._recorder = Recorder(self._model, [name for name in self._names if name != "output"], flatten=False)
@@ -136,17 +151,54 @@ class NetworkTeacher(RDMTeacher):
             extended = Recorder(self._model, dict.fromkeys([*self._recorder.layers, *wanted]), flatten=False)
             self._recorder.remove()
             self._recorder = extended
-        given = images
-        if self._preprocess is not None:
-            given = self._preprocess(images.clone())  # it may write to its input, and the student's batch is not its
-            if not isinstance(given, Tensor):
-                raise TypeError(f"preprocess returned a {type(given).__name__}; expected the teacher's input, a Tensor")
-        output = run_model(self._model, given, "the teacher")
+        given = self._input(images)
+        output = run_model(self._model, given, "the teacher", own_input=self._preprocess is not None)
         features = self._recorder.features() if self._recorder.layers else {}
         answers = {layer: output if layer == "output" else features[layer] for layer in layers}
         for layer, value in answers.items():
             _check_finite(layer, value)
+        if "output" in answers and not isinstance(output, Tensor):
+            raise TypeError(
+                f"the teacher's output is a {type(output).__name__}, and distances and logits need a Tensor; name a "
+                "layer of the network, or let its forward return the part that is meant"
+            )
+        for layer, value in answers.items():
+            check_first_axis(
+                value, len(given), f"the teacher's {'output' if layer == 'output' else f'layer {layer!r}'}"
+            )
+        # at the second time: who asks once does not train, and the trainer judges before the first update
+        self.judge(images, {layer: value for layer, value in answers.items() if layer in self._asked})
+        self._asked.update(answers)
         return answers
+
+    def judge(self, images: Tensor, answers: Mapping[str, Tensor]) -> None:
+        """Check layers' answers to images, each once: a pattern for each image, whatever the batch.
+
+        ValueError for patterns that are not the images'; a warning where all are alike, or the images on a scale that
+        is wildly another than that of its training.
+        """
+        fresh = [layer for layer in answers if layer not in self._judged]
+        if not fresh:
+            return
+        judged = copy_of(self._model)  # a network may keep what it sees
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):  # a preprocess may draw
+            given = self._input(images)
+        check_answers(
+            judged, [layer for layer in fresh if layer != "output"], given, "the teacher", output="output" in fresh
+        )
+        warn_dead({layer: answers[layer] for layer in fresh}, given, "the teacher", "in the first batch")
+        if not self._judged and self._preprocess is None and (said := unlike_training(judged, given)):
+            warnings.warn(said, stacklevel=2)
+        self._judged = self._judged.union(fresh)
+
+    def _input(self, images: Tensor) -> Tensor:
+        """What the network is given for a batch."""
+        if self._preprocess is None:
+            return images
+        given = self._preprocess(images.clone())  # it may write to its input, and the student's batch is not its
+        if not isinstance(given, Tensor):
+            raise TypeError(f"preprocess returned a {type(given).__name__}; expected the teacher's input, a Tensor")
+        return given
 
 
 def _check_finite(layer: str, value: Any) -> None:

@@ -22,8 +22,8 @@ from brainrdl.files import sha256
 from brainrdl.identity import DIGEST, digest
 from brainrdl.rdms.condensed import upper_triangle
 from brainrdl.rdms.distances import full_precision
-from brainrdl.rdms.patterns import RunMeans, check_precision, factor_of, run_means
-from brainrdl.teachers.base import RDMTeacher, rows_by_id
+from brainrdl.rdms.patterns import RunMeans, check_folds, check_precision, factor_of, run_means
+from brainrdl.teachers.base import NothingToCompare, RDMTeacher, rows_by_id
 
 
 @final
@@ -100,6 +100,7 @@ class PatternTeacher(RDMTeacher):
                 f"{len(once)} of {len(means.stimuli)} stimuli are in one run only, so that none of their distances can "
                 f"be cross-validated: {name_some(once)}; leave them out of the patterns"
             )
+        check_folds(patterns, means)
         if weights not in (None, "observations"):
             raise ValueError(f"unknown weights {weights!r}; give None or 'observations'")
         n_runs = len(means.runs)
@@ -140,7 +141,7 @@ class PatternTeacher(RDMTeacher):
         cells = self._cells[rows]
         held = cells >= 0
         if not (np.triu(_run_pairs(held, np.arange(len(self._runs))), 1) > 0).any():
-            raise ValueError(
+            raise NothingToCompare(
                 f"no two of the {len(rows)} stimuli of a batch share two runs, so that none of their distances can be "
                 "cross-validated; show more stimuli per update, or let the run coordinate be something that holds "
                 "more of them, such as the session or the repetition"

@@ -52,6 +52,7 @@ class Batch:
     asked: dict[RDMTeacher, tuple[str, ...]] = field(default_factory=dict, repr=False)
     _pairs: dict[tuple[int, int], Tensor] = field(default_factory=dict, repr=False)
     _answers: dict[RDMTeacher, dict[str, Tensor]] = field(default_factory=dict, repr=False)
+    _compared: dict[tuple["Term", str], Tensor] = field(default_factory=dict, repr=False)
 
     def __len__(self) -> int:
         return len(self.images)
@@ -111,6 +112,24 @@ class Batch:
             self._answers[teacher] = teacher.observe(self.images, self.ids, names)
         return {layer: self._answers[teacher][layer] for layer in layers}
 
+    def note(self, term: "Term", layer: str, pairs: Tensor | int) -> None:
+        """Note how many pairs a term's value for a layer compares: of none, it is left out of the term's mean.
+
+        Parameters
+        ----------
+        term : Term
+            Term that gives the value.
+        layer : str
+            Student layer.
+        pairs : Tensor () or int
+            Number of pairs, 0 where the value is a constant that says nothing of this batch.
+        """
+        self._compared[term, layer] = torch.as_tensor(pairs, device=self.images.device)
+
+    def noted(self, term: "Term") -> dict[str, Tensor]:
+        """The numbers of pairs () that a term has noted: student layer → number."""
+        return {layer: pairs for (of, layer), pairs in self._compared.items() if of is term}
+
 
 class Term(ABC):
     """Something added to the task loss. Subclass it to train toward something new.
@@ -141,6 +160,8 @@ class Term(ABC):
     """
 
     name: str = "term"
+    fewest: int = 1
+    """Number of stimuli that a batch needs for a value that says anything."""
 
     def __init__(self, layers: Sequence[str], *, alpha: Alpha | Schedule = 1.0, stream: str = "task") -> None:
         self.layers = layer_names(layers)

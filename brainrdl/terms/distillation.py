@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from brainrdl.teachers.base import RDMTeacher
+from brainrdl.answers import is_constant
+from brainrdl.teachers.base import NothingToCompare, RDMTeacher
 from brainrdl.teachers.network import NetworkTeacher
 from brainrdl.terms.alpha import Alpha, Schedule
 from brainrdl.terms.base import Batch, Term, check_targets, head_key
@@ -32,13 +33,27 @@ class FromNetwork(Term):
         self.targets = dict(layers)
 
     def setup(self, features: Mapping[str, Tensor], batch: Batch, generator: torch.Generator) -> None:
-        """Ask the teacher once, so that it knows what the updates will ask for."""
+        """Ask the teacher once, so that it knows what the updates ask for; `NothingToCompare` for too few stimuli."""
+        self._enough(batch)
         batch.ask(self.teacher, self.targets.values())
 
     def __call__(self, features: Mapping[str, Tensor], batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """The relation of each pair of layers."""
+        self._enough(batch)
         answers = batch.ask(self.teacher, self.targets.values())
+        if self.fewest > 1:
+            n_pairs = len(batch) * (len(batch) - 1) // 2
+            for layer, name in self.targets.items():
+                related = ~(is_constant(features[layer]) | is_constant(answers[name]))
+                batch.note(self, layer, n_pairs * related)
         return {layer: self.relate(layer, features[layer], answers[name]) for layer, name in self.targets.items()}
+
+    def _enough(self, batch: Batch) -> None:
+        if len(batch) < self.fewest:
+            raise NothingToCompare(
+                f"{self.name} compares relations between {self.fewest} stimuli or more, and a batch holds {len(batch)}"
+                "; choose another batch size, or leave the incomplete last batch out (drop_last=True)"
+            )
 
     @abstractmethod
     def relate(self, layer: str, student: Tensor, teacher: Tensor) -> Tensor:
@@ -157,9 +172,14 @@ class KD(Term):
     def setup(self, features: Mapping[str, Tensor], batch: Batch, generator: torch.Generator) -> None:
         """Build the head, where there is one."""
         logits = batch.ask(self.teacher, ["output"])["output"]
+        if logits.ndim != 2:
+            raise ValueError(
+                f"KD needs logits, (images, classes), and the teacher's output has shape {tuple(logits.shape)}; let "
+                "the network end in a classifier, or take a Hint"
+            )
         if self.head is not None:
             self.heads[head_key(self.head)] = nn.Linear(features[self.head][0].numel(), logits.shape[1])
-        elif batch.output.shape != logits.shape:
+        elif self._student_logits(batch).shape != logits.shape:
             raise ValueError(
                 f"the student answers with {tuple(batch.output.shape[1:])} values per image, the teacher with "
                 f"{tuple(logits.shape[1:])}; for other classes name a student layer to put a head on: KD(…, head=layer)"
@@ -168,7 +188,11 @@ class KD(Term):
     def __call__(self, features: Mapping[str, Tensor], batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """T² KL(softmax(teacher/T) ‖ softmax(student/T)), mean over the batch."""
         wanted = batch.ask(self.teacher, ["output"])["output"].float()
-        logits = batch.output if self.head is None else self.heads[head_key(self.head)](features[self.head].flatten(1))
+        logits = (
+            self._student_logits(batch)
+            if self.head is None
+            else self.heads[head_key(self.head)](features[self.head].flatten(1))
+        )
         divergence = functional.kl_div(  # Σ_c p_c log(p_c/q_c), p the teacher's softmax, q the student's
             functional.log_softmax(logits.float() / self.temperature, dim=1),
             functional.log_softmax(wanted / self.temperature, dim=1),
@@ -176,6 +200,15 @@ class KD(Term):
             log_target=True,
         )
         return {self.head or "output": self.temperature**2 * divergence}
+
+    def _student_logits(self, batch: Batch) -> Tensor:
+        if not isinstance(batch.output, Tensor):
+            raise TypeError(
+                f"KD needs the student's logits, a Tensor (images, classes), and the student answers with a "
+                f"{type(batch.output).__name__} (some networks do so in training only); let its forward return the "
+                "logits alone, or name a layer to put a head on: KD(…, head=layer)"
+            )
+        return batch.output
 
     def teachers(self) -> tuple[RDMTeacher, ...]:
         """Its teacher."""

@@ -1,13 +1,18 @@
 """The RDL loss: how far a layer's representational geometry is from its target (Eqs. 2 to 4)."""
 
+import warnings
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
 from brainrdl.arguments import check_tensor
 from brainrdl.rdms.condensed import condensed_index, sample_pairs
-from brainrdl.rdms.differentiable import check_compare, dissimilarity
+from brainrdl.rdms.differentiable import check_compare, compared
 from brainrdl.rdms.distances import check_metric, training_rdm
 from brainrdl.rdms.whitening import WHITENED
+
+_IN_VAIN = 10
 
 GRADIENTS = ("auto", "per-stimulus", "mean")
 
@@ -21,6 +26,7 @@ def rdl_loss(
     pairs: Tensor | None = None,
     weights: Tensor | None = None,
     gradient: str = "auto",
+    on_pairs: Callable[[Tensor], None] | None = None,
 ) -> Tensor:
     """Compare a layer's RDM with a target RDM, as an auxiliary error to train with.
 
@@ -47,11 +53,14 @@ def rdl_loss(
         of the pairs' weights, W_i that of the pairs that hold i, |X_P| the number of stimuli in any pair. ``mean`` is
         the derivative of the value. ``auto``: ``per-stimulus`` for ``mse`` on a subset of pairs without weights or
         missing pairs, ``mean`` otherwise. The value is the same.
+    on_pairs : callable, optional
+        Function that is given the number of pairs, a Tensor (), that the loss compares: 0 where it is a constant.
 
     Returns
     -------
     Tensor ()
-        The loss. If no pair counts, 0 for ``mse`` (1 for the others) with zero gradient.
+        The loss. Where nothing can be compared, a constant with zero gradient that belongs into no mean: 0 for ``mse``
+        and 1 for the others if no pair counts; 1 if a side's distances are all alike, which correlate with nothing.
 
     Raises
     ------
@@ -119,7 +128,10 @@ def rdl_loss(
             factors = torch.where(measured.all(), factors, 1.0)
     distances = training_rdm(features, metric, factors, pairs=pairs)
     target = torch.where(measured, target, 0.0).to(distances.dtype)
-    return dissimilarity(distances, target, compare, w, pairs=pairs, n=n)
+    loss, counted = compared(distances, target, compare, w, pairs=pairs, n=n)
+    if on_pairs is not None:
+        on_pairs(counted)
+    return loss
 
 
 class RDLoss(nn.Module):
@@ -136,6 +148,11 @@ class RDLoss(nn.Module):
     gradient : {"auto", "per-stimulus", "mean"}
         Gradient, as in `rdl_loss`.
 
+    Warns
+    -----
+    UserWarning
+        When called, on the CPU: where ten batches in a row had nothing to compare.
+
     References
     ----------
     McClure & Kriegeskorte (2016), Eqs. 2 to 4.
@@ -144,9 +161,9 @@ class RDLoss(nn.Module):
     --------
     >>> import torch, brainrdl as rdl
     >>> loss = rdl.RDLoss(compare="corr")
-    >>> features = torch.eye(4, requires_grad=True)
-    >>> loss(features, rdl.rdm(torch.arange(4.0)[:, None])).item()  # equal distances correlate with nothing
-    1.0
+    >>> features = torch.arange(4.0, requires_grad=True)[:, None]
+    >>> round(loss(features, 3 * rdl.rdm(features.detach()) + 1).item(), 6)  # whatever their scale and offset
+    0.0
     """
 
     def __init__(
@@ -163,6 +180,7 @@ class RDLoss(nn.Module):
         self.compare = compare
         self.n_pairs = n_pairs
         self.gradient = gradient
+        self._in_vain = 0  # calls in a row that compared nothing
 
     def forward(
         self, features: Tensor, target: Tensor, *, pairs: Tensor | None = None, weights: Tensor | None = None
@@ -179,7 +197,21 @@ class RDLoss(nn.Module):
             pairs=pairs,
             weights=weights,
             gradient=self.gradient,
+            on_pairs=self._note,
         )
+
+    def _note(self, pairs: Tensor) -> None:
+        """Warn where call after call compares nothing; on an accelerator the host would have to wait for that."""
+        if pairs.device.type == "cpu":
+            self._in_vain = 0 if pairs > 0 else self._in_vain + 1
+            if self._in_vain == _IN_VAIN:
+                warnings.warn(
+                    f"{_IN_VAIN} calls in a row of this RDLoss compared nothing, so that it was a constant without a "
+                    "gradient: no pair of a batch counts (NaN, weight 0), a single one does, or the distances of the "
+                    "target or of the student are all alike, as a dead layer's are; rdl_loss(…, on_pairs=) is told the "
+                    "number of pairs",
+                    stacklevel=4,
+                )
 
 
 def eq4_factors(n: int, pairs: Tensor | None, weights: Tensor) -> Tensor:

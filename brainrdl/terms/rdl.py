@@ -1,14 +1,16 @@
 """Representational distance learning as a term of the loss; Eqs. 2 and 4 are computed in `brainrdl.terms.losses`."""
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, final
 
 import torch
 from torch import Tensor
 
 from brainrdl.arguments import did_you_mean
+from brainrdl.rdms.differentiable import FEWEST_PAIRS, compared
 from brainrdl.rdms.distances import group_means
-from brainrdl.teachers.base import RDMTeacher, student_metric
+from brainrdl.teachers.base import NothingToCompare, RDMTeacher, student_metric
 from brainrdl.terms.alpha import Alpha, Schedule
 from brainrdl.terms.base import Batch, Term, check_targets
 from brainrdl.terms.losses import RDLoss, rdl_loss
@@ -39,7 +41,8 @@ class RDLTerm(Term):
     TypeError
         If `layers` is not a mapping.
     ValueError
-        For an unknown teacher name (with near matches), and for raw ``mse`` between differing metrics.
+        For an unknown teacher name (with near matches), and for raw ``mse`` between differing metrics. Before a
+        training, for too few pairs: a cosine needs two, a correlation three.
 
     Notes
     -----
@@ -72,6 +75,7 @@ class RDLTerm(Term):
     """
 
     name = "rdl"
+    fewest = 2
 
     def __init__(
         self,
@@ -111,18 +115,29 @@ class RDLTerm(Term):
             )
 
     def setup(self, features: Mapping[str, Tensor], batch: Batch, generator: torch.Generator) -> None:
-        """Ask the teacher once, so that it knows what the updates will ask for."""
-        batch.ask(self.teacher, self.targets.values())
+        """Ask the teacher once, so that it knows what the updates ask for; `NothingToCompare` if it says nothing."""
+        if self.n_pairs is not None and self.n_pairs < FEWEST_PAIRS[self.compare]:
+            raise ValueError(
+                f"n_pairs={self.n_pairs} leaves {self.compare} nothing to compare: it needs "
+                f"{FEWEST_PAIRS[self.compare]} pairs at least, and many more to tell "
+                "stimuli apart; raise n_pairs, or leave it out to compare all"
+            )
+        observed, weights, _ = self._asked(batch)
+        for layer, name in self.targets.items():
+            target = self.teacher.distances(observed[name])
+            measured = ~target.isnan()
+            w = measured.double() if weights is None else torch.where(measured, weights[name].double(), 0.0)
+            # in the precision of training: what it cannot tell apart is alike
+            target = torch.where(measured, target, 0.0).to(torch.promote_types(features[layer].dtype, torch.float32))
+            if (why := _why_nothing(target, self.compare, w)) is not None:
+                raise NothingToCompare(
+                    f"{name!r} has nothing to teach layer {layer!r} in a batch of {len(batch)} stimuli: "
+                    f"{why}; show more stimuli per update, or other ones"
+                )
 
     def __call__(self, features: Mapping[str, Tensor], batch: Batch, generator: torch.Generator) -> dict[str, Tensor]:
         """E_aux of each layer (Eq. 2 over the pairs drawn), or 1 − similarity."""
-        if len(batch) < 2:
-            raise ValueError(
-                "a batch of 1 stimulus has no distances; choose another batch size, or drop the incomplete last batch"
-            )
-        observed = batch.ask(self.teacher, self.targets.values())
-        weights = self.teacher.weights(batch.ids)
-        groups = self.teacher.groups(batch.ids)
+        observed, weights, groups = self._asked(batch)
         n = len(batch) if groups is None else int(groups.max()) + 1
         pairs = None if self.n_pairs is None else batch.pairs(self.n_pairs, n)
         return {
@@ -134,9 +149,23 @@ class RDLTerm(Term):
                 pairs=pairs,
                 weights=None if weights is None else weights[name].to(features[layer].device),
                 gradient=self.gradient,
+                on_pairs=partial(self._note, batch, layer),
             )
             for layer, name in self.targets.items()
         }
+
+    def _note(self, batch: Batch, layer: str, pairs: Tensor) -> None:
+        """Note the number of pairs that a value compares; too few are none, as their value is always the same."""
+        batch.note(self, layer, torch.where(pairs >= FEWEST_PAIRS[self.compare], pairs, 0))
+
+    def _asked(self, batch: Batch) -> tuple[dict[str, Tensor], dict[str, Tensor] | None, Tensor | None]:
+        """The teacher's observations, weights and groups of a batch."""
+        if len(batch) < 2:
+            raise NothingToCompare(
+                "a batch of 1 stimulus has no distances; choose another batch size, or drop the incomplete last batch"
+            )
+        observed = batch.ask(self.teacher, self.targets.values())
+        return observed, self.teacher.weights(batch.ids), self.teacher.groups(batch.ids)
 
     def teachers(self) -> tuple[RDMTeacher, ...]:
         """Its teacher."""
@@ -152,3 +181,14 @@ class RDLTerm(Term):
             "gradient": self.gradient,
             "teacher_metric": self.teacher.metric,
         }
+
+
+def _why_nothing(target: Tensor, compare: str, weights: Tensor) -> str | None:
+    """Say why a target (P,) has nothing to compare over the pairs whose weight is above 0, None if it has."""
+    counted, needed = int((weights > 0).sum()), FEWEST_PAIRS[compare]
+    if counted < needed:
+        return f"{counted} of {len(weights)} pairs count, and {compare} needs {needed}"
+    kind = "mse" if compare == "mse" else "cosine" if compare.startswith("cosine") else "corr"
+    if compared(target, target, kind, weights)[1] > 0:
+        return None
+    return f"its distances are all {'zero' if kind == 'cosine' else 'alike'}, which {compare} cannot compare"

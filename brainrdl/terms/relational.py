@@ -45,6 +45,7 @@ class RKD(FromNetwork):
     """
 
     name = "rkd"
+    fewest = 3  # of two, the one distance over its mean is 1
 
     def relate(self, layer: str, student: Tensor, teacher: Tensor) -> Tensor:
         """Huber error, δ = 1, over all pairs."""
@@ -71,6 +72,7 @@ class SP(FromNetwork):
     """
 
     name = "sp"
+    fewest = 2
 
     def relate(self, layer: str, student: Tensor, teacher: Tensor) -> Tensor:
         """‖G_S − G_T‖²_F / n², rows of both Gram matrices at unit length."""
@@ -99,6 +101,7 @@ class CKA(FromNetwork):
     """
 
     name = "cka"
+    fewest = 3  # two, centred, are each other's negative
 
     def relate(self, layer: str, student: Tensor, teacher: Tensor) -> Tensor:
         """1 − ⟨K, L⟩ / (‖K‖ ‖L‖), K and L the Gram matrices of centred features."""

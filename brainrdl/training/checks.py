@@ -2,8 +2,8 @@
 
 import inspect
 import os
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from copy import deepcopy
 from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Any
@@ -15,8 +15,8 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from brainrdl.arguments import name_some
 from brainrdl.features import run_model
+from brainrdl.networks import copy_of, train_as_set
 from brainrdl.terms.base import Term
-from brainrdl.terms.rdl import RDLTerm
 from brainrdl.training.finite import Value
 from brainrdl.training.streams import StimulusStream, first_batch, last_batch_size, refuse_one_pass, task_batch
 
@@ -73,6 +73,11 @@ def check_request(
         )
     if task_loader is not None and task_loss is None and not terms_of["task"]:
         raise ValueError("task_loss=None and no term on the task stream: the task loader would serve nothing")
+    if not torch.is_grad_enabled():
+        raise ValueError(
+            "gradients are switched off here (torch.no_grad or torch.inference_mode), and training needs them; call "
+            "fit outside"
+        )
     refuse_one_pass(task_loader, "the task loader")
     refuse_one_pass(stimuli, "the loader of the stimuli")
 
@@ -128,18 +133,27 @@ def check_last_batch(
     student: nn.Module, task_loader: Any, terms: Sequence[Term], to_device: Callable[..., Any]
 ) -> None:
     """Refuse a last batch of one image, where it can be known and the student or a term cannot take it."""
-    if last_batch_size(task_loader) != 1:  # unknown (None) included: the epoch's last update will tell
+    relates = any(term.fewest > 1 and term.stream == "task" for term in terms)
+    if relates and isinstance(task_loader, list | tuple) and any(len(task_batch(b)[0]) == 1 for b in task_loader):
+        raise ValueError(
+            "a batch of 1 stimulus has no distances; choose another batch size, or drop the incomplete last batch"
+        )
+    if (
+        last_batch_size(task_loader) != 1
+    ):  # unknown (None) included: terms leave it out, the student's normalisation fails
         return
     advice = "choose another batch size, or leave the incomplete last batch out (drop_last=True)"
-    if any(isinstance(term, RDLTerm) and term.stream == "task" for term in terms):
+    if relates:
         raise ValueError(f"the task loader's last batch holds 1 image, which has no distances; {advice}")
     if not any(isinstance(module, _BatchNorm) for module in student.modules()):
         return
     # tried out, not guessed from the layers: behind a convolution BatchNorm has a spread within one image
     images = to_device(task_batch(first_batch(task_loader, "the task loader"))[0])
+    tried = copy_of(student)  # its running statistics are not the student's
+    train_as_set(tried)
     with torch.no_grad(), torch.random.fork_rng(devices=range(torch.cuda.device_count())):
-        try:  # a copy: its running statistics are not the student's
-            run_model(deepcopy(student).train(), images[:1], "the student")
+        try:
+            run_model(tried, images[:1], "the student")
         except ValueError as error:
             raise ValueError(f"the task loader's last batch holds 1 image, and {error}") from error
 
@@ -187,7 +201,13 @@ def scalar_loss(loss: Callable[[Any, Tensor], Tensor], output: Any, labels: Tens
     except (IndexError, TypeError, ValueError, RuntimeError) as error:
         if isinstance(error, torch.OutOfMemoryError):  # a RuntimeError too, and no fault of the labels
             raise
-        answered = f"{tuple(output.shape)} values" if isinstance(output, Tensor) else f"a {type(output).__name__}"
+        if not isinstance(output, Tensor):
+            raise TypeError(
+                f"the task loss {name} failed on an output that is a {type(output).__name__}, not a Tensor: {error}; "
+                "give task_loss= a function (output, labels) that takes the part that is meant, in training and in "
+                "eval mode (some networks answer otherwise)"
+            ) from error
+        answered = f"{tuple(output.shape)} values"
         raise ValueError(
             f"the task loss {name} failed on an output of {answered} and labels of shape {tuple(labels.shape)} and "
             f"type {labels.dtype}: {error}; for classes, labels are integers (torch.int64) from 0 to the number of "
@@ -222,3 +242,32 @@ def check_value(part: Value, layer: str) -> Value:
             "or the term detached it; unfreeze one, leave the layer out, or watch it with alpha=0"
         )
     return part
+
+
+def check_reached(part: Value, layer: str, features: Tensor, *, look: bool) -> None:
+    """Raise a ValueError for a term of a teacher that teaches its own head alone, not the student's layer.
+
+    `look`: the gradient is followed back to the features, which costs a pass through the head.
+    """
+    if part.alpha == 0:
+        return
+    reached = features.requires_grad
+    if reached and look:
+        reached = torch.autograd.grad(part.value, features, retain_graph=True, allow_unused=True)[0] is not None
+    if not reached:
+        raise ValueError(
+            f"{part.column} reaches no parameter of the student, so that it trains nothing but its own head: no "
+            f"parameter before {layer!r} requires a gradient, or the term detached it; unfreeze one, leave the layer "
+            "out, or watch it with alpha=0"
+        )
+
+
+def warn_nothing_compared(columns: Sequence[str], epoch: int) -> None:
+    """Warn of terms that compared nothing in a whole epoch."""
+    for column in columns:
+        warnings.warn(
+            f"{column} compared nothing in epoch {epoch} (counted from 0), and is NaN in the history: in every update "
+            "too few of its pairs were measured, or the student's or the teacher's distances were all alike, as a dead "
+            "layer's are",
+            stacklevel=2,
+        )

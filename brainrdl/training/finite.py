@@ -61,6 +61,8 @@ class FiniteGuard:
 
     def step(self, values: Sequence[Value], place: str) -> None:
         """Apply an update if it is finite; FloatingPointError if it, or one since the last read, was not."""
+        if not values:  # every term left the batch out
+            return
         finite = self.flags(values)
         # applied before it is known to be finite, since `apply` does nothing otherwise; on the CPU known first
         if self._every > 1:

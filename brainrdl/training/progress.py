@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from math import nan
 from typing import Any, final
 
 import torch
@@ -16,15 +17,15 @@ class EpochMeans:
     def __init__(self) -> None:
         self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = {}
+        self._pairs: dict[str, Tensor] = {}  # compared, updates in which any were, all updates (3,)
 
-    def add(self, values: Mapping[str, Tensor]) -> None:
-        """Add an update's values (), by column."""
+    def add(self, values: Mapping[str, Tensor], pairs: Mapping[str, Tensor] | None = None) -> None:
+        """Add an update's values (), by column; not those of a column that compares no `pairs` ()."""
+        pairs = pairs or {}
         for column, value in values.items():
-            if column in self._sums:
-                self._sums[column] += value
-            else:
-                # a copy, and wide: a term may give whole numbers first, or other types later
-                self._sums[column] = value.to(torch.float64, copy=True)
+            _add(self._sums, column, torch.where(pairs[column] > 0, value, 0.0) if column in pairs else value)
+        for column, number in pairs.items():
+            _add(self._pairs, column, torch.stack((number, number > 0, torch.ones_like(number))))
 
     def count(self, columns: Iterable[str]) -> None:
         """Count an update in which these columns were added to."""
@@ -38,17 +39,43 @@ class EpochMeans:
         return tuple(self._sums)
 
     def means(self) -> dict[str, float]:
-        """Read the means; the host waits for the device."""
-        return {column: value.item() / self._counts[column] for column, value in self._sums.items()}
+        """Read the means, NaN where nothing was compared; the host waits for the device."""
+        compared = {column: numbers[1].item() for column, numbers in self._pairs.items()}
+        counts = {column: compared.get(column, self._counts[column]) for column in self._sums}
+        return {
+            column: value.item() / counts[column] if counts[column] else nan for column, value in self._sums.items()
+        }
+
+    def pairs_left(self) -> dict[str, float]:
+        """Pairs compared, in the layer with the fewest: ``<term>/pairs``, where a term left an update out."""
+        numbers = {column: value.tolist() for column, value in self._pairs.items()}
+        left_out = {column.split("/", 1)[0] for column, (_, compared, all_) in numbers.items() if compared < all_}
+        return {
+            f"{term}/pairs": min(value[0] for column, value in numbers.items() if column.split("/", 1)[0] == term)
+            for term in sorted(left_out)
+        }
+
+    def uncompared(self) -> list[str]:
+        """The columns in which no update compared anything."""
+        return [column for column, numbers in self._pairs.items() if numbers[1].item() == 0]
 
     def state_dict(self) -> dict[str, Any]:
         """Sums and counts, for a checkpoint."""
-        return {"sums": dict(self._sums), "counts": dict(self._counts)}
+        return {"sums": dict(self._sums), "counts": dict(self._counts), "pairs": dict(self._pairs)}
 
     def load_state_dict(self, state: Mapping[str, Any], device: torch.device) -> None:
         """Take the sums and counts of a checkpoint."""
         self._sums = {column: value.to(device) for column, value in state["sums"].items()}
         self._counts = dict(state["counts"])
+        self._pairs = {column: value.to(device) for column, value in state["pairs"].items()}
+
+
+def _add(sums: dict[str, Tensor], column: str, value: Tensor) -> None:
+    if column in sums:
+        sums[column] += value
+    else:
+        # a copy, and wide: a term may give whole numbers first, or other types later
+        sums[column] = value.to(torch.float64, copy=True)
 
 
 @final

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, final
 
@@ -12,18 +12,21 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from brainrdl.features import Recorder, kept_modes
+from brainrdl.features import Recorder
 from brainrdl.identity import differences
+from brainrdl.networks import refuse_lazy
 from brainrdl.stimuli import StimulusSet
 from brainrdl.teachers.base import RDMTeacher
 from brainrdl.teachers.network import NetworkTeacher
 from brainrdl.terms.base import Batch, Term
 from brainrdl.training.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
-from brainrdl.training.checks import check_last_batch, check_optimizer
+from brainrdl.training.checks import check_last_batch, check_optimizer, warn_nothing_compared
 from brainrdl.training.configuration import describe_run, describe_teachers
 from brainrdl.training.cuda_graphs import Pairs, RecordedUpdate, beside_default_stream, counts_on_host, recording_on
+from brainrdl.training.dead_layers import DeadLayers
 from brainrdl.training.fingerprint import Fingerprint
 from brainrdl.training.finite import FiniteGuard, FiniteWeights, Value, naming_images, updates_between_reads
+from brainrdl.training.first_look import look
 from brainrdl.training.generators import watched
 from brainrdl.training.keeping import Keeper
 from brainrdl.training.machine import memory_for
@@ -41,7 +44,7 @@ from brainrdl.training.streams import (
     stimulus_mode,
     task_batch,
 )
-from brainrdl.training.update import Objective, TaskLoss, show, teachers_of
+from brainrdl.training.update import Objective, TaskLoss, teachers_of
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer | tuple[torch.optim.Optimizer, LRScheduler]]
 
@@ -97,6 +100,7 @@ class TrainingRun:
         self.recorder = Recorder(setup.student, layers, flatten=False)
         self.record = recording_on(self.device) if self._can_be_recorded() else None
         self.configuration: dict[str, Any] = {}
+        self.dead = DeadLayers()
         self.warned: list[str] = []  # warnings so far, before an interruption too
         self.interval: Interval = "epoch"  # how often the scheduler steps
         self.progress: Progress | None = None  # of an epoch that is under way
@@ -121,6 +125,7 @@ class TrainingRun:
             for name, term in self.terms.items()
             for key, parameter in term.heads.to(self.device).named_parameters()
         ]
+        refuse_lazy(student, "the student")
         self.parameters = {
             name: parameter for name, parameter in chain(student.named_parameters(), heads) if parameter.requires_grad
         }
@@ -136,7 +141,7 @@ class TrainingRun:
         self.fingerprint = Fingerprint(self, optimizer)
         model, self.optimizer = self.fabric.setup(student, optimizer)
         self.objective = Objective(
-            model, self.recorder, self.setup.task_loss, self.terms, self.fabric, self.states, self.epochs
+            model, self.recorder, self.setup.task_loss, self.terms, self.fabric, self.states, self.epochs, self.dead
         )
         of_heads = {f"{name}/{key}": v for name, t in self.terms.items() for key, v in t.heads.state_dict().items()}
         self.weights = FiniteWeights(student.state_dict() | of_heads)
@@ -215,7 +220,7 @@ class TrainingRun:
                 parts, columns = losses.parts, losses.columns()
                 with naming_images(task, stimuli):
                     guard.step(parts, place)
-                means.add(columns)
+                means.add(columns, losses.pairs)
                 means.count(columns)
                 if task is not None and given is not None:
                     shapes, pairs = [part.shape for part in given], task.drawn()
@@ -237,6 +242,7 @@ class TrainingRun:
         if progress.updates < self.steps:  # the process was asked to end while it waited for a batch
             keeper.write()
         self._step_scheduler("epoch")
+        warn_nothing_compared(self.dead.unsaid(means.uncompared()), epoch)
         return {"epoch": epoch, **self._columns(progress), "lr": progress.lr}
 
     def _check_values(self, guard: FiniteGuard, epoch: int, progress: Progress) -> None:
@@ -252,7 +258,8 @@ class TrainingRun:
         """Columns of the epoch's row: those of the task, of the terms, and of α."""
         means = progress.means.means()
         of_task = [column for column in ("task_loss", "task_error") if column in means]
-        return {column: means[column] for column in of_task} | means | self._alpha_columns(progress.alphas)
+        left = progress.means.pairs_left()
+        return {column: means[column] for column in of_task} | means | left | self._alpha_columns(progress.alphas)
 
     def check_teachers(self) -> None:
         """Refuse teachers that are no longer what they were at the beginning; ValueError, which names them."""
@@ -328,11 +335,11 @@ class TrainingRun:
 
         def update(images: Tensor, labels: Tensor, pairs: Pairs) -> tuple[list[Value], Tensor]:
             batch = Batch(images, labels, generator=self.states.pairs, asked=self.asked["task"], _pairs=dict(pairs))
-            losses = self.objective.losses(epoch, batch, None, nullcontext())
+            losses = self.objective.losses(epoch, batch, None, nullcontext(), recording=True)
             self.objective.backward(losses, self.optimizer)
             flags = guard.flags(losses.parts)
             guard.apply(flags)
-            means.add(losses.columns())
+            means.add(losses.columns(), losses.pairs)
             return losses.parts, flags
 
         return RecordedUpdate(update, *given, pairs, record=self.record, states=self.states)
@@ -342,14 +349,12 @@ class TrainingRun:
         student = self.setup.student
         passes = self.task if stream == "task" else self.stimuli
         assert passes is not None  # noqa: S101 - check_request refused terms without their stream
-        raw = next(passes.one_pass(0), None)
-        if raw is None:
+        batches = (self._batch(stream, raw) for raw in islice(passes.one_pass(0), self.steps))
+        first = next(batches, None)
+        if first is None:
             raise ValueError(f"the {'task loader' if stream == 'task' else 'loader of the stimuli'} gave no batch")
-        with kept_modes(student), torch.no_grad():
-            batch, features = show(self._batch(stream, raw), student.eval(), self.recorder)
-        for term in self.setup.terms:
-            if term.stream == stream:
-                term.setup(features, batch, self.states.pairs)
+        terms = [term for term in self.setup.terms if term.stream == stream]
+        look(chain([first], batches), terms, student, self.recorder, self.states.pairs, dead=self.dead)
 
     def _alpha_columns(self, alphas: dict[str, float]) -> dict[str, float]:
         """Name α's columns: ``alpha/layer``, with the term's name where several terms are on that layer."""

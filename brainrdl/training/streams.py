@@ -184,7 +184,7 @@ class Passes:
     @property
     def length(self) -> int | None:
         """Batches of a pass, None where the loader does not tell."""
-        return len(self.loader) if isinstance(self.loader, Sized) else None
+        return batches_of(self.loader)
 
     def one_pass(self, number: int, *, known: int = 0) -> Iterator[Any]:
         """Yield the batches of one pass; of the first pass, note what the first ones hold.
@@ -287,7 +287,8 @@ def last_batch_size(loader: Any) -> int | None:
     """Size of a pass's last batch, None where the loader does not tell."""
     if isinstance(loader, Repeated):
         inner = loader.loader  # its own last batch comes only if a pass over it is not cut
-        return last_batch_size(inner) if isinstance(inner, Sized) and len(inner) <= loader.steps else None
+        given = batches_of(inner)
+        return last_batch_size(inner) if given is not None and given <= loader.steps else None
     size, drop_last = getattr(loader, "batch_size", None), getattr(loader, "drop_last", False)
     data = getattr(loader, "sampler", None) or getattr(loader, "data", None)
     if not isinstance(size, int) or drop_last or not isinstance(data, Sized):
@@ -297,11 +298,20 @@ def last_batch_size(loader: Any) -> int | None:
 
 def length(loader: Iterable[Any], what: str) -> int:
     """Count the batches of a loader; ValueError if it has none, or does not know."""
-    if not isinstance(loader, Sized):
+    found = batches_of(loader)
+    if found is None:
         raise ValueError(f"{what} has no length; repeat(loader, steps) gives it one")
-    if len(loader) == 0:
+    if found == 0:
         raise ValueError(f"{what} has no batches; give it at least one (a batch size above the data's, drop_last?)")
-    return len(loader)
+    return found
+
+
+def batches_of(loader: Iterable[Any]) -> int | None:
+    """Count the batches of a pass, None where the loader does not tell: it has no length, or its data set has none."""
+    try:
+        return len(loader) if isinstance(loader, Sized) else None
+    except TypeError:  # a DataLoader of an IterableDataset
+        return None
 
 
 def steps_alone(stimuli: Any) -> int:
@@ -316,7 +326,7 @@ def task_batch(batch: Any) -> tuple[Tensor, Tensor, tuple[str, ...] | None]:
     if not isinstance(batch, Sequence) or len(batch) not in (2, 3):
         raise ValueError(f"a task loader yields (image, label) or (image, label, id), got {_kind(batch)}")
     _need_tensors("task", image=batch[0], label=batch[1])
-    return batch[0], batch[1], None if len(batch) == 2 else _ids(batch[2], len(batch[0]))
+    return _usable(batch[0]), _usable(batch[1]), None if len(batch) == 2 else _ids(batch[2], len(batch[0]))
 
 
 def stimulus_batch(batch: Any) -> tuple[Tensor, tuple[str, ...]]:
@@ -324,7 +334,12 @@ def stimulus_batch(batch: Any) -> tuple[Tensor, tuple[str, ...]]:
     if not isinstance(batch, Sequence) or len(batch) != 2:
         raise ValueError(f"a stimulus loader yields (image, id), got {_kind(batch)}")
     _need_tensors("stimulus", image=batch[0])
-    return batch[0], _ids(batch[1], len(batch[0]))
+    return _usable(batch[0]), _ids(batch[1], len(batch[0]))
+
+
+def _usable(tensor: Tensor) -> Tensor:
+    """A tensor that a gradient may pass: one made in inference mode is copied."""
+    return tensor.clone() if tensor.is_inference() and not torch.is_inference_mode_enabled() else tensor
 
 
 def _need_tensors(stream: str, **parts: Any) -> None:

@@ -13,6 +13,7 @@ from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 
 from brainrdl.features import kept_modes, run_model
+from brainrdl.networks import train_as_set
 from brainrdl.stimuli import StimulusSet
 from brainrdl.terms.base import Term
 from brainrdl.training.checks import (
@@ -40,7 +41,7 @@ class Trainer:
     Parameters
     ----------
     student : nn.Module
-        Network to train, in place.
+        Network to train, in place. Modules that are in eval mode while others are not (frozen normalisation) stay so.
     terms : sequence of Term
         Terms that are added to the task loss.
     task_loss : callable or None
@@ -160,7 +161,9 @@ class Trainer:
             ``task_error`` that of the training batches as they were seen, ``lr`` that of the epoch's first update.
             ``history.attrs["configuration"]`` holds what was run, the comparison each term chose among it,
             ``["fingerprint"]`` checksums of the first batches and facts of the functions, ``["warnings"]`` all that was
-            warned of.
+            warned of. A batch in which a term has nothing to compare (too few stimuli, no measured pair, a dead layer)
+            is left out of its means; the epoch's row then has ``<term>/pairs``, the number of pairs compared (in the
+            layer with the fewest), and NaN for the mean of none.
 
         Raises
         ------
@@ -168,7 +171,9 @@ class Trainer:
             For batches, losses and terms that are not tensors, and validation scores that are not numbers by name.
         ValueError
             For streams, terms, optimisers, labels and checkpoints that do not fit together, iterators, lost gradients,
-            a damaged checkpoint, and a teacher that changed during the training.
+            a damaged checkpoint, and a teacher that changed during the training. Before the first update: for a student
+            or a network teacher that writes to its input, or whose answer to a stimulus depends on the batch or on
+            chance, and for a term that has nothing to compare in any batch.
         OSError
             If the checkpoint cannot be written, or another training is writing it.
         FloatingPointError
@@ -224,7 +229,7 @@ class Trainer:
         # initial: a resumed run's bar starts where the run does
         with tqdm(total=run.epochs * run.steps, initial=done, disable=None, unit="update") as bar:
             for epoch in range(len(rows), run.epochs):
-                self.student.train()
+                train_as_set(self.student)
                 row = run.epoch(epoch, log_every, bar, keeper)
                 if validation is not None:
                     try:

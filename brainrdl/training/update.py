@@ -10,10 +10,11 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from brainrdl.features import Recorder, run_model
-from brainrdl.teachers.base import RDMTeacher
+from brainrdl.teachers.base import NothingToCompare, RDMTeacher
 from brainrdl.terms.alpha import alpha_of
 from brainrdl.terms.base import Batch, Term
-from brainrdl.training.checks import check_value, scalar_loss
+from brainrdl.training.checks import check_reached, check_value, scalar_loss
+from brainrdl.training.dead_layers import DeadLayers
 from brainrdl.training.finite import Value
 from brainrdl.training.randomness import RandomStates
 
@@ -26,6 +27,7 @@ class Losses:
 
     parts: list[Value]
     watched: dict[str, Tensor]
+    pairs: dict[str, Tensor]  # that a part compares (), by column; of none, the part belongs into no mean
 
     def columns(self) -> dict[str, Tensor]:
         """Column of the history → value (), without gradient."""
@@ -43,16 +45,28 @@ class Objective:
     fabric: Fabric
     states: RandomStates
     epochs: int  # over which α_m falls
+    dead: DeadLayers
 
     def losses(
-        self, epoch: int, task: Batch | None, stimuli: Batch | None, stimulus_mode: AbstractContextManager[None]
+        self,
+        epoch: int,
+        task: Batch | None,
+        stimuli: Batch | None,
+        stimulus_mode: AbstractContextManager[None],
+        *,
+        recording: bool = False,
     ) -> Losses:
-        """Compute every part of Eq. 5 on the batches that there are, stimuli shown in `streams.stimulus_mode`."""
+        """Compute every part of Eq. 5 on the batches that there are, stimuli shown in `streams.stimulus_mode`.
+
+        `recording`: the update is being recorded, and nothing of it may be read.
+        """
         # before any pair is drawn: a teacher that draws its RDM keeps it for both streams and all terms
         for teacher in teachers_of(self.terms.values()):
             teacher.draw(self.states.pairs)
         parts: list[Value] = []
         watched: dict[str, Tensor] = {}
+        pairs: dict[str, Tensor] = {}
+        first = self.dead.watching and not recording
         if task is not None:
             with self.states.use("task forward"), self.fabric.autocast():
                 seen, features = show(task, self.student, self.recorder)
@@ -60,7 +74,7 @@ class Objective:
                 if self.task_loss is not None:
                     e_task = scalar_loss(self.task_loss, seen.output, seen.labels)
                     parts.append(Value("task_loss", e_task, alpha=1.0))
-            parts += self._terms("task", seen, features, epoch)
+            parts += self._terms(seen, features, epoch, pairs, "task", first=first)
             if is_classification(seen.output, seen.labels):
                 wrong = seen.output.detach().argmax(dim=1) != seen.labels
                 watched["task_error"] = 100 * wrong.float().mean()
@@ -68,23 +82,47 @@ class Objective:
             # a forward pass of its own: in one batch with the task's images, BatchNorm would mix the two
             with self.states.use("stimulus forward"), self.fabric.autocast(), stimulus_mode:
                 seen, features = show(stimuli, self.student, self.recorder)
-            parts += self._terms("stimuli", seen, features, epoch)
-        return Losses(parts, watched)
+            parts += self._terms(seen, features, epoch, pairs, "stimuli", first=first)
+        return Losses(parts, watched, pairs)
 
-    def _terms(self, stream: str, batch: Batch, features: dict[str, Tensor], epoch: int) -> list[Value]:
-        """α_m and E_m of every layer m of the terms on a stream."""
+    def _terms(
+        self,
+        batch: Batch,
+        features: dict[str, Tensor],
+        epoch: int,
+        pairs: dict[str, Tensor],
+        stream: str,
+        *,
+        first: bool,
+    ) -> list[Value]:
+        """α_m and E_m of every layer m of the terms on a stream; adds to `pairs`."""
         parts = []
+        if first:
+            self.dead.look(features, batch.images)
         # what a term draws (a dropout in its head) must not shift the forward passes
         with self.states.use("heads"), self.fabric.autocast():
             for name, term in self.terms.items():
-                if term.stream == stream:
-                    for layer, e_m in term(features, batch, self.states.pairs).items():
-                        alpha_m = alpha_of(term.alpha, layer, epoch, self.epochs)
-                        parts.append(check_value(Value(f"{name}/{layer}", e_m, alpha_m), layer))
+                if term.stream != stream:
+                    continue
+                try:
+                    values = term(features, batch, self.states.pairs)
+                except NothingToCompare:
+                    pairs |= {f"{name}/{layer}": torch.zeros((), device=batch.images.device) for layer in term.layers}
+                    continue
+                for layer, e_m in values.items():
+                    alpha_m = alpha_of(term.alpha, layer, epoch, self.epochs)
+                    part = check_value(Value(f"{name}/{layer}", e_m, alpha_m), layer)
+                    if term.teachers() and layer in features:
+                        check_reached(part, layer, features[layer], look=first and len(term.heads) > 0)
+                    parts.append(part)
+                pairs |= {f"{name}/{layer}": number for layer, number in batch.noted(term).items()}
         return parts
 
     def backward(self, losses: Losses, optimizer: Any) -> None:
         """Replace the parameters' gradients by those of Eq. 5; the optimiser has not stepped yet."""
+        if not losses.parts:  # every term left the batch out
+            optimizer.zero_grad()
+            return
         # Eq. 5: E = E_task + Σ_m α_m E_m, α = 1 for the task. In float64: the parts may be of different types
         total = torch.stack([(part.alpha * part.value).double() for part in losses.parts]).sum()
         optimizer.zero_grad()

@@ -135,10 +135,12 @@ def test_bad_input(patterns, mask):
 
 
 def test_a_mask_of_another_grid(patterns, mask):
-    scans = nibabel.Nifti1Image(np.random.default_rng(0).normal(100, 1, (*SHAPE, 60)), AFFINE)
-    scans.header.set_zooms((2, 3, 3, 2))
+    rng = np.random.default_rng(0)
+    scans, others = (nibabel.Nifti1Image(values, AFFINE) for values in rng.normal(100, 1, (2, *SHAPE, 60)))
+    for image in (scans, others):
+        image.header.set_zooms((2, 3, 3, 2))
     events = pd.DataFrame({"onset": [4.0, 40, 80], "duration": 4.0, "trial_type": ["a", "b", "c"]})
-    fit = fit_patterns([scans] * 2, [events] * 2, mask, t_r=2.0)
+    fit = fit_patterns([scans, others], [events] * 2, mask, t_r=2.0)
     table = pd.DataFrame({"stimulus": ["a", "b"] * 30, "run": np.repeat([1, 2], 30)})
     betas = read_betas(scans, table, mask, made_by="spm")
     assert searchlight_rdms(fit, mask, radius=4).sizes["rdm"] > 0
@@ -178,3 +180,76 @@ def test_too_many_rdms(patterns, mask, monkeypatch):
     monkeypatch.setattr("brainrdl.fmri.searchlight._MAX_RDM_BYTES", 1000)
     with pytest.raises(ValueError, match=r"RDMs of 4 stimuli would take 0.0 GB; searchlight_map keeps only their comp"):
         searchlight_rdms(patterns, mask)
+
+
+# what is not defined is no number
+
+
+@pytest.fixture(scope="module")
+def half_empty():
+    """Patterns that are 0 in one half of a volume, and its mask."""
+    mask = nibabel.Nifti1Image(np.ones((9, 2, 2), dtype=np.uint8), np.eye(4))
+    # seed 4: no sphere at the border has patterns that are all alike up to a factor
+    values = np.random.default_rng(4).normal(size=(12, 9, 2, 2))
+    values[:, :4] = 0
+    return make_patterns(values.reshape(12, -1), IDS * 3, np.repeat([1, 2, 3], 4), voxels=range(36)), mask
+
+
+@pytest.mark.parametrize("compare", ["corr", "cosine", "spearman"])
+@pytest.mark.parametrize("metric", ["crossnobis", "correlation"])
+def test_spheres_that_cannot_be_compared_are_nan_and_counted(half_empty, metric, compare):
+    patterns, mask = half_empty
+    models = label_rdms(np.random.default_rng(3).random((1, 6)), IDS, ["a"], "mse")
+    message = "12 of 36 spheres have an RDM that cannot be compared, such as that around voxel 0; they are NaN"
+    with pytest.warns(UserWarning, match=f"^{re.escape(message)}$"):
+        volume = searchlight_map(patterns, mask, models, radius=1.0, metric=metric, compare=compare)["a"].get_fdata()
+    assert np.isnan(volume[:3]).all()
+    assert np.isfinite(volume[3:]).all()
+    assert (volume[3:] != 0).all()
+
+
+def test_spheres_without_a_correlation_are_nan_and_counted(half_empty):
+    patterns, mask = half_empty
+    message = (
+        "12 of 36 spheres have no distance that is defined (constant patterns), such as that around voxel 0; they "
+    )
+    with pytest.warns(UserWarning, match=f"^{re.escape(message)}are left out$"):
+        rdms = check_rdms(searchlight_rdms(patterns, mask, radius=1.0, metric="correlation"))
+    assert rdms["voxel"].values.tolist() == list(range(12, 36))
+    assert np.isfinite(rdms.values).all()
+    # a cross-validated distance of patterns without a difference is 0
+    assert (condense(searchlight_rdms(patterns, mask, radius=1.0))[:12] == 0).all()
+
+
+def test_a_stimulus_without_a_correlation_is_nan_and_counted(half_empty):
+    patterns, mask = half_empty
+    full = np.random.default_rng(1).normal(size=patterns.shape)
+    full[::4, :20] = 0  # the face
+    message = "16 of 36 spheres have distances that are not defined, such as that around voxel 0; they are NaN"
+    with pytest.warns(UserWarning, match=f"^{re.escape(message)}$"):
+        rdms = searchlight_rdms(patterns.copy(data=full), mask, radius=1.0, metric="correlation")
+    missing = np.isnan(condense(rdms))
+    assert missing[:16, :3].all()
+    assert missing.sum() == 16 * 3
+
+
+def test_what_rounding_leaves_of_a_constant_is_no_correlation(half_empty):
+    patterns, mask = half_empty
+    offset = patterns.copy(data=patterns.values + 0.1 * np.arange(1, 13)[:, None])
+    with pytest.warns(UserWarning, match=r"^12 of 36 spheres have no distance that is defined"):
+        assert searchlight_rdms(offset, mask, radius=1.0, metric="correlation").sizes["rdm"] == 24
+    constant = make_patterns(np.full((3, 7), 0.1) * np.array([[1], [3], [7]]), list("abc"), [1, 1, 1])
+    with raises(ValueError, "the pattern of 'a' is constant over voxels, so it has no correlation"):
+        pattern_rdm(constant, warn=False)
+
+
+def test_no_sphere_has_a_correlation(half_empty):
+    patterns, mask = half_empty
+    nothing = patterns.copy(data=np.zeros(patterns.shape))
+    with raises(
+        ValueError, "all 36 spheres have no distance that is defined (constant patterns); look at the patterns"
+    ):
+        searchlight_rdms(nothing, mask, radius=1.0, metric="correlation")
+    models = label_rdms(np.random.default_rng(3).random((1, 6)), IDS, ["a"], "mse")
+    with raises(ValueError, "all 36 spheres have an RDM that cannot be compared; look at the patterns"):
+        searchlight_map(nothing, mask, models, radius=1.0)

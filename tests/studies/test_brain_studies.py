@@ -353,7 +353,7 @@ def test_the_brain_alone_can_be_fitted(study: dict[str, Any], tmp_path: Path, si
 
 
 def test_a_network_with_a_transform_gets_its_own_normalisation(study: dict[str, Any], tmp_path: Path) -> None:
-    network = load_named_model("torchvision:squeezenet1_1").model
+    network = load_named_model("torchvision:squeezenet1_1", untrained=True).model
     rdl.save_model(network, tmp_path / "w.safetensors")
     study |= {"task": None, "early_visual": None, "arms": ["task_only", "rdl"]}
     study["student"] = {"model": "torchvision:squeezenet1_1", "weights": str(tmp_path / "w.safetensors")}
@@ -522,7 +522,7 @@ def test_a_fitted_network_of_another_function_is_made_by_the_caller(tmp_path: Pa
     "model", ["brainrdl.models:mnist_cnn", "brainrdl.models:cifar_cnn", "torchvision:squeezenet1_1"]
 )
 def test_fitted_networks_of_the_package_and_of_torchvision_load_by_name(model: str, tmp_path: Path) -> None:
-    network = load_named_model(model).model
+    network = load_named_model(model, untrained=True).model
     found = load_fitted(_named(tmp_path / "a.safetensors", model, network))
     assert not found.training
     assert all(torch.equal(value, network.state_dict()[name]) for name, value in found.state_dict().items())

@@ -173,7 +173,7 @@ def test_epochs_of_a_brain_alone_are_as_long_as_is_said_and_passes_go_on_over_th
     for steps, epochs in ((5, 3), (15, 1)):
         student = network(dropout=0.0)
         history = rdl.Trainer(student, [term]).fit(
-            None, epochs=epochs, stimuli=rdl.StimulusStream(stimuli(), batch_size=2, steps=steps)
+            None, epochs=epochs, stimuli=rdl.StimulusStream(stimuli(), batch_size=3, steps=steps)
         )
         assert history.attrs["configuration"]["updates_per_epoch"] == steps
         left.append(weights(student))

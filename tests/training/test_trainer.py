@@ -488,9 +488,9 @@ SCENARIOS = {
         {"stimuli": rdl.StimulusStream(stimuli(), batch_size=3)},  # 4 updates per epoch, 2 per pass
     ),
     "stimuli, every other": lambda: (
-        [brain_term(n_pairs=2)],
+        [brain_term(n_pairs=4)],
         {},
-        {"stimuli": rdl.StimulusStream(stimuli(), batch_size=2, every=3)},  # passes end within epochs
+        {"stimuli": rdl.StimulusStream(stimuli(), batch_size=4, every=3)},  # passes end within epochs
     ),
     "drawn subjects": lambda: ([drawn_term()], {}, {"stimuli": stimuli()}),
     "kd": lambda: ([rdl.KD(network_teacher(), head="act", temperature=2.0)], {}, {}),
@@ -864,7 +864,7 @@ def test_the_optimiser_gets_the_student_and_all_heads_once():
 
     student = frozen()
     teacher = network_teacher()
-    terms = [rdl.Hint(teacher, {"act": "act"}), rdl.KD(teacher, head="two"), rdl.RDLTerm(teacher, {"two": "two"})]
+    terms = [rdl.Hint(teacher, {"two": "two"}), rdl.KD(teacher, head="two"), rdl.RDLTerm(teacher, {"two": "two"})]
     rdl.Trainer(student, terms, optimizer=optimizer).fit(loader(), epochs=2)
     (parameters,) = given
     expected = [student.two, student.out, *terms[0].heads.values(), *terms[1].heads.values()]

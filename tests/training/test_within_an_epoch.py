@@ -89,7 +89,7 @@ class Breaks(rdl.Term):
 def alone(path, at, **options):
     student = network()
     stream = rdl.StimulusStream(stimuli(), batch_size=3, steps=5)
-    history = rdl.Trainer(student, [brain_term(n_pairs=2), Breaks(at)]).fit(
+    history = rdl.Trainer(student, [brain_term(n_pairs=3), Breaks(at)]).fit(
         None, stimuli=stream, epochs=2, checkpoint=path, **options
     )
     return weights(student), history, []

@@ -163,13 +163,13 @@ def _as_seen(
     """Bring the images to the size, channels and normalisation in which the network sees them."""
     student = configuration.student
     if student.image_size is None:
-        transform = load_named_model(student.model, student.weights).transform
+        transform = load_named_model(student.model, student.weights, untrained=True).transform
         if transform is None:
             raise ValueError(
                 f"{student.model} has no transform of its own; say how large its images are: student.image_size"
             )
         return read_images(configuration.stimuli, data_dir, transform, follow_links=configuration.follow_links)
-    if task is None and load_named_model(student.model, student.weights).transform is not None:
+    if task is None and load_named_model(student.model, student.weights, untrained=True).transform is not None:
         # resized alone, images would lack the normalisation that its weights were trained with
         raise ValueError(
             f"student.image_size is {student.image_size}, and {student.model} has a transform of its own, with a size "

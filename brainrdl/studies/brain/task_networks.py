@@ -36,7 +36,7 @@ def make_student(configuration: Configuration, seed: int, attempt: int = 0, *, t
     student = configuration.student
     key = ("initialisation",) if attempt == 0 else ("initialisation", attempt)
     weights = student.weights if trained else None
-    return load_named_model(student.model, weights, seed=derive_seed(seed, *key)).model
+    return load_named_model(student.model, weights, seed=derive_seed(seed, *key), untrained=True).model
 
 
 def attempt_of(configuration: Configuration, seed: int, folder: Path) -> int:
@@ -211,7 +211,7 @@ def _own_factory(path: Path, student: Any) -> Callable[[], nn.Module]:
     if isfunction(own) and own.__module__ == models.__name__:  # not what it imports
         return own
     if source == "torchvision" and what in torchvision.models.list_models(module=torchvision.models):
-        return lambda: load_named_model(name).model
+        return lambda: load_named_model(name, untrained=True).model
     raise ValueError(
         f"{path} was fitted from {name!r}, and a file may not name code that is run: by name, only the networks of "
         "brainrdl.models and the classifiers of torchvision are made; if you trust that function, import it and give "

@@ -20,6 +20,7 @@ from brainrdl.warned import warnings_in
 
 _FONT = 8
 _MAX_PANELS, _MAX_NAMES, _MAX_LISTED, _MAX_TRIALS = 12, 20, 40, 24
+_WHERE_ASKED = ("skip_empty_events", "confound_columns", "label", "threshold", "max_bytes")  # settings of few
 _BLUE, _INK = "#0072B2", "0.25"
 
 
@@ -194,17 +195,32 @@ def _runs(fact: Mapping[str, Any]) -> Table:
         for run in fact["runs"]
     ]
     head = ("run", "scans", "TR (s)", "dof", "drift", "confounds", "trial types, by onset")
-    return Table("Runs", head, rows, "Of the first subject or session.")
+    skipped = sum(run.get("skipped_events", 0) for run in fact["runs"])
+    left_out = f" {count(skipped, 'event')} with an empty entry left out." if skipped else ""
+    return Table("Runs", head, rows, f"Of the first subject or session.{left_out}")
 
 
 def _settings(fact: Mapping[str, Any]) -> Table:
     settings = fact["settings"]
-    rows = [(f"glm.{key}", _setting(value)) for key, value in settings["glm"].items()]
-    rows += [(key, _setting(value)) for key, value in settings.items() if key != "glm"]
+    glm = dict(settings["glm"])
+    if "slice_time_ref" in glm:
+        glm["slice_time_ref"] = _slice_times(glm["slice_time_ref"], fact["runs"])
+    rows = [(f"glm.{key}", _setting(value)) for key, value in glm.items() if value or key not in _WHERE_ASKED]
+    rows += [(k, _setting(value)) for k, value in settings.items() if k != "glm" and (value or k not in _WHERE_ASKED)]
     return Table("As run", ("setting", "value"), rows)
 
 
+def _slice_times(asked: float | None, runs: Sequence[Mapping[str, Any]]) -> Any:
+    """The moment of a scan that its volumes show: as set, else as the sidecars of the runs say."""
+    stated = {run["slice_time_ref"]: run["slice_time_from"] for run in runs if run.get("slice_time_ref")}
+    if asked is not None or not stated:
+        return asked or 0.0
+    return "; ".join(f"{reference:.4g} ({source})" for reference, source in stated.items())
+
+
 def _setting(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{name}: {part}" for name, part in value.items()) or "none"
     if isinstance(value, list):
         return ", ".join(map(str, value)) or "none"
     return "none" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,83 @@
+"""Networks as they are given: refused where they cannot be recorded or trained, trained in the modes that were set."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from copy import deepcopy
+from itertools import chain
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+
+from brainrdl.arguments import name_some
+
+
+def refuse_compiled(model: nn.Module) -> None:
+    """Raise a ValueError for a model whose layers, or some of them, are compiled: hooks would never fire."""
+    for name, module in model.named_modules():
+        if isinstance(module, torch._dynamo.OptimizedModule) or module._compiled_call_impl is not None:
+            where = f"its layer {name!r}" if name else "the model"
+            raise ValueError(
+                f"{where} is already compiled, and hooks added now would never fire; record first, compile afterwards "
+                "(brainrdl.Recorder(model, …), then torch.compile(model))"
+            )
+
+
+def refuse_scripted(model: nn.Module, layers: Iterable[tuple[str, nn.Module]]) -> None:
+    """Raise a ValueError for a layer that is, or is part of, a TorchScript module: those take no hooks."""
+    scripted = {id(inner) for m in model.modules() if isinstance(m, torch.jit.ScriptModule) for inner in m.modules()}
+    for name, layer in layers:
+        if id(model) in scripted or id(layer) in scripted:
+            raise ValueError(
+                f"layer {name!r} is TorchScript, which takes no hooks, so that its answers cannot be recorded; take "
+                "the Python module that was scripted or traced, or name a layer outside it"
+            )
+
+
+def refuse_lazy(model: nn.Module, who: str) -> None:
+    """Raise a ValueError for parameters that get their shape, and random values, from the first batch."""
+    lazy = [name for name, value in chain(model.named_parameters(), model.named_buffers()) if is_lazy(value)]
+    if lazy:
+        raise ValueError(
+            f"{who} has parameters without a shape yet: {name_some(lazy)}; they are drawn at random when it first "
+            "runs: call it on a batch of images once, or load its weights"
+        )
+
+
+def train_as_set(model: nn.Module) -> None:
+    """Put a network into training mode, except the modules that are in eval mode while others are not."""
+    modules = list(model.modules())
+    held = [module for module in modules if not module.training]
+    model.train()
+    if len(held) < len(modules):  # else it was put into eval mode as a whole, to be used
+        for module in held:
+            module.training = False
+
+
+def copy_of(model: nn.Module) -> nn.Module:
+    """Copy a network deeply, whatever answers or computed weights its modules keep."""
+    # those hang on a graph, of which torch copies no part
+    kept = {id(value): value.detach().clone() for value in _tensors(model) if not value.is_leaf}
+    return deepcopy(model, kept)
+
+
+def _tensors(model: nn.Module) -> Iterator[Tensor]:
+    """The tensors that modules hold as plain attributes, in lists, tuples and dicts too."""
+    waiting: list[Any] = [
+        value
+        for module in model.modules()
+        if not isinstance(module, torch.jit.ScriptModule)
+        for value in vars(module).values()
+    ]
+    seen: set[int] = set()
+    while waiting:
+        value = waiting.pop()
+        if id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, Tensor):
+            yield value
+        elif isinstance(value, Mapping):
+            waiting.extend(value.values())
+        elif isinstance(value, list | tuple | set):
+            waiting.extend(value)
