@@ -21,7 +21,7 @@ def printable(text: object) -> str:
 
 
 def say(text: object, *, error: bool = False) -> None:
-    """Print a text at once, on stdout or stderr: the one place where commands print."""
+    """Print a text at once, on stdout or stderr, as it can be printed."""
     print(printable(text), file=sys.stderr if error else sys.stdout, flush=True)
 
 

@@ -1,4 +1,3 @@
-import ast
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +9,6 @@ import brainrdl as rdl
 from brainrdl import cli
 from brainrdl.terminal import one_line, printable, say
 
-ROOT = Path(rdl.__file__).parent
 HOSTILE = "a\x1b[31mred\x9b\u202etxt\u2066\u200b\ufeff\x07\x7f\r"
 
 
@@ -29,17 +27,6 @@ def test_say_prints_on_stdout_or_stderr(capsys: pytest.CaptureFixture[str]) -> N
     say("a\x1b")
     say("b\u202e", error=True)
     assert capsys.readouterr() == ("a\\x1b\n", "b\\u202e\n")
-
-
-def test_nothing_else_in_the_package_prints() -> None:
-    found = [
-        f"{path.relative_to(ROOT)}:{node.lineno}"
-        for path in ROOT.rglob("*.py")
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "print"
-    ]
-    assert len(found) == 1
-    assert found[0].startswith("terminal.py:")
 
 
 @pytest.fixture

@@ -8,12 +8,13 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib import import_module
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TextIO, cast
 
 import brainrdl
+from brainrdl.cli._terminal import Printable
 from brainrdl.terminal import printable, say
 
 # a command's module has its name, and is imported only when the command is chosen: --help and a typo answer at once
@@ -31,6 +32,12 @@ _COMMANDS = {
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run ``brainrdl``; the exit status."""
+    out, progress = cast(TextIO, Printable(sys.stdout)), cast(TextIO, Printable(sys.stderr, progress=True))
+    with redirect_stdout(out), redirect_stderr(progress):
+        return _main(arguments)
+
+
+def _main(arguments: Sequence[str] | None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if not arguments or arguments[0] not in _COMMANDS:
         _answer_without_command(arguments)

@@ -1,6 +1,7 @@
 """``brainrdl card``: a network's layers against measured RDMs, beside controls and cheap heads."""
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -8,7 +9,6 @@ from brainrdl.cli._parsing import FOLLOW_LINKS, names
 from brainrdl.inference.reweighting.fit_heads import KINDS
 from brainrdl.rdms.distances import METRICS
 from brainrdl.studies.card import CardOptions
-from brainrdl.terminal import say
 from brainrdl.warned import warnings_given, warnings_in
 
 _ABOUT = (
@@ -78,9 +78,9 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         card = make_card(*measured, categories=inputs.categories, controls=inputs.controls, options=how)
     notes = dict.fromkeys([*inputs.notes, *warnings_in(inputs.subjects), *given])
     title = f"{options.model} against {Path(options.rdms).name}{f', {options.roi}' if options.roi else ''}"
-    say(card)
+    print(card)
     for path in write_card(card, options.out, title=title, notes=tuple(notes)):
-        say(f"written: {path}")
+        print(f"written: {path}")
     if options.weights is None:
-        say("no --weights were given: the network is as it was made, in torchvision untrained", error=True)
+        print("no --weights were given: the network is as it was made, in torchvision untrained", file=sys.stderr)
     return 0

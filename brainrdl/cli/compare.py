@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from brainrdl.cli._parsing import add_what_a_file_lacks, names, read_ids, read_stimuli
 from brainrdl.rdms.similarities import METHODS
-from brainrdl.terminal import say
 from brainrdl.warned import warnings_given, warnings_in
 
 if TYPE_CHECKING:
@@ -80,10 +79,10 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     # with those that were given when the files were made: into the caption, and what is printed
     warned = [*(text for part in (*models, data) for text in warnings_in(part)), *given]
     result = replace(result, notes=list(dict.fromkeys([*result.notes, *warned])))
-    say(comparison_text(result))
+    print(comparison_text(result))
     if options.out is not None:
         for path in write_comparison(result, options.out):
-            say(f"written: {path}")
+            print(f"written: {path}")
     return 0
 
 
@@ -95,7 +94,7 @@ def _shared(models: list["xr.DataArray"], data: "xr.DataArray") -> tuple[list["x
     ids = [stimulus for stimulus in data["stimulus"].values.tolist() if stimulus in set.intersection(*held)]
     if len(ids) < 3:
         raise ValueError(f"the files share {len(ids)} stimuli; a comparison needs at least 3")
-    say(f"{len(ids)} stimuli are shared; {len(set.union(*held)) - len(ids)} that some file lacks are left out")
+    print(f"{len(ids)} stimuli are shared; {len(set.union(*held)) - len(ids)} that some file lacks are left out")
     return [select_stimuli(part, ids) for part in models], select_stimuli(data, ids)
 
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from brainrdl.cli._parsing import add_what_a_file_lacks, read_ids, read_stimuli
 from brainrdl.exchange.description import describe_as_text
 from brainrdl.exchange.files import read_rdms, write_rdms
-from brainrdl.terminal import say
 from brainrdl.warned import warnings_given, with_warnings
 
 
@@ -48,5 +47,5 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
             "to .nc, or leave them out with --drop-standard-errors"
         )
     write_rdms(rdms, options.target)
-    say(describe_as_text(options.target))
+    print(describe_as_text(options.target))
     return 0

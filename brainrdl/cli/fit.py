@@ -5,8 +5,6 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from brainrdl.terminal import say
-
 _ABOUT = (
     "Fit students to measured RDMs as a file says, beside the task, and score them and their controls on stimuli (and "
     "studies) that no fit has seen. A study that was broken off is resumed by the same command. --init writes a file "
@@ -37,7 +35,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
 
     if options.init:
         write_example(options.configuration)
-        say(f"written: {options.configuration}")
+        print(f"written: {options.configuration}")
         return 0
     if options.threads is not None and options.threads < 1:
         raise ValueError(f"--threads must be at least 1, got {options.threads}")
@@ -46,7 +44,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     from brainrdl.studies.brain.study import Machine, describe_plan, fit
 
     if options.check:
-        say(describe_plan(configuration, options.data_dir))
+        print(describe_plan(configuration, options.data_dir))
         return 0
     report = fit(
         configuration,
@@ -55,7 +53,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         machine=Machine(options.device, options.precision, options.threads),
         jobs=options.jobs,
         command=shlex.join(["brainrdl", *arguments]),
-        log=say,
+        log=lambda line: print(line, flush=True),
     )
-    say(f"report: {report}")
+    print(f"report: {report}")
     return 0

@@ -4,8 +4,6 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from brainrdl.terminal import say
-
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
@@ -27,5 +25,5 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     text = describe_as_text(
         options.source, metric=options.metric, variable=options.variable, max_bytes=options.max_bytes
     )
-    say(text)
+    print(text)
     return 0

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from brainrdl.cli._parsing import FOLLOW_LINKS, add_what_a_file_lacks, read_ids, read_stimuli
-from brainrdl.terminal import say
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -43,5 +42,5 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     if options.images is not None:
         images = StimulusSet.from_folder(options.images, follow_links=options.follow_links)
     save_plot(rdms, options.out, kind=options.kind, images=images, scale=options.scale, rank=options.rank)
-    say(f"written: {options.out}")
+    print(f"written: {options.out}")
     return 0

@@ -1,13 +1,13 @@
 """``brainrdl rdms``: RDMs of a network's layers, or of brain regions."""
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from brainrdl.cli._parsing import FOLLOW_LINKS, REPLACED, check_replaced, names
 from brainrdl.rdms.distances import METRICS
-from brainrdl.terminal import say
 
 _MIB = 2**20
 Value = TypeVar("Value", str, int, float)
@@ -44,7 +44,7 @@ def _network(options: argparse.Namespace, arguments: Sequence[str]) -> int:
 
     if options.list_layers:
         links = options.follow_links
-        say(list_named_layers(options.model, options.stimuli, options.weights, follow_links=links))
+        print(list_named_layers(options.model, options.stimuli, options.weights, follow_links=links))
         return 0
     for name in ("layers", "stimuli", "out"):
         if getattr(options, name) is None:
@@ -63,9 +63,9 @@ def _network(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         follow_links=options.follow_links,
     )
     write_rdms(rdms, options.out)
-    say(f"written: {options.out}")
+    print(f"written: {options.out}")
     if options.weights is None:
-        say("no --weights were given: the network is as it was made, in torchvision untrained", error=True)
+        print("no --weights were given: the network is as it was made, in torchvision untrained", file=sys.stderr)
     return 0
 
 
@@ -170,10 +170,10 @@ def _fmri(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         max_bytes=options.max_bytes,
     )
     if options.dry_run:
-        say(describe(options.bids_dir, options.task, masks, subjects=options.subjects, settings=settings))
+        print(describe(options.bids_dir, options.task, masks, subjects=options.subjects, settings=settings))
         return 0
     if options.out is None:
         raise ValueError("--out is needed, unless --dry-run is asked for")
     check_replaced(options.out)
-    make_rdms(options.bids_dir, options.task, masks, options.out, subjects=options.subjects, settings=settings, log=say)
+    make_rdms(options.bids_dir, options.task, masks, options.out, subjects=options.subjects, settings=settings)
     return 0

@@ -13,7 +13,6 @@ from brainrdl.studies.paper.digits import digits_study
 from brainrdl.studies.paper.mnist import mnist_study
 from brainrdl.studies.paper.recipe import format_overrides, override
 from brainrdl.studies.paper.study import Request, Study
-from brainrdl.terminal import say
 from brainrdl.training.machine import PRECISIONS
 
 _DECIDED_BY_THE_FILE = (
@@ -45,15 +44,15 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     if options.replay is not None:
         source, row = _replayed(options)
         out = options.out or Path(tempfile.mkdtemp(prefix="brainrdl-replay-"))
-        return 0 if replay(study, source, row, replace(_request(options), out=out), log=say) else 1
+        return 0 if replay(study, source, row, replace(_request(options), out=out)) else 1
     if options.out is None:
         raise ValueError("--out is needed: the folder in which everything is left")
     named = {"epochs": options.epochs, "teacher_epochs": options.teacher_epochs}
     changes = [*options.set, *(f"{field}={value}" for field, value in named.items() if value is not None)]
     recipe = override(study.recipe, changes)
-    report = reproduce(study, _request(options), recipe, command=shlex.join(["brainrdl", *arguments]), log=say)
+    report = reproduce(study, _request(options), recipe, command=shlex.join(["brainrdl", *arguments]))
     if report is not None:
-        say(f"report: {report}")
+        print(f"report: {report}")
     return 0
 
 

@@ -1,10 +1,13 @@
 """Nothing that a file says makes a terminal do anything."""
 
+import io
+
 import h5py
+import pytest
 
 import brainrdl as rdl
 from brainrdl.cli import main
-from brainrdl.terminal import printable
+from brainrdl.cli._terminal import Printable, printable
 from labelled_rdms import one
 
 EVIL = "\x1b]0;owned\x07\x1b[31mred\r\u202etxt"
@@ -15,6 +18,13 @@ def test_what_a_terminal_obeys_is_written_out():
     assert printable(EVIL) == SHOWN
     assert printable("α – β\tγ\n") == "α – β\tγ\n"
     assert printable("\x9b2J\x00\x7f") == r"\x9b2J\x00\x7f"
+
+
+def test_progress_bars_keep_what_moves_them():
+    stream = io.StringIO()
+    written = Printable(stream, progress=True)
+    written.write("\r10 %\x1b[A\x1b[2J")
+    assert stream.getvalue() == "\r10 %\x1b[A\\x1b[2J"
 
 
 def test_names_of_a_file_are_printed_escaped(tmp_path, capsys):
@@ -35,3 +45,13 @@ def test_errors_and_warnings_are_printed_escaped(tmp_path, capsys):
     err = capsys.readouterr().err
     assert "\x1b" not in err
     assert r"\x1b[2J" in err
+
+
+def test_the_streams_are_the_same_afterwards(capsys):
+    import sys
+
+    before = sys.stdout, sys.stderr
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert (sys.stdout, sys.stderr) == before
+    assert capsys.readouterr().out.startswith("brainrdl ")

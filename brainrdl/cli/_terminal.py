@@ -1,0 +1,31 @@
+"""What a command prints: names from files included, and nothing that a terminal would obey."""
+
+import re
+from typing import Any, TextIO, final
+
+from brainrdl.terminal import printable as printable
+
+# progress bars go back to the beginning of a line, and a line up
+_PROGRESS = re.compile("(\r|\x1b\\[A)")
+
+
+def _printable_beside_progress(text: str) -> str:
+    return "".join(part if _PROGRESS.fullmatch(part) else printable(part) for part in _PROGRESS.split(text))
+
+
+@final
+class Printable:
+    """A stream to which everything goes printable; with `progress`, what moves progress bars goes as it is."""
+
+    def __init__(self, stream: TextIO, *, progress: bool = False) -> None:
+        self._stream = stream
+        self._printable = _printable_beside_progress if progress else printable
+
+    def write(self, text: str) -> int:
+        """Write a text."""
+        self._stream.write(self._printable(text))
+        return len(text)
+
+    def __getattr__(self, name: str) -> Any:
+        """The rest is the stream's own."""
+        return getattr(self._stream, name)
