@@ -129,7 +129,7 @@ def read_json(
         raise FileNotFoundError(f"there is no file {path}")
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged ({error}); {remedy}") from error
     return check_json(value, kind, fields, str(path))
 

@@ -253,3 +253,12 @@ def test_an_untrained_network_is_the_same_each_time_and_no_draw_is_taken_from_th
     first, second = (load_named_model("torchvision:resnet18", untrained=True).model.state_dict() for _ in range(2))
     assert torch.equal(torch.rand(1), expected)
     assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+def test_a_detector_downloads_nothing_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(
+        "torchvision.models._api.load_state_dict_from_url", lambda url, *_, **__: asked.append(url) or {}
+    )
+    load_named_model("torchvision:ssdlite320_mobilenet_v3_large", untrained=True)
+    assert asked == []
