@@ -8,7 +8,7 @@ import re
 import shutil
 import sys
 import time
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -17,9 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    # not at run time: commands that write no table start without them
-    from pandas import DataFrame
-    from xarray import DataArray, Dataset
+    from pandas import DataFrame  # not at run time: commands that write no table start without it
 
 
 @contextmanager
@@ -110,13 +108,6 @@ def write_table(table: "DataFrame", path: str | Path, *, index: bool = False) ->
         table.to_csv(temporary, index=index, lineterminator="\n")
 
 
-def write_netcdf(
-    data: "Dataset | DataArray", path: Path, encoding: Mapping[Hashable, Mapping[str, Any]] | None = None
-) -> None:
-    """Write a netCDF file by way of memory, since a full disk kills the process in which HDF5 writes to it."""
-    path.write_bytes(data.to_netcdf(None, engine="h5netcdf", encoding=encoding))
-
-
 def write_json(value: Any, path: Path) -> None:
     """Write a JSON file atomically."""
     with atomic_path(path) as temporary:
@@ -138,7 +129,7 @@ def read_json(
         raise FileNotFoundError(f"there is no file {path}")
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged ({error}); {remedy}") from error
     return check_json(value, kind, fields, str(path))
 

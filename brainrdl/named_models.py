@@ -113,10 +113,13 @@ def _from_torchvision(name: str, weights: str | os.PathLike[str] | None) -> Name
     if name not in known:
         raise ValueError(f"torchvision has no model {name!r}{did_you_mean(name, known)}")
     enum = models.get_model_weights(name)
+    # a detector's backbone comes with weights, downloaded unasked, where nothing is said of it
+    builder = models.get_model_builder(name)
+    bare = {"weights_backbone": None} if "weights_backbone" in inspect.signature(builder).parameters else {}
     if weights is None:
-        return NamedModel(models.get_model(name), enum.DEFAULT.transforms(), "none loaded")
+        return NamedModel(models.get_model(name, **bare), enum.DEFAULT.transforms(), "none loaded")
     if Path(weights).is_file():
-        model = models.get_model(name)
+        model = models.get_model(name, **bare)
         return NamedModel(model, enum.DEFAULT.transforms(), _load_weights(model, Path(weights)))
     names = list(enum.__members__)
     if str(weights) not in names:

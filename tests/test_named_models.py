@@ -170,7 +170,9 @@ def test_what_a_module_of_models_lacks_is_its_own_error(here):
 
 
 def test_network_rdms_are_those_of_its_images(here):
-    rdms = network_rdms("own_models:with_transform", "images", ["0", "2"], "euclidean")
+    # to the transform, which keeps red alone, two of them are one image
+    with pytest.warns(UserWarning, match=r"^the same image under several ids: '0-red' = '2-gold'; "):
+        rdms = network_rdms("own_models:with_transform", "images", ["0", "2"], "euclidean")
     assert rdms["stimulus"].values.tolist() == ["0-red", "1-green", "2-gold"]
     assert rdms["model"].values.tolist() == ["own_models:with_transform"] * 2
     named = load_named_model("own_models:with_transform")
@@ -253,3 +255,12 @@ def test_an_untrained_network_is_the_same_each_time_and_no_draw_is_taken_from_th
     first, second = (load_named_model("torchvision:resnet18", untrained=True).model.state_dict() for _ in range(2))
     assert torch.equal(torch.rand(1), expected)
     assert all(torch.equal(value, second[name]) for name, value in first.items())
+
+
+def test_a_detector_downloads_nothing_unasked(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(
+        "torchvision.models._api.load_state_dict_from_url", lambda url, *_, **__: asked.append(url) or {}
+    )
+    load_named_model("torchvision:ssdlite320_mobilenet_v3_large", untrained=True)
+    assert asked == []

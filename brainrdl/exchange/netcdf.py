@@ -3,8 +3,10 @@
 A file of arrays along ``presentation`` and ``neuroid`` holds patterns (BrainIO's), see `brainrdl.exchange.assemblies`.
 """
 
+from collections.abc import Hashable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -14,7 +16,6 @@ from brainrdl.exchange.hdf5 import opened
 from brainrdl.exchange.parts import Coord, Parts, as_labels
 from brainrdl.exchange.plain import from_array, pick, possible, shapes
 from brainrdl.exchange.seal import KEY, checksum, seal_of
-from brainrdl.files import write_netcdf
 from brainrdl.rdms.layout import DIMS
 
 _CLASSIC = (b"CDF\x01", b"CDF\x02", b"CDF\x05")
@@ -115,4 +116,9 @@ def write(rdms: xr.DataArray, path: Path, *, dtype: str = "float64") -> None:
             "rename it"
         )
     sealed = rdms.to_dataset().assign_attrs({KEY: checksum(rdms.astype(dtype, keep_attrs=True))})
-    write_netcdf(sealed, path, {rdms.name: {"zlib": True, "shuffle": True, "dtype": dtype}})
+    write_dataset(sealed, path, {rdms.name: {"zlib": True, "shuffle": True, "dtype": dtype}})
+
+
+def write_dataset(dataset: xr.Dataset, path: Path, encoding: Mapping[Hashable, Any] | None = None) -> None:
+    """Write a netCDF file, by way of memory: on a full disk the HDF5 library crashes."""
+    path.write_bytes(dataset.to_netcdf(engine="h5netcdf", encoding=encoding))

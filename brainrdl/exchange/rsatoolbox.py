@@ -9,10 +9,10 @@ Its words for metrics: what it calls ``squared euclidean``, and in places ``eucl
 of squared differences, our ``mse``; its ``squared mahalanobis`` is our ``mahalanobis``.
 """
 
+import io
 import json
 import warnings
 from collections.abc import Mapping, Sequence
-from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -154,11 +154,11 @@ def read_parts(path: Path, variable: str | None = None, max_bytes: int | None = 
 def write(rdms: xr.DataArray, path: Path) -> None:
     """Write an HDF5 file that `rsatoolbox.rdm.load_rdm` reads."""
     content = _to_dict(rdms)
+    made = io.BytesIO()  # by way of memory: on a full disk the HDF5 library crashes
     # the newer layout takes attributes of more than 64 KiB
-    in_memory = BytesIO()  # as `write_netcdf` does, and for the same reason
-    with h5py.File(in_memory, "w", libver=("v108", "v110")) as file:
+    with h5py.File(made, "w", libver=("v108", "v110")) as file:
         write_group(file, {**content, KEY: checksum(rdms)})  # where its own reader neither looks nor keeps it
-    path.write_bytes(in_memory.getbuffer())
+    path.write_bytes(made.getbuffer())
 
 
 def _to_dict(rdms: xr.DataArray) -> dict[str, Any]:

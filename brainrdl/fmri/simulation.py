@@ -11,7 +11,8 @@ import pandas as pd
 import xarray as xr
 from scipy.ndimage import gaussian_filter
 
-from brainrdl.files import atomic_path, write_netcdf
+from brainrdl.exchange import netcdf
+from brainrdl.files import atomic_path
 from brainrdl.fmri.design import GLM, design_matrix
 from brainrdl.rdms.labelled import label_rdms
 from brainrdl.rdms.layout import check_rdms
@@ -163,7 +164,7 @@ def simulate_bids(
     labels, distances = zip(*planted, strict=True)
     truth = label_rdms(np.array(distances), stimuli, labels, "crossnobis")
     with atomic_path(derived / "planted.nc") as temporary:
-        write_netcdf(truth, temporary)
+        netcdf.write(truth, temporary)
     return {
         region: str(derived / "sub-{subject}" / f"sub-{{subject}}_space-sim_label-{region}_mask.nii.gz")
         for region in regions

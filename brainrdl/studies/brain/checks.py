@@ -211,7 +211,7 @@ def checksums(configuration: Configuration, inputs: Inputs) -> dict[str, Any]:
 def functions_of(configuration: Configuration) -> dict[str, Any]:
     """Facts of the code of the student and of its transform, as far as it is the user's."""
     student = configuration.student
-    named = load_named_model(student.model, student.weights)
+    named = load_named_model(student.model, student.weights, untrained=True)
     return facts_of(student=named.model, transform=named.transform)
 
 

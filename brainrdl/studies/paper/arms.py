@@ -55,9 +55,9 @@ def _rdl(context: Context, setting: Setting) -> list[Term]:
     if recipe.balanced:
         student = initialised(context.model, context.seed).to(context.fabric.device)
         first = context.training.take(range(min(recipe.batch_size, len(context.training))))
-        images = context.batches.tensor(first)
-        term = RDLTerm(teacher.to(images.device), layers, loss=loss)
-        alpha0 = balanced_alpha(setting["alpha0"], term, student, images, first.labels, seed=context.seed)
+        batch = context.batches.tensor(first)
+        term = RDLTerm(teacher.to(batch.device), layers, loss=loss)
+        alpha0 = balanced_alpha(setting["alpha0"], term, student, batch, first.labels, seed=context.seed)
     elif recipe.relative:
         # the mean distances of a few hundred images are the mean distances
         images = context.training if context.unlabelled is None else context.unlabelled

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from brainrdl.data.images import LabelledImages, to_float
 from brainrdl.exchange import netcdf
 from brainrdl.features import capture
-from brainrdl.files import atomic_path, read_json, write_json, write_netcdf, write_table
+from brainrdl.files import atomic_path, read_json, write_json, write_table
 from brainrdl.rdms.distances import rdm
 from brainrdl.rdms.labelled import label_rdms
 from brainrdl.rdms.rounding import is_constant
@@ -195,7 +195,7 @@ def write_mds(runs: StudyRuns, rows: list[Row], *, n_samples: int = 20, n_images
         attrs={"n_samples": n_samples, "n_images": n_images, "metric": "euclidean", "comparison": "1 - pearson"},
     )
     with atomic_path(runs.request.out / "mds.nc") as temporary:
-        write_netcdf(distance, temporary)
+        netcdf.write_dataset(distance.to_dataset(), temporary)
 
 
 def _given_rdms(images: LabelledImages) -> tuple[Tensor, Tensor]:
