@@ -17,4 +17,4 @@ def test_the_tests_that_a_document_names_are_there(name):
     assert not [file for file in sorted(files) if not (ROOT / file).is_file()]
     # a file's name is no test; what stands in the files themselves is asked for above
     named = set(re.findall(r"(?<![\w/])test_\w+(?!\w|\.py)", text))
-    assert not [test for test in sorted(named) if f"def {test}(" not in TESTS and not (f"/{test}.py" in text)]
+    assert not [test for test in sorted(named) if f"def {test}(" not in TESTS and f"/{test}.py" not in text]
