@@ -8,6 +8,7 @@ round, all of them, unmeasured ones with an empty cell or NaN; stimuli and RDMs 
 
 import csv
 import sys
+from collections import Counter
 from itertools import zip_longest
 from pathlib import Path
 
@@ -92,7 +93,7 @@ def _table(path: Path, max_bytes: int | None) -> pd.DataFrame:
         raise ValueError(f"{path} is not a CSV table in UTF-8, or is cut off; write it again") from error
     finally:
         csv.field_size_limit(before)
-    odd = [name for column, name in enumerate(header) if not name or name in header[:column]]
+    odd = [name for name, count in Counter(header).items() if not name or count > 1]
     if odd:
         what = f"several columns named {odd[0]!r}" if odd[0] else "a column without a name"
         raise ValueError(f"{path} has {what}; give each column a name of its own")

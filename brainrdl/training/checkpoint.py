@@ -65,6 +65,8 @@ def load_checkpoint(path: str | Path, configuration: Mapping[str, Any]) -> dict[
     """
     if Path(path).is_dir():
         raise IsADirectoryError(f"{path} is a folder; name a file in it for the checkpoint")
+    if Path(path).exists() and not Path(path).is_file():  # a pipe or a device would be waited for without end
+        raise ValueError(f"{path} is neither a file nor a link to one; name another path for the checkpoint")
     try:
         state = _read(path)
     except _FaultError as fault:
