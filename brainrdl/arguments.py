@@ -42,7 +42,7 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
 
 
-_COMPARED, _MOST_COMPARISONS = 200, 20_000_000  # letters of a name; pairs of letters
+_COMPARED, _MOST_COMPARISONS = 200, 8_000_000  # letters of a name; pairs of letters
 
 
 def _within_reach(name: str, known: Iterable[str]) -> list[str]:

@@ -302,4 +302,8 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
     >>> read_manifest(path)
     {'task': 'none'}
     """
-    return dict(json.loads(check_safetensors(path, tensors=False).get("manifest", "{}")))
+    text = check_safetensors(path, tensors=False).get("manifest", "{}")
+    try:
+        return dict(json.loads(text))
+    except (ValueError, TypeError, RecursionError) as error:  # another tool's
+        raise ValueError(f"{path} has a manifest that is no JSON object ({error}); save the model anew") from error

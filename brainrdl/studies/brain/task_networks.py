@@ -223,7 +223,7 @@ def _own_factory(path: Path, student: Any) -> Callable[[], nn.Module]:
 
 def _check_size(path: Path, name: str, what: str) -> None:
     """Raise a ValueError for a network of torchvision's that has more weights than a file has room for."""
-    known = torchvision.models.get_model_weights(what).DEFAULT.meta["num_params"]  # type: ignore[attr-defined]
+    known = torchvision.models.get_model_weights(what).DEFAULT.meta["num_params"]
     claimed = _BYTES_PER_WEIGHT * int(known)
     if claimed > path.stat().st_size:
         raise ValueError(
