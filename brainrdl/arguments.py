@@ -38,5 +38,20 @@ def name_some(values: Collection[Any], limit: int = 5) -> str:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Write the end of a message with the known names most like an unknown one, empty if none is alike."""
-    near = get_close_matches(name, list(known), n=3, cutoff=0.5)
+    near = get_close_matches(name[:_COMPARED], _within_reach(name, known), n=3, cutoff=0.5)
     return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+
+
+_COMPARED, _MOST_COMPARISONS = 200, 8_000_000  # letters of a name; pairs of letters
+
+
+def _within_reach(name: str, known: Iterable[str]) -> list[str]:
+    """The known names that an unknown one is compared with: a file may hold any number, each of any length."""
+    left, found = _MOST_COMPARISONS, []
+    for other in known:
+        left -= (1 + len(name[:_COMPARED])) * (1 + len(other))
+        if left < 0:
+            break
+        if len(other) <= _COMPARED:
+            found.append(other)
+    return found

@@ -1,5 +1,6 @@
 """Files written whole or not at all, and read with the file's name in every complaint."""
 
+import errno
 import hashlib
 import json
 import os
@@ -15,6 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from brainrdl.budget import BudgetError, check_claim
 
 if TYPE_CHECKING:
     from pandas import DataFrame  # not at run time: commands that write no table start without it
@@ -128,10 +131,28 @@ def read_json(
     if not path.is_file():
         raise FileNotFoundError(f"there is no file {path}")
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        value = load_json(path)
+    except BudgetError:
+        raise
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is damaged ({error}); {remedy}") from error
     return check_json(value, kind, fields, str(path))
+
+
+def load_json(path: Path, max_bytes: int | None = None, *, encoding: str = "utf-8") -> Any:
+    """Parse a JSON file; BudgetError if its objects would take more memory than one file may.
+
+    OSError for a pipe or a device, which would be waited for; ValueError and RecursionError of what is no JSON.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "neither a file nor a link to one", str(path))
+    check_claim(path.stat().st_size, f"{path}: its JSON", max_bytes)
+    content = path.read_bytes()
+    # a number or a text of a few letters becomes an object of tens of bytes, an empty list of two letters one of 64
+    parts = {b",": 40, b'"': 30, b"[": 80, b"{": 80}
+    claimed = len(content) + sum(content.count(mark) * size for mark, size in parts.items())
+    check_claim(claimed, f"{path}: its JSON, as objects,", max_bytes)
+    return json.loads(content.decode(encoding))
 
 
 def check_json(value: Any, kind: type, fields: Iterable[str], place: str) -> Any:

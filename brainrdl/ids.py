@@ -17,6 +17,7 @@ from brainrdl.arguments import did_you_mean, name_some
 
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")  # NUL, and surrogates, which no encoding of Unicode holds
 _INVISIBLE = re.compile("[\ufeff\u200b-\u200f\u2060\u00ad]")  # a byte-order mark, joiners, directions, soft hyphens
+_LONGEST = 1_000  # letters of a name whose spellings are compared: normalising may take their square
 _SUFFIX = re.compile(r"\.(png|jpe?g|bmp|gif|tiff?|webp)$", re.IGNORECASE)
 # what two spellings of one name differ in, and how a spelling is rid of it
 _SPELLINGS: dict[str, Callable[[str], str]] = {
@@ -114,7 +115,7 @@ def alike(names: Iterable[str], *, case: bool = False) -> tuple[str, str] | None
 
 
 def _spelt(name: str, kinds: Iterable[str]) -> str:
-    for kind in kinds:
+    for kind in kinds if len(name) <= _LONGEST else ():
         name = _SPELLINGS[kind](name)
     return name
 
@@ -136,10 +137,16 @@ def text_order(ids: Sequence[str]) -> tuple[int, str] | None:
     return next(((k, there) for k, (here, there) in enumerate(zip(ids, by_number, strict=True)) if here != there), None)
 
 
-def _by_number(name: str) -> list[tuple[int, int, str]]:
+def _by_number(name: str) -> list[tuple[int, int, str, str]]:
     """The key of an order in which img2 comes before img10."""
     parts = re.split(r"(\d+)", name)
-    return [(0, 0, part) if place % 2 == 0 else (1, int(part), part) for place, part in enumerate(parts)]
+    return [(0, 0, "", part) if place % 2 == 0 else (1, *_size(part), part) for place, part in enumerate(parts)]
+
+
+def _size(digits: str) -> tuple[int, str]:
+    """The key of a number by its size, of digits of any script: Python makes no number of more than 4,300."""
+    written = "".join(str(unicodedata.decimal(digit)) for digit in digits).lstrip("0")
+    return len(written), written
 
 
 Labels = Mapping[str, Hashable] | xr.DataArray | pd.Series

@@ -14,6 +14,7 @@ IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif
 
 # what Windows and macOS leave in folders of pictures and do not show themselves, beside names that begin with a dot
 _SYSTEM_FILES = ("desktop.ini", "ehthumbs.db", "icon\r", "thumbs.db")
+_DEEPEST = 100
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
@@ -76,7 +77,10 @@ class _Walk:
     def _enter(self, folder: Path, real: Path) -> None:
         """Take what is in a folder and below it; links wait."""
         for place, folders, names in os.walk(folder):
-            below = real / Path(place).relative_to(folder)
+            inner = Path(place).relative_to(folder)
+            if len(inner.parts) > _DEEPEST:
+                raise ValueError(f"{folder} has folders within folders, more than {_DEEPEST} deep; are they a mistake?")
+            below = real / inner
             if below in self._seen:
                 folders.clear()
                 continue
@@ -103,6 +107,7 @@ class _Walk:
 
 def _target(link: Path) -> Path | None:
     try:
+        link.stat()  # the system gives up a chain of links after forty, which Python would follow to its end
         return link.resolve(strict=True)
     except (OSError, RuntimeError):  # a link to nothing, or to itself
         return None

@@ -1,5 +1,6 @@
 """An image file as a picture in RGB, upright as viewers show it, or an error where RGB cannot hold what was shown."""
 
+import re
 import warnings
 from pathlib import Path
 from typing import SupportsIndex
@@ -12,6 +13,8 @@ from brainrdl.budget import check_claim
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 # as Pillow holds it (4 bytes a pixel), as RGB (3), and as floats (12) with the copy that brings them in order
 _BYTES_PER_PIXEL = 24
+_BYTES_BESIDE = {"PPM": 2**16, "BMP": 2**16}  # bytes of a file beside its pixels, where there is no metadata
+_MOST_SCANS = 200
 _WITH_COLOURS = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "YCbCr")
 _BITS_PER_SAMPLE, _SAMPLE_FORMAT = 258, 339
 _UNSIGNED = {1, 4}  # 4: not said
@@ -77,6 +80,7 @@ def _loaded(path: Path, max_bytes: SupportsIndex | None) -> tuple[Image.Image, b
             check_claim(width * height * _BYTES_PER_PIXEL, str(path), max_bytes, detail=f"({width} x {height} pixels)")
         except ValueError as error:
             raise _TooLargeError(str(error)) from None
+        _check_proportions(file, path)
         # some cameras store previews as further frames (MPO); the first is the picture
         several = getattr(file, "is_animated", False) and file.format != "MPO"
         deep = _deep_mode(file)
@@ -87,16 +91,40 @@ def _loaded(path: Path, max_bytes: SupportsIndex | None) -> tuple[Image.Image, b
     return file, several, deep
 
 
+def _check_proportions(file: ImageFile.ImageFile, path: Path) -> None:
+    """Raise a _TooLargeError for a file that is far larger than its picture explains, and may never end."""
+    size, most = path.stat().st_size, _BYTES_BESIDE.get(str(file.format), 2**24) + 32 * file.width * file.height
+    if size > most:
+        raise _TooLargeError(
+            f"{path} has {size} bytes for {file.width} x {file.height} pixels, more than {most}; save the picture anew"
+        )
+    # of a progressive JPEG each scan goes over all pixels, however few bytes it has
+    scans = path.read_bytes().count(b"\xff\xda") if file.format == "JPEG" else 0
+    if scans > _MOST_SCANS:
+        raise _TooLargeError(
+            f"{path} has {scans} scans, more than {_MOST_SCANS}, and may be made to take hours; save the picture anew"
+        )
+
+
 def _opened(path: Path) -> ImageFile.ImageFile:
     with warnings.catch_warnings():
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         try:
+            _check_ppm(path)
             return Image.open(path, formats=_FORMATS)
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
             raise _TooLargeError(
                 f"{path} has more than {Image.MAX_IMAGE_PIXELS} pixels, and may be made to fill the memory; save it in "
                 "the size that was shown, or raise PIL.Image.MAX_IMAGE_PIXELS if it is what you expect"
             ) from None
+
+
+def _check_ppm(path: Path) -> None:
+    """Raise an OSError for a PPM header of comments alone, which Pillow reads byte by byte."""
+    with path.open("rb") as file:
+        start = file.read(2**14)
+    if re.match(rb"P[1-6]\s", start) and len(re.sub(rb"#[^\r\n]*", b"", start).split()) < 3:
+        raise OSError("no size in its first 16 kB")
 
 
 def _check_png(path: Path) -> None:

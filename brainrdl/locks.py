@@ -48,7 +48,7 @@ def _locked(path: Path, held: str) -> IO[str]:
     while True:
         with ExitStack() as stack:
             # appended to, not written: another process may hold it
-            file = stack.enter_context(path.open("a"))
+            file = stack.enter_context(open(path, "a", opener=_opened))
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -61,6 +61,11 @@ def _locked(path: Path, held: str) -> IO[str]:
             if path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat()):
                 stack.pop_all()
                 return file
+
+
+def _opened(path: str, flags: int) -> int:
+    # no link, which may lead to any file, and no pipe, whose other end would be waited for
+    return os.open(path, flags | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0), 0o666)
 
 
 def _closing(file: IO[str]) -> Any:

@@ -15,6 +15,7 @@ from typing import final
 from safetensors import safe_open
 from torch import Tensor
 
+from brainrdl.budget import BudgetError, check_claim
 from brainrdl.identity import digest
 
 
@@ -23,6 +24,7 @@ class DamagedWeightsError(ValueError):
     """A file of weights is not what its checksums say."""
 
 
+_MOST_HEADER = 2**24
 _MANIFEST = ""  # the name that no tensor has
 
 
@@ -37,6 +39,7 @@ def check_safetensors(path: str | Path, *, tensors: bool = True) -> dict[str, st
 
     DamagedWeightsError if something in it is not what its digest says. Another tool's file, which has none, passes.
     """
+    _check_header(path)
     with safe_open(str(path), framework="pt") as file:
         metadata: dict[str, str] = file.metadata() or {}
         if "digests" not in metadata:
@@ -48,11 +51,26 @@ def check_safetensors(path: str | Path, *, tensors: bool = True) -> dict[str, st
     return metadata
 
 
+def _check_header(path: str | Path) -> None:
+    """Raise a DamagedWeightsError for a header of a size that no network needs, whose entries would become objects."""
+    with open(path, "rb") as file:
+        size = int.from_bytes(file.read(8), "little")
+    if _MOST_HEADER < size <= Path(path).stat().st_size:  # of one larger than the file, safetensors says so
+        raise DamagedWeightsError(
+            f"{path} has a header of {size} bytes, more than the {_MOST_HEADER} that names and shapes of a network's "
+            "weights take; it is damaged, or holds something else"
+        )
+
+
 def check_archive(path: str | Path) -> None:
     """Raise a DamagedWeightsError if a part of torch's archive is not what its CRC-32 says; other files pass."""
     try:
         with zipfile.ZipFile(path) as archive:
+            # torch compresses nothing, but would read what somebody else has
+            check_claim(sum(part.file_size for part in archive.infolist()), f"{path}: its content")
             damaged = archive.testzip()
+    except BudgetError as error:
+        raise DamagedWeightsError(str(error)) from None
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError):
         return  # no archive (torch's older form), or one that torch will not read either
     if damaged is not None:

@@ -7,29 +7,17 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, final
 
 import numpy as np
 import xarray as xr
 
-from brainrdl.budget import check_claim
 from brainrdl.exchange.parts import Coord
 from brainrdl.exchange.seal import seal_of
 from brainrdl.rdms.layout import DIMS
 
 _VERSION = 1
 _TYPES = re.compile(r"str|bool|u?int(8|16|32|64)|float(16|32|64)|(datetime64|timedelta64)\[[A-Za-zμ]+\]")
-
-
-def read_json(path: Path, max_bytes: int | None) -> Any:
-    """Read a JSON file; BudgetError if its objects would take more memory than one file may."""
-    content = path.read_bytes()
-    # a number or a text of a few letters becomes an object of tens of bytes, an empty list of two letters one of 64
-    parts = {b",": 40, b'"': 30, b"[": 80, b"{": 80}
-    claimed = len(content) + sum(content.count(mark) * size for mark, size in parts.items())
-    check_claim(claimed, f"{path}: its JSON, as objects,", max_bytes)
-    return json.loads(content.decode("utf-8"))
 
 
 def to_document(rdms: xr.DataArray, **more: str) -> str:

@@ -25,7 +25,9 @@ _COPIES, _SLACK = 2, 2**28  # of what is read, while it is decoded; and for the 
 _RESULT, _MEMORY, _FAULT = "result", "memory", "fault"
 
 
-def guarded(read: Callable[[], T], path: Path, max_bytes: int | None) -> T:
+def guarded(
+    read: Callable[[], T], path: Path, max_bytes: int | None, *, bytes_per_second: int = _BYTES_PER_SECOND
+) -> T:
     """Read a file in a child process: its result, its ValueErrors, its warnings.
 
     ValueError too where the child computes for longer than the file's size explains, needs more memory than the budget
@@ -33,7 +35,7 @@ def guarded(read: Callable[[], T], path: Path, max_bytes: int | None) -> T:
     """
     if not hasattr(os, "fork"):
         return read()
-    seconds = round(1 + path.stat().st_size / _BYTES_PER_SECOND, 1)
+    seconds = round(1 + path.stat().st_size / bytes_per_second, 1)
     incoming, outgoing = os.pipe()
     with warnings.catch_warnings():
         # of a fork beside threads: the child takes none of their locks, as it reads this one file and ends

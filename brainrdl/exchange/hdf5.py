@@ -22,6 +22,7 @@ T = TypeVar("T")
 _DEEPEST = 20
 _LARGEST_EXPANSION = 1032  # of deflate
 _MOST_PATHS = 1000  # beyond those that each lead to something of their own
+_MOST_VARIABLES = 2000  # of a netCDF file, each of which xarray takes a millisecond for
 _PER_OBJECT = 500  # bytes that an object takes, however little is in it
 _EMPTY_DIMENSION = b"This is a netCDF dimension but not a netCDF variable"
 
@@ -83,6 +84,15 @@ class _Check:
             )
         self.tally.add(whole.claimed)
 
+    def count(self) -> None:
+        """Count a group or data set; ValueError for more than a netCDF file of RDMs has."""
+        self.objects += 1
+        if self.netcdf and self.objects > _MOST_VARIABLES:
+            raise ValueError(
+                f"{self.path} holds more than {_MOST_VARIABLES} variables, which no file of RDMs does; save the RDMs "
+                "alone"
+            )
+
     def group(self, group: h5py.Group, within: tuple[int, ...]) -> _Below:
         paths, claimed, depth = 0, self.attributes(group), 0
         for name in group:
@@ -96,7 +106,7 @@ class _Check:
             item = group[name]
             paths, claimed = paths + 1, claimed + _PER_OBJECT
             if isinstance(item, h5py.Dataset):
-                self.objects += 1
+                self.count()
                 claimed += self.dataset(item, place) + self.attributes(item)
             elif isinstance(item, h5py.Group):
                 found = self.group_below(item, place, within)
@@ -113,7 +123,7 @@ class _Check:
         if address not in self.below:
             if len(within) >= _DEEPEST:
                 raise self._too_deep(place)
-            self.objects += 1
+            self.count()
             self.below[address] = self.group(group, (*within, address))
         return self.below[address]
 

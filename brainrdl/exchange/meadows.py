@@ -19,9 +19,10 @@ import xarray as xr
 
 from brainrdl.arguments import name_some
 from brainrdl.budget import BudgetError
-from brainrdl.exchange.document import Document, read_json, to_document
+from brainrdl.exchange.document import Document, to_document
 from brainrdl.exchange.parts import Coord, Parts
 from brainrdl.exchange.seal import KEY, checksum, seal_of
+from brainrdl.files import load_json
 from brainrdl.ids import alike, difference
 from brainrdl.rdms.condensed import to_squares, upper_triangles
 
@@ -54,7 +55,7 @@ def from_variables(variables: Mapping[str, Any], path: Path, variable: str | Non
 def read_parts(path: Path, max_bytes: int | None = None) -> Parts:
     """Read a JSON file of one participant."""
     try:
-        content = read_json(path, max_bytes)
+        content = load_json(path, max_bytes)
     except BudgetError:
         raise
     except (ValueError, RecursionError) as error:

@@ -36,7 +36,7 @@ def read_parts(path: Path, variable: str | None = None, max_bytes: int | None = 
         found = pick({name: name for name in members.names}, variable, str(path))
         return from_array(members[found], f"the variable {variable!r} of {path}", variable)
     own = _MODEL if "rdm" in members else _BRAIN if "arr_0" in members else ()
-    others = {name: members[name] for name in members.names if name not in (*own, *members.objects)}
+    others = members.read(name for name in members.names if name not in (*own, *members.objects))
     if own:
         if passed_over := likely(others):
             raise ValueError(

@@ -19,6 +19,7 @@ from brainrdl.exchange.seal import KEY, checksum, seal_of
 from brainrdl.rdms.layout import DIMS
 
 _CLASSIC = (b"CDF\x01", b"CDF\x02", b"CDF\x05")
+_CLASSIC_PER_SECOND = 20_000_000  # bytes: its arrays are read as they lie
 _CF = ("_FillValue", "missing_value", "scale_factor", "add_offset", "units", "calendar", "dtype", "coordinates")
 
 
@@ -27,12 +28,13 @@ def load_netcdf(path: Path, max_bytes: int | None = None) -> xr.Dataset:
     import h5netcdf  # noqa: F401 - here, as each child would import it anew, and look for xarray's other readers
 
     xr.backends.list_engines()
-    return guarded(lambda: _load(path, max_bytes), path, max_bytes)
-
-
-def _load(path: Path, max_bytes: int | None) -> xr.Dataset:
     with path.open("rb") as file:
         is_classic = file.read(4) in _CLASSIC
+    speed = {"bytes_per_second": _CLASSIC_PER_SECOND} if is_classic else {}
+    return guarded(lambda: _load(path, max_bytes, is_classic), path, max_bytes, **speed)
+
+
+def _load(path: Path, max_bytes: int | None, is_classic: bool) -> xr.Dataset:
     if not is_classic:
         with opened(path, max_bytes, netcdf=True):  # checks that all it claims lies in it
             pass

@@ -3,6 +3,7 @@
 import math
 import sys
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import IO, Any, final
 
@@ -11,6 +12,7 @@ import numpy as np
 from brainrdl.budget import BudgetError, Tally
 
 _LARGEST_EXPANSION = 1032  # of deflate
+_MOST_MEMBERS = 5000
 _PER_MEMBER = 1000  # bytes that a member takes, however little is in it
 
 
@@ -32,6 +34,11 @@ class Npz:
             with zipfile.ZipFile(path) as archive:
                 self.comment = archive.comment
                 tally = Tally(str(path), max_bytes)
+                if len(archive.infolist()) > _MOST_MEMBERS:
+                    raise _ClaimError(
+                        f"{path} has {len(archive.infolist())} members, expected at most {_MOST_MEMBERS}; save the "
+                        "arrays that are needed alone"
+                    )
                 for info in archive.infolist():
                     tally.add(info.file_size, place=f"{path}: {info.filename!r}")
                     tally.add(_PER_MEMBER)
@@ -44,6 +51,8 @@ class Npz:
                     self._headers[name] = info
         except BudgetError:
             raise
+        except _ClaimError as error:
+            raise ValueError(str(error)) from None
         except Exception as error:  # zipfile, and NumPy's parser of headers, fail in any way
             raise self._broken() from error
         if copies:
@@ -63,6 +72,18 @@ class Npz:
 
     def __getitem__(self, name: str) -> np.ndarray:
         """Read a member; ValueError if it is pickled, damaged, or claims more than the file holds."""
+        return self.read([name])[name]
+
+    def read(self, names: Iterable[str]) -> dict[str, np.ndarray]:
+        """Read several members, the archive's list of them once; ValueError as for one."""
+        try:
+            archive = zipfile.ZipFile(self.path)
+        except Exception as error:
+            raise self._broken() from error
+        with archive:
+            return {name: self._member(archive, name) for name in names}
+
+    def _member(self, archive: zipfile.ZipFile, name: str) -> np.ndarray:
         if name in self.objects:
             raise ValueError(
                 f"{self.path}: {name!r} is an array of Python objects, which only pickle can read, and pickle can run "
@@ -71,7 +92,7 @@ class Npz:
             )
         info = self._headers[name]
         try:
-            with zipfile.ZipFile(self.path) as archive, archive.open(info) as file:
+            with archive.open(info) as file:
                 shape, dtype, header = _header(file)
                 claimed, stored = math.prod(shape) * dtype.itemsize, info.file_size - header
                 if claimed > stored or info.file_size > info.compress_size * _LARGEST_EXPANSION:
@@ -80,7 +101,7 @@ class Npz:
                         "for it; the file is damaged: write it again"
                     )
             # from its start again, now that the claim is known to be true
-            with zipfile.ZipFile(self.path) as archive, archive.open(info) as file:
+            with archive.open(info) as file:
                 array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
             _check_text(array)
         except _ClaimError as error:

@@ -8,6 +8,7 @@ round, all of them, unmeasured ones with an empty cell or NaN; stimuli and RDMs 
 
 import csv
 import sys
+from collections import Counter
 from itertools import zip_longest
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from brainrdl.rdms.layout import DIMS
 
 _OURS = "brainrdl"
 _PER_ROW, _PER_CELL = 100, 70  # bytes of a row's list and of a cell's text
+_MOST_COLUMNS = 1000
 _RESERVED = (*DIMS, "dissimilarity", "metric", _OURS)
 
 
@@ -92,7 +94,9 @@ def _table(path: Path, max_bytes: int | None) -> pd.DataFrame:
         raise ValueError(f"{path} is not a CSV table in UTF-8, or is cut off; write it again") from error
     finally:
         csv.field_size_limit(before)
-    odd = [name for column, name in enumerate(header) if not name or name in header[:column]]
+    if len(header) > _MOST_COLUMNS:
+        raise ValueError(f"{path} has {len(header)} columns, expected at most {_MOST_COLUMNS}; keep those of the RDMs")
+    odd = [name for name, count in Counter(header).items() if not name or count > 1]
     if odd:
         what = f"several columns named {odd[0]!r}" if odd[0] else "a column without a name"
         raise ValueError(f"{path} has {what}; give each column a name of its own")

@@ -123,7 +123,10 @@ def entities(path: Path) -> dict[str, str]:
 
 def _files(folder: Path, pattern: str) -> list[Path]:
     """Files and folders below a folder that are not hidden, nor in a hidden folder, by name."""
-    found = sorted(folder.glob(pattern))
+    try:
+        found = sorted(folder.glob(pattern))
+    except RecursionError:
+        raise ValueError(f"{folder} has folders too deep within folders; are they a mistake?") from None
     return [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
 
 

@@ -1,8 +1,11 @@
 """Events and confounds: tables from disk, with the file's name in every complaint."""
 
+import gzip
 import warnings
+import zlib
 from collections import Counter
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import TypeAlias
 
@@ -10,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from brainrdl.arguments import name_some
-from brainrdl.budget import check_claim
+from brainrdl.budget import BudgetError, allowed_bytes, check_claim
 
 Table: TypeAlias = pd.DataFrame | str | Path
 
@@ -147,12 +150,25 @@ def read_table(table: Table, name: str) -> pd.DataFrame:
         raise ValueError(f"{name} has {len(names)} columns or more; expected at most {_COLUMNS_MOST}")
     # pandas would call the second onset.1, and nobody would look at it
     _check_names(names, name)
-    check_claim(_CELL_BYTES * path.stat().st_size, f"{name}, a table of up to {path.stat().st_size} cells,")
     try:
+        content = _unpacked(path, f"{name}, a table,")
         # text as it is written: 01 and 1 are two names, and None, NA and null are names
-        return pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False, na_values=["n/a", ""])
-    except (ValueError, OverflowError, pd.errors.ParserError) as error:
+        return pd.read_csv(content, sep="\t", dtype=str, keep_default_na=False, na_values=["n/a", ""])
+    except BudgetError:
+        raise
+    except (ValueError, OverflowError, EOFError, zlib.error, pd.errors.ParserError) as error:
         raise ValueError(f"{name} cannot be read as tab-separated values ({error})") from error
+
+
+def _unpacked(path: Path, place: str) -> BytesIO:
+    """The text of a table, gzipped or not; BudgetError if its cells would take more memory than one file may."""
+    most = allowed_bytes() // _CELL_BYTES
+    with path.open("rb") as file:
+        zipped = file.read(2) == b"\x1f\x8b"
+    with gzip.open(path) if zipped else path.open("rb") as file:
+        content = file.read(most + 1)
+    check_claim(_CELL_BYTES * len(content), place, detail="(as cells)")
+    return BytesIO(content)
 
 
 def _check_names(columns: Sequence[str], name: str) -> None:

@@ -7,6 +7,7 @@ import zlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, SupportsIndex, TypeAlias
+from xml.parsers.expat import ExpatError
 
 import nibabel
 import numpy as np
@@ -35,11 +36,13 @@ _DAMAGED = (
     AssertionError,
     struct.error,
     zlib.error,
+    ExpatError,
 )
 """What nibabel raises on damaged files."""
 
 _DEFLATED_MOST = 1032  # times that deflate makes a file smaller, at most
 _BEHIND = 64 * 2**20  # bytes that may follow an image's data in its file
+_SURFACES = (".gii", ".gii.gz", ".gii.bz2", ".gii.zst")
 _HEADER_MOST = 256 * 2**20  # bytes of header and extensions, far more than any has
 
 
@@ -72,6 +75,9 @@ def open_image(image: Image, max_bytes: SupportsIndex | None = None) -> Any:
                 f"{path} is only a version-control pointer of {len(start)} bytes, not the image; fetch its content "
                 "first (git lfs pull, git annex get, datalad get)"
             )
+    # before nibabel, which would read such a file whole, and others that it names
+    if path.name.lower().endswith(_SURFACES):
+        raise _no_volume(path, "GiftiImage")
     try:
         _check_start(path)
         opened = nibabel.load(path)
@@ -80,12 +86,16 @@ def open_image(image: Image, max_bytes: SupportsIndex | None = None) -> Any:
             f"{path} cannot be read as an image ({_said(error)}); it is damaged or no NIfTI file"
         ) from error
     if not isinstance(opened, SpatialImage):
-        raise ValueError(
-            f"{path} holds a {type(opened).__name__}, which is no volume; expected a NIfTI file (surfaces are given as "
-            "nilearn SurfaceImages)"
-        )
+        raise _no_volume(path, type(opened).__name__)
     _check_header(opened, path, max_bytes)
     return opened
+
+
+def _no_volume(path: Path, kind: str) -> ValueError:
+    return ValueError(
+        f"{path} holds a {kind}, which is no volume; expected a NIfTI file (surfaces are given as nilearn "
+        "SurfaceImages)"
+    )
 
 
 def read_volumes(image: Image, *, exact: bool = False) -> Any:

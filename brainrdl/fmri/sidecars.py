@@ -4,12 +4,14 @@ Slices are acquired one after the other. Where they were brought to one moment, 
 were not, ``SliceTiming`` says when each was acquired, and their mean is the moment that one model for all fits best.
 """
 
-import json
 import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+
+from brainrdl.budget import BudgetError
+from brainrdl.files import load_json
 
 _LARGEST = 1e300
 _UNSTATED = "taken as the start of the scan"
@@ -33,7 +35,9 @@ class SliceTime(NamedTuple):
 def read_sidecar(path: Path) -> Sidecar:
     """Read a sidecar; ValueError, naming it, unless it holds a JSON object."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8-sig"))
+        content = load_json(path, encoding="utf-8-sig")
+    except BudgetError:
+        raise
     except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not a JSON object ({error})") from error
     if not isinstance(content, dict):

@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from brainrdl.plots._style import FONT, Style, check_columns, legend_beside, scale_errors, style_axes, styles_of
+from brainrdl.plots.names import as_written
 
 _ERRORS = {"task_error": "training images", "validation_error": "validation images", "test_error": "test images"}
 _MOST_SEEN = 20  # of more trainings single lines would only darken the panel
@@ -32,6 +33,7 @@ _EPOCHS = _Course("epoch", 1.5, 2.6, 2.8, ticks=10, thin=0.5, alpha=0.3)
 _UPDATES = _Course("update", 1.9, 2.2, 2.6, ticks=4, thin=0.4, alpha=0.25)
 
 
+@as_written
 def error_curves(
     histories: Mapping[str, pd.DataFrame | Sequence[pd.DataFrame]],
     *,
@@ -96,6 +98,7 @@ def error_curves(
     return figure
 
 
+@as_written
 def learning_curves(
     runs: Mapping[str, Sequence[pd.DataFrame]], *, columns: Mapping[str, str], palette: Sequence[str] | None = None
 ) -> Figure:

@@ -12,12 +12,14 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from brainrdl.plots._style import FONT, INK, Style, check_columns, marker, quoted, style_axes, styles_of, text_width
+from brainrdl.plots.names import as_written
 
 _COLUMNS = ("arm", "score", "value", "low", "high", "ceiling_lower", "ceiling_upper")
 _BAND = 0.14  # opacity, so that bands which overlap are both seen
 _SHAPES = ("o", "s", "^", "D", "v", "P", "X")
 
 
+@as_written
 def score_dots(
     table: pd.DataFrame,
     *,

@@ -21,9 +21,11 @@ from brainrdl.plots._style import (
     style_axes,
     styles_of,
 )
+from brainrdl.plots.names import as_written
 from brainrdl.plots.numbers import decimals
 
 
+@as_written
 def label_curve(results: pd.DataFrame, *, level: float = 0.95, palette: Sequence[str] | None = None) -> Figure:
     """Draw test error against the number of labelled training images, one line per method.
 
@@ -89,6 +91,7 @@ def label_curve(results: pd.DataFrame, *, level: float = 0.95, palette: Sequence
     return figure
 
 
+@as_written
 def error_dots(results: pd.DataFrame, *, paper: Mapping[str, float] | None = None, level: float = 0.95) -> Figure:
     """Draw the test error of each method: mean, interval over seeds, and the single seeds.
 
@@ -160,6 +163,7 @@ def error_dots(results: pd.DataFrame, *, paper: Mapping[str, float] | None = Non
     return figure
 
 
+@as_written
 def trade_off(
     tries: Mapping[str, pd.DataFrame], *, label: str = "score on inner held-out pairs", x: str = "task error (%)"
 ) -> Figure:

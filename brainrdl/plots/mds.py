@@ -1,6 +1,7 @@
 """Maps: the stimuli of an RDM, or RDMs, as points in the plane, by metric scaling of the distances between them."""
 
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ from brainrdl.plots._panels import MAX_IDS
 from brainrdl.plots._style import FONT, INK, Style, legend_beside, marker, quoted, styles_of, text_width
 from brainrdl.plots._thumbnails import Images, thumbnails_of
 from brainrdl.plots.embedding import mds
+from brainrdl.plots.names import as_written, well_formed
 from brainrdl.plots.numbers import decimals
 from brainrdl.plots.rdms import measure_of, plot_rdms
 from brainrdl.rdms.labelled import condense
@@ -28,6 +30,7 @@ from brainrdl.rdms.rounding import is_constant
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "<", ">")
 
 
+@as_written
 def plot_mds(
     rdms: DataArray,
     *,
@@ -134,8 +137,8 @@ def plot_mds(
         ax.set_title(name, fontsize=FONT)
         ax.set_xlabel(f"metric MDS, stress-1 = {decimals(stress, 3)}", fontsize=FONT - 1, color=INK)
     if stretches:
-        handles, labels = axes[0].get_legend_handles_labels()
-        legend_beside(figure, handles, labels)
+        # not as Matplotlib collects them, which leaves out names that begin with an underscore
+        legend_beside(figure, axes[0].lines[: len(stretches)], [stretch.name for stretch in stretches])
     return figure
 
 
@@ -185,9 +188,13 @@ def save_plot(
         figure = plot_rdms(rdms, groups=groups, scale=scale, rank=rank, images=images)
     else:
         figure = plot_mds(rdms, of="stimuli" if kind == "mds" else "rdms", images=images, groups=groups)
-    figure.savefig(path, dpi=200)
+    content = BytesIO()
+    kind_of_file = Path(path).suffix.lower().removeprefix(".")
+    figure.savefig(content, format=kind_of_file, dpi=200)
+    Path(path).write_bytes(well_formed(content.getvalue()) if kind_of_file == "svg" else content.getvalue())
 
 
+@as_written
 def mds_map(
     distances: ArrayLike,
     *,

@@ -15,6 +15,7 @@ from brainrdl.plots._panels import MAX_IDS, Panels, draw_panels, draw_rdm
 from brainrdl.plots._scale import scale_of
 from brainrdl.plots._style import FONT, quoted
 from brainrdl.plots._thumbnails import Images, thumbnails_of
+from brainrdl.plots.names import as_written
 from brainrdl.rdms.condensed import to_squares, upper_triangles
 from brainrdl.rdms.layout import check_rdms
 from brainrdl.rdms.ranks import ranks_of
@@ -31,6 +32,7 @@ _MEASURES = {
 }
 
 
+@as_written
 def rdm_panel(
     rdm: ArrayLike | DataArray,
     *,
@@ -99,6 +101,7 @@ def rdm_panel(
     return ax
 
 
+@as_written
 def plot_rdms(
     rdms: DataArray,
     *,
@@ -157,6 +160,7 @@ def plot_rdms(
     return draw_panels(replace(panels, titles=names, pictures=pictures))
 
 
+@as_written
 def rdm_grid(
     rdms: DataArray,
     *,

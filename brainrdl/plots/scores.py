@@ -12,6 +12,7 @@ from xarray import DataArray
 
 from brainrdl.inference.ceiling import NoiseCeiling
 from brainrdl.plots._style import FONT, INK, quoted, shortened, style_axes, text_width
+from brainrdl.plots.names import as_written
 from brainrdl.plots.numbers import format_fraction
 
 SIGNIFICANT = 0.05
@@ -20,6 +21,7 @@ SIGNIFICANT = 0.05
 _BAR = "#56B4E9"
 
 
+@as_written
 def score_panel(
     table: pd.DataFrame,
     *,
@@ -149,6 +151,7 @@ def align_scores(axes: Sequence[Axes]) -> None:
             ax.tick_params(labelleft=False)
 
 
+@as_written
 def similarity_matrix(
     similarities: DataArray | pd.DataFrame,
     *,

@@ -1,18 +1,17 @@
 """RDMs of a BIDS data set, subject by subject, into a file with a report beside it: ``brainrdl rdms fmri``."""
 
 import json
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, SupportsIndex
-from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from brainrdl.exchange.files import read_rdms, write_rdms
+from brainrdl.exchange.npz import Npz
 from brainrdl.files import atomic_path, file_sha256, sha256, to_json
 from brainrdl.fmri.images import Image, content_sha256
 from brainrdl.fmri.pipeline import (
@@ -177,8 +176,8 @@ def _read_part(path: Path, fingerprint: str, log: Callable[[str], None]) -> Unit
     if not rdms.is_file():
         return None
     try:
-        with path.open("rb") as file, np.load(file) as part:
-            arrays = {name: part[name] for name in part.files}
+        part = Npz(path)
+        arrays = part.read(part.names)
         # a part of an earlier version has no checksum, and other settings
         if "checksum" not in arrays or str(arrays["fingerprint"]) != fingerprint:
             return None
@@ -187,7 +186,7 @@ def _read_part(path: Path, fingerprint: str, log: Callable[[str], None]) -> Unit
         design = pd.DataFrame(arrays["design"], columns=arrays["regressors"].tolist())
         regions = json.loads(str(arrays["regions"]))
         tsnr = {region: arrays[f"tsnr_{k}"] for k, region in enumerate(regions)}
-    except (OSError, EOFError, ValueError, TypeError, KeyError, BadZipFile, zlib.error):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):
         log(f"{path} is damaged; its part is made again")
         return None
     try:

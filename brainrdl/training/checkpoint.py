@@ -65,6 +65,8 @@ def load_checkpoint(path: str | Path, configuration: Mapping[str, Any]) -> dict[
     """
     if Path(path).is_dir():
         raise IsADirectoryError(f"{path} is a folder; name a file in it for the checkpoint")
+    if Path(path).exists() and not Path(path).is_file():  # a pipe or a device would be waited for without end
+        raise ValueError(f"{path} is neither a file nor a link to one; name another path for the checkpoint")
     try:
         state = _read(path)
     except _FaultError as fault:
@@ -300,4 +302,8 @@ def read_manifest(path: str | Path) -> dict[str, Any]:
     >>> read_manifest(path)
     {'task': 'none'}
     """
-    return dict(json.loads(check_safetensors(path, tensors=False).get("manifest", "{}")))
+    text = check_safetensors(path, tensors=False).get("manifest", "{}")
+    try:
+        return dict(json.loads(text))
+    except (ValueError, TypeError, RecursionError) as error:  # another tool's
+        raise ValueError(f"{path} has a manifest that is no JSON object ({error}); save the model anew") from error

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from brainrdl.exchange.npz import Npz
 from brainrdl.files import atomic_path
 
 
@@ -49,14 +50,13 @@ def save_outcome(outcome: Outcome, path: Path) -> None:
 
 def load_outcome(path: Path) -> Outcome:
     """Read what `save_outcome` wrote; ValueError if the file is damaged."""
-    content = io.BytesIO(path.read_bytes())  # of a damaged archive, np.load would leave the file open
     try:
-        with np.load(content, allow_pickle=False) as file:
-            record = json.loads(str(file["record"]))
-            history = str(file["history"])
-            record["fitted_to"] = tuple(record["fitted_to"])
-            record["task_error"] = nan if record["task_error"] is None else record["task_error"]
-            curve = pd.read_csv(io.StringIO(history)) if history else pd.DataFrame()
-            return Outcome(**record, rdm=file["rdm"], history=curve)
+        file = Npz(path)
+        record = json.loads(str(file["record"]))
+        history = str(file["history"])
+        record["fitted_to"] = tuple(record["fitted_to"])
+        record["task_error"] = nan if record["task_error"] is None else record["task_error"]
+        curve = pd.read_csv(io.StringIO(history)) if history else pd.DataFrame()
+        return Outcome(**record, rdm=file["rdm"], history=curve)
     except Exception as error:  # a damaged archive can make its readers fail in any way
         raise ValueError(f"{path} is damaged ({error}); remove it to have the fit made again") from error

@@ -27,6 +27,7 @@ from brainrdl.training.trainer import Trainer
 
 # a network that ends at chance has died, which depends on its initialisation: it is trained anew from another; its file
 # says at which attempt it came about
+_BYTES_PER_WEIGHT = 4
 _ATTEMPTS = 3
 _CHANCE = 0.98  # of the error of guessing: what comes no further has died, whatever its loss says
 
@@ -211,12 +212,24 @@ def _own_factory(path: Path, student: Any) -> Callable[[], nn.Module]:
     if isfunction(own) and own.__module__ == models.__name__:  # not what it imports
         return own
     if source == "torchvision" and what in torchvision.models.list_models(module=torchvision.models):
+        _check_size(path, name, what)  # before it is made: the largest take gigabytes
         return lambda: load_named_model(name, untrained=True).model
     raise ValueError(
         f"{path} was fitted from {name!r}, and a file may not name code that is run: by name, only the networks of "
         "brainrdl.models and the classifiers of torchvision are made; if you trust that function, import it and give "
         "it as factory="
     )
+
+
+def _check_size(path: Path, name: str, what: str) -> None:
+    """Raise a ValueError for a network of torchvision's that has more weights than a file has room for."""
+    known = torchvision.models.get_model_weights(what).DEFAULT.meta["num_params"]
+    claimed = _BYTES_PER_WEIGHT * int(known)
+    if claimed > path.stat().st_size:
+        raise ValueError(
+            f"{path} holds another architecture than {name}, whose weights take {claimed} bytes: the file has "
+            f"{path.stat().st_size}"
+        )
 
 
 def _network_of(factory: Callable[[], Any]) -> Callable[[], Any]:

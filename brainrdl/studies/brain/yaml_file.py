@@ -10,12 +10,35 @@ _MOST_NODES = 10_000
 """Values in a file, those of an alias counted each time it is used: a study has some hundreds."""
 
 
+_MOST_DIGITS = 1_000
+
+
 class _TooLargeError(yaml.YAMLError):
     """More than a study needs."""
 
 
 class _Loader(yaml.SafeLoader):
     """Refuses aliases that blow a file up, and a field that stands there twice, of which YAML would take the last."""
+
+    def __init__(self, stream: str) -> None:
+        super().__init__(stream)
+        self._left = _MOST_NODES
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        # while they are made: 200 kB are room for 100,000
+        self._left -= 1
+        if self._left < 0:
+            raise _TooLargeError(f"more than {_MOST_NODES:,} values")
+        node: yaml.Node | None = super().compose_node(parent, index)
+        return node
+
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        """Refuse what no setting is: in YAML 1:1:1 is a number to the base of 60, of any length."""
+        if len(node.value) > _MOST_DIGITS:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"a number of {len(node.value):,} characters", node.start_mark
+            )
+        return int(super().construct_yaml_int(node))
 
     def get_single_node(self) -> yaml.Node | None:
         # before anything is made of the nodes: an alias costs nothing until somebody walks through what it stands for
@@ -38,6 +61,9 @@ class _Loader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, f"{name!r} stands there twice", key.start_mark)
             seen.add(name)
         return super().construct_mapping(node, deep)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _Loader.construct_yaml_int)
 
 
 def _count(node: yaml.Node, counted: dict[int, int | None]) -> int:

@@ -1,12 +1,10 @@
 """The study's files: the test set is opened, once per run and after all training, and everything is scored."""
 
 import json
-import zlib
 from dataclasses import asdict
 from itertools import chain, product
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -16,6 +14,7 @@ from torch import Tensor, nn
 
 from brainrdl.data.images import LabelledImages, to_float
 from brainrdl.exchange import netcdf
+from brainrdl.exchange.npz import Npz
 from brainrdl.features import capture
 from brainrdl.files import atomic_path, read_json, write_json, write_table
 from brainrdl.rdms.distances import rdm
@@ -276,10 +275,8 @@ def _read_answers(path: Path, n_images: int) -> np.ndarray:
     """Read the answers of a run that has been scored."""
     remedy = "remove it to have the run scored again"
     try:
-        # opened here: of a damaged archive, np.load would leave the file open
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as kept:
-            correct = np.asarray(kept["correct"])
-    except (OSError, EOFError, KeyError, TypeError, ValueError, BadZipFile, zlib.error) as error:
+        correct = Npz(path)["correct"]
+    except (OSError, KeyError, ValueError) as error:
         raise ValueError(f"{path} is damaged ({type(error).__name__}: {error}); {remedy}") from error
     if correct.dtype != np.bool_ or correct.shape != (n_images,):
         raise ValueError(

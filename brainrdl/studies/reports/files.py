@@ -1,22 +1,21 @@
 """The files of a study's folder, read for its report: what is missing or damaged is named, and what to do about it."""
 
 import json
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
-from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from brainrdl.exchange.netcdf import load_netcdf
+from brainrdl.exchange.npz import Npz
 from brainrdl.exchange.seal import check_seal, seal_of
+from brainrdl.files import load_json
 
 _T = TypeVar("_T")
-_DAMAGED = (ValueError, OSError, EOFError, BadZipFile, zlib.error)
 
 
 def require(folder: Path, names: Sequence[str], study: str, command: str) -> None:
@@ -46,8 +45,8 @@ def reading(path: Path, kind: str, *errors: type[Exception]) -> Iterator[None]:
 
 def read_json(path: Path) -> Any:
     """Read a JSON file."""
-    with reading(path, "JSON file", json.JSONDecodeError, UnicodeDecodeError):
-        return json.loads(path.read_text(encoding="utf-8"))
+    with reading(path, "JSON file", json.JSONDecodeError, UnicodeDecodeError, RecursionError):
+        return load_json(path)
 
 
 def read_table(path: Path, columns: Sequence[str], text: Sequence[str]) -> pd.DataFrame:
@@ -61,11 +60,9 @@ def read_table(path: Path, columns: Sequence[str], text: Sequence[str]) -> pd.Da
 
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Read a file of arrays, by name, without opening pickles."""
-    # np.load of a damaged archive leaves the file open unless it is handed an open one
-    with reading(path, "file of arrays", *_DAMAGED), path.open("rb") as content:
-        file = np.load(content, allow_pickle=False)
-        return {name: np.asarray(file[name]) for name in file.files}
+    """Read a file of arrays, by name, without opening pickles; ValueError for more than one file may hold."""
+    members = Npz(path)
+    return members.read(members.names)
 
 
 def read_array(path: Path) -> xr.DataArray:

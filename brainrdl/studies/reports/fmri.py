@@ -11,6 +11,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 
 from brainrdl.inference.ceiling import noise_ceiling
+from brainrdl.plots.names import as_written
 from brainrdl.plots.rdms import plot_rdms, rdm_panel
 from brainrdl.rdms.layout import check_rdms
 from brainrdl.rdms.patterns import Array
@@ -239,6 +240,7 @@ def _warnings(rdms: xr.DataArray, facts: Mapping[str, Mapping[str, Any]]) -> lis
     return list(dict.fromkeys([*found, *warnings_in(rdms)]))
 
 
+@as_written
 def _rdms_figure(rdms: xr.DataArray) -> Figure:
     # a panel each would be too small to read names
     if rdms.sizes["rdm"] > _MAX_PANELS:
@@ -256,6 +258,7 @@ def _rdms_figure(rdms: xr.DataArray) -> Figure:
     return figure
 
 
+@as_written
 def _design_figure(design: pd.DataFrame) -> Figure:
     X = design.to_numpy()
     # a regressor of zeros, as of a condition that a run lacks, stays grey
@@ -273,6 +276,7 @@ def _design_figure(design: pd.DataFrame) -> Figure:
     return figure
 
 
+@as_written
 def _tsnr_figure(tsnr: Mapping[str, Array]) -> Figure:
     figure, ax = _rows_figure(list(tsnr))
     for row, values in enumerate(tsnr.values()):
@@ -286,6 +290,7 @@ def _tsnr_figure(tsnr: Mapping[str, Array]) -> Figure:
     return figure
 
 
+@as_written
 def _reliability_figure(halves: Mapping[str, Mapping[str, Any]]) -> Figure:
     figure, ax = _rows_figure(list(halves))
     for row, half in enumerate(halves.values()):

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from brainrdl.files import atomic_path
+from brainrdl.plots.names import well_formed
 
 _CSS_PIXELS = 115  # per inch of a figure: a fifth larger than printed
 _FEW_COLOURS = 4096
@@ -117,7 +118,7 @@ def render(figure: Figure, kind: Literal["svg", "png"]) -> bytes:
     with mpl.rc_context({"svg.hashsalt": "brainrdl"}):
         metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
         figure.savefig(buffer, format=kind, dpi=200, facecolor="white", metadata=metadata)
-    return buffer.getvalue() if kind == "svg" else _with_palette(buffer)
+    return well_formed(buffer.getvalue()) if kind == "svg" else _with_palette(buffer)
 
 
 def _with_palette(png: BytesIO) -> bytes:
