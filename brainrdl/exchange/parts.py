@@ -308,6 +308,7 @@ def texts_of(value: Any) -> list[str] | None:
         return None
     # a cell holds the rows of a char matrix, here one
     texts = [cell[0] if isinstance(cell, list) and len(cell) == 1 else cell for cell in value]
+    texts = [text.decode(errors="replace") if isinstance(text, bytes) else text for text in texts]
     return texts if all(isinstance(text, str) for text in texts) else None
 
 

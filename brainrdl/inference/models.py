@@ -135,7 +135,7 @@ def score_models(
     Warns
     -----
     UserWarning
-        If one of several models has nothing to compare, so that its row is NaN; if a model is a subject's own RDM.
+        If one of several models has nothing to compare; its row is NaN.
 
     References
     ----------
@@ -205,25 +205,16 @@ def score_models(
     )
 
 
-def _own_scores(models: np.ndarray, subjects: np.ndarray, labels: list[str], names: list[str]) -> str:
-    """Warn of a model that is a subject's own RDM; the warning, empty if there is none."""
-    own = next(
-        (
-            (label, name)
-            for label, a in zip(labels, models, strict=True)
-            for name, b in zip(names, subjects, strict=True)
-            if are_copies(a, b)
-        ),
-        None,
-    )
-    if own is None:
-        return ""
-    text = (
-        f"model {own[0]!r} holds the same distances as subject {own[1]!r}, so that a measurement is scored against "
-        "itself; leave one of the two out"
-    )
-    warnings.warn(text, stacklevel=3)
-    return text
+def _own_scores(models: np.ndarray, subjects: np.ndarray, labels: Sequence[str], names: Sequence[str]) -> str:
+    """Note a model that is a subject's own RDM, empty if there is none."""
+    for label, model in zip(labels, models, strict=True):
+        for name, subject in zip(names, subjects, strict=True):
+            if are_copies(model, subject):
+                return (
+                    f"model {label!r} holds the same distances as subject {name!r}, so that a measurement is scored "
+                    "against itself; leave one of the two out"
+                )
+    return ""
 
 
 def _constant(lacking: Mapping[str, str], method: str) -> str:

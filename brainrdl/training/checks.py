@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -107,7 +107,7 @@ def refuse_unbatched(loader: Any, what: str) -> None:
     """Raise a ValueError for a data set in the place of a loader: its channels would be taken for images."""
     if not isinstance(loader, Dataset):
         return
-    batch = first_batch(loader, what)
+    batch = first_batch(cast(Iterable[Any], loader), what)  # by place: a Dataset's own way of being read
     if isinstance(batch, Sequence) and len(batch) > 1 and np.ndim(batch[1]) == 0:
         raise ValueError(
             f"{what} is a {type(loader).__name__}, which gives one image at a time; make batches of it: "
@@ -205,8 +205,6 @@ def check_optimizer(made: Any, trained: Mapping[str, nn.Parameter]) -> tuple[tor
             f"{type(scheduler).__name__} changes the learning rate of another optimiser than the one that trains; make "
             "it from the optimiser that the function returns"
         )
-    if scheduler is None and all(group.get("lr") == 0 for group in optimizer.param_groups):
-        warnings.warn("the learning rate is 0 and no scheduler raises it, so that nothing is trained", stacklevel=4)
     # LBFGS is the one of torch's that needs one
     closure = inspect.signature(optimizer.step).parameters.get("closure")
     if closure is not None and closure.default is inspect.Parameter.empty:

@@ -2,6 +2,7 @@
 
 import re
 
+import h5py
 import numpy as np
 import pytest
 import scipy.io
@@ -77,8 +78,16 @@ def write_npz(path):
     np.savez(path, rdm=SQUARE, labels=np.array(IDS))
 
 
+def write_h5(path):
+    with h5py.File(path, "w") as file:
+        file["rdm"] = SQUARE
+        file["labels"] = IDS
+
+
 @pytest.mark.parametrize(
-    ("name", "write"), [("a.mat", write_mat), ("b.mat", write_char_mat), ("c.npz", write_npz)], ids=str
+    ("name", "write"),
+    [("d.h5", write_h5), ("a.mat", write_mat), ("b.mat", write_char_mat), ("c.npz", write_npz)],
+    ids=str,
 )
 def test_ids_in_another_order_than_a_list_beside_the_array(tmp_path, name, write):
     path = tmp_path / name

@@ -12,6 +12,7 @@ from torch.utils.data import TensorDataset
 import brainrdl as rdl
 from small_network import assert_same, data, loader, network, network_teacher, raises, weights
 
+ANY = "."  # the whole messages are compared below
 TRAINER_ARGUMENTS = {
     "a float": ({"epochs": 2.0}, TypeError, "epochs is 2.0; expected a whole number"),
     "text": ({"epochs": "3"}, TypeError, "epochs is '3'; expected a whole number"),
@@ -96,6 +97,20 @@ def test_a_number_of_pairs_that_is_not_whole():
         rdl.RDLTerm(network_teacher(), {"two": "one"}, n_pairs=10.5)
 
 
+def test_numbers_of_a_stream_that_are_not_whole():
+    stimuli = rdl.StimulusSet.from_arrays(torch.zeros(4, 2), list("abcd"))
+    for options in ({"batch_size": 2.0}, {"every": 2.5}, {"steps": "3"}):
+        (name, value) = next(iter(options.items()))
+        with raises(TypeError, f"{name} is {value!r}; expected a whole number"):
+            rdl.StimulusStream(stimuli, **options)
+    with raises(TypeError, "steps is 2.5; expected a whole number"):
+        rdl.repeat([1, 2], 2.5)
+    with raises(TypeError, "n_pairs is 10.5; expected a whole number"):
+        rdl.RDLoss(n_pairs=10.5)
+    with raises(ValueError, "n_pairs must be at least 1, but is 0"):
+        rdl.RDLoss(n_pairs=0)
+
+
 def test_a_teacher_of_another_precision_may_be_converted_itself():
     teacher = rdl.NetworkTeacher(network(7).half(), ["one"])
     with pytest.raises(
@@ -119,11 +134,6 @@ def test_a_scheduler_of_another_optimiser():
         "optimiser that the function returns",
     ):
         rdl.Trainer(network(), optimizer=make).fit(loader(), epochs=1)
-
-
-def test_a_learning_rate_of_zero_is_said():
-    with pytest.warns(UserWarning, match=r"^the learning rate is 0 and no scheduler raises it, so that nothing is tra"):
-        rdl.Trainer(network(), optimizer=lambda parameters: SGD(parameters, lr=0.0)).fit(loader(), epochs=1)
 
 
 LOSSES = {
@@ -151,7 +161,7 @@ LOSSES = {
 @pytest.mark.parametrize("fault", list(LOSSES))
 def test_outputs_that_the_task_loss_does_not_take_are_said_once(fault):
     loss, end, message = LOSSES[fault]
-    with pytest.warns(UserWarning) as said:
+    with pytest.warns(UserWarning, match=ANY) as said:
         history = rdl.Trainer(nn.Sequential(network(), end), task_loss=loss).fit(loader(), epochs=2)
     assert [str(warning.message) for warning in said] == [message]
     assert history.attrs["warnings"] == [message]
@@ -175,7 +185,7 @@ def test_distillation_of_probabilities_is_said(who):
     ended = nn.Sequential(network(3, dropout=0.0), nn.Softmax(dim=1))
     teacher, student = (ended, network()) if who == "teacher" else (network(3, dropout=0.0), ended)
     term = rdl.KD(rdl.NetworkTeacher(teacher, [rdl.list_layers(teacher)[0]]))
-    with pytest.warns(UserWarning) as said:
+    with pytest.warns(UserWarning, match=ANY) as said:
         rdl.Trainer(student, [term], task_loss=None).fit(loader(), epochs=1)
     assert [str(warning.message) for warning in said] == [
         f"KD takes logits, and the {who} answers with probabilities, which a softmax makes all alike; leave the "
