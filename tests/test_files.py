@@ -112,3 +112,22 @@ def test_a_file_is_kept_beside(tmp_path, monkeypatch, links):
             temporary.write_text(content)
     assert (path.read_text(), older.read_text()) == ("three", "two")
     assert sorted(os.listdir(tmp_path)) == ["run", "run.previous"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows limits no files")
+def test_a_full_disk_is_an_error_in_every_format(tmp_path):
+    code = (
+        "import resource, sys; import numpy as np; import brainrdl as rdl\n"
+        "rdms = rdl.label_rdms(np.random.default_rng(0).random((5, 190)), map(str, range(20)), list('abcde'), 'mse')\n"
+        "for room in (3_000, 500):\n"
+        "    resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))\n"
+        "    for path in sys.argv[1:]:\n"
+        "        try: rdl.write_rdms(rdms, path)\n"
+        "        except OSError as error: print(error)"
+    )
+    paths = [str(tmp_path / f"rdms.{suffix}") for suffix in ("nc", "h5", "npz", "mat", "json", "csv")]
+    done = subprocess.run([sys.executable, "-c", code, *paths], capture_output=True, text=True)
+    # HDF5 ends the process where it cannot write to its file
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines() == 2 * [f"[Errno 27] File too large: '{path}'" for path in paths]
+    assert list(tmp_path.iterdir()) == []

@@ -3,17 +3,15 @@
 import argparse
 import os
 import re
-import signal
 import sys
-import threading
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib import import_module
-from types import FrameType
 from typing import Any, NoReturn, TextIO, cast
 
 import brainrdl
+from brainrdl.cli._stopping import Terminated, terminable
 from brainrdl.cli._terminal import Printable
 from brainrdl.terminal import printable, say
 
@@ -45,7 +43,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     import_module(f"brainrdl.cli.{arguments[0]}").add_options(parser)
     options = parser.parse_args(arguments[1:])
     try:
-        with _terminable(), _warnings_in_words():
+        with terminable(), _warnings_in_words():
             status = int(options.run(options, arguments))
         sys.stdout.flush()  # here, where a reader that has gone away is no fault
         return status
@@ -55,7 +53,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     except KeyboardInterrupt as stop:
         way_on = "; the same command resumes from here" if _is_resumable(options) else ""
         say(f"\nbrainrdl: stopped{way_on}", error=True)
-        return 128 + (signal.SIGTERM if isinstance(stop, _Terminated) else signal.SIGINT)
+        return stop.status if isinstance(stop, Terminated) else 130
     except (ValueError, OSError, FloatingPointError) as error:  # what a user can mend; anything else is our fault
         say(f"brainrdl: {name_options(_joined(error), _options(parser))}", error=True)
         return 2
@@ -94,28 +92,6 @@ def _in_words(message: Warning | str, *_: object, **__: object) -> str:
 
 def _joined(message: object) -> str:
     return " ".join(line.strip() for line in str(message).splitlines())
-
-
-class _Terminated(KeyboardInterrupt):
-    """The process was asked to end by SIGTERM."""
-
-
-@contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM end a command as Ctrl-C does: locks, notes and other processes are seen to, and it says so."""
-
-    def stop(number: int, frame: FrameType | None) -> NoReturn:
-        raise _Terminated
-
-    # signals are handled in the main thread alone; what is ignored stays ignored
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def name_options(message: str, options: Mapping[str, argparse.Action]) -> str:

@@ -154,6 +154,7 @@ def _fingerprint(unit: Unit, masks: Mapping[str, Image], settings: Settings) -> 
 def _write_part(result: UnitResult, path: Path, fingerprint: str) -> None:
     """Write a part: RDMs into a netCDF file, the rest into the ``.npz`` file beside it, `path`."""
     rdms = path.with_suffix(".nc")
+    rdms.unlink(missing_ok=True)  # it may be damaged, and what is no file of RDMs is not replaced
     write_rdms(result.rdms, rdms)
     # written last: a part with these is complete
     arrays: dict[str, Any] = {f"tsnr_{k}": values for k, values in enumerate(result.tsnr.values())}

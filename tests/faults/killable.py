@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -109,6 +110,7 @@ def _reproduced(folder: Path) -> Any:
 
 def _fit(folder: Path, update: Callable[[], None]) -> int:
     if not (folder / "data").exists():
+        shutil.rmtree(folder / "being made", ignore_errors=True)
         (folder / "being made").mkdir()
         study = write_study(folder / "being made")
         text = yaml.safe_dump(study | {"seeds": 1, "arms": ["size", "untrained", "task_only", "rdl"]})

@@ -42,6 +42,7 @@ class Found:
     read: int = 0  # ends that were compared
     faults: list[str] = field(default_factory=list)
     lost: int = 0  # updates under way that had to be made again
+    started: list[int] = field(default_factory=list)  # processes
 
     def add(self, other: "Found") -> None:
         """Count what was found elsewhere too."""
@@ -124,6 +125,7 @@ def _start(what: Killable, folder: Path) -> _Process:
         return _Process(child, {pipe: "said", printed: "printed"})
     status = 1
     try:
+        os.setpgid(0, 0)  # with its loader's workers, of which one may outlive it
         os.register_at_fork(after_in_child=partial(os.close, say))  # a loader's worker does not hold it
         for each in (1, 2):
             os.dup2(out, each)
@@ -186,6 +188,10 @@ def _disturbed(what: Killable, executions: int, seed: int, number: signal.Signal
             differing = [key for key in expected if end.get(key) != expected[key]]
             found.faults.append(f"{what.name}: another end, in {', '.join(differing)}: {_difference(end, expected)}")
         found.read += faults == len(found.faults)
+    # not earlier: a worker that is left must not keep the next process from its checkpoint
+    for group in found.started:
+        with suppress(ProcessLookupError):
+            os.killpg(group, signal.SIGKILL)
     shutil.rmtree(place)
     return found
 
@@ -211,6 +217,7 @@ def _disturb(
         else:
             os.kill(process.number, number)
         status = process.wait(_LONGEST)
+    found.started.append(process.number)
     if status == 0 or b"e" in process.said:
         return True
     found.executions += 1
