@@ -20,6 +20,7 @@ DEPENDS = (
 BEFORE = "before the first update"
 
 _SHOWN = 8
+_OF_ONE = 1e-2  # by which a sum of probabilities in half precision may miss it
 
 
 @torch.no_grad()
@@ -99,6 +100,14 @@ def alike(patterns: Tensor) -> bool:
     """`is_constant` of several patterns (n, ...) of real numbers; waits for the device."""
     several = patterns.ndim > 0 and len(patterns) > 1 and patterns.numel() > 0
     return several and patterns.is_floating_point() and bool(is_constant(patterns))
+
+
+def are_probabilities(output: Any) -> bool:
+    """Tell if an output (n, classes) is of probabilities: none negative, and each row's sum 1."""
+    if not isinstance(output, Tensor) or output.ndim != 2 or output.shape[1] < 2 or not output.is_floating_point():
+        return False
+    sums = output.detach().double().sum(dim=1)
+    return bool((output >= 0).all()) and bool(((sums - 1).abs() <= _OF_ONE).all())
 
 
 def warn_dead(features: Mapping[str, Tensor], images: Tensor, who: str, when: str) -> list[str]:

@@ -9,7 +9,7 @@ from difflib import get_close_matches
 from typing import Any, SupportsIndex
 
 
-def whole_number(value: SupportsIndex, name: str, *, at_least: int = 0) -> int:
+def whole_number(value: SupportsIndex, name: str, *, at_least: int | None = 0) -> int:
     """Return a whole number of Python's, NumPy's or torch's as an int; TypeError or ValueError for anything else."""
     try:
         if isinstance(value, bool):  # which is an int, but never meant as one
@@ -17,7 +17,7 @@ def whole_number(value: SupportsIndex, name: str, *, at_least: int = 0) -> int:
         number = operator.index(value)
     except TypeError:
         raise TypeError(f"{name} is {value!r}; expected a whole number") from None
-    if number < at_least:
+    if at_least is not None and number < at_least:
         raise ValueError(f"{name} must be at least {at_least}, but is {number}")
     return number
 

@@ -293,9 +293,11 @@ def run_model(model: nn.Module, images: Any, who: str, *, own_input: bool = Fals
         expected = next((p.dtype for p in model.parameters() if p.is_floating_point()), images.dtype)
         if images.dtype != expected and "type" in str(error):
             scaled = " / 255" if images.dtype == torch.uint8 else ""
+            # the student, in whose type it is trained, is left as it is
+            network = f", or the network, as in network.to({images.dtype})" if _is_another(who, images) else ""
             raise TypeError(
                 f"{who} has parameters of {expected} and got images of {images.dtype} ({error}); convert the images, "
-                f"as in images.to({expected}){scaled}"
+                f"as in images.to({expected}){scaled}{network}"
             ) from error
         raise
     if not own_input and _version(images) != version:
@@ -316,6 +318,10 @@ def kept_modes(model: nn.Module) -> Iterator[None]:
     finally:
         for module, training in modes:
             module.training = training
+
+
+def _is_another(who: str, images: Tensor) -> bool:
+    return who != "the student" and images.is_floating_point()
 
 
 def _version(value: Any) -> int | None:

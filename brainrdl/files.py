@@ -23,6 +23,15 @@ if TYPE_CHECKING:
     from pandas import DataFrame  # not at run time: commands that write no table start without it
 
 
+def path_of(given: Any, field: str) -> Path:
+    """Return a caller's path, called `field` in errors; TypeError or ValueError for anything that cannot be one."""
+    if not isinstance(given, str | os.PathLike):
+        raise TypeError(f"{field} is a {type(given).__name__}; expected one path, a string or a pathlib.Path")
+    if not os.fspath(given):
+        raise ValueError(f"{field} is an empty string; expected a path")
+    return Path(given)
+
+
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path beside `path` that replaces it only once it is complete on disk.

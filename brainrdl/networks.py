@@ -46,12 +46,17 @@ def refuse_lazy(model: nn.Module, who: str) -> None:
 
 def train_as_set(model: nn.Module) -> None:
     """Put a network into training mode, except the modules that are in eval mode while others are not."""
-    modules = list(model.modules())
-    held = [module for module in modules if not module.training]
+    modules, held = dict(model.named_modules()), held_in_eval(model)
     model.train()
-    if len(held) < len(modules):  # else it was put into eval mode as a whole, to be used
-        for module in held:
-            module.training = False
+    for name in held:
+        modules[name].training = False
+
+
+def held_in_eval(model: nn.Module) -> list[str]:
+    """Names of the modules in eval mode while others are not; none where the whole was put into it, to be used."""
+    named = list(model.named_modules())
+    held = [name for name, module in named if not module.training]
+    return held if len(held) < len(named) else []
 
 
 def copy_of(model: nn.Module) -> nn.Module:

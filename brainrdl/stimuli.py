@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from brainrdl.arguments import name_some, whole_number
+from brainrdl.files import path_of
 from brainrdl.ids import check_ids, find_ids
 from brainrdl.image_files import IMAGE_SUFFIXES as IMAGE_SUFFIXES, find_images
 from brainrdl.image_reading import read_rgb
@@ -121,7 +122,7 @@ class StimulusSet(Dataset[tuple[Tensor, str]]):
         """
         if max_bytes is not None:
             whole_number(max_bytes, "max_bytes", at_least=1)
-        files = find_images(Path(path), follow_links=follow_links)
+        files = find_images(path_of(path, "path"), follow_links=follow_links)
         return cls(_Files(tuple(files.values()), transform or _to_float, max_bytes), files)
 
     @classmethod

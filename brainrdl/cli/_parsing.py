@@ -87,6 +87,8 @@ def read_ids(given: str | None) -> list[str] | str | None:
     ValueError if the file is not UTF-8 text, or has an empty line.
     """
     if given is None or not Path(given).is_file():
+        if given is not None and Path(given).suffix in (".txt", ".csv", ".tsv"):
+            raise FileNotFoundError(f"there is no file {given}; name a text file with one id a line, or a field")
         return given
     try:
         lines = Path(given).read_text(encoding="utf-8-sig").splitlines()  # a byte-order mark is no part of an id

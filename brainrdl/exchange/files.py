@@ -12,7 +12,7 @@ from brainrdl.budget import allowed_bytes
 from brainrdl.exchange import assemblies, matlab, meadows, net2brain, netcdf, plain, rsatoolbox, tidy
 from brainrdl.exchange.parts import Given, Order, Parts, complete
 from brainrdl.exchange.seal import check_seal
-from brainrdl.files import atomic_path, check_place
+from brainrdl.files import atomic_path, check_place, path_of
 from brainrdl.rdms.layout import check_rdms
 
 _BY_SUFFIX = {
@@ -107,7 +107,7 @@ def read_rdms(
     ...     rdl.read_rdms(f"{folder}/rdms.mat").identical(rdms)
     True
     """
-    path = Path(path)
+    path = path_of(path, "path")
     given = Given(stimuli, metric, names, order, variable, None if max_bytes is None else allowed_bytes(max_bytes))
     return complete(read_parts(path, given, format), given, path)
 
@@ -138,7 +138,7 @@ def write_rdms(rdms: xr.DataArray, path: str | os.PathLike[str], *, format: str 
     --------
     See `read_rdms`.
     """
-    path = Path(path)
+    path = path_of(path, "path")
     check_place(path)
     checked = check_rdms(rdms)
     chosen = _format(path, format)

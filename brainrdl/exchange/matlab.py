@@ -23,7 +23,7 @@ from scipy.io.matlab import MatReadWarning
 from brainrdl.exchange.document import Document, to_document
 from brainrdl.exchange.matlab5 import broken, readable_variables, stated_seal, write_seal
 from brainrdl.exchange.matlab73 import read_variables as read_variables_73
-from brainrdl.exchange.parts import Coord, Parts, toolbox_coords, unpadded
+from brainrdl.exchange.parts import Coord, Parts, toolbox_coords, unpadded, with_texts
 from brainrdl.exchange.plain import from_array, likely, pick, possible, shapes
 from brainrdl.rdms.layout import DIMS
 
@@ -38,7 +38,7 @@ def from_variables(variables: Mapping[str, Any], path: Path, variable: str | Non
     name = _the_one(variables, path) if variable is None else variable
     chosen = pick(variables, name, str(path))
     if not _is_struct_array(chosen):
-        return from_array(chosen, f"the variable {name!r} of {path}", name)
+        return with_texts(from_array(chosen, f"the variable {name!r} of {path}", name), variables)
     entries = list(chosen.flat)
     values = _stacked([np.asarray(entry["RDM"]) for entry in entries], path)
     names = [_text(entry["name"], path) for entry in entries] if all("name" in entry for entry in entries) else None

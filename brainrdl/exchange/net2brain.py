@@ -17,7 +17,7 @@ import xarray as xr
 
 from brainrdl.exchange.document import Document, to_document
 from brainrdl.exchange.npz import Npz
-from brainrdl.exchange.parts import Coord, Parts, as_labels
+from brainrdl.exchange.parts import Coord, Parts, as_labels, with_texts
 from brainrdl.exchange.plain import from_array, likely, pick, possible, shapes
 from brainrdl.exchange.seal import seal_in_text, seal_text
 from brainrdl.rdms.condensed import upper_triangles
@@ -34,7 +34,8 @@ def read_parts(path: Path, variable: str | None = None, max_bytes: int | None = 
     members = Npz(path, max_bytes)
     if variable is not None:
         found = pick({name: name for name in members.names}, variable, str(path))
-        return from_array(members[found], f"the variable {variable!r} of {path}", variable)
+        parts = from_array(members[found], f"the variable {variable!r} of {path}", variable)
+        return with_texts(parts, {name: members[name] for name in members.names if name not in members.objects})
     own = _MODEL if "rdm" in members else _BRAIN if "arr_0" in members else ()
     others = members.read(name for name in members.names if name not in (*own, *members.objects))
     if own:

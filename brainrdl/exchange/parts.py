@@ -8,7 +8,7 @@ import re
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -70,6 +70,7 @@ class Parts:
     coords: Mapping[str, Coord] = field(default_factory=dict)
     attrs: Mapping[str, Any] = field(default_factory=dict)  # without ``metric``
     seal: Seal | None = None  # where this package wrote the file
+    beside: Mapping[str, Sequence[str]] = field(default_factory=dict)  # texts that lie beside a plain array
 
     @property
     def is_condensed(self) -> bool:
@@ -122,6 +123,8 @@ def complete(parts: Parts, given: Given, path: object) -> xr.DataArray:
         values = parts.by_row(given.order)
         coords = dict(parts.coords)
         ids = _resolve("stimuli", given.stimuli, parts.stimuli, parts.fields, n)
+        if parts.stimuli is None:
+            _check_beside(ids, parts.beside)
         if parts.stimuli is not None and list(parts.stimuli) != list(ids):
             coords["stimulus_in_file"] = (("stimulus",), list(parts.stimuli))
         called = parts.default_names if given.names is None else given.names
@@ -150,6 +153,17 @@ def complete(parts: Parts, given: Given, path: object) -> xr.DataArray:
     except ValueError as error:  # whoever reads them may leave one out; what counts people refuses them
         warnings.warn(f"{path}: {error}", stacklevel=3)
     return rdms
+
+
+def _check_beside(ids: Sequence[str], beside: Mapping[str, Sequence[str]]) -> None:
+    """Refuse ids in another order than a variable of the same file lists them in."""
+    for name, listed in beside.items():
+        if len(listed) == len(ids) and list(listed) != list(ids) and set(listed) == set(ids):
+            first = next(i for i, (a, b) in enumerate(zip(ids, listed, strict=True)) if a != b)
+            raise ValueError(
+                f"stimuli are given in another order than the file's variable {name!r} lists them in, first at "
+                f"position {first}: {ids[first]!r} was given, the file has {listed[first]!r}; give them in its order"
+            )
 
 
 def _check_coords(coords: Mapping[str, Coord], n: int) -> None:
@@ -284,6 +298,24 @@ def as_labels(values: Iterable[Any], place: str) -> list[str]:
             )
         labels.append(str(value))
     return labels
+
+
+def texts_of(value: Any) -> list[str] | None:
+    """Read a variable as a list of texts: strings, an array or a cell array of them; None for anything else."""
+    if isinstance(value, np.ndarray):
+        value = value.reshape(-1).tolist()
+    if not isinstance(value, list) or not value:
+        return None
+    # a cell holds the rows of a char matrix, here one
+    texts = [cell[0] if isinstance(cell, list) and len(cell) == 1 else cell for cell in value]
+    texts = [text.decode(errors="replace") if isinstance(text, bytes) else text for text in texts]
+    return texts if all(isinstance(text, str) for text in texts) else None
+
+
+def with_texts(parts: Parts, variables: Mapping[str, Any]) -> Parts:
+    """Note the texts among a file's variables, which may be the ids of a plain array beside them."""
+    found = {name: texts for name, value in variables.items() if (texts := texts_of(value)) is not None}
+    return replace(parts, beside=found)
 
 
 def unpadded(texts: Iterable[str]) -> list[str]:

@@ -22,7 +22,7 @@ import xarray as xr
 
 from brainrdl.exchange.document import damaged, dump_document, encode_values, is_type, load_document
 from brainrdl.exchange.hdf5 import read_group, read_hdf5, write_group
-from brainrdl.exchange.parts import Coord, Given, Parts, as_labels, complete
+from brainrdl.exchange.parts import Coord, Given, Parts, as_labels, complete, with_texts
 from brainrdl.exchange.plain import from_array, pick, possible, shapes
 from brainrdl.exchange.seal import KEY, checksum, seal_of
 from brainrdl.rdms.labelled import condense
@@ -148,7 +148,8 @@ def read_parts(path: Path, variable: str | None = None, max_bytes: int | None = 
     if KEY in content:  # one of ours, whose seal is of the whole
         complete(_from_dict(content, str(path)), Given(), path)
     name = variable.strip("/").replace("/", ".")  # as HDF5 writes a place in a group
-    return from_array(pick(content, name, str(path)), f"the variable {variable!r} of {path}", variable)
+    parts = from_array(pick(content, name, str(path)), f"the variable {variable!r} of {path}", variable)
+    return with_texts(parts, content)
 
 
 def write(rdms: xr.DataArray, path: Path) -> None:

@@ -76,6 +76,7 @@ def _table(path: Path, max_bytes: int | None) -> pd.DataFrame:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, strict=True)
             header = next(reader, [])
+            _check_separator(header, path)
             tally = Tally(str(path), max_bytes)
             tally.add(path.stat().st_size)
             rows = []
@@ -96,11 +97,46 @@ def _table(path: Path, max_bytes: int | None) -> pd.DataFrame:
         csv.field_size_limit(before)
     if len(header) > _MOST_COLUMNS:
         raise ValueError(f"{path} has {len(header)} columns, expected at most {_MOST_COLUMNS}; keep those of the RDMs")
+    _check_pairs(header, rows, path)
     odd = [name for name, count in Counter(header).items() if not name or count > 1]
     if odd:
         what = f"several columns named {odd[0]!r}" if odd[0] else "a column without a name"
         raise ValueError(f"{path} has {what}; give each column a name of its own")
     return pd.DataFrame(rows, columns=header, dtype=object)
+
+
+def _check_separator(header: list[str], path: Path) -> None:
+    """Refuse a table whose cells are separated as spreadsheets of many languages do, by name."""
+    separators = {";": "semicolons", "\t": "tabs"}
+    found = next((mark for mark in separators if len(header) == 1 and mark in header[0]), None)
+    if found is not None:
+        raise _ShapeError(
+            f"{path} separates its cells by {separators[found]}; expected commas, and points in numbers: write it "
+            f"again, in Python pandas.read_csv(path, sep={found!r}, decimal=…).to_csv(path, index=False)"
+        )
+
+
+def _check_pairs(header: list[str], rows: list[list[str]], path: Path) -> None:
+    """Refuse a square matrix, with ids in its first row and column or without any."""
+    labelled = len(rows) > 1 and not header[0] and [row[0] for row in rows] == header[1:]
+    if labelled or (len(rows) + 1 == len(header) > 1 and all(map(_is_number, header))):
+        how = (
+            "table = pandas.read_csv(path, index_col=0), label_rdms(table.to_numpy()[None], list(table.index), …)"
+            if labelled
+            else "label_rdms(numpy.loadtxt(path, delimiter=',')[None], ids, …)"
+        )
+        raise ValueError(
+            f"{path} holds a square matrix; expected the columns rdm, stimulus, stimulus_, dissimilarity with one row "
+            f"per RDM and pair: label it in Python, {how}, and write_rdms"
+        )
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
 
 
 class _ShapeError(ValueError):

@@ -209,15 +209,20 @@ def _check_copies(rdms: xr.DataArray) -> None:
     """Refuse two RDMs with the same distances but for their unit: one person under two names, or a session twice."""
     values, names = upper_triangles(rdms.values), rdms["rdm"].values.tolist()
     for k, m in combinations(range(len(values)), 2):
-        both = ~np.isnan(values[k]) & ~np.isnan(values[m])
-        a, b = values[k, both], values[m, both]
-        # a few pairs tell nearly all RDMs apart; of few different values, such as those of a category RDM, equal ones
-        # may well be two people's
-        if _same(a[:64], b[:64]) and _same(a, b) and len(np.unique(a)) >= _FEWEST_VALUES:
+        if are_copies(values[k], values[m]):
             raise ValueError(
                 f"RDMs {names[k]!r} and {names[m]!r} hold the same distances, so that one person (or session) would "
                 "count as two; leave one of them out, or find out which file was given twice"
             )
+
+
+def are_copies(a: np.ndarray, b: np.ndarray) -> bool:
+    """Tell if two RDMs (pairs,) are one measurement: the same distances but for their unit, where both have any."""
+    both = ~np.isnan(a) & ~np.isnan(b)
+    a, b = a[both], b[both]
+    # a few pairs tell nearly all RDMs apart; of few different values, such as those of a category RDM, equal ones may
+    # well be two people's
+    return _same(a[:64], b[:64]) and _same(a, b) and len(np.unique(a)) >= _FEWEST_VALUES
 
 
 def _same(a: np.ndarray, b: np.ndarray) -> bool:

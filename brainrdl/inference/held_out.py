@@ -274,6 +274,13 @@ def _check_not_fitted(prediction: Prediction, split: Split) -> None:
             f"{name_some(seen)}; a score on them would say how well it was fitted, not what it predicts: fit it to "
             "split.training"
         )
+    others = [stimulus for stimulus in prediction.fitted_to if stimulus not in split.training]
+    if hint := spelling(others, split.held_out):
+        warnings.warn(
+            f"{arms} was fitted to stimuli that split {split.name!r} does not have{hint}; were they those that it "
+            "holds out, a score on them would say how well it was fitted: give fitted_to the split's ids",
+            stacklevel=3,
+        )
     check_apart(same_images(prediction.rdms), prediction.fitted_to, held_out, arms, f"split {split.name!r}")
     if found := without_distance(prediction.rdms, prediction.fitted_to, split.held_out):
         warnings.warn(

@@ -13,7 +13,7 @@ from scipy import stats
 
 from brainrdl.arguments import did_you_mean, name_some
 from brainrdl.inference.bootstrap import Factor, Resamples, resample_scores
-from brainrdl.inference.ceiling import NoiseCeiling, subject_rdms
+from brainrdl.inference.ceiling import NoiseCeiling, are_copies, subject_rdms
 from brainrdl.inference.multiplicity import holm
 from brainrdl.inference.trainings import check_level
 from brainrdl.rdms.compare import join_rdms
@@ -172,9 +172,10 @@ def score_models(
     check_geometry(theirs, names, method, "subjects")
     if len(lacking := lacking_geometry(mine, labels, method)) == len(labels):
         check_geometry(mine, labels, method, "models")
+    own = _own_scores(mine, theirs, labels, names)
     resamples = resample_scores(mine, theirs, method, factor, n_resamples=n_resamples, seed=seed)
     note = "; ".join(
-        part for part in (note, _constant(lacking, method), _unvarying(resamples, labels, lacking)) if part
+        part for part in (note, own, _constant(lacking, method), _unvarying(resamples, labels, lacking)) if part
     )
     rows = []
     for k in range(len(labels)):
@@ -202,6 +203,18 @@ def score_models(
         level,
         resamples,
     )
+
+
+def _own_scores(models: np.ndarray, subjects: np.ndarray, labels: Sequence[str], names: Sequence[str]) -> str:
+    """Note a model that is a subject's own RDM, empty if there is none."""
+    for label, model in zip(labels, models, strict=True):
+        for name, subject in zip(names, subjects, strict=True):
+            if are_copies(model, subject):
+                return (
+                    f"model {label!r} holds the same distances as subject {name!r}, so that a measurement is scored "
+                    "against itself; leave one of the two out"
+                )
+    return ""
 
 
 def _constant(lacking: Mapping[str, str], method: str) -> str:

@@ -218,6 +218,12 @@ def check_targets(layers: Any) -> None:
             f"layers must map student layers to teacher names, got a {type(layers).__name__}; write "
             "{'student layer': 'teacher name'}"
         )
+    for layer, name in layers.items():
+        if not isinstance(layer, str) or not isinstance(name, str):
+            raise TypeError(
+                f"layers maps {layer!r} to {name!r}; both are names, and names are strings: "
+                f"{{{str(layer)!r}: {str(name)!r}}}"
+            )
 
 
 def head_key(layer: str) -> str:

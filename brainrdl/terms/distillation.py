@@ -1,5 +1,6 @@
 """Hints and knowledge distillation, and what terms of a network teacher share."""
 
+import warnings
 from abc import abstractmethod
 from collections.abc import Mapping
 from math import inf
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from brainrdl.answers import is_constant
+from brainrdl.answers import are_probabilities, is_constant
 from brainrdl.teachers.base import NothingToCompare, RDMTeacher
 from brainrdl.teachers.network import NetworkTeacher
 from brainrdl.terms.alpha import Alpha, Schedule
@@ -177,6 +178,14 @@ class KD(Term):
                 f"KD needs logits, (images, classes), and the teacher's output has shape {tuple(logits.shape)}; let "
                 "the network end in a classifier, or take a Hint"
             )
+        own = None if self.head else self._student_logits(batch)
+        for who, output in (("teacher", logits), ("student", own)):
+            if are_probabilities(output):
+                warnings.warn(
+                    f"KD takes logits, and the {who} answers with probabilities, which a softmax makes all alike; "
+                    "leave the softmax out of it",
+                    stacklevel=2,
+                )
         if self.head is not None:
             self.heads[head_key(self.head)] = nn.Linear(features[self.head][0].numel(), logits.shape[1])
         elif self._student_logits(batch).shape != logits.shape:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from brainrdl.arguments import check_tensor
+from brainrdl.arguments import check_tensor, whole_number
 from brainrdl.rdms.condensed import condensed_index, sample_pairs
 from brainrdl.rdms.differentiable import check_compare, compared
 from brainrdl.rdms.distances import check_metric, training_rdm
@@ -178,7 +178,7 @@ class RDLoss(nn.Module):
             raise ValueError(f"unknown gradient {gradient!r}; known are: {', '.join(GRADIENTS)}")
         self.metric = metric
         self.compare = compare
-        self.n_pairs = n_pairs
+        self.n_pairs = None if n_pairs is None else whole_number(n_pairs, "n_pairs", at_least=1)
         self.gradient = gradient
         self._in_vain = 0  # calls in a row that compared nothing
 

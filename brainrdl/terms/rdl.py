@@ -5,9 +5,9 @@ from functools import partial
 from typing import Any, final
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from brainrdl.arguments import did_you_mean
+from brainrdl.arguments import did_you_mean, whole_number
 from brainrdl.rdms.differentiable import FEWEST_PAIRS, compared
 from brainrdl.rdms.distances import group_means
 from brainrdl.teachers.base import NothingToCompare, RDMTeacher, student_metric
@@ -90,6 +90,7 @@ class RDLTerm(Term):
         check_targets(layers)
         super().__init__(tuple(layers), alpha=alpha, stream=stream)
         loss = loss or RDLoss()
+        _check_teacher(teacher)
         for name in layers.values():
             if name not in teacher.names:
                 near = did_you_mean(name, teacher.names)
@@ -99,6 +100,8 @@ class RDLTerm(Term):
         self.teacher = teacher
         self.targets = dict(layers)
         self.n_pairs = loss.n_pairs if n_pairs is None else n_pairs
+        if self.n_pairs is not None:
+            self.n_pairs = whole_number(self.n_pairs, "n_pairs", at_least=None)
         if self.n_pairs is not None and self.n_pairs < 1:
             raise ValueError(f"n_pairs must be at least 1, got {self.n_pairs}")
         self.metric = loss.metric or student_metric(teacher.metric)
@@ -181,6 +184,17 @@ class RDLTerm(Term):
             "gradient": self.gradient,
             "teacher_metric": self.teacher.metric,
         }
+
+
+def _check_teacher(teacher: Any) -> None:
+    """Refuse what cannot answer; a network and an RDM are told how they can."""
+    if isinstance(teacher, RDMTeacher) or hasattr(teacher, "names"):
+        return
+    if isinstance(teacher, nn.Module):
+        way = "NetworkTeacher(network, [layers]) makes a network one"
+    else:
+        way = "MeasuredTeacher(rdms) makes labelled RDMs one, and label_rdms labels an array"
+    raise TypeError(f"teacher is a {type(teacher).__name__}; expected an RDMTeacher: {way}")
 
 
 def _why_nothing(target: Tensor, compare: str, weights: Tensor) -> str | None:

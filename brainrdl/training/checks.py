@@ -6,12 +6,14 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any
+from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torch.utils.data import Dataset
 
 from brainrdl.arguments import name_some
 from brainrdl.features import run_model
@@ -31,6 +33,14 @@ def check_terms(terms: Sequence[Term]) -> None:
                 f"terms names the same {term.name!r} term twice, which would share its heads and state; make two, or "
                 "double its alpha"
             )
+
+
+def check_student(student: Any) -> None:
+    """Refuse what is no network."""
+    if not isinstance(student, nn.Module):
+        what = f"the class {student.__name__}" if isinstance(student, type) else f"a {type(student).__name__}"
+        made = ", not yet made: call it" if isinstance(student, type) and issubclass(student, nn.Module) else ""
+        raise TypeError(f"student is {what}; expected a network, a torch.nn.Module{made}")
 
 
 def check_ranks(student: nn.Module) -> None:
@@ -79,16 +89,30 @@ def check_request(
             "fit outside"
         )
     refuse_one_pass(task_loader, "the task loader")
+    refuse_unbatched(task_loader, "the task loader")
     refuse_one_pass(stimuli, "the loader of the stimuli")
 
 
 def check_validation(loader: Iterable[Any]) -> None:
     """Read the first validation batch, so that a loader of another form is refused before an epoch is spent."""
     refuse_one_pass(loader, "the validation loader")
+    refuse_unbatched(loader, "the validation loader")
     try:
         task_batch(first_batch(loader, "the validation loader"))
     except (TypeError, ValueError) as error:
         raise type(error)(f"validation: {error}") from error
+
+
+def refuse_unbatched(loader: Any, what: str) -> None:
+    """Raise a ValueError for a data set in the place of a loader: its channels would be taken for images."""
+    if not isinstance(loader, Dataset):
+        return
+    batch = first_batch(cast(Iterable[Any], loader), what)  # by place: a Dataset's own way of being read
+    if isinstance(batch, Sequence) and len(batch) > 1 and np.ndim(batch[1]) == 0:
+        raise ValueError(
+            f"{what} is a {type(loader).__name__}, which gives one image at a time; make batches of it: "
+            "DataLoader(dataset, batch_size=…, shuffle=True)"
+        )
 
 
 def validation_scores(returned: Any) -> dict[str, float]:
@@ -173,6 +197,13 @@ def check_optimizer(made: Any, trained: Mapping[str, nn.Parameter]) -> tuple[tor
         raise ValueError(
             "ReduceLROnPlateau needs a metric at every step, and the trainer steps a scheduler by epochs alone; use "
             "another scheduler, such as CosineAnnealingLR"
+        )
+    # a wrapper shares the groups of the optimiser within it
+    steered = getattr(scheduler, "optimizer", optimizer).param_groups
+    if not any(group is own for group in steered for own in optimizer.param_groups):
+        raise ValueError(
+            f"{type(scheduler).__name__} changes the learning rate of another optimiser than the one that trains; make "
+            "it from the optimiser that the function returns"
         )
     # LBFGS is the one of torch's that needs one
     closure = inspect.signature(optimizer.step).parameters.get("closure")

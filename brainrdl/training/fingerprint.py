@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, final
 
 import torch
 
+from brainrdl.networks import held_in_eval
 from brainrdl.training.compiled import PYTHON
 from brainrdl.training.functions import ABSENT, Facts, other_functions
 
@@ -30,6 +31,7 @@ class Fingerprint:
         self._began = self._facts()
         self._changing: dict[str, None] = {}  # places that the run itself changes, in their order
         self._looks = _LOOKS
+        self._held = held_in_eval(run.setup.student)
         streams = {"task": run.task, "stimuli": run.stimuli}
         self._streams = {name: passes for name, passes in streams.items() if passes is not None}
 
@@ -41,7 +43,7 @@ class Fingerprint:
             for name, passes in self._streams.items()
         }
         functions = {"python": PYTHON, "found": self._began.found, "changing": list(self._changing)}
-        return {"functions": functions, "streams": streams, "cannot be told": self._untold()}
+        return {"functions": functions, "streams": streams, "eval": self._held, "cannot be told": self._untold()}
 
     def check(self, stored: Mapping[str, Any] | None, path: str | Path) -> None:
         """Compare with that of a checkpoint; ValueError for another run, UserWarning for what cannot be told.
@@ -59,6 +61,10 @@ class Fingerprint:
             return
         self._changing |= dict.fromkeys(stored["functions"]["changing"])
         lines = self._other_functions(stored["functions"])
+        # absent where it was written by a version that did not note it
+        if (held := stored.get("eval", self._held)) != self._held:
+            there, here = (", ".join(map(repr, names)) or "none" for names in (held, self._held))
+            lines.append(f"the student's modules in eval mode were {there} there and are {here} here")
         for name, passes in self._streams.items():
             lines += self._other_batches(name, passes, stored["streams"].get(name))
         if lines:

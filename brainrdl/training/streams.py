@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from brainrdl.arguments import whole_number
 from brainrdl.features import kept_modes
 from brainrdl.stimuli import StimulusSet
 from brainrdl.training.first_batches import FirstBatches
@@ -21,6 +22,7 @@ class Repeated:
     """A loader whose pass has a given number of batches; made by `repeat`."""
 
     def __init__(self, loader: Iterable[Any], steps: int) -> None:
+        steps = whole_number(steps, "steps", at_least=None)
         if steps < 1:
             raise ValueError(f"steps must be at least 1, got {steps}")
         refuse_one_pass(loader, "the loader to repeat")
@@ -132,7 +134,9 @@ class StimulusStream:
         steps: int | None = None,
     ) -> None:
         n = len(stimuli)
-        size = n if batch_size is None else batch_size
+        size = n if batch_size is None else whole_number(batch_size, "batch_size", at_least=None)
+        every = whole_number(every, "every", at_least=None)
+        steps = None if steps is None else whole_number(steps, "steps", at_least=None)
         if not 2 <= size <= n:
             raise ValueError(f"batch_size must lie in 2 … {n} (the number of stimuli), got {size}")
         if every < 1:

@@ -12,13 +12,16 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 
+from brainrdl.arguments import whole_number
 from brainrdl.features import kept_modes, run_model
+from brainrdl.files import path_of
 from brainrdl.networks import train_as_set
 from brainrdl.stimuli import StimulusSet
 from brainrdl.terms.base import Term
 from brainrdl.training.checks import (
     check_ranks,
     check_request,
+    check_student,
     check_terms,
     check_validation,
     check_writable,
@@ -63,7 +66,7 @@ class Trainer:
     Raises
     ------
     TypeError
-        If `terms` holds anything but terms, or `optimizer` is not a function.
+        If `student` is no module, `terms` holds anything but terms, or `optimizer` is not a function.
     ValueError
         If `fabric` stands for more than one device, `student` is distributed over several, or a term is given twice.
 
@@ -95,6 +98,7 @@ class Trainer:
                 f"optimizer must be a function parameters -> Optimizer, got a {type(optimizer).__name__}; the heads' "
                 "parameters exist only in fit: write lambda parameters: SGD(parameters, lr=…)"
             )
+        check_student(student)
         check_ranks(student)
         self.student = student
         # a copy: a list that grows behind the checks would not be checked
@@ -168,7 +172,8 @@ class Trainer:
         Raises
         ------
         TypeError
-            For batches, losses and terms that are not tensors, and validation scores that are not numbers by name.
+            For batches, losses and terms that are not tensors, validation scores that are not numbers by name, and
+            numbers of epochs or seeds that are not whole.
         ValueError
             For streams, terms, optimisers, labels and checkpoints that do not fit together, iterators, lost gradients,
             a damaged checkpoint, and a teacher that changed during the training. Before the first update: for a student
@@ -185,10 +190,14 @@ class Trainer:
             If updates are to be recorded as CUDA graphs and cannot be.
         """
         with warnings_given() as given:
+            epochs, log_every, seed = (
+                whole_number(value, name, at_least=None)
+                for name, value in (("epochs", epochs), ("log_every", log_every), ("seed", seed))
+            )
             check_request(task_loader, stimuli, self.terms, self._task_loss, epochs, log_every)
             if validation is not None and not callable(validation):
                 check_validation(validation)
-            path = None if checkpoint is None else Path(checkpoint)
+            path = None if checkpoint is None else path_of(checkpoint, "checkpoint")
             every = read_every(checkpoint_every, path)
             setup = Setup(
                 self.student, self.terms, self._task_loss, self._make_optimizer, self._fabric, self._cuda_graphs

@@ -16,6 +16,7 @@ from brainrdl.terms.base import Batch, Term
 from brainrdl.training.checks import check_reached, check_value, scalar_loss
 from brainrdl.training.dead_layers import DeadLayers
 from brainrdl.training.finite import Value
+from brainrdl.training.outputs import warn_other_outputs
 from brainrdl.training.randomness import RandomStates
 
 TaskLoss = Callable[[Any, Tensor], Tensor]
@@ -73,6 +74,8 @@ class Objective:
                 assert seen.labels is not None  # noqa: S101 - a task batch has them
                 if self.task_loss is not None:
                     e_task = scalar_loss(self.task_loss, seen.output, seen.labels)
+                    if first:
+                        warn_other_outputs(self.task_loss, seen.output, self.dead)
                     parts.append(Value("task_loss", e_task, alpha=1.0))
             parts += self._terms(seen, features, epoch, pairs, "task", first=first)
             if is_classification(seen.output, seen.labels):

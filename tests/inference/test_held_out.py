@@ -18,6 +18,9 @@ from brainrdl.rdms.labelled import condense
 PEOPLE = [f"sub-{k:02}" for k in range(1, 9)]
 
 
+ANY = "."  # the whole messages are compared below
+
+
 def labels_of(n_each, n_categories=4):
     return {f"{kind}-{k:02}": kind for kind in "abcdefgh"[:n_categories] for k in range(n_each)}
 
@@ -265,6 +268,21 @@ def test_a_model_is_not_scored_on_what_it_was_fitted_to():
     fitted = Prediction(study.models, study.split.training)
     scored = held_out_scores([fitted], study.brains, study.split, categories=study.labels, controls=None)
     np.testing.assert_array_equal(scored.table["value"], study.scored(controls=None).table["value"])
+
+
+def test_a_fit_to_another_spelling_of_what_is_held_out_is_said():
+    study = Study()
+    fitted = [f"{stimulus}.png" for stimulus in study.split.held_out]
+    with pytest.warns(UserWarning, match=ANY) as said:
+        held_out_scores(
+            [Prediction(study.models, fitted)], study.brains, study.split, categories=study.labels, controls=None
+        )
+    held_out = study.split.held_out[0]
+    assert [str(warning.message) for warning in said] == [
+        f"'rdl', 'task_only' was fitted to stimuli that split {study.split.name!r} does not have; did you mean "
+        f"{held_out!r}, which differs from {fitted[0]!r} in the suffix of a file?; were they those that it holds out, "
+        "a score on them would say how well it was fitted: give fitted_to the split's ids"
+    ]
 
 
 def without(study, name):

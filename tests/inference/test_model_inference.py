@@ -419,3 +419,15 @@ def test_what_permutations_stay_within():
         with pytest.raises(error) as raised:
             permutation_test(a, a, **options)
         assert str(raised.value) == message
+
+
+def test_a_subjects_own_rdm_among_the_models_is_said():
+    subjects = subjects_of()
+    own = subjects.isel(rdm=[3]).drop_vars("subject")
+    own = own.copy(data=2 * own.values).assign_coords(rdm=["mine"])
+    name = subjects["subject"].values[3]
+    assert score_models(own, subjects, n_resamples=10).note.endswith(
+        f"model 'mine' holds the same distances as subject '{name}', so that a measurement is scored against itself; "
+        "leave one of the two out"
+    )
+    assert "itself" not in score_models(models_of(subjects), subjects, n_resamples=10).note

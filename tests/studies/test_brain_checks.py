@@ -63,6 +63,26 @@ def categories(folder: Path, change: Callable[[pd.DataFrame], pd.DataFrame]) -> 
 # before the first update
 
 
+def test_one_measurement_in_two_studies_is_refused(study: dict[str, Any], tmp_path: Path) -> None:
+    before = json.loads(json.dumps(study))
+    # one person of study one among those of study two, under another name and in another unit
+    own = rdl.read_rdms(tmp_path / "one.nc").isel(rdm=[1])
+    rewrite(
+        tmp_path / "two.nc",
+        lambda rdms: rdms.copy(data=np.concatenate([rdms.values[:2], own.values / 2])),
+    )
+    end = "what is fitted to it would be scored against itself: name other RDMs"
+    assert refused(study) == (
+        f"studies.one and studies.two hold the same measurement, of subject 'one-1' and as 'two-2'; {end}"
+    )
+    before["studies"].pop("two")
+    before["early_visual"]["rdms"] = before["studies"]["one"]["rdms"]
+    before["primary"] |= {"scored": "one"} if "scored" in before["primary"] else {}
+    assert refused(before) == (
+        f"studies.one and early_visual hold the same measurement, of subject 'one-0' and as 'one-0'; {end}"
+    )
+
+
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [

@@ -451,6 +451,22 @@ def test_another_optimiser_of_the_users_is_seen(tmp_path):
     begun(tmp_path / "run", **optimizer(OPTIMIZER))
 
 
+def test_another_module_in_eval_mode_is_seen(tmp_path):
+    def student(*held):
+        made = network()
+        for name in held:
+            made.get_submodule(name).eval()
+        return made
+
+    path = tmp_path / "run.ckpt"
+    broken_off(path, batches(), student=student("drop"))
+    with refused(path, "the student's modules in eval mode were 'drop' there and are none here"):
+        begun(path, batches(), student=student())
+    with refused(path, "the student's modules in eval mode were 'drop' there and are 'act' here"):
+        begun(path, batches(), student=student("act"))
+    assert len(begun(path, batches(), student=student("drop"))[1]) == 3
+
+
 def test_what_cannot_be_told_is_said(tmp_path):
     generator = torch.Generator().manual_seed(0)
     loss = weighted(1.0)

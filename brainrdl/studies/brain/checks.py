@@ -3,6 +3,7 @@
 import json
 import unicodedata
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from brainrdl.features import capture
 from brainrdl.files import read_json, sha256
 from brainrdl.identity import DIGEST, describe, digest
 from brainrdl.ids import find_ids
-from brainrdl.inference.ceiling import subject_rdms
+from brainrdl.inference.ceiling import are_copies, subject_rdms
 from brainrdl.inference.splits import Split, inner_splits
 from brainrdl.named_models import load_named_model
 from brainrdl.rdms.labelled import condense
@@ -42,6 +43,7 @@ def check_study(
     """
     _check_names(configuration, splits)
     check_distinct(inputs.stimuli, "leave one out, or raise student.image_size if they differ in what that takes away")
+    _check_people(configuration, inputs)
     _check_network(configuration, inputs)
     if inputs.controls is not None and any(isinstance(arm, Mixture) for arm in arms):
         for name, values in zip(inputs.controls["rdm"].values.tolist(), condense(inputs.controls), strict=True):
@@ -80,6 +82,23 @@ def _check_names(configuration: Configuration, splits: Mapping[str, Sequence[Spl
             same = taken.setdefault(unicodedata.normalize("NFC", file).casefold(), name)
             if same != name:
                 raise ValueError(f"{what}: {same!r} and {name!r} would be kept in one file; rename one of them")
+
+
+def _check_people(configuration: Configuration, inputs: Inputs) -> None:
+    """A fit to a study is scored in another as in other people, and against a control target as against another."""
+    people = {f"studies.{name}": subject_rdms(study) for name, study in inputs.studies.items()}
+    pairs = list(combinations(people.items(), 2))
+    if inputs.early_visual is not None:
+        fitted = [f"studies.{name}" for name in configuration.fit_to]
+        pairs += [((name, people[name]), ("early_visual", inputs.early_visual)) for name in fitted]
+    for (name, study), (other, rdms) in pairs:
+        for a, mine in zip(condense(study), study["subject"].values, strict=True):
+            for b, theirs in zip(condense(rdms), rdms["rdm"].values, strict=True):
+                if are_copies(a, b):
+                    raise ValueError(
+                        f"{name} and {other} hold the same measurement, of subject {str(mine)!r} and as "
+                        f"{str(theirs)!r}; what is fitted to it would be scored against itself: name other RDMs"
+                    )
 
 
 def _check_network(configuration: Configuration, inputs: Inputs) -> None:
