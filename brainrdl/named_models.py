@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from brainrdl.arguments import did_you_mean
-from brainrdl.weights import DamagedWeightsError, check_archive, check_safetensors
+from brainrdl.files.weights import DamagedWeightsError, check_archive, check_safetensors
 
 
 class NamedModel(NamedTuple):

@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from brainrdl.features import capture
+from brainrdl.features.recorder import capture
 from brainrdl.rdms.distances import rdm
 from brainrdl.studies.paper.arms import TEACHER
 from brainrdl.studies.paper.cifar100 import cifar100_study

@@ -17,7 +17,7 @@ from pathlib import Path
 import torch
 from lightning_fabric import Fabric
 
-from brainrdl.files import read_json
+from brainrdl.files.store import read_json
 from brainrdl.studies.paper.mnist import mnist_study
 from brainrdl.studies.paper.recipe import override, recipe_from
 from brainrdl.studies.paper.runs import read_run

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from brainrdl.files import atomic_path
+from brainrdl.files.store import atomic_path
 from brainrdl.studies.reports.methods import distinct_networks, with_labels
 from brainrdl.studies.reports.page import Cell, Table
 from brainrdl.studies.reports.paper_files import StudyFiles, read_study

@@ -11,7 +11,7 @@ from torchvision.models import resnet18
 
 import brainrdl as rdl
 from brainrdl.cli._network import list_named_layers, network_rdms
-from brainrdl.features import layer_shapes
+from brainrdl.features.recorder import layer_shapes
 from brainrdl.named_models import load_named_model
 
 OWN = """

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 import xarray as xr
 from PIL import Image
 
-from brainrdl.features import layer_shapes
+from brainrdl.features.recorder import layer_shapes
 from brainrdl.named_models import load_named_model
 from brainrdl.rdms.layers import MAX_MEMORY, layer_rdms
-from brainrdl.stimuli import StimulusSet
+from brainrdl.stimuli.stimulus_set import StimulusSet
 from brainrdl.terminal import one_line
 from brainrdl.warned import warnings_given, with_warnings
 

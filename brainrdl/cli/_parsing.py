@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from brainrdl.files import check_place
+from brainrdl.files.store import check_place
 from brainrdl.rdms.distances import METRICS
 
 REPLACED = "replaced where it exists and holds RDMs"

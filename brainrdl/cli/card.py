@@ -46,7 +46,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     # imported here: networks, images and figures, of which --help needs nothing
-    from brainrdl.files import check_place
+    from brainrdl.files.store import check_place
     from brainrdl.studies.card import make_card
     from brainrdl.studies.inputs import CardRequest, read_inputs
     from brainrdl.studies.reports.card import write_card

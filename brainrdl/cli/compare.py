@@ -52,7 +52,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     # imported here: the bootstrap and its figure, of which --help needs nothing
-    from brainrdl.files import check_place
+    from brainrdl.files.store import check_place
     from brainrdl.inference.model_comparison import compare_models
     from brainrdl.studies.reports.comparison import comparison_text, write_comparison
 

@@ -27,7 +27,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     # imported here: figures and images, of which --help needs nothing
     from brainrdl.exchange.files import read_rdms
     from brainrdl.plots.mds import save_plot
-    from brainrdl.stimuli import StimulusSet
+    from brainrdl.stimuli.stimulus_set import StimulusSet
 
     rdms = read_rdms(
         options.source,

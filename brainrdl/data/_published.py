@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from brainrdl.files import file_md5
+from brainrdl.files.store import file_md5
 
 _MOST = 256 * 2**20  # the largest of them has 155 MB
 

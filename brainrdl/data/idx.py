@@ -16,8 +16,8 @@ from typing import IO, Any, SupportsIndex
 import numpy as np
 from numpy.typing import NDArray
 
-from brainrdl.budget import check_claim
-from brainrdl.files import atomic_path
+from brainrdl.files.budget import check_claim
+from brainrdl.files.store import atomic_path
 
 _TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
 _GZIP_MAGIC = b"\x1f\x8b"

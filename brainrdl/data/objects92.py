@@ -20,7 +20,7 @@ from brainrdl.exchange.matlab import read_variables
 from brainrdl.exchange.npz import Npz
 from brainrdl.rdms.combine import concat_rdms
 from brainrdl.rdms.labelled import label_rdms
-from brainrdl.stimuli import StimulusSet
+from brainrdl.stimuli.stimulus_set import StimulusSet
 
 _COUNTS = {"human body": 12, "human face": 12, "animal body": 12, "animal face": 12, "natural": 23, "artificial": 21}
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import xarray as xr
 
 from brainrdl.arguments import did_you_mean
-from brainrdl.budget import allowed_bytes
 from brainrdl.exchange import assemblies, matlab, meadows, net2brain, netcdf, plain, rsatoolbox, tidy
 from brainrdl.exchange.parts import Given, Order, Parts, complete
 from brainrdl.exchange.seal import check_seal
-from brainrdl.files import atomic_path, check_place, path_of
+from brainrdl.files.budget import allowed_bytes
+from brainrdl.files.store import atomic_path, check_place, path_of
 from brainrdl.rdms.layout import check_rdms
 
 _BY_SUFFIX = {

@@ -15,7 +15,7 @@ from io import BufferedWriter
 from pathlib import Path
 from typing import Any, TypeVar
 
-from brainrdl.budget import allowed_bytes
+from brainrdl.files.budget import allowed_bytes
 
 T = TypeVar("T")
 

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple, TypeVar, final
 import h5py
 import numpy as np
 
-from brainrdl.budget import Tally
 from brainrdl.exchange.guarded import guarded
+from brainrdl.files.budget import Tally
 
 T = TypeVar("T")
 

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import xarray as xr
 
-from brainrdl.budget import BudgetError, Tally
 from brainrdl.exchange.seal import Seal, seal_in_text, seal_text
+from brainrdl.files.budget import BudgetError, Tally
 
 _HEADER, _TEXT = 128, 116
 _MAGIC = b"MATLAB 5.0 MAT-file "

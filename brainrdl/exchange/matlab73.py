@@ -10,9 +10,9 @@ from typing import Any
 import h5py
 import numpy as np
 
-from brainrdl.budget import Tally
 from brainrdl.exchange.hdf5 import read_hdf5, text
 from brainrdl.exchange.parts import unpadded
+from brainrdl.files.budget import Tally
 
 _DEEPEST = 20
 _PER_CELL = 500  # bytes that a cell takes, however little is in it

@@ -18,11 +18,11 @@ import numpy as np
 import xarray as xr
 
 from brainrdl.arguments import name_some
-from brainrdl.budget import BudgetError
 from brainrdl.exchange.document import Document, to_document
 from brainrdl.exchange.parts import Coord, Parts
 from brainrdl.exchange.seal import KEY, checksum, seal_of
-from brainrdl.files import load_json
+from brainrdl.files.budget import BudgetError
+from brainrdl.files.store import load_json
 from brainrdl.ids import alike, difference
 from brainrdl.rdms.condensed import to_squares, upper_triangles
 

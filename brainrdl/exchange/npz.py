@@ -9,7 +9,7 @@ from typing import IO, Any, final
 
 import numpy as np
 
-from brainrdl.budget import BudgetError, Tally
+from brainrdl.files.budget import BudgetError, Tally
 
 _LARGEST_EXPANSION = 1032  # of deflate
 _MOST_MEMBERS = 5000

@@ -15,8 +15,8 @@ import numpy as np
 import xarray as xr
 
 from brainrdl.arguments import did_you_mean, name_some
-from brainrdl.budget import check_claim
 from brainrdl.exchange.seal import Seal, check_seal
+from brainrdl.files.budget import check_claim
 from brainrdl.ids import check_ids, difference, spelling, text_order
 from brainrdl.rdms.condensed import stimuli_of
 from brainrdl.rdms.labelled import label_rdms

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 
 from brainrdl.arguments import name_some
-from brainrdl.budget import BudgetError, check_claim
 from brainrdl.exchange.parts import Coord, Parts
+from brainrdl.files.budget import BudgetError, check_claim
 from brainrdl.ids import nearest
 
 _ROUNDING = 1e-6

@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from brainrdl.budget import BudgetError, Tally
 from brainrdl.exchange.document import Document, decode_values, encode_values, to_document
 from brainrdl.exchange.parts import Coord, Parts
 from brainrdl.exchange.seal import KEY, checksum
+from brainrdl.files.budget import BudgetError, Tally
 from brainrdl.ids import alike, difference, spelling
 from brainrdl.rdms.condensed import upper_triangles
 from brainrdl.rdms.layout import DIMS

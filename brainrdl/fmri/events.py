@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from brainrdl.arguments import name_some
-from brainrdl.budget import BudgetError, allowed_bytes, check_claim
+from brainrdl.files.budget import BudgetError, allowed_bytes, check_claim
 
 Table: TypeAlias = pd.DataFrame | str | Path
 

@@ -15,8 +15,8 @@ from nibabel.arrayproxy import ArrayProxy
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError, SpatialImage
 
-from brainrdl.budget import check_claim
-from brainrdl.files import file_sha256, sha256
+from brainrdl.files.budget import check_claim
+from brainrdl.files.store import file_sha256, sha256
 
 Image: TypeAlias = Any
 """A path, a nibabel image, or a nilearn SurfaceImage."""

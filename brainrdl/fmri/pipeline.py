@@ -11,7 +11,7 @@ import pandas as pd
 import xarray as xr
 
 from brainrdl.arguments import name_some
-from brainrdl.files import to_json
+from brainrdl.files.store import to_json
 from brainrdl.fmri.bids import Run, find_runs
 from brainrdl.fmri.distances import crossnobis, pattern_rdm
 from brainrdl.fmri.glm import fit_precision, fit_runs

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from brainrdl.files import versions
+from brainrdl.files.store import versions
 from brainrdl.fmri.bids import Run
 from brainrdl.fmri.confounds import DEFAULT, choose_columns, choose_confounds
 from brainrdl.fmri.design import drift_model

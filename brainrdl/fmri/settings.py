@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal, final, get_args
 
 from brainrdl.arguments import name_some
-from brainrdl.budget import allowed_bytes
+from brainrdl.files.budget import allowed_bytes
 from brainrdl.fmri.confounds import DEFAULT, STRATEGIES
 from brainrdl.fmri.design import GLM
 from brainrdl.fmri.masks import Inside

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from brainrdl.budget import BudgetError
-from brainrdl.files import load_json
+from brainrdl.files.budget import BudgetError
+from brainrdl.files.store import load_json
 
 _LARGEST = 1e300
 _UNSTATED = "taken as the start of the scan"

@@ -12,7 +12,7 @@ import xarray as xr
 from scipy.ndimage import gaussian_filter
 
 from brainrdl.exchange import netcdf
-from brainrdl.files import atomic_path
+from brainrdl.files.store import atomic_path
 from brainrdl.fmri.design import GLM, design_matrix
 from brainrdl.rdms.labelled import label_rdms
 from brainrdl.rdms.layout import check_rdms

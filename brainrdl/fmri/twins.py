@@ -4,7 +4,7 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
-from brainrdl.files import sha256
+from brainrdl.files.store import sha256
 from brainrdl.fmri.bids import Run
 from brainrdl.fmri.images import same_files
 from brainrdl.rdms.patterns import SAME_SCANS, Array

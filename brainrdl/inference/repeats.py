@@ -9,7 +9,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from brainrdl.repeats import SAME_IMAGE, across, find_repeats
+from brainrdl.stimuli.repeats import SAME_IMAGE, across, find_repeats
 
 _SOME = 256
 _NO_DISTANCE = 1e-9  # of the largest distance: what rounding leaves

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from numpy.typing import ArrayLike, NDArray
 
 from brainrdl.ids import find_ids
-from brainrdl.stimuli import StimulusSet
+from brainrdl.stimuli.stimulus_set import StimulusSet
 
 Images = StimulusSet | Mapping[str, ArrayLike]
 """A picture per stimulus id: (height, width), (height, width, 3) or, as torch has them, (3, height, width)."""

@@ -19,11 +19,11 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from brainrdl.answers import DEPENDS, difference
 from brainrdl.arguments import name_some
-from brainrdl.features import Recorder
+from brainrdl.features.answers import DEPENDS, difference
+from brainrdl.features.recorder import Recorder
 from brainrdl.rdms.float64 import not_finite, undefined, unit_means, unit_slices
-from brainrdl.stimuli import StimulusSet
+from brainrdl.stimuli.stimulus_set import StimulusSet
 
 _SAMPLE = 4096
 

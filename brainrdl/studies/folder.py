@@ -9,9 +9,9 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
-from brainrdl.files import check_json, read_json, write_json
+from brainrdl.files.locks import HeldError as HeldError, NoLocksError, locked_file
+from brainrdl.files.store import check_json, read_json, write_json
 from brainrdl.identity import differences
-from brainrdl.locks import HeldError as HeldError, NoLocksError, locked_file
 from brainrdl.training.compiled import PYTHON
 from brainrdl.training.functions import other_functions
 

@@ -15,14 +15,14 @@ from torchvision.transforms.functional import to_pil_image
 from brainrdl.arguments import name_some
 from brainrdl.data.objects92 import CATEGORIES, IDS, RDMSet, load_objects92, load_objects92_images
 from brainrdl.exchange.files import read_rdms
-from brainrdl.features import capture
+from brainrdl.features.recorder import capture
 from brainrdl.ids import read_labels, spelling
 from brainrdl.named_models import NamedModel, load_named_model
 from brainrdl.rdms.combine import concat_rdms
 from brainrdl.rdms.distances import rdm
 from brainrdl.rdms.labelled import label_rdms, select_stimuli
-from brainrdl.repeats import find_repeats
-from brainrdl.stimuli import StimulusSet
+from brainrdl.stimuli.repeats import find_repeats
+from brainrdl.stimuli.stimulus_set import StimulusSet
 
 OBJECTS92 = "objects92"
 """Name of the 92 object images; ``objects92:SET`` is a set of their RDMs, see `load_objects92`."""

@@ -12,7 +12,7 @@ import xarray as xr
 
 from brainrdl.exchange.files import read_rdms, write_rdms
 from brainrdl.exchange.npz import Npz
-from brainrdl.files import atomic_path, file_sha256, sha256, to_json
+from brainrdl.files.store import atomic_path, file_sha256, sha256, to_json
 from brainrdl.fmri.images import Image, content_sha256
 from brainrdl.fmri.pipeline import (
     Unit,

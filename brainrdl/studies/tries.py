@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from brainrdl.files import check_json, read_json, write_json
+from brainrdl.files.store import check_json, read_json, write_json
 from brainrdl.studies.kept import kept
 
 Tries = list[dict[str, Any]]

@@ -6,7 +6,7 @@ from typing import Any, Literal, final, get_args
 import torch
 from torch import Tensor
 
-from brainrdl.files import sha256
+from brainrdl.files.store import sha256
 from brainrdl.identity import DIGEST
 from brainrdl.rdms.condensed import to_square, upper_triangle
 from brainrdl.teachers.base import NothingToCompare, RDMTeacher, rows_by_id

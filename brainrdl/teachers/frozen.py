@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
-from brainrdl.networks import copy_of, refuse_lazy
+from brainrdl.features.networks import copy_of, refuse_lazy
 
 _FACTOR = 4.0  # images of another kind differ by less, those that were not normalised (or twice) by more
 

@@ -9,7 +9,7 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from brainrdl.files import sha256
+from brainrdl.files.store import sha256
 from brainrdl.identity import DIGEST
 from brainrdl.rdms.combine import average_rdms, scale_for
 from brainrdl.rdms.layout import check_rdms

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from brainrdl.answers import check_answers, check_first_axis, warn_dead
-from brainrdl.features import Recorder, layer_names, list_layers, run_model
+from brainrdl.features.answers import check_answers, check_first_axis, warn_dead
+from brainrdl.features.networks import copy_of
+from brainrdl.features.recorder import Recorder, layer_names, list_layers, run_model
 from brainrdl.identity import describe, layers_of
-from brainrdl.networks import copy_of
 from brainrdl.rdms.distances import check_metric, training_rdm
 from brainrdl.teachers.base import RDMTeacher
 from brainrdl.teachers.frozen import frozen_copy, unlike_training

@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from brainrdl.arguments import name_some
-from brainrdl.files import sha256
+from brainrdl.files.store import sha256
 from brainrdl.identity import DIGEST, digest
 from brainrdl.rdms.condensed import upper_triangle
 from brainrdl.rdms.distances import full_precision

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from brainrdl.features import Recorder, run_model
+from brainrdl.features.recorder import Recorder, run_model
 from brainrdl.terms.alpha import check_alpha
 from brainrdl.terms.base import Batch, Term
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from brainrdl.features import layer_names
+from brainrdl.features.recorder import layer_names
 from brainrdl.rdms.condensed import sample_pairs
 from brainrdl.teachers.base import RDMTeacher
 from brainrdl.terms.alpha import Alpha, Schedule, check_alpha, check_schedule

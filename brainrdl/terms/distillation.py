@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from brainrdl.answers import are_probabilities, is_constant
+from brainrdl.features.answers import are_probabilities, is_constant
 from brainrdl.teachers.base import NothingToCompare, RDMTeacher
 from brainrdl.teachers.network import NetworkTeacher
 from brainrdl.terms.alpha import Alpha, Schedule

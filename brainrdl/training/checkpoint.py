@@ -15,9 +15,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_model as load_tensors, save_model as save_tensors
 from torch import nn
 
-from brainrdl.files import atomic_path, keep_beside
+from brainrdl.files.store import atomic_path, keep_beside
+from brainrdl.files.weights import check_safetensors, safetensors_metadata
 from brainrdl.identity import differences
-from brainrdl.weights import check_safetensors, safetensors_metadata
 
 
 def save_checkpoint(state: Mapping[str, Any], path: str | Path) -> None:

@@ -16,8 +16,8 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.utils.data import Dataset
 
 from brainrdl.arguments import name_some
-from brainrdl.features import run_model
-from brainrdl.networks import copy_of, train_as_set
+from brainrdl.features.networks import copy_of, train_as_set
+from brainrdl.features.recorder import run_model
 from brainrdl.terms.base import Term
 from brainrdl.training.finite import Value
 from brainrdl.training.streams import StimulusStream, first_batch, last_batch_size, refuse_one_pass, task_batch

@@ -5,7 +5,7 @@ from typing import final
 
 from torch import Tensor
 
-from brainrdl.answers import warn_dead
+from brainrdl.features.answers import warn_dead
 
 _WATCHED = 10  # on an accelerator the host waits for each
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, final
 
 import torch
 
-from brainrdl.networks import held_in_eval
+from brainrdl.features.networks import held_in_eval
 from brainrdl.training.compiled import PYTHON
 from brainrdl.training.functions import ABSENT, Facts, other_functions
 

@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from brainrdl.answers import BEFORE, check_answers, check_first_axis
-from brainrdl.features import Recorder, kept_modes
-from brainrdl.networks import copy_of
+from brainrdl.features.answers import BEFORE, check_answers, check_first_axis
+from brainrdl.features.networks import copy_of
+from brainrdl.features.recorder import Recorder, kept_modes
 from brainrdl.teachers.base import NothingToCompare
 from brainrdl.teachers.network import NetworkTeacher
 from brainrdl.terms.base import Batch, Term

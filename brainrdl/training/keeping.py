@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import final
 
-from brainrdl.locks import HeldError, NoLocksError, locked_file
+from brainrdl.files.locks import HeldError, NoLocksError, locked_file
 from brainrdl.training.stopping import StopRequest
 
 Rows = list[dict[str, float]]

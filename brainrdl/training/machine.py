@@ -16,7 +16,7 @@ Precision = Literal["32-true", "bf16-mixed"]
 PRECISIONS = ("auto", "32-true", "bf16-mixed")
 DEVICES = ("auto", "cpu", "cuda")
 PACKAGES = ("brainrdl", "torch", "torchvision", "lightning-fabric", "numpy", "scipy", "xarray", "pandas")
-"""Those whose versions a manifest gives (`brainrdl.files.versions`)."""
+"""Those whose versions a manifest gives (`brainrdl.files.store.versions`)."""
 
 _CPU_INSTRUCTIONS = ("avx512_bf16", "amx_bf16")
 

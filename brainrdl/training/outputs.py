@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.nn import functional
 
-from brainrdl.answers import are_probabilities
+from brainrdl.features.answers import are_probabilities
 from brainrdl.training.dead_layers import DeadLayers
 
 

@@ -12,10 +12,10 @@ from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import LRScheduler
 
-from brainrdl.features import Recorder
+from brainrdl.features.networks import refuse_lazy
+from brainrdl.features.recorder import Recorder
 from brainrdl.identity import differences
-from brainrdl.networks import refuse_lazy
-from brainrdl.stimuli import StimulusSet
+from brainrdl.stimuli.stimulus_set import StimulusSet
 from brainrdl.teachers.base import RDMTeacher
 from brainrdl.teachers.network import NetworkTeacher
 from brainrdl.terms.base import Batch, Term

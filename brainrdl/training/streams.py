@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 
 from brainrdl.arguments import whole_number
-from brainrdl.features import kept_modes
-from brainrdl.stimuli import StimulusSet
+from brainrdl.features.recorder import kept_modes
+from brainrdl.stimuli.stimulus_set import StimulusSet
 from brainrdl.training.first_batches import FirstBatches
 from brainrdl.training.generators import own_generators, reseeded_generators
 from brainrdl.training.randomness import OutsideStates, RandomStates, as_json

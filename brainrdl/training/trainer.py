@@ -13,10 +13,10 @@ from torch.nn.functional import cross_entropy
 from tqdm.auto import tqdm
 
 from brainrdl.arguments import whole_number
-from brainrdl.features import kept_modes, run_model
-from brainrdl.files import path_of
-from brainrdl.networks import train_as_set
-from brainrdl.stimuli import StimulusSet
+from brainrdl.features.networks import train_as_set
+from brainrdl.features.recorder import kept_modes, run_model
+from brainrdl.files.store import path_of
+from brainrdl.stimuli.stimulus_set import StimulusSet
 from brainrdl.terms.base import Term
 from brainrdl.training.checks import (
     check_ranks,

@@ -9,7 +9,7 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from brainrdl.features import Recorder, run_model
+from brainrdl.features.recorder import Recorder, run_model
 from brainrdl.teachers.base import NothingToCompare, RDMTeacher
 from brainrdl.terms.alpha import alpha_of
 from brainrdl.terms.base import Batch, Term

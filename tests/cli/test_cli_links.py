@@ -9,7 +9,7 @@ from torch import nn
 
 import brainrdl as rdl
 from brainrdl.cli import main
-from brainrdl.stimuli import StimulusSet
+from brainrdl.stimuli.stimulus_set import StimulusSet
 from brainrdl.studies.brain.configuration import Configuration, configuration_hash
 from brainrdl.studies.inputs import read_images
 

@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as arrays
 
-from brainrdl.budget import allowed_bytes
 from brainrdl.data import read_idx, write_idx
+from brainrdl.files.budget import allowed_bytes
 
 
 def _content(*sizes: int, values: bytes = b"", kind: int = 8) -> bytes:

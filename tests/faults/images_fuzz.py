@@ -30,7 +30,7 @@ from PIL import Image
 import brainrdl
 from brainrdl.data._pickled import read_pickled
 from brainrdl.data.idx import read_idx, write_idx
-from brainrdl.image_reading import read_rgb
+from brainrdl.stimuli.image_reading import read_rgb
 
 MAX_BYTES = 512 * 2**20
 SECONDS = 2  # of computing, for one file

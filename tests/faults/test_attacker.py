@@ -19,15 +19,15 @@ from safetensors.torch import save_file
 import brainrdl as rdl
 from brainrdl.arguments import did_you_mean
 from brainrdl.exchange.npz import Npz
-from brainrdl.files import read_json
+from brainrdl.files.locks import locked_file
+from brainrdl.files.store import read_json
 from brainrdl.fmri.bids import find_runs
 from brainrdl.fmri.events import read_events
 from brainrdl.fmri.images import open_image
 from brainrdl.fmri.sidecars import read_sidecar
 from brainrdl.ids import spelling, text_order
-from brainrdl.image_reading import read_rgb
-from brainrdl.locks import locked_file
 from brainrdl.plots import plot_mds, plot_rdms, save_plot
+from brainrdl.stimuli.image_reading import read_rgb
 from brainrdl.studies import load_fitted
 from brainrdl.studies.brain.configuration import read_configuration
 from brainrdl.studies.reports.files import read_json as read_report_json
@@ -131,7 +131,7 @@ def test_json_within_json_names_the_file(read, tmp_path):
 
 
 def test_a_gzipped_table_that_becomes_a_thousand_times_as_large(tmp_path, monkeypatch):
-    monkeypatch.setattr("brainrdl.budget._memory", lambda: 40_000_000)
+    monkeypatch.setattr("brainrdl.files.budget._memory", lambda: 40_000_000)
     path = tmp_path / "events.tsv.gz"
     rows = b"1\t1\ta\n"
     path.write_bytes(gzip.compress(b"onset\tduration\ttrial_type\n" + rows))
@@ -234,7 +234,7 @@ def test_pipes_are_not_waited_for(tmp_path):
 
 
 def test_json_of_many_small_parts_is_counted_before_it_is_parsed(tmp_path, monkeypatch):
-    monkeypatch.setattr("brainrdl.budget._memory", lambda: 4_000_000)
+    monkeypatch.setattr("brainrdl.files.budget._memory", lambda: 4_000_000)
     path = tmp_path / "a.json"
     path.write_text(json.dumps({"a": [[]] * 20_000}))
     with pytest.raises(ValueError, match=f"^{re.escape(str(path))}: its JSON, as objects, claims "):
@@ -244,7 +244,7 @@ def test_json_of_many_small_parts_is_counted_before_it_is_parsed(tmp_path, monke
 def test_torch_s_archive_is_counted_unpacked(tmp_path, monkeypatch):
     from brainrdl.named_models import _load_weights
 
-    monkeypatch.setattr("brainrdl.budget._memory", lambda: 4_000_000)
+    monkeypatch.setattr("brainrdl.files.budget._memory", lambda: 4_000_000)
     path = tmp_path / "a.pt"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a/data/0", bytes(2_000_000))

@@ -115,7 +115,7 @@ def test_files_agree_with_each_other(finished: Path) -> None:
 
 def test_geometry_is_measured_against_the_seeds_own_teacher(finished: Path) -> None:
     from brainrdl.data import to_float
-    from brainrdl.features import capture
+    from brainrdl.features.recorder import capture
     from brainrdl.studies.paper.runs import read_run
 
     geometry = pd.read_csv(finished / "geometry.csv").set_index(["row", "layer"])

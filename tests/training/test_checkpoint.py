@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import brainrdl as rdl
-from brainrdl.files import atomic_path
+from brainrdl.files.store import atomic_path
 from brainrdl.identity import differences
 from brainrdl.training.checkpoint import (
     has_checkpoint,

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import brainrdl as rdl
-from brainrdl.files import versions
+from brainrdl.files.store import versions
 from brainrdl.training.machine import (
     PACKAGES,
     choose_precision,

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from brainrdl.arguments import whole_number
-from brainrdl.features import Recorder, capture
+from brainrdl.features.recorder import Recorder, capture
 
 
 @final

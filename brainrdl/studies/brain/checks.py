@@ -12,8 +12,8 @@ import torch
 import xarray as xr
 from torch import Tensor
 
-from brainrdl.features import capture
-from brainrdl.files import read_json, sha256
+from brainrdl.features.recorder import capture
+from brainrdl.files.store import read_json, sha256
 from brainrdl.identity import DIGEST, describe, digest
 from brainrdl.ids import find_ids
 from brainrdl.inference.ceiling import are_copies, subject_rdms

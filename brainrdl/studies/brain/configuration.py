@@ -8,7 +8,7 @@ from typing import Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 
 from brainrdl.arguments import did_you_mean, name_some
-from brainrdl.files import atomic_path, sha256
+from brainrdl.files.store import atomic_path, sha256
 from brainrdl.rdms.distances import METRICS
 from brainrdl.studies.brain.yaml_file import read_yaml
 

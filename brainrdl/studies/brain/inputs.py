@@ -20,7 +20,7 @@ from brainrdl.inference.ceiling import subject_rdms
 from brainrdl.named_models import load_named_model
 from brainrdl.rdms.combine import concat_rdms
 from brainrdl.rdms.labelled import condense, label_rdms
-from brainrdl.stimuli import StimulusSet
+from brainrdl.stimuli.stimulus_set import StimulusSet
 from brainrdl.studies.brain.configuration import Configuration, Measured
 from brainrdl.studies.inputs import (
     COMPUTED_CONTROLS92,

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from brainrdl.exchange.npz import Npz
-from brainrdl.files import atomic_path
+from brainrdl.files.store import atomic_path
 
 
 @dataclass(frozen=True, eq=False)

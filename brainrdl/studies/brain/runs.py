@@ -17,7 +17,7 @@ import xarray as xr
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
-from brainrdl.features import capture
+from brainrdl.features.recorder import capture
 from brainrdl.inference.splits import Split
 from brainrdl.studies.brain.configuration import Configuration
 from brainrdl.studies.brain.inputs import Inputs

@@ -15,7 +15,7 @@ import torch
 from lightning_fabric import Fabric
 
 from brainrdl.exchange import netcdf
-from brainrdl.files import atomic_path, versions, write_json, write_table
+from brainrdl.files.store import atomic_path, versions, write_json, write_table
 from brainrdl.inference.splits import Split, category_splits, random_splits, stratified_splits
 from brainrdl.rdms.combine import average_rdms
 from brainrdl.rdms.labelled import condense, label_rdms

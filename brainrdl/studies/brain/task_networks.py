@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from brainrdl import models
-from brainrdl.files import check_json
+from brainrdl.files.store import check_json
 from brainrdl.inference.splits import Split
 from brainrdl.named_models import load_named_model
 from brainrdl.studies.brain.configuration import Configuration, Task, configuration_hash

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from brainrdl.files import check_json, read_json, write_json
+from brainrdl.files.store import check_json, read_json, write_json
 from brainrdl.identity import differences
 from brainrdl.inference.trainings import binomial_standard_error
 from brainrdl.studies.folder import claimed

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from brainrdl.files import read_json, versions, write_json
+from brainrdl.files.store import read_json, versions, write_json
 from brainrdl.studies.folder import calls_of, claimed, noted, warnings_of
 from brainrdl.studies.jobs import make_beside
 from brainrdl.studies.paper.recipe import Recipe

@@ -20,7 +20,7 @@ from lightning_fabric import Fabric
 from torch import nn
 
 from brainrdl.data.images import LabelledImages
-from brainrdl.files import atomic_path, read_json, sha256, write_json
+from brainrdl.files.store import atomic_path, read_json, sha256, write_json
 from brainrdl.studies.folder import HeldError, locked
 from brainrdl.studies.kept import kept
 from brainrdl.studies.paper.arms import TEACHER

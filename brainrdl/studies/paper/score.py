@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from brainrdl.data.images import LabelledImages, to_float
 from brainrdl.exchange import netcdf
 from brainrdl.exchange.npz import Npz
-from brainrdl.features import capture
-from brainrdl.files import atomic_path, read_json, write_json, write_table
+from brainrdl.features.recorder import capture
+from brainrdl.files.store import atomic_path, read_json, write_json, write_table
 from brainrdl.rdms.distances import rdm
 from brainrdl.rdms.labelled import label_rdms
 from brainrdl.rdms.rounding import is_constant

@@ -14,7 +14,7 @@ from torch import nn
 from brainrdl.arguments import did_you_mean
 from brainrdl.data.batches import Batches
 from brainrdl.data.images import LabelledImages, stratified_split
-from brainrdl.features import list_layers
+from brainrdl.features.recorder import list_layers
 from brainrdl.studies.paper.arms import TEACHER
 from brainrdl.studies.paper.recipe import Recipe
 from brainrdl.studies.paper.training import Arm

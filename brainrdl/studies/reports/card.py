@@ -5,7 +5,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from brainrdl.files import atomic_path
+from brainrdl.files.store import atomic_path
 from brainrdl.plots.dots import score_dots
 from brainrdl.rdms.similarities import METHODS
 from brainrdl.studies.card import MIXTURE, Card

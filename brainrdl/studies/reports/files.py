@@ -13,7 +13,7 @@ import xarray as xr
 from brainrdl.exchange.netcdf import load_netcdf
 from brainrdl.exchange.npz import Npz
 from brainrdl.exchange.seal import check_seal, seal_of
-from brainrdl.files import load_json
+from brainrdl.files.store import load_json
 
 _T = TypeVar("_T")
 

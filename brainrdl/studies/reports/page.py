@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from matplotlib.figure import Figure
 from PIL import Image
 
-from brainrdl.files import atomic_path
+from brainrdl.files.store import atomic_path
 from brainrdl.plots.names import well_formed
 
 _CSS_PIXELS = 115  # per inch of a figure: a fifth larger than printed

@@ -7,7 +7,7 @@ from typing import SupportsIndex
 
 from PIL import ExifTags, Image, ImageFile, TiffImagePlugin
 
-from brainrdl.budget import check_claim
+from brainrdl.files.budget import check_claim
 
 # no others: a file that ends in .png may be PostScript, which Pillow hands to another program to run
 _FORMATS = ("BMP", "GIF", "JPEG", "PNG", "PPM", "TIFF", "WEBP")

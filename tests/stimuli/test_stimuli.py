@@ -9,7 +9,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 from torchvision.transforms import v2
 
-from brainrdl.stimuli import StimulusSet
+from brainrdl.stimuli.stimulus_set import StimulusSet
 
 unicode_ids = st.lists(
     st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1),

@@ -15,7 +15,7 @@ from typing import final
 from safetensors import safe_open
 from torch import Tensor
 
-from brainrdl.budget import BudgetError, check_claim
+from brainrdl.files.budget import BudgetError, check_claim
 from brainrdl.identity import digest
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import ExifTags, Image
 
-from brainrdl.budget import allowed_bytes
-from brainrdl.image_reading import read_rgb
+from brainrdl.files.budget import allowed_bytes
+from brainrdl.stimuli.image_reading import read_rgb
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8)
 
@@ -237,7 +237,7 @@ def test_the_users_own_limit_of_pillow_counts(tmp_path, monkeypatch):
     path = tmp_path / "a.png"
     path.write_bytes(png(12_000, 12_000))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
-    monkeypatch.setattr("brainrdl.budget._memory", lambda: 2**32)
+    monkeypatch.setattr("brainrdl.files.budget._memory", lambda: 2**32)
     with pytest.raises(ValueError, match=re.escape(f"more than the {allowed_bytes()}, a quarter of this machine's")):
         read_rgb(path)
 

@@ -7,7 +7,7 @@ import warnings
 import pytest
 from PIL import Image
 
-from brainrdl.image_files import find_images
+from brainrdl.stimuli.image_files import find_images
 
 
 def raises(error, message):

@@ -13,10 +13,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from brainrdl.arguments import name_some, whole_number
-from brainrdl.files import path_of
+from brainrdl.files.store import path_of
 from brainrdl.ids import check_ids, find_ids
-from brainrdl.image_files import IMAGE_SUFFIXES as IMAGE_SUFFIXES, find_images
-from brainrdl.image_reading import read_rgb
+from brainrdl.stimuli.image_files import IMAGE_SUFFIXES as IMAGE_SUFFIXES, find_images
+from brainrdl.stimuli.image_reading import read_rgb
 
 
 class _Images(Protocol):

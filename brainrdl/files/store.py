@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from brainrdl.budget import BudgetError, check_claim
+from brainrdl.files.budget import BudgetError, check_claim
 
 if TYPE_CHECKING:
     from pandas import DataFrame  # not at run time: commands that write no table start without it

@@ -2,8 +2,8 @@ import re
 
 import pytest
 
-from brainrdl import budget as module
-from brainrdl.budget import allowed_bytes, check_claim
+from brainrdl.files import budget as module
+from brainrdl.files.budget import allowed_bytes, check_claim
 
 
 def test_a_claim_within_the_budget_is_handed_on():

@@ -2,7 +2,7 @@
 
 import torch
 
-from brainrdl.repeats import across, find_repeats
+from brainrdl.stimuli.repeats import across, find_repeats
 
 
 def test_equal_content_is_found_whatever_lies_between():

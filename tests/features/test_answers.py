@@ -11,8 +11,8 @@ from torch import nn
 from torch.nn import functional
 
 import brainrdl as rdl
-from brainrdl.answers import alike, check_answers, difference
-from brainrdl.networks import copy_of, train_as_set
+from brainrdl.features.answers import alike, check_answers, difference
+from brainrdl.features.networks import copy_of, train_as_set
 from small_network import brain, data, loader, network, raises, stimuli, weights
 
 DEPENDS = (

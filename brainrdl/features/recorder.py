@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from brainrdl.arguments import did_you_mean
-from brainrdl.networks import refuse_compiled, refuse_scripted
+from brainrdl.features.networks import refuse_compiled, refuse_scripted
 
 _WRAPPERS = ("module", "_orig_mod", "_forward_module", "_original_module")
 
@@ -106,7 +106,7 @@ def capture(
                     "must be the stimuli: give select={layer: function} to move it there"
                 )
         if not any(module.training for module in model.modules()):
-            from brainrdl.answers import check_answers  # which records by this module
+            from brainrdl.features.answers import check_answers  # which records by this module
 
             # a function that selects may count the stimuli it was written for
             plain = [layer for layer in features if not callable((select or {}).get(layer))]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from brainrdl.locks import HeldError, NoLocksError, locked_file
+from brainrdl.files.locks import HeldError, NoLocksError, locked_file
 from small_network import raises
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such locks")
@@ -34,7 +34,7 @@ def test_a_lock_is_removed_where_asked(tmp_path):
 def test_a_lock_ends_with_the_process_however_that_ends(tmp_path):
     path = tmp_path / "lock"
     code = (
-        "import os, sys; from pathlib import Path; from brainrdl.locks import locked_file\n"
+        "import os, sys; from pathlib import Path; from brainrdl.files.locks import locked_file\n"
         "with locked_file(Path(sys.argv[1]), '', remove=True):\n"
         "    print('locked', flush=True); sys.stdin.read()"
     )
@@ -55,7 +55,7 @@ def test_a_lock_ends_with_the_process_however_that_ends(tmp_path):
 def test_a_forked_child_does_not_hold_the_lock_of_a_killed_process(tmp_path):
     path = tmp_path / "lock"
     code = (
-        "import os, sys, time; from pathlib import Path; from brainrdl.locks import locked_file\n"
+        "import os, sys, time; from pathlib import Path; from brainrdl.files.locks import locked_file\n"
         "with locked_file(Path(sys.argv[1]), ''):\n"
         "    child = os.fork()\n"  # lives on for a while, as a loader's worker does
         "    os.write(1, f'{child or \"child\"}\\n'.encode()); time.sleep(20)"

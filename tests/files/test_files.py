@@ -8,8 +8,8 @@ from hashlib import sha256 as hashlib_sha256
 import pandas as pd
 import pytest
 
-from brainrdl import files as _files
-from brainrdl.files import atomic_path, keep_beside, sha256, write_json, write_table
+from brainrdl.files import store as _files
+from brainrdl.files.store import atomic_path, keep_beside, sha256, write_json, write_table
 
 
 def test_a_table_is_written_whole(tmp_path):
@@ -43,7 +43,7 @@ def dead():
 def test_the_temporary_file_of_a_killed_writer_goes_with_the_next_write(tmp_path):
     path = tmp_path / "table.csv"
     code = (
-        "import os, signal, sys; from brainrdl.files import atomic_path\n"
+        "import os, signal, sys; from brainrdl.files.store import atomic_path\n"
         "with atomic_path(sys.argv[1]) as temporary:\n"
         "    temporary.write_text('half'); os.kill(os.getpid(), signal.SIGKILL)"
     )

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from brainrdl.features import Recorder, kept_modes
+from brainrdl.features.recorder import Recorder, kept_modes
 
 DEPENDS = (
     "it depends on the other stimuli or on chance, as BatchNorm without running statistics does, or dropout that is on "

@@ -1,0 +1,1 @@
+from .stimulus_set import StimulusSet as StimulusSet
