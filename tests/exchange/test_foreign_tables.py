@@ -87,7 +87,7 @@ def write_h5(path):
 @pytest.mark.parametrize(
     ("name", "write"),
     [("d.h5", write_h5), ("a.mat", write_mat), ("b.mat", write_char_mat), ("c.npz", write_npz)],
-    ids=str,
+    ids=["h5", "mat", "characters", "npz"],
 )
 def test_ids_in_another_order_than_a_list_beside_the_array(tmp_path, name, write):
     path = tmp_path / name
