@@ -326,7 +326,12 @@ def test_a_command_that_is_asked_to_end_says_so_and_what_to_do(
 
     before = signal.getsignal(signal.SIGTERM)
     monkeypatch.setattr("brainrdl.studies.paper.reproduce.reproduce", asked)
-    assert cli.main(["reproduce", "digits", "--out", "out"]) == status
+    # where the tests run in the background of a shell, Ctrl-C is ignored
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert cli.main(["reproduce", "digits", "--out", "out"]) == status
+    finally:
+        signal.signal(signal.SIGINT, interrupt)
     assert capsys.readouterr().err == "\nbrainrdl: stopped; the same command resumes from here\n"
     assert signal.getsignal(signal.SIGTERM) == before
 

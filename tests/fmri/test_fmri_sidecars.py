@@ -97,8 +97,8 @@ def test_slices_corrected_to_a_moment_that_is_not_said(bids):
     with pytest.warns(UserWarning, match=re.escape(message)) as caught:
         rdms = rdms_from_bids(folder, "sim", masks)
     warnings = json.loads(rdms.attrs["provenance"])["warnings"]
-    assert [f"sub-01: {warning}" for warning in warnings] == [str(warning.message) for warning in caught]
-    assert warnings[0] == f"{sidecar(folder).name} {message}"
+    assert warnings == [str(warning.message) for warning in caught]
+    assert warnings[0] == f"sub-01: {sidecar(folder).name} {message}"
     rdms_from_bids(folder, "sim", masks, settings=Settings(glm=GLM(slice_time_ref=0.5)))
 
 
