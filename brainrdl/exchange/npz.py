@@ -35,7 +35,7 @@ class Npz:
                 self.comment = archive.comment
                 tally = Tally(str(path), max_bytes)
                 if len(archive.infolist()) > _MOST_MEMBERS:
-                    raise _ClaimError(
+                    raise BudgetError(
                         f"{path} has {len(archive.infolist())} members, expected at most {_MOST_MEMBERS}; save the "
                         "arrays that are needed alone"
                     )
@@ -51,8 +51,6 @@ class Npz:
                     self._headers[name] = info
         except BudgetError:
             raise
-        except _ClaimError as error:
-            raise ValueError(str(error)) from None
         except Exception as error:  # zipfile, and NumPy's parser of headers, fail in any way
             raise self._broken() from error
         if copies:
@@ -92,31 +90,56 @@ class Npz:
             )
         info = self._headers[name]
         try:
-            with archive.open(info) as file:
-                shape, dtype, header = _header(file)
-                claimed, stored = math.prod(shape) * dtype.itemsize, info.file_size - header
-                if claimed > stored or info.file_size > info.compress_size * _LARGEST_EXPANSION:
-                    raise _ClaimError(
-                        f"{self.path}: {name!r} claims {claimed} bytes (shape {shape}), more than the {stored} stored "
-                        "for it; the file is damaged: write it again"
-                    )
+            self._check_claim(archive, name)
             # from its start again, now that the claim is known to be true
             with archive.open(info) as file:
                 array: np.ndarray = np.lib.format.read_array(file, allow_pickle=False)
             _check_text(array)
-        except _ClaimError as error:
-            raise ValueError(str(error)) from None
+        except BudgetError:
+            raise
         except Exception as error:
             raise self._broken() from error
         return array
+
+    def check_claims(self) -> None:
+        """Raise a BudgetError for a member that claims more than is stored for it."""
+        with zipfile.ZipFile(self.path) as archive:
+            for name in self.names:
+                if name not in self.objects:
+                    self._check_claim(archive, name)
+
+    def _check_claim(self, archive: zipfile.ZipFile, name: str) -> None:
+        info = self._headers[name]
+        with archive.open(info) as file:
+            shape, dtype, header = _header(file)
+        claimed, stored = math.prod(shape) * dtype.itemsize, info.file_size - header
+        if claimed > stored or info.file_size > info.compress_size * _LARGEST_EXPANSION:
+            raise BudgetError(
+                f"{self.path}: {name!r} claims {claimed} bytes (shape {shape}), more than the {stored} stored for it; "
+                "the file is damaged: write it again"
+            )
 
     def _broken(self) -> ValueError:
         return ValueError(f"{self.path} is not an .npz file, or is cut off or damaged; fetch or write it again")
 
 
-@final
-class _ClaimError(Exception):
-    pass
+def load_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Read all arrays of an archive of ours by name, without pickle; BudgetError for more than one file may hold.
+
+    What else NumPy's reader raises of a damaged file is the caller's to say.
+    """
+    try:
+        Npz(path).check_claims()
+    except BudgetError:
+        raise
+    except Exception:  # a damaged one, of which NumPy says more
+        pass
+    # of a damaged archive, np.load would leave the file open unless it is handed an open one
+    with path.open("rb") as content:
+        file = np.load(content, allow_pickle=False)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise ValueError("it is one array, and no archive")
+        return {name: np.asarray(file[name]) for name in file.files}
 
 
 def _check_text(array: np.ndarray) -> None:

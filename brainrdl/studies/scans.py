@@ -1,17 +1,19 @@
 """RDMs of a BIDS data set, subject by subject, into a file with a report beside it: ``brainrdl rdms fmri``."""
 
 import json
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, SupportsIndex
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from brainrdl.exchange.files import read_rdms, write_rdms
-from brainrdl.exchange.npz import Npz
+from brainrdl.exchange.npz import load_arrays
 from brainrdl.files.store import atomic_path, file_sha256, sha256, to_json
 from brainrdl.fmri.images import Image, content_sha256
 from brainrdl.fmri.pipeline import (
@@ -176,8 +178,7 @@ def _read_part(path: Path, fingerprint: str, log: Callable[[str], None]) -> Unit
     if not rdms.is_file():
         return None
     try:
-        part = Npz(path)
-        arrays = part.read(part.names)
+        arrays = load_arrays(path)
         # a part of an earlier version has no checksum, and other settings
         if "checksum" not in arrays or str(arrays["fingerprint"]) != fingerprint:
             return None
@@ -186,7 +187,7 @@ def _read_part(path: Path, fingerprint: str, log: Callable[[str], None]) -> Unit
         design = pd.DataFrame(arrays["design"], columns=arrays["regressors"].tolist())
         regions = json.loads(str(arrays["regions"]))
         tsnr = {region: arrays[f"tsnr_{k}"] for k, region in enumerate(regions)}
-    except (OSError, ValueError, TypeError, KeyError, RecursionError):
+    except (OSError, EOFError, ValueError, TypeError, KeyError, BadZipFile, zlib.error, RecursionError):
         log(f"{path} is damaged; its part is made again")
         return None
     try:

@@ -1,10 +1,12 @@
 """Files and folders made to do harm, each of a kind that once did."""
 
 import gzip
+import inspect
 import json
 import os
 import re
 import struct
+import sys
 import xml.dom.minidom
 import zipfile
 from io import BytesIO
@@ -116,8 +118,8 @@ def test_numbers_and_values_of_yaml_without_end(tmp_path):
         read_configuration(path)
     path.write_text("{" + "a," * 90_000 + "}")
     with refused(
-        f"{path} holds more than 10,000 values, each alias (*name) written out, which no study needs; is it another "
-        "file?"
+        f"{path} holds more than 10,000 values by line 1, each alias (*name) written out, which no study needs; is it "
+        "another file?"
     ):
         read_configuration(path)
 
@@ -262,15 +264,13 @@ def test_a_lock_that_is_a_link_makes_no_file_elsewhere(tmp_path):
     assert not (tmp_path / "elsewhere").exists()
 
 
-def test_a_bids_folder_within_itself_without_end(tmp_path):
+def test_a_bids_folder_of_folders_without_end(tmp_path):
     (tmp_path / "dataset_description.json").write_text("{}")
-    (tmp_path / "derivatives" / "sub-1").mkdir(parents=True)
-    here = os.open(tmp_path / "derivatives" / "sub-1", os.O_RDONLY)
-    for _ in range(1200):  # deeper than one path can say
-        os.mkdir("d", dir_fd=here)
-        below = os.open("d", os.O_RDONLY, dir_fd=here)
-        os.close(here)
-        here = below
-    os.close(here)
-    with refused(f"{tmp_path / 'derivatives' / 'sub-1'} has folders too deep within folders; are they a mistake?"):
-        find_runs(tmp_path, "x")
+    (tmp_path / "derivatives" / "sub-1").joinpath(*"d" * 200).mkdir(parents=True)
+    before = sys.getrecursionlimit()
+    sys.setrecursionlimit(len(inspect.stack()) + 150)  # a folder too deep for it by default could hardly be removed
+    try:
+        with refused(f"{tmp_path / 'derivatives' / 'sub-1'} has folders too deep within folders; are they a mistake?"):
+            find_runs(tmp_path, "x")
+    finally:
+        sys.setrecursionlimit(before)

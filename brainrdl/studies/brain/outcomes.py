@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from brainrdl.exchange.npz import Npz
+from brainrdl.exchange.npz import load_arrays
 from brainrdl.files.store import atomic_path
 
 
@@ -51,7 +51,7 @@ def save_outcome(outcome: Outcome, path: Path) -> None:
 def load_outcome(path: Path) -> Outcome:
     """Read what `save_outcome` wrote; ValueError if the file is damaged."""
     try:
-        file = Npz(path)
+        file = load_arrays(path)
         record = json.loads(str(file["record"]))
         history = str(file["history"])
         record["fitted_to"] = tuple(record["fitted_to"])

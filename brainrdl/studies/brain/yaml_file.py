@@ -28,13 +28,14 @@ class _Loader(yaml.SafeLoader):
         # while they are made: 200 kB are room for 100,000
         self._left -= 1
         if self._left < 0:
-            raise _TooLargeError(f"more than {_MOST_NODES:,} values")
+            mark: yaml.Mark = self.get_mark()
+            raise _TooLargeError(f"more than {_MOST_NODES:,} values by line {mark.line + 1}")
         node: yaml.Node | None = super().compose_node(parent, index)
         return node
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
         """Refuse what no setting is: in YAML 1:1:1 is a number to the base of 60, of any length."""
-        if len(node.value) > _MOST_DIGITS:
+        if ":" in node.value and len(node.value) > _MOST_DIGITS:
             raise yaml.constructor.ConstructorError(
                 None, None, f"a number of {len(node.value):,} characters", node.start_mark
             )

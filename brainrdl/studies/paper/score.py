@@ -1,10 +1,12 @@
 """The study's files: the test set is opened, once per run and after all training, and everything is scored."""
 
 import json
+import zlib
 from dataclasses import asdict
 from itertools import chain, product
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -14,7 +16,7 @@ from torch import Tensor, nn
 
 from brainrdl.data.images import LabelledImages, to_float
 from brainrdl.exchange import netcdf
-from brainrdl.exchange.npz import Npz
+from brainrdl.exchange.npz import load_arrays
 from brainrdl.features.recorder import capture
 from brainrdl.files.store import atomic_path, read_json, write_json, write_table
 from brainrdl.rdms.distances import rdm
@@ -275,8 +277,11 @@ def _read_answers(path: Path, n_images: int) -> np.ndarray:
     """Read the answers of a run that has been scored."""
     remedy = "remove it to have the run scored again"
     try:
-        correct = Npz(path)["correct"]
-    except (OSError, KeyError, ValueError) as error:
+        arrays = load_arrays(path)
+        if "correct" not in arrays:
+            raise KeyError("correct is not a file in the archive")
+        correct = arrays["correct"]
+    except (OSError, EOFError, KeyError, TypeError, ValueError, BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} is damaged ({type(error).__name__}: {error}); {remedy}") from error
     if correct.dtype != np.bool_ or correct.shape != (n_images,):
         raise ValueError(

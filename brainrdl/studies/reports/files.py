@@ -1,21 +1,24 @@
 """The files of a study's folder, read for its report: what is missing or damaged is named, and what to do about it."""
 
 import json
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
 import xarray as xr
 
 from brainrdl.exchange.netcdf import load_netcdf
-from brainrdl.exchange.npz import Npz
+from brainrdl.exchange.npz import load_arrays
 from brainrdl.exchange.seal import check_seal, seal_of
 from brainrdl.files.store import load_json
 
 _T = TypeVar("_T")
+_DAMAGED = (ValueError, OSError, EOFError, BadZipFile, zlib.error)
 
 
 def require(folder: Path, names: Sequence[str], study: str, command: str) -> None:
@@ -61,8 +64,8 @@ def read_table(path: Path, columns: Sequence[str], text: Sequence[str]) -> pd.Da
 
 def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """Read a file of arrays, by name, without opening pickles; ValueError for more than one file may hold."""
-    members = Npz(path)
-    return members.read(members.names)
+    with reading(path, "file of arrays", *_DAMAGED):
+        return load_arrays(path)
 
 
 def read_array(path: Path) -> xr.DataArray:
