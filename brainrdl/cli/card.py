@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from brainrdl.cli._parsing import FOLLOW_LINKS, names
-from brainrdl.inference.reweighting.fit_heads import KINDS
-from brainrdl.rdms.distances import METRICS
-from brainrdl.studies.card import CardOptions
+from brainrdl.known import CARD_HEADS, HEADS, METRICS
 from brainrdl.warned import warnings_given, warnings_in
 
 _ABOUT = (
@@ -34,8 +32,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--controls", metavar="FILE|objects92:SET", help="RDMs to hold constant; objects92 has its own by default")
     add("--weights", metavar="FILE|NAME", help="a state_dict or safetensors file, or a name of torchvision's weights")
     add("--data-dir", type=Path, metavar="DIR", help="where objects92 is (default: $BRAINRDL_DATA)")
-    text = f"of {', '.join(KINDS)} (default: frrsa,gains)"
-    add("--heads", type=names, default=CardOptions().heads, metavar="A,B", help=text)
+    text = f"of {', '.join(HEADS)} (default: {','.join(CARD_HEADS)})"
+    add("--heads", type=names, default=CARD_HEADS, metavar="A,B", help=text)
     add("--method", choices=("corr", "cosine"), default="corr", help="the comparison (default: corr)")
     add("--metric", choices=METRICS, default="correlation", help="between a layer's patterns (default: correlation)")
     add("--device", default="cpu", help="where the network runs (default: cpu)")
@@ -47,7 +45,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     # imported here: networks, images and figures, of which --help needs nothing
     from brainrdl.files.store import check_place
-    from brainrdl.studies.card import make_card
+    from brainrdl.studies.card import CardOptions, make_card
     from brainrdl.studies.inputs import CardRequest, read_inputs
     from brainrdl.studies.reports.card import write_card
 

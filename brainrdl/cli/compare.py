@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from brainrdl.cli._parsing import add_what_a_file_lacks, names, read_ids, read_stimuli
-from brainrdl.rdms.similarities import METHODS
+from brainrdl.known import METHODS
 from brainrdl.warned import warnings_given, warnings_in
 
 if TYPE_CHECKING:

@@ -12,7 +12,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path, metavar="A")
     parser.add_argument("--metric", help="of the distances, where the file holds patterns")
     parser.add_argument("--variable", metavar="NAME", help="which one to describe, of a file of several")
-    # said as for other commands, whose module of options imports torch
     text = "memory that the file's content may take; a quarter of this machine's where it is not given"
     parser.add_argument("--max-bytes", type=int, metavar="N", help=text)
 

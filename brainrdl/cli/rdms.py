@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from brainrdl.cli._parsing import FOLLOW_LINKS, REPLACED, check_replaced, names
-from brainrdl.rdms.distances import METRICS
+from brainrdl.known import METRICS
 
 _MIB = 2**20
 Value = TypeVar("Value", str, int, float)

@@ -16,6 +16,7 @@ from brainrdl.data.batches import Batches
 from brainrdl.data.images import LabelledImages, stratified_split
 from brainrdl.features.recorder import list_layers
 from brainrdl.studies.paper.arms import TEACHER
+from brainrdl.studies.paper.outlines import kinds_of_teacher
 from brainrdl.studies.paper.recipe import Recipe
 from brainrdl.studies.paper.training import Arm
 from brainrdl.training.keeping import read_every
@@ -93,7 +94,7 @@ class Study:
     @property
     def kinds(self) -> tuple[str, ...]:
         """The kinds of teacher that can be asked for."""
-        return (*self.teachers, "labels") if self.few_labels else self.teachers
+        return kinds_of_teacher(self.teachers, few_labels=self.few_labels)
 
     def arm(self, name: str) -> Arm:
         """The arm of that name."""
