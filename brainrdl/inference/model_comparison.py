@@ -1,6 +1,6 @@
 """Models against subjects' RDMs, region by region, with ceilings, intervals and corrected tests."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, final
 
@@ -11,6 +11,7 @@ import xarray as xr
 from brainrdl.inference.models import ModelScores, score_models
 from brainrdl.inference.multiplicity import fdr, holm
 from brainrdl.rdms.combine import concat_rdms
+from brainrdl.rdms.labels import checked_parts
 from brainrdl.rdms.layout import check_rdms
 
 
@@ -45,7 +46,7 @@ class ModelComparison:
 
 
 def compare_models(
-    models: xr.DataArray | Sequence[xr.DataArray],
+    models: xr.DataArray | Sequence[xr.DataArray] | Mapping[str, xr.DataArray],
     data: xr.DataArray,
     method: str = "corr",
     *,
@@ -58,8 +59,9 @@ def compare_models(
 
     Parameters
     ----------
-    models : DataArray (rdm, stimulus, stimulus_) or sequence of them
-        Model RDMs; several arrays may have different metrics, but no two RDMs one label.
+    models : DataArray (rdm, stimulus, stimulus_), sequence or mapping of them
+        Model RDMs; several arrays may have different metrics. Labels that arrays share are told apart as in
+        `concat_rdms`, by the coordinate ``model`` or by the keys of a mapping.
     data : DataArray (rdm, stimulus, stimulus_)
         Measured RDMs of the same stimuli, with a ``subject`` coordinate where there are several subjects, and ``roi``
         where there are several regions.
@@ -116,11 +118,13 @@ def compare_models(
     return ModelComparison(method, scores, table, tested, notes, contrasts is not None)
 
 
-def _pooled(models: xr.DataArray | Sequence[xr.DataArray], method: str) -> xr.DataArray:
+def _pooled(
+    models: xr.DataArray | Sequence[xr.DataArray] | Mapping[str, xr.DataArray], method: str
+) -> xr.DataArray:
     """Put all models into one array, whatever their metrics: a comparison without a scale needs no common one."""
     if isinstance(models, xr.DataArray):
         return models
-    parts = [check_rdms(part) for part in models]
+    parts = checked_parts(models)
     if len({part.attrs["metric"] for part in parts}) > 1 and method == "mse":
         raise ValueError("mse compares units, so that the models must have one metric; take corr or cosine")
     # arrays of different coordinates and attributes do not concatenate
