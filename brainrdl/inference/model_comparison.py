@@ -118,9 +118,7 @@ def compare_models(
     return ModelComparison(method, scores, table, tested, notes, contrasts is not None)
 
 
-def _pooled(
-    models: xr.DataArray | Sequence[xr.DataArray] | Mapping[str, xr.DataArray], method: str
-) -> xr.DataArray:
+def _pooled(models: xr.DataArray | Sequence[xr.DataArray] | Mapping[str, xr.DataArray], method: str) -> xr.DataArray:
     """Put all models into one array, whatever their metrics: a comparison without a scale needs no common one."""
     if isinstance(models, xr.DataArray):
         return models
