@@ -2,8 +2,12 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from brainrdl.known import METRICS
+
+if TYPE_CHECKING:
+    from brainrdl.exchange.parts import Given
 
 REPLACED = "replaced where it exists and holds RDMs"
 """Help of an option whose file `check_replaced` has checked."""
@@ -36,6 +40,10 @@ def numbers(text: str) -> tuple[float, ...]:
         raise argparse.ArgumentTypeError(f"numbers like 0.3,1 are expected, got {text!r}") from None
 
 
+SUBJECTS = "whose the RDMs are: a text file with a name a line, how many people there are (S1, S2, …), or a coordinate"
+"""Help of ``--subjects``."""
+
+
 def add_what_a_file_lacks(parser: argparse.ArgumentParser) -> None:
     """Add the options that say what a file of RDMs does not."""
     group = parser.add_argument_group("what a file does not say", "it is asked for, and never guessed")
@@ -44,6 +52,7 @@ def add_what_a_file_lacks(parser: argparse.ArgumentParser) -> None:
     text = "take them in the order of the file named by --stimuli, although that is the alphabet's (img1, img10, img2)"
     group.add_argument("--as-listed", action="store_true", help=text)
     group.add_argument("--names", metavar="FILE|FIELD", help="the RDMs' names, in the same way")
+    group.add_argument("--subjects", metavar="FILE|COUNT|FIELD", help=SUBJECTS)
     group.add_argument("--metric", help=f"of the distances, such as {', '.join(METRICS)}, crossnobis or undeclared")
     group.add_argument(
         "--order",
@@ -74,6 +83,28 @@ def check_replaced(path: Path) -> None:
                 f"{path} exists and is not a file of labelled RDMs that could be made again, so it is not replaced; "
                 "name another file, or remove it first"
             ) from error
+
+
+def given_words(options: argparse.Namespace) -> "Given":
+    """Put what the options of `add_what_a_file_lacks` say into one piece."""
+    from brainrdl.exchange.parts import Given  # and with it arrays, of which --help needs nothing
+
+    return Given(
+        stimuli=read_stimuli(options),
+        metric=options.metric,
+        names=read_ids(options.names),
+        order=options.order,
+        variable=options.variable,
+        max_bytes=options.max_bytes,
+        subjects=read_subjects(options.subjects),
+    )
+
+
+def read_subjects(given: str | None) -> list[str] | str | int | None:
+    """Read the subjects that ``--subjects`` names: a number of them, names in a text file, or a coordinate."""
+    if given is not None and not Path(given).is_file() and given.lstrip("-").isdecimal():
+        return int(given)
+    return read_ids(given)
 
 
 def read_stimuli(options: argparse.Namespace) -> list[str] | dict[int, str] | str | None:

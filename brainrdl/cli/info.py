@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from brainrdl.cli._parsing import SUBJECTS, read_subjects
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
@@ -12,6 +14,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path, metavar="A")
     parser.add_argument("--metric", help="of the distances, where the file holds patterns")
     parser.add_argument("--variable", metavar="NAME", help="which one to describe, of a file of several")
+    parser.add_argument("--subjects", metavar="FILE|COUNT|FIELD", help=SUBJECTS)
     text = "memory that the file's content may take; a quarter of this machine's where it is not given"
     parser.add_argument("--max-bytes", type=int, metavar="N", help=text)
 
@@ -22,7 +25,11 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     )
 
     text = describe_as_text(
-        options.source, metric=options.metric, variable=options.variable, max_bytes=options.max_bytes
+        options.source,
+        metric=options.metric,
+        variable=options.variable,
+        subjects=read_subjects(options.subjects),
+        max_bytes=options.max_bytes,
     )
     print(text)
     return 0

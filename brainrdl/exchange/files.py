@@ -113,6 +113,11 @@ def read_rdms(
     return complete(read_parts(path, given, format), given, path)
 
 
+def read_given(path: Path, given: Given, format: str | None = None) -> xr.DataArray:
+    """Read RDMs as `read_rdms` does, with the caller's words in one piece, subjects among them."""
+    return complete(read_parts(path, given, format), given, path)
+
+
 def write_rdms(rdms: xr.DataArray, path: str | os.PathLike[str], *, format: str | None = None) -> None:
     """Write RDMs for this or another tool.
 

@@ -134,10 +134,8 @@ def complete(parts: Parts, given: Given, path: object) -> xr.DataArray:
         if parts.names is not None and list(parts.names) != list(names):
             coords["name_in_file"] = (("rdm",), list(parts.names))
         metric = _metric(parts, given)
-        if given.subjects is not None:
-            coords["subject"] = (("rdm",), subjects_of(given.subjects, n_rdms, _along_rdm(coords)))
         _check_coords(coords, n)
-        along = _along_rdm(coords)
+        along = along_rdm(coords)
         if "standard_error" in coords:
             along["standard_error"] = coords["standard_error"][1]
         others = {name: coord for name, coord in coords.items() if coord[0] in (("stimulus",), ("stimulus_",))}
@@ -148,6 +146,8 @@ def complete(parts: Parts, given: Given, path: object) -> xr.DataArray:
         except TypeError as error:  # of a file's content, which no caller's type can mend
             raise ValueError(str(error)) from error
         check_seal(rdms, parts.seal)
+        if given.subjects is not None:  # after the seal, which is of what the file says
+            rdms = rdms.assign_coords(subject=("rdm", subjects_of(given.subjects, n_rdms, along_rdm(coords))))
         check_possible(rdms)
         check_varied(rdms)
     except (TypeError, ValueError) as error:
@@ -159,7 +159,8 @@ def complete(parts: Parts, given: Given, path: object) -> xr.DataArray:
     return rdms
 
 
-def _along_rdm(coords: Mapping[str, Coord]) -> dict[str, Any]:
+def along_rdm(coords: Mapping[str, Coord]) -> dict[str, Any]:
+    """Values of the coordinates along ``rdm``."""
     return {name: values for name, (dims, values) in coords.items() if dims == ("rdm",)}
 
 

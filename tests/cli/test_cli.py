@@ -150,7 +150,7 @@ def test_compare_leaves_out_what_is_not_shared_only_when_asked(
     given = ("compare", tmp_path / "model.nc", tmp_path / "brains.nc", "--resamples", 20)
     assert failed(capsys, *given) == (
         f"brainrdl: the stimuli of models and subjects differ: 5 are shared, subjects alone has {IDS[5]!r}; "
-        "--shared, or select_stimuli first, leaves the others out"
+        "--shared leaves the others out"
     )
     assert run(*given, "--shared", "-o", tmp_path / "out") == 0
     assert capsys.readouterr().out.startswith("5 stimuli are shared; 1 that some file lacks are left out\n")
