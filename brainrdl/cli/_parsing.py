@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from brainrdl.exchange.listed import read_ids, read_subjects
 from brainrdl.known import METRICS
 
 if TYPE_CHECKING:
@@ -100,33 +101,7 @@ def given_words(options: argparse.Namespace) -> "Given":
     )
 
 
-def read_subjects(given: str | None) -> list[str] | str | int | None:
-    """Read the subjects that ``--subjects`` names: a number of them, names in a text file, or a coordinate."""
-    if given is not None and not Path(given).is_file() and given.lstrip("-").isdecimal():
-        return int(given)
-    return read_ids(given)
-
-
 def read_stimuli(options: argparse.Namespace) -> list[str] | dict[int, str] | str | None:
     """Read the ids that --stimuli names: by row where --as-listed says that they are in the RDMs' order."""
     given = read_ids(options.stimuli)
     return dict(enumerate(given)) if options.as_listed and isinstance(given, list) else given
-
-
-def read_ids(given: str | None) -> list[str] | str | None:
-    """Read ids from a text file, one a line; what is not a file is the name of a field.
-
-    ValueError if the file is not UTF-8 text, or has an empty line.
-    """
-    if given is None or not Path(given).is_file():
-        if given is not None and Path(given).suffix in (".txt", ".csv", ".tsv"):
-            raise FileNotFoundError(f"there is no file {given}; name a text file with one id a line, or a field")
-        return given
-    try:
-        lines = Path(given).read_text(encoding="utf-8-sig").splitlines()  # a byte-order mark is no part of an id
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{given} is not UTF-8 text: {error}; give a text file with one id a line") from error
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            raise ValueError(f"{given}: line {number} is empty; give one id a line")
-    return lines

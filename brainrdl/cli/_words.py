@@ -66,6 +66,9 @@ _ADVICE = (
     _Advice(r", or have the GLM make them \(drift_model='cosine'\)", ""),
     _Advice(r"crossnobis\(\) is unbiased", "--metric crossnobis is unbiased"),
     _Advice(r"use standard_errors\(\.\.\., method='jackknife'\)", "leave the stimulus out"),
+    # of the file of measured RDMs, beside which these commands have stimuli and metrics of their own
+    _Advice(r"\b(stimuli|metric)=(?=[ ,:;]|$)", {"card": r"--rdms-\1", "fit": r"\1: below rdms:", "": r"\g<0>"}),
+    _Advice(r"\b(order|variable|subjects)=(?=[ ,:;]|$)", {"fit": r"\1: below rdms:", "": r"\g<0>"}),
     _Advice(r"name one: roi=", {"roi": "name one: roi=", "fit": "name one by roi: below rdms:", "": _SELECT}),
 )
 

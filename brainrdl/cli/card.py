@@ -5,7 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from brainrdl.cli._parsing import FOLLOW_LINKS, names
+from brainrdl.cli._parsing import FOLLOW_LINKS, SUBJECTS, names
 from brainrdl.known import CARD_HEADS, HEADS, METRICS
 from brainrdl.warned import warnings_given, warnings_in
 
@@ -26,6 +26,18 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--follow-links", action="store_true", help=FOLLOW_LINKS)
     add("--rdms", required=True, metavar="FILE|objects92:SET", help="measured RDMs, such as objects92:human")
     add("--layers", required=True, type=names, metavar="A,B", help="named modules of the network")
+    group = parser.add_argument_group("what the file of measured RDMs does not say")
+    group.add_argument("--subjects", metavar="FILE|COUNT|FIELD", help=SUBJECTS)
+    group.add_argument(
+        "--rdms-stimuli", metavar="FILE|FIELD", help="the stimulus ids: a text file with one a line, or a field"
+    )
+    group.add_argument(
+        "--rdms-metric", metavar="METRIC", help="of the distances, such as correlation, crossnobis or undeclared"
+    )
+    group.add_argument(
+        "--order", choices=("row-major", "column-major"), help="how a vector lists the pairs, see convert"
+    )
+    group.add_argument("--variable", metavar="NAME", help="which variable of a .mat, .npz, .h5 or .nc file holds them")
     add("--roi", metavar="NAME", help="which region, where the RDMs are of several")
     text = "columns stimulus and category; those of objects92 are known"
     add("--categories", type=Path, metavar="FILE.csv", help=text)
@@ -44,6 +56,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     # imported here: networks, images and figures, of which --help needs nothing
+    from brainrdl.exchange.listed import read_ids, read_subjects
+    from brainrdl.exchange.parts import Given
     from brainrdl.files.store import check_place
     from brainrdl.studies.card import CardOptions, make_card
     from brainrdl.studies.inputs import CardRequest, read_inputs
@@ -57,6 +71,13 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         n_resamples=options.n_resamples,
         seed=options.seed,
     )
+    given = Given(
+        stimuli=read_ids(options.rdms_stimuli),
+        metric=options.rdms_metric,
+        order=options.order,
+        variable=options.variable,
+        subjects=read_subjects(options.subjects),
+    )
     request = CardRequest(
         options.model,
         options.layers,
@@ -69,12 +90,13 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         data_dir=options.data_dir,
         device=options.device,
         follow_links=options.follow_links,
+        given=given,
     )
-    with warnings_given() as given:
+    with warnings_given() as warned:
         inputs = read_inputs(request)
         measured = inputs.features, inputs.ids, inputs.subjects
         card = make_card(*measured, categories=inputs.categories, controls=inputs.controls, options=how)
-    notes = dict.fromkeys([*inputs.notes, *warnings_in(inputs.subjects), *given])
+    notes = dict.fromkeys([*inputs.notes, *warnings_in(inputs.subjects), *warned])
     title = f"{options.model} against {Path(options.rdms).name}{f', {options.roi}' if options.roi else ''}"
     print(card)
     for path in write_card(card, options.out, title=title, notes=tuple(notes)):

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from brainrdl.arguments import name_some
-from brainrdl.cli._parsing import add_what_a_file_lacks, given_words, read_ids
+from brainrdl.cli._parsing import add_what_a_file_lacks, given_words
 from brainrdl.exchange.description import describe_as_text
 from brainrdl.exchange.files import read_given, write_rdms
+from brainrdl.exchange.listed import read_ids
 from brainrdl.rdms.labelled import select_stimuli
 from brainrdl.warned import warnings_given, with_warnings
 

@@ -22,6 +22,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--check", action="store_true", help="read the file and the data, say what would run, and stop")
     add("-o", "--out", type=Path, metavar="DIR", help="where everything is left (default: runs/NAME)")
     add("--data-dir", type=Path, metavar="DIR", help="folder with the data (default: $BRAINRDL_DATA)")
+    add("--download", action="store_true", help="fetch missing data files of the task")
     add("--device", default="auto", choices=("auto", "cpu", "cuda"))
     text = "auto is bf16 where the processor computes in it (default: auto)"
     add("--precision", default="auto", choices=("auto", "32-true", "bf16-mixed"), help=text)
@@ -41,8 +42,11 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         raise ValueError(f"--threads must be at least 1, got {options.threads}")
     configuration = read_configuration(options.configuration)
     # after the file is read: one that is no study is refused at once
+    from brainrdl.studies.brain.inputs import fetch_task_images
     from brainrdl.studies.brain.study import Machine, describe_plan, fit
 
+    if options.download:
+        fetch_task_images(configuration, options.data_dir)
     if options.check:
         print(describe_plan(configuration, options.data_dir))
         return 0

@@ -4,7 +4,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from brainrdl.cli._parsing import SUBJECTS, read_subjects
+from brainrdl.cli._parsing import SUBJECTS
+from brainrdl.exchange.listed import read_subjects
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -92,7 +92,9 @@ def noise_ceiling(
         _check_over(check_rdms(rdms), over, ", or give over='rdm' where each RDM is a subject's, or a repetition")
     subjects = subject_rdms(rdms, over=over)
     if subjects.sizes["rdm"] < 2:
-        raise ValueError(f"there is a single {'RDM' if over == 'rdm' else over}; a noise ceiling needs at least two, to compare them")
+        raise ValueError(
+            f"there is a single {'RDM' if over == 'rdm' else over}; a noise ceiling needs at least two, to compare them"
+        )
     values, names = upper_triangles(subjects.values), [str(name) for name in subjects[over].values]
     check_geometry(values, names, method, f"{over}s")
     scaled = to_scale(values, scale_for(method) if normalize else None)[0]

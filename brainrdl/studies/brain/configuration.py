@@ -5,11 +5,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from brainrdl.arguments import did_you_mean, name_some
 from brainrdl.files.store import atomic_path, sha256
 from brainrdl.known import METRICS
+from brainrdl.studies.brain.measured import Measured as Measured, Part
 from brainrdl.studies.brain.yaml_file import read_yaml
 
 ARMS = (
@@ -19,32 +20,7 @@ ARMS = (
 """Names that a study's own controls may not have: those of the arms (`brainrdl.studies.brain.arms`)."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_switch_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
-        if info.field_name is None or cls.model_fields[info.field_name].annotation is bool:
-            return value
-        if any(isinstance(entry, bool) for entry in (value if isinstance(value, list | tuple) else [value])):
-            raise ValueError(
-                f"expected no switch, got {value!r} (YAML reads yes, no, on and off as true and false; a name of that "
-                "kind needs quotes)"
-            )
-        return value
-
-
-class Measured(_Part):
-    """Measured RDMs of one study and region, one per subject (and session)."""
-
-    rdms: str
-    """A file of labelled RDMs, or ``objects92:human``, ``objects92:second-study``."""
-    roi: str | None = None
-    """Its region, where the file holds several."""
-
-
-class Task(_Part):
+class Task(Part):
     """The task that the network is trained for."""
 
     data: Literal["cifar10", "cifar100", "mnist", "digits"]
@@ -57,7 +33,7 @@ class Task(_Part):
     """Training images set aside, the last ones, to see what fitting does to the task while settings are chosen."""
 
 
-class Student(_Part):
+class Student(Part):
     """The network that is fitted."""
 
     model: str = "brainrdl.models:cifar_cnn"
@@ -67,7 +43,7 @@ class Student(_Part):
     """Height and width that stimuli are brought to; none: by the network's own transform."""
 
 
-class Fit(_Part):
+class Fit(Part):
     """Settings of the fits of students to the brain."""
 
     layers: tuple[str, ...] = Field(min_length=1)
@@ -101,7 +77,7 @@ class Fit(_Part):
         return self
 
 
-class Schemes(_Part):
+class Schemes(Part):
     """Numbers of splits of the stimuli."""
 
     stratified: int = Field(default=5, ge=2)
@@ -112,7 +88,7 @@ class Schemes(_Part):
     """Folds of the training stimuli in which everything is chosen."""
 
 
-class Primary(_Part):
+class Primary(Part):
     """The one contrast that the study is for; every other score is secondary."""
 
     arm: str = "rdl"
@@ -122,7 +98,7 @@ class Primary(_Part):
     scheme: Literal["stratified", "leave_one_category_out"] = "stratified"
 
 
-class Configuration(_Part):
+class Configuration(Part):
     """A study of students fitted to measured RDMs: everything that decides what is fitted, chosen and scored.
 
     Read one with `read_configuration`; ``brainrdl fit --init`` writes one with comments on every field.
@@ -146,7 +122,8 @@ class Configuration(_Part):
     early_visual : Measured, optional
         Target of the control ``rdl_early_visual``.
     controls : dict of str, or "objects92"
-        Files by name, each with one control RDM, or the five controls of the 92 object images.
+        Files by name, each with one control RDM, or the five controls of the 92 object images, which are taken for
+        these images where nothing is said; for others that is none.
     task : Task, optional
         Images and length of the training on the task.
     student : Student
@@ -190,6 +167,15 @@ class Configuration(_Part):
     method: Literal["corr", "cosine"] = "corr"
     primary: Primary
     resamples: int = Field(default=1000, ge=100, le=1_000_000)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _no_controls(cls, content: Any) -> Any:
+        """Take absent controls for none, where the stimuli have none of their own."""
+        if isinstance(content, dict) and content.get("controls") is None:
+            rest = {name: value for name, value in content.items() if name != "controls"}
+            return rest if content.get("stimuli") == "objects92" else {**rest, "controls": {}}
+        return content
 
     @model_validator(mode="after")
     def _check(self) -> Self:
