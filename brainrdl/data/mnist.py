@@ -57,8 +57,8 @@ def load_mnist(
     FileNotFoundError
         If a file is missing.
     ValueError
-        If neither `data_dir` nor BRAINRDL_DATA is given and nothing was fetched, or a file is not MNIST's: the MD5 of every file is
-        compared with the published one before it is read.
+        If neither `data_dir` nor BRAINRDL_DATA is given and nothing was fetched, or a file is not MNIST's: the MD5 of
+        every file is compared with the published one before it is read.
 
     Examples
     --------

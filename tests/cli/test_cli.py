@@ -169,7 +169,9 @@ def test_what_a_file_lacks_is_given(tmp_path: Path, capsys: pytest.CaptureFixtur
     message = failed(capsys, "convert", tmp_path / "bare.mat", tmp_path / "out.nc")
     assert message == (
         f"brainrdl: {tmp_path / 'bare.mat'}: does not hold the stimulus ids; give --stimuli, 6 strings "
-        "in the file's order"
+        "in the file's order; and it does not say by a known name what the distances are; give --metric, one of mse, "
+        "sqeuclidean, euclidean, correlation, cosine, mahalanobis, crossnobis, undeclared ('undeclared' where it is "
+        "not known)"
     )
     given = ("--stimuli", ids, "--metric", "undeclared", "--names", tmp_path / "names.txt")
     (tmp_path / "names.txt").write_text("IT\n", encoding="utf-8")
