@@ -1,6 +1,7 @@
 """``brainrdl compare``: model RDMs against measured ones."""
 
 import argparse
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -74,15 +75,20 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         *models, data = _read(variables, options)
         if options.join:
             models, data = _shared(models, data)
-        result = compare_models(
-            models if options.prefix is None else dict(zip(options.prefix, models, strict=True)),
-            data,
-            options.method,
-            over=options.over,
-            contrasts=contrasts,
-            n_resamples=options.n_resamples,
-            seed=options.seed,
-        )
+        named = models if options.prefix is None else dict(zip(options.prefix, models, strict=True))
+        try:
+            result = compare_models(
+                named,
+                data,
+                options.method,
+                over=options.over,
+                contrasts=contrasts,
+                n_resamples=options.n_resamples,
+                seed=options.seed,
+            )
+        except ValueError as error:  # which counts the arrays that it was given
+            files = [str(path) for path in options.models]
+            raise ValueError(re.sub(r"rdms\[(\d+)\]", lambda found: files[int(found[1])], str(error))) from error
     # with those that were given when the files were made: into the caption, and what is printed
     warned = [*(text for part in (*models, data) for text in warnings_in(part)), *given]
     result = replace(result, notes=list(dict.fromkeys([*result.notes, *warned])))

@@ -56,7 +56,7 @@ def _network(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         return 0
     if missing := [f"--{name}" for name in ("layers", "stimuli", "out") if getattr(options, name) is None]:
         is_needed = "is needed" if len(missing) == 1 else "are needed"
-        raise ValueError(f"{' and '.join(missing)} {is_needed}, unless --list-layers is asked for")
+        raise ValueError(f"{', '.join(missing)} {is_needed}, unless --list-layers is asked for")
     if options.max_memory < 1:
         raise ValueError(f"--max-memory must be at least 1 MiB, got {options.max_memory}")
     check_replaced(options.out)

@@ -1,7 +1,7 @@
 """The file of a study: everything that decides what is fitted, chosen and scored, fixed before anything is scored."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -203,21 +203,20 @@ class Configuration(Part):
                 "primary.scheme is leave_one_category_out, which schemes switches off; set "
                 "schemes.leave_one_category_out: true"
             )
-        if self.stimuli != "objects92":
-            if self.categories is None:
-                raise ValueError("categories is missing: a table (.csv) of stimulus,category, which the splits follow")
-            if self.controls == "objects92":
-                raise ValueError(
-                    "controls are those of the 92 object images, and stimuli are others; name files, or {}"
-                )
-        # before any data is read: these would show when the first network is made
-        if self.task is None and self.student.weights is None:
-            raise ValueError("there is neither a task to train on nor student.weights: nothing to start from")
-        if self.task is not None and self.student.weights is None and self.student.image_size is None:
-            raise ValueError(
-                "student.image_size is missing: a network that is trained here has no transform of its own"
-            )
+        if missing := list(self._missing()):
+            raise ValueError("; ".join(missing))
         return self
+
+    def _missing(self) -> Iterator[str]:
+        """All that is missing, before any data is read: it would show when the first network is made."""
+        if self.stimuli != "objects92" and self.categories is None:
+            yield "categories is missing: a table (.csv) of stimulus,category, which the splits follow"
+        if self.stimuli != "objects92" and self.controls == "objects92":
+            yield "controls are those of the 92 object images, and stimuli are others; name files, or {}"
+        if self.task is None and self.student.weights is None:
+            yield "there is neither a task to train on nor student.weights: nothing to start from"
+        if self.task is not None and self.student.weights is None and self.student.image_size is None:
+            yield "student.image_size is missing: a network that is trained here has no transform of its own"
 
 
 def read_configuration(path: str | Path) -> Configuration:
