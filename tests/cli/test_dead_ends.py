@@ -94,8 +94,8 @@ def test_all_files_are_told_at_once_what_they_lack(tmp_path: Path, capsys: pytes
         "does not hold the stimulus ids; give --stimuli, 6 strings in the file's order; and it does not say by a known "
         "name what the distances are; give --metric, one of mse, sqeuclidean, euclidean, correlation, cosine, "
         "mahalanobis, crossnobis, undeclared ('undeclared' where it is not known); and it holds vectors of 15 pairs, "
-        "but not their order; give --order: 'row-major' for SciPy's and MATLAB's squareform, 'column-major' for MATLAB's "
-        "rdm(triu(true(n), 1)) and nilearn's lower triangles"
+        "but not their order; give --order: 'row-major' for SciPy's and MATLAB's squareform, 'column-major' for "
+        "MATLAB's rdm(triu(true(n), 1)) and nilearn's lower triangles"
     )
     people = "and it names no subjects, of whom each has one of its 2 RDMs; give --subjects, as names or a number"
     assert failed(capsys, "compare", *files) == f"{files[0]}: {lacks}; {files[1]}: {lacks}; {people}"
