@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from brainrdl.cli._parsing import FOLLOW_LINKS, names
+from brainrdl.files.present import check_categories_file, check_image_folder, check_measured
 from brainrdl.known import CARD_HEADS, HEADS, METRICS
 from brainrdl.warned import warnings_given, warnings_in
 
@@ -43,6 +44,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    check_measured(options.rdms)
+    if options.stimuli != "objects92":
+        check_image_folder(options.stimuli)
+    if options.categories is not None:
+        check_categories_file(options.categories)
     # imported here: networks, images and figures, of which --help needs nothing
     from brainrdl.files.store import check_place
     from brainrdl.studies.card import CardOptions, make_card

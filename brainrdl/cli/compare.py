@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from brainrdl.cli._parsing import add_what_a_file_lacks, names, read_ids, read_stimuli
+from brainrdl.files.present import check_rdms_file
 from brainrdl.known import METHODS
 from brainrdl.warned import warnings_given, warnings_in
 
@@ -51,6 +52,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    for path in (*options.models, options.data):
+        check_rdms_file(path)
     # imported here: the bootstrap and its figure, of which --help needs nothing
     from brainrdl.files.store import check_place
     from brainrdl.inference.model_comparison import compare_models

@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from brainrdl.files.present import check_rdms_file
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
@@ -17,9 +19,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
-    from brainrdl.exchange.description import (
-        describe_as_text,  # and with it xarray and torch, of which --help needs nothing
-    )
+    check_rdms_file(options.source)
+    from brainrdl.exchange.description import describe_as_text  # and with it xarray, of which --help needs nothing
 
     text = describe_as_text(
         options.source, metric=options.metric, variable=options.variable, max_bytes=options.max_bytes

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from brainrdl.cli._parsing import FOLLOW_LINKS, REPLACED, check_replaced, names
+from brainrdl.files.present import check_image_folder, check_scans_folder
 from brainrdl.known import METRICS
 
 _MIB = 2**20
@@ -38,6 +39,7 @@ def _add_network(sources: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 
 def _network(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    _check_network_options(options)
     # imported here: torchvision and the formats, of which --help needs nothing
     from brainrdl.cli._network import list_named_layers, network_rdms
     from brainrdl.exchange.files import write_rdms
@@ -46,11 +48,6 @@ def _network(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         links = options.follow_links
         print(list_named_layers(options.model, options.stimuli, options.weights, follow_links=links))
         return 0
-    for name in ("layers", "stimuli", "out"):
-        if getattr(options, name) is None:
-            raise ValueError(f"--{name} is needed, unless --list-layers is asked for")
-    if options.max_memory < 1:
-        raise ValueError(f"--max-memory must be at least 1 MiB, got {options.max_memory}")
     check_replaced(options.out)
     rdms = network_rdms(
         options.model,
@@ -67,6 +64,18 @@ def _network(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     if options.weights is None:
         print("no --weights were given: the network is as it was made, in torchvision untrained", file=sys.stderr)
     return 0
+
+
+def _check_network_options(options: argparse.Namespace) -> None:
+    """Refuse what can be refused before anything is loaded."""
+    if not options.list_layers:
+        for name in ("layers", "stimuli", "out"):
+            if getattr(options, name) is None:
+                raise ValueError(f"--{name} is needed, unless --list-layers is asked for")
+        if options.max_memory < 1:
+            raise ValueError(f"--max-memory must be at least 1 MiB, got {options.max_memory}")
+    if options.stimuli is not None:
+        check_image_folder(options.stimuli)
 
 
 def _add_fmri(sources: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -138,13 +147,17 @@ def _by_region(given: Sequence[str], option: str, form: str, kind: Callable[[str
 
 
 def _fmri(options: argparse.Namespace, arguments: Sequence[str]) -> int:
-    from brainrdl.fmri.design import GLM
-    from brainrdl.fmri.settings import Settings  # and with it nilearn and nibabel
-    from brainrdl.studies.scans import describe, make_rdms
-
     masks = _by_region(options.roi, "--roi", "NAME=MASK, such as VT=vt.nii.gz", str)
     if options.no_confounds and options.confounds:
         raise ValueError("--confounds and --no-confounds contradict each other; leave one out")
+    if options.out is None and not options.dry_run:
+        raise ValueError("--out is needed, unless --dry-run is asked for")
+    check_scans_folder(options.bids_dir)
+    # imported here: nilearn and nibabel, of which --help needs nothing
+    from brainrdl.fmri.design import GLM
+    from brainrdl.fmri.settings import Settings
+    from brainrdl.studies.scans import describe, make_rdms
+
     settings = Settings(
         derivatives=options.derivatives,
         space=options.space,
@@ -172,8 +185,6 @@ def _fmri(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     if options.dry_run:
         print(describe(options.bids_dir, options.task, masks, subjects=options.subjects, settings=settings))
         return 0
-    if options.out is None:
-        raise ValueError("--out is needed, unless --dry-run is asked for")
     check_replaced(options.out)
     make_rdms(options.bids_dir, options.task, masks, options.out, subjects=options.subjects, settings=settings)
     return 0

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from brainrdl.cli._parsing import names, numbers, whole_numbers
 from brainrdl.known import PRECISIONS
-from brainrdl.studies.paper.outlines import CIFAR100, DIGITS, MNIST, Outline
+from brainrdl.studies.paper.outlines import CIFAR100, DIGITS, MNIST, Outline, check_arm, check_teacher
 from brainrdl.studies.paper.recipe import format_overrides, override
 
 if TYPE_CHECKING:
@@ -21,31 +21,39 @@ _DECIDED_BY_THE_FILE = (
     *("labels", "tries", "alphas", "set", "train_size", "test_limit", "precision", "unscored", "jobs"),
 )
 
+_OUTLINES = {outline.name: outline for outline in (DIGITS, MNIST, CIFAR100)}
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     studies = parser.add_subparsers(dest="which", required=True)
-    for outline in (DIGITS, MNIST, CIFAR100):
+    for outline in _OUTLINES.values():
         chosen = studies.add_parser(outline.name, help=outline.about, description=outline.about, allow_abbrev=False)
         chosen.set_defaults(run=_run, labels=(), teacher=(), train_size=None, resumable=True)
         _add_options(chosen, outline)
 
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
-    # imported here: trainer, reports and figures, of which --help needs nothing
-    from brainrdl.studies.paper.replay import replay
+    if options.replay is not None:
+        source, row = _replayed(options)
+        from brainrdl.studies.paper.replay import replay
+
+        out = options.out or Path(tempfile.mkdtemp(prefix="brainrdl-replay-"))
+        return 0 if replay(_study(options.which), source, row, replace(_request(options), out=out)) else 1
+    if options.out is None:
+        raise ValueError("--out is needed: the folder in which everything is left")
+    outline = _OUTLINES[options.which]
+    named = {"epochs": options.epochs, "teacher_epochs": options.teacher_epochs}
+    changes = [*options.set, *(f"{field}={value}" for field, value in named.items() if value is not None)]
+    recipe = override(outline.recipe, changes)
+    for kind in options.teacher:
+        check_teacher(kind, outline.kinds, outline.name)
+    for arm in options.arms:
+        check_arm(arm, outline.arms, outline.name)
+    # imported here, as by _study: trainer, reports and figures, of which neither --help nor a typo needs anything
     from brainrdl.studies.paper.reproduce import reproduce
 
     study = _study(options.which)
-    if options.replay is not None:
-        source, row = _replayed(options)
-        out = options.out or Path(tempfile.mkdtemp(prefix="brainrdl-replay-"))
-        return 0 if replay(study, source, row, replace(_request(options), out=out)) else 1
-    if options.out is None:
-        raise ValueError("--out is needed: the folder in which everything is left")
-    named = {"epochs": options.epochs, "teacher_epochs": options.teacher_epochs}
-    changes = [*options.set, *(f"{field}={value}" for field, value in named.items() if value is not None)]
-    recipe = override(study.recipe, changes)
     report = reproduce(study, _request(options), recipe, command=shlex.join(["brainrdl", *arguments]))
     if report is not None:
         print(f"report: {report}")
