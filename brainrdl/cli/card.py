@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from brainrdl.cli._again import Rests
 from brainrdl.cli._parsing import FOLLOW_LINKS, names
 from brainrdl.files.present import check_categories_file, check_image_folder, check_measured
 from brainrdl.known import CARD_HEADS, HEADS, METRICS
@@ -20,7 +21,7 @@ _ABOUT = (
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.description = _ABOUT
-    parser.set_defaults(run=_run)
+    parser.set_defaults(run=_run, rests=lambda options: Rests(options.out))
     add = parser.add_argument
     add("model", metavar="MODEL", help="torchvision:NAME, or package.module:factory for your own")
     add("--stimuli", required=True, metavar="DIR|objects92", help="folder of images, or the 92 object images")

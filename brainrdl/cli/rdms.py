@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from brainrdl.cli._again import Rests
 from brainrdl.cli._parsing import FOLLOW_LINKS, REPLACED, check_replaced, names
 from brainrdl.files.present import check_image_folder, check_scans_folder
 from brainrdl.known import METRICS
@@ -24,7 +25,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def _add_network(sources: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     text = "RDMs of a network's layers over a folder of images"
     parser = sources.add_parser("network", help=text, description=text, allow_abbrev=False)
-    parser.set_defaults(run=_network)
+    parser.set_defaults(run=_network, rests=_network_rests)
     add = parser.add_argument
     add("--model", required=True, metavar="NAME", help="torchvision:NAME, or package.module:factory for your own")
     add("--weights", metavar="FILE|NAME", help="a state_dict or safetensors file, or a name of torchvision's weights")
@@ -36,6 +37,10 @@ def _add_network(sources: "argparse._SubParsersAction[argparse.ArgumentParser]")
     add("--max-memory", type=int, default=1024, metavar="MIB", help="beyond the network's own (default: 1024)")
     add("--device", help="cpu, cuda, cuda:1, … (default: where the network is)")
     add("-o", "--out", type=Path, metavar="FILE", help=f".nc, .h5 (rsatoolbox), .npz, .mat, .csv, …; {REPLACED}")
+
+
+def _network_rests(options: argparse.Namespace) -> Rests | None:
+    return None if options.list_layers or options.out is None else Rests(options.out)
 
 
 def _network(options: argparse.Namespace, arguments: Sequence[str]) -> int:
@@ -81,7 +86,7 @@ def _check_network_options(options: argparse.Namespace) -> None:
 def _add_fmri(sources: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     text = "cross-validated RDMs of brain regions, from a BIDS data set"
     parser = sources.add_parser("fmri", help=text, description=text, allow_abbrev=False)
-    parser.set_defaults(run=_fmri, resumable=True)
+    parser.set_defaults(run=_fmri, rests=_fmri_rests, resumable=True)
     add = parser.add_argument
     add("bids_dir", type=Path, metavar="BIDS_DIR")
     add("--task", required=True)
@@ -128,6 +133,11 @@ def _add_fmri(sources: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     add("--dry-run", action="store_true", help="say what was found, and stop")
     text = f"netCDF; its report is the .html beside it, and what resuming needs stays in FILE.parts; {REPLACED}"
     add("-o", "--out", type=Path, metavar="FILE.nc", help=text)
+
+
+def _fmri_rests(options: argparse.Namespace) -> Rests | None:
+    derivatives = str(options.bids_dir / options.derivatives)
+    return None if options.dry_run or options.out is None else Rests(options.out, derivatives)
 
 
 def _by_region(given: Sequence[str], option: str, form: str, kind: Callable[[str], Value]) -> dict[str, Value]:

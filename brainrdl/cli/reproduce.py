@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from brainrdl.cli._again import Rests
 from brainrdl.cli._parsing import names, numbers, whole_numbers
 from brainrdl.known import PRECISIONS
 from brainrdl.studies.paper.outlines import CIFAR100, DIGITS, MNIST, Outline, check_arm, check_teacher
@@ -29,7 +30,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     studies = parser.add_subparsers(dest="which", required=True)
     for outline in _OUTLINES.values():
         chosen = studies.add_parser(outline.name, help=outline.about, description=outline.about, allow_abbrev=False)
-        chosen.set_defaults(run=_run, labels=(), teacher=(), train_size=None, resumable=True)
+        chosen.set_defaults(run=_run, rests=_rests, labels=(), teacher=(), train_size=None, resumable=True)
         _add_options(chosen, outline)
 
 
@@ -58,6 +59,11 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     if report is not None:
         print(f"report: {report}")
     return 0
+
+
+def _rests(options: argparse.Namespace) -> Rests | None:
+    unfinished = options.out is None or options.unscored or options.replay is not None
+    return None if unfinished else Rests(options.out)
 
 
 def _study(name: str) -> "Study":
