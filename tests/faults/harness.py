@@ -115,6 +115,7 @@ def _worker(case: Case, folder: Path, numbers: range, seed: int, found: Found) -
 
 def _work(case: Case, folder: Path, numbers: range, seed: int, say: Callable[[str], object]) -> None:
     os.chdir(folder / "here")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # C libraries write there what they think of a file
     sys.path.insert(0, "")  # so that a file could name a module of its own
     warnings.simplefilter("ignore")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
