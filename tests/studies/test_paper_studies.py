@@ -944,7 +944,7 @@ def test_impossible_recipes_are_refused(setting: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--seeds", "1"], "--out is needed: the folder in which everything is left"),
+        (["--seeds", "1"], "--out is needed: the output folder"),
         (["--out", "x", "--limit-train", "0"], "--limit-train must be at least 1, got 0"),
         (
             ["--out", "x", "--alphas", "1,2", "--tries", "3"],
