@@ -95,7 +95,7 @@ def _joined(message: object) -> str:
 
 
 def name_options(message: str, options: Mapping[str, argparse.Action]) -> str:
-    """Write a library's message, which speaks of arguments, as one of a command's options.
+    """Write a library's message, which names arguments, as one of a command's options.
 
     ``threads must …`` → ``--threads must …`` where a message begins so; ``over='stimuli'`` → ``--over stimuli``.
     """
