@@ -12,8 +12,8 @@ from brainrdl.known import CARD_HEADS, HEADS, METRICS
 from brainrdl.warned import warnings_given, warnings_in
 
 _ABOUT = (
-    "Score each layer of a network, the control RDMs and two cheap heads against measured RDMs, on stimuli that nothing"
-    " was fitted to: raw, given the controls, and within categories, each with its noise ceiling. In Python: "
+    "Compare each layer of a network, control RDMs and heads (readouts fitted to the brain) with measured RDMs, on "
+    "held-out stimuli: raw, given the controls, and within categories, each with its noise ceiling. In Python: "
     "brainrdl.studies.card.make_card."
 )
 
@@ -28,20 +28,20 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--follow-links", action="store_true", help=FOLLOW_LINKS)
     add("--rdms", required=True, metavar="FILE|objects92:SET", help="measured RDMs, such as objects92:human")
     add("--layers", required=True, type=names, metavar="A,B", help="named modules of the network")
-    add("--roi", metavar="NAME", help="which region, where the RDMs are of several")
-    text = "columns stimulus and category; those of objects92 are known"
+    add("--roi", metavar="NAME", help="region of interest, if the file contains several")
+    text = "table with columns stimulus and category (default: the categories of objects92)"
     add("--categories", type=Path, metavar="FILE.csv", help=text)
-    add("--controls", metavar="FILE|objects92:SET", help="RDMs to hold constant; objects92 has its own by default")
-    add("--weights", metavar="FILE|NAME", help="a state_dict or safetensors file, or a name of torchvision's weights")
-    add("--data-dir", type=Path, metavar="DIR", help="where objects92 is (default: $BRAINRDL_DATA)")
-    text = f"of {', '.join(HEADS)} (default: {','.join(CARD_HEADS)})"
+    add("--controls", metavar="FILE|objects92:SET", help="control RDMs, partialled out (default: those of objects92)")
+    add("--weights", metavar="FILE|NAME", help="a state_dict or safetensors file, or the name of torchvision weights")
+    add("--data-dir", type=Path, metavar="DIR", help="folder with the data of objects92 (default: $BRAINRDL_DATA)")
+    text = f"readouts fitted to the RDMs, of: {', '.join(HEADS)} (default: {','.join(CARD_HEADS)})"
     add("--heads", type=names, default=CARD_HEADS, metavar="A,B", help=text)
-    add("--method", choices=("corr", "cosine"), default="corr", help="the comparison (default: corr)")
-    add("--metric", choices=METRICS, default="correlation", help="between a layer's patterns (default: correlation)")
-    add("--device", default="cpu", help="where the network runs (default: cpu)")
-    add("--seed", type=int, default=0, metavar="S", help="of folds and bootstrap (default: 0)")
+    add("--method", choices=("corr", "cosine"), default="corr", help="comparison of RDMs (default: corr)")
+    add("--metric", choices=METRICS, default="correlation", help="distance of patterns (default: correlation)")
+    add("--device", default="cpu", help="device of the network (default: cpu)")
+    add("--seed", type=int, default=0, metavar="S", help="seed of folds and bootstrap (default: 0)")
     add("--resamples", dest="n_resamples", type=int, default=1000, metavar="N", help="of the bootstrap (default: 1000)")
-    add("-o", "--out", type=Path, required=True, metavar="DIR", help="scores.csv, card.png, card.html … go here")
+    add("-o", "--out", type=Path, required=True, metavar="DIR", help="folder for scores.csv, card.png, card.html …")
 
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
@@ -87,5 +87,5 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     for path in write_card(card, options.out, title=title, notes=tuple(notes)):
         print(f"written: {path}")
     if options.weights is None:
-        print("no --weights were given: the network is as it was made, in torchvision untrained", file=sys.stderr)
+        print("no --weights were given: random weights (torchvision), or those that your factory sets", file=sys.stderr)
     return 0

@@ -11,16 +11,14 @@ from brainrdl.warned import warnings_given, with_warnings
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.description = (
-        "write a file of RDMs in the format that the new file's suffix names; a file that exists is left alone"
-    )
+    parser.description = "Convert a file of RDMs to the format named by the new file's suffix."
     parser.set_defaults(run=_run)
     add = parser.add_argument
     add("source", type=Path, metavar="A")
-    add("target", type=Path, metavar="B", help="a new file: .nc, .h5 (rsatoolbox), .npz, .mat, …")
-    text = "leave standard errors out, which no format but netCDF has a place for"
+    add("target", type=Path, metavar="B", help="new file: .nc, .h5 (rsatoolbox), .npz, .mat, …")
+    text = "omit standard errors, which only netCDF can store"
     add("--drop-standard-errors", action="store_true", help=text)
-    add("--force", action="store_true", help="replace B where it exists, once the new file is complete")
+    add("--force", action="store_true", help="replace an existing B (default: an error), once the new file is complete")
     add_what_a_file_lacks(parser)
 
 

@@ -9,12 +9,12 @@ from brainrdl.files.present import check_rdms_file
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.description = "describe what is in a file of RDMs, and what it lacks"
+    parser.description = "Describe a file of RDMs, and what it lacks."
     parser.set_defaults(run=_run)
     parser.add_argument("source", type=Path, metavar="A")
-    parser.add_argument("--metric", help="of the distances, where the file holds patterns")
-    parser.add_argument("--variable", metavar="NAME", help="which one to describe, of a file of several")
-    text = "memory that the file's content may take; a quarter of this machine's where it is not given"
+    parser.add_argument("--metric", help="distance measure, if the file contains patterns")
+    parser.add_argument("--variable", metavar="NAME", help="variable to describe, if the file contains several")
+    text = "largest memory for a file's content (default: a quarter of this machine's)"
     parser.add_argument("--max-bytes", type=int, metavar="N", help=text)
 
 

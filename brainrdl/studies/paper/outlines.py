@@ -67,7 +67,7 @@ MNIST = Outline(
 
 CIFAR100 = Outline(
     name="cifar100",
-    about="the paper's CIFAR study: a teacher of CIFAR-10, students of CIFAR-100",
+    about="the paper's CIFAR study: teacher on CIFAR-10, students on CIFAR-100",
     recipe=Recipe(
         epochs=300,
         teacher_epochs=300,
