@@ -1,4 +1,4 @@
-"""A network's layers as RDMs, for whatever tool comes next.
+"""Export a network's layers as RDMs for other RSA tools.
 
     python examples/export_for_rsa.py IMAGES OUT        # a folder of images; OUT.nc, OUT.hdf5 and OUT.png
     python examples/export_for_rsa.py                   # short: twelve made-up images, in a temporary folder

@@ -1,10 +1,10 @@
-"""Fit a network to a brain region beside its task, and score it on stimuli that its fit has not seen.
+"""Fit a network to a brain region alongside its task, and score it on held-out stimuli.
 
     python examples/fit_to_brain.py            # seconds: digits, and a simulated brain
     python examples/fit_to_brain.py --out fit  # and leave scores and the network there
 
-Change the four parts marked below: your images, your RDMs, your network, your task. What to measure by is not to be
-changed: a pair of stimuli is scored only if both are held out.
+Replace the four parts marked below by your images, your RDMs, your network and your task. Leave the scoring as it is:
+a pair of stimuli is scored only if both are held out.
 """
 
 import argparse
@@ -29,7 +29,7 @@ LAYER, N_PER_CLASS, N_SUBJECTS, N_UPDATES = "pool2", 6, 8, 60
 
 
 def simulated_brain(images: torch.Tensor, ids: list[str], network: torch.nn.Module) -> xr.DataArray:
-    """Subjects whose region weighs a network's channels in a way of its own, and is measured with noise."""
+    """Simulate subjects whose region weights a network's channels individually and is measured with noise."""
     rng = np.random.default_rng(0)
     with torch.no_grad():
         _, features = rdl.capture(network, [LAYER], images, flatten=False)

@@ -1,9 +1,9 @@
-"""From the scanner to a teacher: simulated scans, their RDM by crossnobis, and a network that learns its geometry.
+"""From scans to a teacher: simulated fMRI data, their crossnobis RDM, and a network trained on its geometry.
 
     python examples/fmri_teacher.py
 
-The simulation plants a known RDM, so that one sees what is recovered. On public data the middle step is the same; with
-nilearn's own fetcher, which brings scans and masks but no BIDS names:
+The ground-truth RDM of the simulation is known, so its recovery can be measured. For real data the middle step is the
+same; with nilearn's own fetcher, which downloads scans and masks without BIDS names:
 
     from nilearn.datasets import fetch_haxby
     haxby = fetch_haxby(subjects=[2])

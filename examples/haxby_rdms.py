@@ -1,9 +1,10 @@
-"""The category RDM of Haxby et al. (2001), subject 1, one slice; and how much its reliability owes to each choice.
+"""Compute the category RDM of Haxby et al. (2001), subject 1, one slice, and its reliability under other options.
 
     python examples/haxby_rdms.py --data-dir DIR --out results/haxby
 
 `datasets/haxby/README.md` says where the data are from. The defaults are those of the literature (Walther et al. 2016;
-Diedrichsen & Kriegeskorte 2017) and were fixed before the table was made: it describes, and chooses nothing.
+Diedrichsen & Kriegeskorte 2017) and were fixed before the table was made, which is descriptive: nothing was selected by
+it.
 """
 
 import argparse
@@ -52,7 +53,7 @@ def reliability(
     confounds: bool = True,
     n_voxels: int | None = None,
 ) -> tuple[SplitHalf, np.ndarray]:
-    """Split-half reliability and RDM of one way to go."""
+    """Split-half reliability and RDM of one set of options."""
     fit = rdl.fmri.fit_patterns(
         [run.image for run in runs],
         [run.events for run in runs],
@@ -68,7 +69,7 @@ def reliability(
 
 
 def sensitivity(root: Path, rows: list[tuple[str, dict[str, Any]]]) -> Table:
-    """One choice changed at a time."""
+    """Options, one changed at a time."""
     runs = rdl.fmri.find_runs(root, TASK)
     mask = str(root / MASK).replace("{subject}", runs[0].subject)
     table, default = [], np.zeros(0)

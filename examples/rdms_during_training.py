@@ -1,11 +1,11 @@
-"""Draw students' RDMs coming to look like their teachers': one student learns from a network, another from human IT.
+"""Draw students' RDMs as they approach their teachers': one student is trained on a network, another on human IT.
 
     python examples/rdms_during_training.py --data-dir DIR   # writes docs/rdms-during-training.png, in half a minute
     python examples/rdms_during_training.py --short          # seconds: few updates, and without data no brain
 
-Above, a network learns to tell digits, and to keep the distances of a network that was trained before it; it is shown
-on 100 digits that neither has learned from. Below, a network learns nothing but the human IT of Kriegeskorte et al.
-(2008), and is shown on the 92 images that it learns from: how it fares on others is what `brainrdl fit` tells.
+Top: a network is trained on digits and on the distances of a previously trained network, and shown for 100 digits that
+neither was trained on. Bottom: a network is trained on human IT alone (Kriegeskorte et al. 2008), and shown for the 92
+images that it was trained on: `brainrdl fit` measures how well such a fit generalises to other images.
 """
 
 import argparse
@@ -46,7 +46,7 @@ def from_a_network(epochs: Sequence[int]) -> tuple[dict[int, xr.DataArray], xr.D
 
 
 def from_human_it(epochs: Sequence[int], data_dir: Path) -> tuple[dict[int, xr.DataArray], xr.DataArray]:
-    """RDMs, after some epochs of one update each, of a student that has no task, and the mean of four people's IT."""
+    """RDMs, after some epochs of one update each, of a student without a task, and the mean IT RDM of four subjects."""
     brain = rdl.average_rdms(load_objects92("human", data_dir), normalize="zscore").assign_coords(roi=("rdm", ["IT"]))
     images, ids = load_objects92_images(data_dir).batch()
     small = torch.nn.functional.interpolate(images / 255, size=32, mode="bilinear", antialias=True)

@@ -68,7 +68,7 @@ def tries(folder: Path, data_dir: Path | None) -> Iterator[dict[str, object]]:
     Yields
     ------
     dict
-        A line of ``exploration.csv``: errors in percent, empty where a training died.
+        A line of ``exploration.csv``: errors in percent, empty where a training diverged.
     """
     study = mnist_study()
     configuration = read_json(folder / "study.json", dict, ("recipe", "train_size", "teacher_size"))

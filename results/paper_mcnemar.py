@@ -2,7 +2,7 @@
 
     python results/paper_mcnemar.py
 
-McNemar's test sees two networks only through b and c, the test images on which one of them alone errs. Table 3 gives
+McNemar's test depends only on b and c, the test images that only one of the two networks gets wrong. Table 3 gives
 b − c (10,000 images, so errors of two decimals are exact), Table 2 gives p; together they give b + c, the number of
 images on which one is right and the other wrong. That is a distance, so it has to satisfy the triangle inequality.
 Printed: b + c of each pair, and every three networks that cannot be.

@@ -16,7 +16,6 @@ said.
 import argparse
 import re
 import sys
-import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,7 +86,7 @@ def study_tables(folder: Path, name: str) -> str:
     if networks.empty:
         raise ValueError(f"{folder / 'results.csv'} has no run with a test error; there is nothing to tell")
     title = str(study.manifest.get("title") or study.name)
-    parts = [f"### {title} (`{name}`)", _filled(summary(study, networks))]
+    parts = [f"### {title} (`{name}`)", summary(study, networks)]
     return "\n\n".join([*parts, *(markdown(table) for table in _error_tables(study, networks))])
 
 
@@ -95,7 +94,7 @@ def markdown(table: Table) -> str:
     """Spell a table in Markdown: caption, table, note."""
     lines = ["| " + " | ".join(map(_cell, table.head)) + " |", "|---" * len(table.head) + "|"]
     lines += ["| " + " | ".join(map(_cell, row)) + " |" for row in table.rows]
-    return "\n\n".join(part for part in (f"**{table.caption}**", "\n".join(lines), _filled(table.note)) if part)
+    return "\n\n".join(part for part in (f"**{table.caption}**", "\n".join(lines), table.note) if part)
 
 
 def _studies(root: Path, folders: str) -> list[Path]:
@@ -117,10 +116,6 @@ def _error_tables(study: StudyFiles, networks: pd.DataFrame) -> Iterator[Table]:
     if len(few):
         for labels, part in few.groupby("labels"):
             yield error_cells(part.drop(columns="labels"), f"{labels:,} labelled images", tested=True)
-
-
-def _filled(text: str) -> str:
-    return textwrap.fill(text, 120, break_on_hyphens=False)
 
 
 def _cell(cell: Cell) -> str:

@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Any, NoReturn, TextIO, cast
 
 import brainrdl
+from brainrdl.cli._again import run
 from brainrdl.cli._stopping import Terminated, terminable
 from brainrdl.cli._terminal import Printable
 from brainrdl.cli._words import in_the_shells_words
@@ -18,14 +19,14 @@ from brainrdl.terminal import printable, say
 
 # a command's module has its name, and is imported only when the command is chosen: --help and a typo answer at once
 _COMMANDS = {
-    "reproduce": "run one of the reference studies",
-    "fit": "fit students to measured RDMs, and score them on held-out stimuli beside their controls",
-    "card": "a network's layers against measured RDMs, beside controls and cheap heads: a table and its figure",
-    "rdms": "compute RDMs of a network's layers, or of brain regions",
-    "compare": "score model RDMs against measured ones, with noise ceilings, intervals and corrected tests",
-    "convert": "write a file of RDMs in the format that the new file's suffix names; a file that exists is left alone",
-    "info": "describe what is in a file of RDMs, and what it lacks",
-    "plot": "draw a file of RDMs",
+    "reproduce": "run a reference study: a replication of the paper",
+    "fit": "fit a network to measured RDMs, and score it and its controls on held-out stimuli",
+    "card": "model card: a network's layers compared with measured RDMs, with controls and readouts fitted to the RDMs",
+    "rdms": "compute RDMs of a network's layers, or of brain regions from fMRI",
+    "compare": "compare model RDMs with measured RDMs: noise ceilings, confidence intervals, corrected tests",
+    "convert": "convert a file of RDMs to another format, by the new file's suffix",
+    "info": "describe a file of RDMs, and what it lacks",
+    "plot": "plot a file of RDMs",
 }
 
 
@@ -50,7 +51,7 @@ def _main(arguments: Sequence[str] | None) -> int:
 
     try:
         with terminable(), _warnings_in_words(told):
-            status = int(options.run(options, arguments))
+            status = run(options, arguments)
         sys.stdout.flush()  # here, where a reader that has gone away is no fault
         return status
     except BrokenPipeError:  # the reader has seen enough, as head does
@@ -101,7 +102,7 @@ def _joined(message: object) -> str:
 
 
 def name_options(message: str, options: Mapping[str, argparse.Action]) -> str:
-    """Write a library's message, which speaks of arguments, as one of a command's options.
+    """Write a library's message, which names arguments, as one of a command's options.
 
     ``threads must …`` → ``--threads must …`` where a message begins so; ``over='stimuli'`` → ``--over stimuli``.
     """

@@ -10,10 +10,10 @@ from brainrdl.known import METRICS
 if TYPE_CHECKING:
     from brainrdl.exchange.parts import Given
 
-REPLACED = "replaced where it exists and holds RDMs"
+REPLACED = "an existing file of RDMs is replaced"
 """Help of an option whose file `check_replaced` has checked."""
 
-FOLLOW_LINKS = "read what links in the folder of images lead to outside of it"
+FOLLOW_LINKS = "follow links that lead out of the folder of images"
 """Help of ``--follow-links``."""
 
 
@@ -47,25 +47,23 @@ SUBJECTS = "whose the RDMs are: a text file with a name a line, how many people 
 
 def add_what_a_file_lacks(parser: argparse.ArgumentParser) -> None:
     """Add the options that say what a file of RDMs does not."""
-    group = parser.add_argument_group("what a file does not say", "it is asked for, and never guessed")
-    text = "the stimulus ids: a text file with one a line, or the name of the field that holds them"
+    group = parser.add_argument_group("what a file does not say", "what is missing is asked for, never guessed")
+    text = "stimulus ids: a text file with one per line, or the name of the field that contains them"
     group.add_argument("--stimuli", metavar="FILE|FIELD", help=text)
-    text = "take them in the order of the file named by --stimuli, although that is the alphabet's (img1, img10, img2)"
+    text = "confirm the order of the file named by --stimuli, although it is alphabetical (img1, img10, img2)"
     group.add_argument("--as-listed", action="store_true", help=text)
-    group.add_argument("--names", metavar="FILE|FIELD", help="the RDMs' names, in the same way")
+    group.add_argument("--names", metavar="FILE|FIELD", help="names of the RDMs, given likewise")
     group.add_argument("--subjects", metavar="FILE|COUNT|FIELD", help=SUBJECTS)
-    group.add_argument("--metric", help=f"of the distances, such as {', '.join(METRICS)}, crossnobis or undeclared")
+    group.add_argument("--metric", help=f"distance measure, such as {', '.join(METRICS)}, crossnobis or undeclared")
     group.add_argument(
         "--order",
         choices=("row-major", "column-major"),
-        help="how a vector lists the pairs: row-major as SciPy and MATLAB's squareform do, column-major as MATLAB's "
+        help="order of the pairs in a vector: row-major as SciPy and MATLAB's squareform do, column-major as MATLAB's "
         "rdm(triu(true(n), 1))",
     )
-    text = (
-        "which variable of a .mat, .npz, .h5 or .nc file holds the RDMs, as a plain array too (n × n, several, pairs)"
-    )
+    text = "variable of a .mat, .npz, .h5 or .nc file that contains the RDMs, plain arrays too (n × n, several, pairs)"
     group.add_argument("--variable", metavar="NAME", help=text)
-    text = "memory that a file's content may take; a quarter of this machine's where it is not given"
+    text = "largest memory for a file's content (default: a quarter of this machine's)"
     parser.add_argument("--max-bytes", type=int, metavar="N", help=text)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from brainrdl.cli._parsing import add_what_a_file_lacks, given_words, names
+from brainrdl.files.present import check_rdms_file
 from brainrdl.known import METHODS
 from brainrdl.warned import warnings_given, warnings_in
 
@@ -17,14 +18,14 @@ if TYPE_CHECKING:
     from brainrdl.exchange.parts import Given
 
 _ABOUT = (
-    "Score model RDMs against measured ones, with noise ceilings, intervals and corrected tests. What a file does not "
-    "say (--stimuli, --metric, --names) is given only to the files that lack it. In Python: "
+    "Compare model RDMs with measured RDMs: noise ceilings, confidence intervals, corrected tests. --stimuli, --metric "
+    "and --names apply only to the files that lack this information. In Python: "
     "brainrdl.inference.model_comparison.compare_models."
 )
 _COLUMNS = (
-    "score: mean over subjects, sessions averaged first. low, high: 95 % t interval on the bootstrap SE. p_fdr: "
-    "one-sided, that the score is above 0, Benjamini and Hochberg over all rows. p_ceiling: two-sided, that it differs "
-    "from the ceiling's lower bound, not corrected. contrasts.csv: two-sided, Holm over all regions and pairs."
+    "score: mean over subjects, sessions averaged first. low, high: 95 % t interval with the bootstrap SE. p_fdr: score"
+    " above 0, one-sided, Benjamini-Hochberg over all rows. p_ceiling: score different from the noise ceiling's lower "
+    "bound, two-sided, uncorrected. contrasts.csv: two-sided, Holm-corrected over all regions and pairs."
 )
 
 
@@ -35,10 +36,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("models", nargs="+", type=Path, metavar="A", help="files of model RDMs")
     add("data", type=Path, metavar="B", help="the measured RDMs, of one or several subjects and regions")
-    add("--method", default="corr", choices=METHODS, help="the comparison (default: corr)")
-    text = "what is resampled (default: both with 8 subjects or more, else stimuli)"
+    add("--method", default="corr", choices=METHODS, help="comparison of RDMs (default: corr)")
+    text = "what the bootstrap resamples (default: both with 8 subjects or more, else stimuli)"
     add("--over", default="auto", choices=("auto", "stimuli", "subjects", "both"), help=text)
-    text = "two models to test against each other; all pairs if none is named"
+    text = "two models to test against each other (default: all pairs)"
     add("--contrast", type=names, action="append", metavar="X,Y", help=text)
     add("--resamples", dest="n_resamples", type=int, default=1000, metavar="N", help="of the bootstrap (default: 1000)")
     add("--seed", type=int, default=0, metavar="S")
@@ -46,19 +47,20 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--shared",
         dest="join",  # the argument's name in Python, by which a message is shown as one of this option
         action="store_true",
-        help="compare just the stimuli that all files hold; otherwise it is an error if one lacks any",
+        help="compare only the stimuli that all files share (default: an error if a file lacks any)",
     )
     text = (
-        "a word for each file of models, which comes before the names of its RDMs; where names are in several files, "
+        "a word for each file of models, put before the names of its RDMs (default: the network's name, if files share "
     )
-    text += "that of the network does by itself"
-    add("--prefix", type=names, metavar="P,Q", help=text)
-    text = "scores.csv, contrasts.csv and scores.png go here, in the place of such files of an earlier run"
+    add("--prefix", type=names, metavar="P,Q", help=f"{text}names)")
+    text = "output folder: scores.csv, contrasts.csv and scores.png, which replace those of an earlier run"
     add("-o", "--out", type=Path, metavar="DIR", help=text)
     add_what_a_file_lacks(parser)
 
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    for path in (*options.models, options.data):
+        check_rdms_file(path)
     # imported here: the bootstrap and its figure, of which --help needs nothing
     from brainrdl.files.store import check_place
     from brainrdl.inference.model_comparison import compare_models

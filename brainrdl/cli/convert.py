@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING
 
 from brainrdl.arguments import name_some
 from brainrdl.cli._parsing import add_what_a_file_lacks, given_words
-from brainrdl.exchange.description import describe_as_text
-from brainrdl.exchange.files import read_given, write_rdms
 from brainrdl.exchange.listed import read_ids
-from brainrdl.rdms.labelled import select_stimuli
+from brainrdl.files.present import check_rdms_file
 from brainrdl.warned import warnings_given, with_warnings
 
 if TYPE_CHECKING:
@@ -19,25 +17,28 @@ if TYPE_CHECKING:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.description = (
-        "write a file of RDMs in the format that the new file's suffix names; a file that exists is left alone"
-    )
+    parser.description = "Convert a file of RDMs to the format named by the new file's suffix."
     parser.set_defaults(run=_run)
     add = parser.add_argument
     add("source", type=Path, metavar="A")
-    add("target", type=Path, metavar="B", help="a new file: .nc, .h5 (rsatoolbox), .npz, .mat, …")
-    text = "leave standard errors out, which no format but netCDF has a place for"
+    add("target", type=Path, metavar="B", help="new file: .nc, .h5 (rsatoolbox), .npz, .mat, …")
+    text = "omit standard errors, which only netCDF can store"
     add("--drop-standard-errors", action="store_true", help=text)
-    add("--force", action="store_true", help="replace B where it exists, once the new file is complete")
-    text = "just the RDMs with this value of a coordinate, such as roi=IT; several such options narrow it down"
+    add("--force", action="store_true", help="replace an existing B (default: an error), once the new file is complete")
+    text = "only the RDMs with this value of a coordinate, such as roi=IT; may be repeated"
     add("--select", action="append", default=[], metavar="NAME=VALUE", help=text)
-    add("--keep", metavar="FILE", help="just the stimuli in this text file, one id a line, in its order")
+    add("--keep", metavar="FILE", help="only the stimuli in this text file, one id per line, in its order")
     add_what_a_file_lacks(parser)
 
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     if options.target.exists() and not options.force:
         raise ValueError(f"{options.target} exists; name another file, or replace it with --force")
+    check_rdms_file(options.source)
+    # imported here: every format, of which --help needs nothing
+    from brainrdl.exchange.description import describe_as_text
+    from brainrdl.exchange.files import read_given, write_rdms
+
     with warnings_given() as given:
         rdms = read_given(options.source, given_words(options))
     rdms = _chosen(with_warnings(rdms, given), options)
@@ -66,6 +67,8 @@ def _chosen(rdms: "xr.DataArray", options: argparse.Namespace) -> "xr.DataArray"
             there = name_some(list(dict.fromkeys(values)))
             raise ValueError(f"--select {text}: no RDM of {options.source} has that value; there are {there}")
         rdms = rdms.isel(rdm=[place for place, entry in enumerate(values) if entry == value])
+    from brainrdl.rdms.labelled import select_stimuli  # and with it arrays, of which --help needs nothing
+
     if options.keep is None:
         return rdms
     if not Path(options.keep).is_file():

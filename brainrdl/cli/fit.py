@@ -5,29 +5,40 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from brainrdl.cli._again import Rests
+
 _ABOUT = (
-    "Fit students to measured RDMs as a file says, beside the task, and score them and their controls on stimuli (and "
-    "studies) that no fit has seen. A study that was broken off is resumed by the same command. --init writes a file "
-    "to begin with. In Python: brainrdl.studies.fit."
+    "Fit a network to measured RDMs alongside its task, as configured in a file, and score it and its controls on "
+    "held-out stimuli (and in other studies). The same command resumes an interrupted study. --init writes an example "
+    "file. In Python: brainrdl.studies.fit."
 )
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.description = _ABOUT
-    parser.set_defaults(run=_run, resumable=True)
+    parser.set_defaults(run=_run, rests=_rests, resumable=True)
     add = parser.add_argument
-    add("configuration", type=Path, metavar="CONFIG.yaml", help="the study")
+    add("configuration", type=Path, metavar="CONFIG.yaml", help="configuration of the study")
     add("--init", action="store_true", help="write a commented example to CONFIG.yaml, and stop")
-    add("--check", action="store_true", help="read the file and the data, say what would run, and stop")
-    add("-o", "--out", type=Path, metavar="DIR", help="where everything is left (default: runs/NAME)")
+    add("--check", action="store_true", help="check the file and the data, print what would run, and stop")
+    add("-o", "--out", type=Path, metavar="DIR", help="output folder (default: runs/NAME)")
     add("--data-dir", type=Path, metavar="DIR", help="folder with the data (default: $BRAINRDL_DATA)")
     add("--download", action="store_true", help="fetch missing data files of the task")
     add("--device", default="auto", choices=("auto", "cpu", "cuda"))
-    text = "auto is bf16 where the processor computes in it (default: auto)"
+    text = "auto: bf16 if the processor supports it (default: auto)"
     add("--precision", default="auto", choices=("auto", "32-true", "bf16-mixed"), help=text)
     add("--threads", type=int, metavar="N", help="CPU threads of a process (default: all cores, shared by --jobs)")
-    add("--jobs", type=int, default=1, metavar="N", help="processes that make fits side by side (default: 1)")
+    add("--jobs", type=int, default=1, metavar="N", help="number of parallel processes (default: 1)")
+
+
+def _rests(options: argparse.Namespace) -> Rests | None:
+    from brainrdl.studies.brain.configuration import read_configuration
+
+    if options.init or options.check:
+        return None
+    configuration = read_configuration(options.configuration)
+    return Rests(options.out or Path("runs", configuration.name), configuration.model_dump(mode="json"))
 
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:

@@ -6,24 +6,24 @@ from pathlib import Path
 
 from brainrdl.cli._parsing import SUBJECTS
 from brainrdl.exchange.listed import read_subjects
+from brainrdl.files.present import check_rdms_file
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
-    parser.description = "describe what is in a file of RDMs, and what it lacks"
+    parser.description = "Describe a file of RDMs, and what it lacks."
     parser.set_defaults(run=_run)
     parser.add_argument("source", type=Path, metavar="A")
-    parser.add_argument("--metric", help="of the distances, where the file holds patterns")
-    parser.add_argument("--variable", metavar="NAME", help="which one to describe, of a file of several")
+    parser.add_argument("--metric", help="distance measure, if the file contains patterns")
+    parser.add_argument("--variable", metavar="NAME", help="variable to describe, if the file contains several")
     parser.add_argument("--subjects", metavar="FILE|COUNT|FIELD", help=SUBJECTS)
-    text = "memory that the file's content may take; a quarter of this machine's where it is not given"
+    text = "largest memory for a file's content (default: a quarter of this machine's)"
     parser.add_argument("--max-bytes", type=int, metavar="N", help=text)
 
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
-    from brainrdl.exchange.description import (
-        describe_as_text,  # and with it xarray and torch, of which --help needs nothing
-    )
+    check_rdms_file(options.source)
+    from brainrdl.exchange.description import describe_as_text  # and with it xarray, of which --help needs nothing
 
     text = describe_as_text(
         options.source,

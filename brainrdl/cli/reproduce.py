@@ -8,9 +8,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from brainrdl.cli._again import Rests
 from brainrdl.cli._parsing import names, numbers, whole_numbers
 from brainrdl.known import PRECISIONS
-from brainrdl.studies.paper.outlines import CIFAR100, DIGITS, MNIST, Outline
+from brainrdl.studies.paper.outlines import CIFAR100, DIGITS, MNIST, Outline, check_arm, check_teacher
 from brainrdl.studies.paper.recipe import format_overrides, override
 
 if TYPE_CHECKING:
@@ -21,35 +22,48 @@ _DECIDED_BY_THE_FILE = (
     *("labels", "tries", "alphas", "set", "train_size", "test_limit", "precision", "unscored", "jobs"),
 )
 
+_OUTLINES = {outline.name: outline for outline in (DIGITS, MNIST, CIFAR100)}
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     studies = parser.add_subparsers(dest="which", required=True)
-    for outline in (DIGITS, MNIST, CIFAR100):
+    for outline in _OUTLINES.values():
         chosen = studies.add_parser(outline.name, help=outline.about, description=outline.about, allow_abbrev=False)
-        chosen.set_defaults(run=_run, labels=(), teacher=(), train_size=None, resumable=True)
+        chosen.set_defaults(run=_run, rests=_rests, labels=(), teacher=(), train_size=None, resumable=True)
         _add_options(chosen, outline)
 
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
-    # imported here: trainer, reports and figures, of which --help needs nothing
-    from brainrdl.studies.paper.replay import replay
+    if options.replay is not None:
+        source, row = _replayed(options)
+        from brainrdl.studies.paper.replay import replay
+
+        out = options.out or Path(tempfile.mkdtemp(prefix="brainrdl-replay-"))
+        return 0 if replay(_study(options.which), source, row, replace(_request(options), out=out)) else 1
+    if options.out is None:
+        raise ValueError("--out is needed: the output folder")
+    outline = _OUTLINES[options.which]
+    named = {"epochs": options.epochs, "teacher_epochs": options.teacher_epochs}
+    changes = [*options.set, *(f"{field}={value}" for field, value in named.items() if value is not None)]
+    recipe = override(outline.recipe, changes)
+    for kind in options.teacher:
+        check_teacher(kind, outline.kinds, outline.name)
+    for arm in options.arms:
+        check_arm(arm, outline.arms, outline.name)
+    # imported here, as by _study: trainer, reports and figures, of which neither --help nor a typo needs anything
     from brainrdl.studies.paper.reproduce import reproduce
 
     study = _study(options.which)
-    if options.replay is not None:
-        source, row = _replayed(options)
-        out = options.out or Path(tempfile.mkdtemp(prefix="brainrdl-replay-"))
-        return 0 if replay(study, source, row, replace(_request(options), out=out)) else 1
-    if options.out is None:
-        raise ValueError("--out is needed: the folder in which everything is left")
-    named = {"epochs": options.epochs, "teacher_epochs": options.teacher_epochs}
-    changes = [*options.set, *(f"{field}={value}" for field, value in named.items() if value is not None)]
-    recipe = override(study.recipe, changes)
     report = reproduce(study, _request(options), recipe, command=shlex.join(["brainrdl", *arguments]))
     if report is not None:
         print(f"report: {report}")
     return 0
+
+
+def _rests(options: argparse.Namespace) -> Rests | None:
+    unfinished = options.out is None or options.unscored or options.replay is not None
+    return None if unfinished else Rests(options.out)
 
 
 def _study(name: str) -> "Study":
@@ -63,29 +77,28 @@ def _study(name: str) -> "Study":
 
 def _add_options(parser: argparse.ArgumentParser, study: Outline) -> None:
     add = parser.add_argument
-    add(
-        "-o", "--out", type=Path, metavar="DIR", help="needed: where everything is left; a study found there is resumed"
-    )
+    text = "output folder (required); an existing study in it is resumed"
+    add("-o", "--out", type=Path, metavar="DIR", help=text)
     add("--data-dir", type=Path, metavar="DIR", help="folder with the data (default: $BRAINRDL_DATA)")
     text = "fetch missing data files" if study.downloads else argparse.SUPPRESS  # accepted where there are none
     add("--download", action="store_true", help=text)
     add("--seeds", type=int, metavar="N", help="seeds 0 … N−1 (default: 3)")
-    add("--epochs", type=int, metavar="E", help=f"of students (default: {study.recipe.epochs})")
-    add("--teacher-epochs", type=int, metavar="E", help=f"of teachers (default: {study.recipe.teacher_epochs})")
+    add("--epochs", type=int, metavar="E", help=f"epochs of students (default: {study.recipe.epochs})")
+    add("--teacher-epochs", type=int, metavar="E", help=f"epochs of teachers (default: {study.recipe.teacher_epochs})")
     add("--arms", type=names, default=(), metavar="A,B", help=f"of: {', '.join(study.arms)}")
     if len(study.kinds) > 1:
         text = f"kinds of teacher, of: {', '.join(study.kinds)} (default: {','.join(study.teachers)})"
         add("--teacher", type=names, default=(), metavar="K,L", help=text)
-    add("--one-teacher", action="store_true", help="the first seed's teacher serves all seeds")
+    add("--one-teacher", action="store_true", help="use the first seed's teacher for all seeds")
     add("--limit-train", type=int, metavar="N", help="training images of the student (default: all)")
-    add("--limit-teacher", type=int, metavar="N", help=f"of the teacher (default: {study.teacher_size})")
+    add("--limit-teacher", type=int, metavar="N", help=f"images of the teacher (default: {study.teacher_size})")
     if study.train_sizes:
         add(
             "--train-size",
             type=int,
             choices=study.train_sizes,
-            help=f"of the whole training set, before it is limited (default: {study.train_sizes[0]}, the validation "
-            "images included once the choices are made)",
+            help=f"size of the whole training set, before it is limited (default: {study.train_sizes[0]}, with the "
+            "validation images, once hyperparameters are selected)",
         )
     if study.few_labels:
         add(
@@ -93,25 +106,25 @@ def _add_options(parser: argparse.ArgumentParser, study: Outline) -> None:
             type=whole_numbers,
             default=(),
             metavar="N,M",
-            help="runs with only N of the training images labelled, the teacher's terms on the rest; choices are made "
-            "at 1,000, or at N itself where there are too few images",
+            help="runs with only N of the training images labelled, the teacher's terms on the rest; hyperparameters "
+            "are selected at 1,000 labels, or at N if there are too few images",
         )
-    add("--test-limit", type=int, metavar="N", help="test images that are scored, the first N (default: all)")
-    add("--tries", type=int, metavar="N", help="settings tried per arm on validation (default: 4)")
-    add("--alphas", type=numbers, default=(), metavar="A,B", help="α₀ to try for rdl and rdl_corr")
-    text = f"change a field of the recipe, which is: {' '.join(format_overrides(study.recipe))}"
+    add("--test-limit", type=int, metavar="N", help="score only the first N test images (default: all)")
+    add("--tries", type=int, metavar="N", help="settings per method, compared on validation images (default: 4)")
+    add("--alphas", type=numbers, default=(), metavar="A,B", help="candidates of α₀ for rdl and rdl_corr")
+    text = f"change a field of the recipe, by default: {' '.join(format_overrides(study.recipe))}"
     add("--set", action="append", default=[], metavar="FIELD=VALUE", help=text)
     add("--device", choices=("auto", "cpu", "cuda"), default="auto")
-    text = f"auto is bf16 where the processor computes in it (default: {study.precision})"
+    text = f"auto: bf16 if the processor supports it (default: {study.precision})"
     add("--precision", choices=PRECISIONS, help=text)
     text = f"CPU threads of a process (default: {study.threads or 'all cores, shared by --jobs'})"
     add("--threads", type=int, metavar="N", help=text)
-    add("--jobs", type=int, metavar="N", help="processes that make runs side by side, on a GPU too (default: 1)")
-    text = "also write a run's checkpoint within an epoch, after N updates or minutes (500, 10min; default: each epoch)"
+    add("--jobs", type=int, metavar="N", help="number of parallel processes, on a GPU too (default: 1)")
+    text = "checkpoint within an epoch too, after N updates or minutes (500, 10min; default: each epoch)"
     add("--checkpoint-every", metavar="N|Nmin", help=text)
-    text = "make the runs, and leave the test set closed until a later call without this"
+    text = "train, but do not open the test set until a later call without this option"
     add("--unscored", action="store_true", help=text)
-    add("--replay", metavar="RESULTS.JSON:ROW", help="repeat one row of a results.json as it was asked for")
+    add("--replay", metavar="RESULTS.JSON:ROW", help="repeat one row of a results.json with its recorded settings")
 
 
 def _request(options: argparse.Namespace) -> "Request":

@@ -14,7 +14,7 @@ from brainrdl.plots._style import FONT, Style, check_columns, legend_beside, sca
 from brainrdl.plots.names import as_written
 
 _ERRORS = {"task_error": "training images", "validation_error": "validation images", "test_error": "test images"}
-_MOST_SEEN = 20  # of more trainings single lines would only darken the panel
+_MOST_SEEN = 20  # of more training runs single lines would only darken the panel
 
 
 class _Course(NamedTuple):
@@ -107,9 +107,9 @@ def learning_curves(
     Parameters
     ----------
     runs : mapping of str to sequence of DataFrame
-        Histories of the trainings of each arm (at most 21): column ``update`` and `columns`. NaN (not evaluated) is
-        passed over. The line is the mean over trainings at the updates that all of them have; of at most twenty
-        trainings, each is drawn faintly.
+        Histories of the training runs of each arm (at most 21): column ``update`` and `columns`. NaN (not evaluated) is
+        passed over. The line is the mean over training runs at the updates that all of them have; at most
+        twenty runs are drawn as faint lines.
     columns : mapping of str to str
         Columns to draw, from the left, and the labels of their axes.
     palette : sequence of str, optional
@@ -152,7 +152,7 @@ def learning_curves(
 def _draw_course(
     runs: Mapping[str, Sequence[pd.DataFrame]], columns: Sequence[str], styles: Mapping[str, Style], course: _Course
 ) -> tuple[Figure, list[Axes]]:
-    """Draw a panel per column: for each name the mean of its trainings and, faintly, the trainings."""
+    """Draw a panel per column: for each name the mean of its training runs and, faintly, the runs."""
     figure = Figure(figsize=(course.beside + course.panel * len(columns), course.height), layout="constrained")
     axes = list(figure.subplots(1, len(columns), sharex=True, squeeze=False)[0])
     for ax, column in zip(axes, columns, strict=True):
@@ -183,7 +183,7 @@ def _series(histories: Sequence[pd.DataFrame], along: str, column: str) -> list[
 
 
 def _mean(series: Sequence[pd.Series]) -> pd.Series:
-    """The mean over trainings where all have a value: elsewhere it would jump as trainings end."""
+    """The mean over training runs where all have a value: elsewhere it would jump as runs end."""
     if not series:
         return pd.Series(dtype=float)
     # trainings of several lengths that are known only at their ends share no update

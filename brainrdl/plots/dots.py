@@ -52,7 +52,7 @@ def score_dots(
     -------
     Figure
         Each row lies on its own noise ceiling, a band in its series' colour. Each panel has a horizontal scale of its
-        own: a score is to be held against its ceiling, not against another score.
+        own: a score is to be compared with its noise ceiling, not with another score.
 
     Raises
     ------

@@ -5,7 +5,7 @@ import re
 import matplotlib as mpl
 
 as_written = mpl.rc_context({"text.parse_math": False})
-"""Decorator of what draws names: one with two dollar signs is no formula, which may fail, or never end."""
+"""Decorator of what draws names: one with two $ characters is no formula, which may fail, or never end."""
 
 _NO_XML = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff]")
 

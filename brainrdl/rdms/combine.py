@@ -107,7 +107,7 @@ def average_rdms(rdms: xr.DataArray, over: str = "subject", *, normalize: Normal
         One RDM per group, in order of first occurrence, labelled by the group's coordinates joined with ``/`` (``mean``
         if there are none). The averaged coordinate is gone; the others and the attributes are kept, `normalize` among
         them. ``standard_error`` becomes that of the mean for these subjects, errors being independent and the
-        normalising factors fixed: ``sqrt(Σ (se/factor)²)/count``. It does not speak of other subjects.
+        normalising factors fixed: ``sqrt(Σ (se/factor)²)/count``. It does not generalise to other subjects.
 
     Raises
     ------

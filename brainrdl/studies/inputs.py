@@ -17,6 +17,7 @@ from brainrdl.data.objects92 import CATEGORIES, IDS, RDMSet, load_objects92, loa
 from brainrdl.exchange.files import read_given
 from brainrdl.exchange.parts import Given
 from brainrdl.features.recorder import capture
+from brainrdl.files.present import check_categories_file, check_measured
 from brainrdl.ids import read_labels, spelling
 from brainrdl.named_models import NamedModel, load_named_model
 from brainrdl.rdms.combine import concat_rdms
@@ -92,8 +93,7 @@ def read_measured(name: Folder, data_dir: Folder | None = None, given: Given | N
             raise ValueError(f"{name} says of itself what {' and '.join(said)} would; leave {' and '.join(said)} out")
         known: RDMSet = which  # type: ignore[assignment] # load_objects92 refuses others, and lists those there are
         return load_objects92(known, data_dir)
-    if not Path(name).exists():
-        raise FileNotFoundError(f"there is no file {name}; name a file of RDMs, or objects92:human")
+    check_measured(name)
     return read_given(Path(name), given)
 
 
@@ -136,8 +136,7 @@ def read_categories(path: Folder | None, ids: Sequence[str], stimuli: Folder) ->
     if path is None:
         return dict(zip(IDS, CATEGORIES, strict=True)) if str(stimuli) == OBJECTS92 else None
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"categories: there is no file {path}; expected a table (.csv) of stimulus,category")
+    check_categories_file(path)
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)

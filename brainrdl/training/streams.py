@@ -92,7 +92,7 @@ class StimulusStream:
         it by its own mean and variance, and the running statistics stay as they are, those of the task images.
         ``eval``: normalises it by the running statistics, as after training, which stay as they are too.
     dropout : bool
-        Whether the stimulus batch meets dropout. Without it, every layer but those that `norm` speaks of is in eval
+        Whether the stimulus batch meets dropout. Without it, every layer but those that `norm` governs is in eval
         mode during the forward pass of the stimuli, stochastic depth and attention dropout included.
     steps : int, optional
         Number of updates per epoch of a training without a task; one pass over the stimuli if absent.

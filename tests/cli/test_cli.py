@@ -224,7 +224,7 @@ def test_rdms_of_a_network(
     assert run("rdms", "network", "--model", name, "--stimuli", images, "--list-layers") == 0
     assert capsys.readouterr().out.splitlines()[0].split() == ["0", "4", "×", "6", "×", "6"]
     assert run("rdms", "network", "--model", name, "--stimuli", images, "--layers", "0,3", "-o", out) == 0
-    note = "no --weights were given: the network is as it was made, in torchvision untrained\n"
+    note = "no --weights were given: random weights (torchvision), or those that your factory sets\n"
     assert capsys.readouterr().err.endswith(note)
     found = rdl.read_rdms(out)
     assert found["layer"].values.tolist() == ["0", "3"]

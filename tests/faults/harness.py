@@ -4,6 +4,7 @@ What a file became is one of: refused by a documented error, read as what was wr
 not be is counted by its kind in `Found`.
 """
 
+import json
 import os
 import random
 import resource
@@ -11,14 +12,16 @@ import signal
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+GZIP = b"\x1f\x8b"
 MAX_BYTES = 512 * 2**20
 SECONDS = 2  # of computing, for one file
+_WAITED = 120  # seconds for one file, however busy the machine is
 GROWTH = 2**30  # of resident memory, over all files
 _ROOM = 4 * 2**30
 _SHOWN = 300
@@ -55,10 +58,11 @@ class Found:
 class Case:
     """A kind of file: how its name ends, how it is read, and how damage to it is made."""
 
-    name: str
-    read: Callable[[Path], Any]  # documented errors are ValueError, TypeError and FileNotFoundError
+    name: str  # what follows its last point is the file's suffix; .gz is added where the content is compressed
+    read: Callable[[Path], Any]
     damaged: Callable[[random.Random], bytes]
     same: Callable[[Any], bool] | None = None  # as what was written; None where another content is no fault
+    documented: tuple[type[Exception], ...] = (ValueError, TypeError, FileNotFoundError)
 
 
 def run(case: Case, executions: int, seed: int = 0) -> Found:
@@ -102,8 +106,8 @@ def _worker(case: Case, folder: Path, numbers: range, seed: int, found: Found) -
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     if done == numbers.stop:
         return done
-    if status == -signal.SIGPROF:
-        found.slow.append(f"{case.name} {done}: more than {SECONDS} s of computing")
+    if status in (-signal.SIGPROF, -signal.SIGALRM):
+        found.slow.append(f"{case.name} {done}: more than {SECONDS} s of computing, or {_WAITED} of waiting")
     else:
         found.crashed.append(f"{case.name} {done}: the worker ended with {status}")
     return done + 1
@@ -111,6 +115,7 @@ def _worker(case: Case, folder: Path, numbers: range, seed: int, found: Found) -
 
 def _work(case: Case, folder: Path, numbers: range, seed: int, say: Callable[[str], object]) -> None:
     os.chdir(folder / "here")
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # C libraries write there what they think of a file
     sys.path.insert(0, "")  # so that a file could name a module of its own
     warnings.simplefilter("ignore")
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -118,12 +123,14 @@ def _work(case: Case, folder: Path, numbers: range, seed: int, say: Callable[[st
     room = pages * resource.getpagesize() + _ROOM
     resource.setrlimit(resource.RLIMIT_AS, (room, room))
     signal.signal(signal.SIGPROF, signal.SIG_DFL)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
     with suppress(BaseException):  # so that what the first reading loads is there
         case.read(folder / f"none.{case.name.rpartition('.')[2]}")
     before = _peak()
-    path = folder / f"case.{case.name.rpartition('.')[2]}"
     for number in numbers:
-        path.write_bytes(case.damaged(random.Random(f"{seed} {number}")))
+        content = case.damaged(random.Random(f"{seed} {number}"))
+        path = folder / (f"case.{case.name.rpartition('.')[2]}" + ".gz" * content.startswith(GZIP))
+        path.write_bytes(content)
         _read(case, path, say)
         made = [each.name for each in Path().iterdir()]
         if made:
@@ -137,9 +144,10 @@ def _work(case: Case, folder: Path, numbers: range, seed: int, say: Callable[[st
 def _read(case: Case, path: Path, say: Callable[[str], object]) -> None:
     start = os.times()
     signal.setitimer(signal.ITIMER_PROF, SECONDS + 1)
+    signal.alarm(_WAITED)
     try:
         result = case.read(path)
-    except (ValueError, TypeError, FileNotFoundError) as error:
+    except case.documented as error:
         text = " ".join(str(error).split())
         if path.name not in text:
             say(f"undocumented {type(error).__name__} without the file's name: {text[:_SHOWN]}")
@@ -151,6 +159,7 @@ def _read(case: Case, path: Path, say: Callable[[str], object]) -> None:
             say("silent other content than was written")
     finally:
         signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.alarm(0)
     end = os.times()
     used = sum(end[:4]) - sum(start[:4])
     if used > SECONDS:
@@ -208,7 +217,18 @@ def mutated(content: bytes, draw: random.Random, words: tuple[bytes, ...] = ()) 
     return bytes(damaged)
 
 
-def pieces(count: int, parts: int) -> Iterator[int]:
-    """A number of executions shared out."""
-    for k in range(parts):
-        yield count * (k + 1) // parts - count * k // parts
+def mutated_json(whole: bytes, draw: random.Random) -> bytes:
+    """JSON in which a value has become another."""
+    content = json.loads(whole)
+    place: Any = content
+    while True:
+        keys = list(place) if isinstance(place, dict) else list(range(len(place)))
+        if not keys:
+            break
+        key = draw.choice(keys)
+        if isinstance(place[key], dict | list) and draw.random() < 0.8:
+            place = place[key]
+            continue
+        place[key] = draw.choice((None, True, -1, 0.5, 10**400, "", "x" * 99, [], {}, [[]], [1, "a"], {"a": 1}))
+        break
+    return json.dumps(content).encode()

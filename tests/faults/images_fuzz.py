@@ -1,72 +1,30 @@
 """Damaged and hostile files for the readers of images and of image data sets: fuzz, flipped bits, truncations.
 
 `fuzz(reader, executions)` for each of `READERS`, `flips(executions)` and `truncations(executions)` say what was found.
-A worker reads the files, so that one that crashes, hangs or fills the memory is counted and the rest goes on.
 """
 
 import gzip
-import json
 import os
 import pickle
 import random
-import resource
-import signal
 import struct
-import subprocess
-import sys
 import tempfile
-import warnings
 import zlib
 from collections.abc import Callable
-from contextlib import suppress
-from dataclasses import dataclass, field
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from harness import MAX_BYTES, Case, Found, flipped, run, truncated
 from PIL import Image
 
-import brainrdl
 from brainrdl.data._pickled import read_pickled
 from brainrdl.data.idx import read_idx, write_idx
 from brainrdl.stimuli.image_reading import read_rgb
 
-MAX_BYTES = 512 * 2**20
-SECONDS = 2  # of computing, for one file
-_WAITED = 120  # for one file, however busy the machine is
-_ROOM = 4 * 2**30
 _SIZES = (0, 1, 2**7, 2**8 - 1, 2**15, 2**16 - 1, 2**24, 2**31 - 1, 2**31, 2**32 - 1)
-
-
-@dataclass
-class Found:
-    """What became of the files that were read."""
-
-    executions: int = 0
-    read: int = 0  # as if they were whole
-    undocumented: list[str] = field(default_factory=list)
-    slow: list[str] = field(default_factory=list)
-    crashed: list[str] = field(default_factory=list)
-    silent: list[str] = field(default_factory=list)  # other values than were written, and no error
-    canaries: int = 0
-    grown: int = 0  # bytes of resident memory
-
-    @property
-    def faults(self) -> list[str]:
-        """Everything that must not be."""
-        most = [f"the memory grew by {self.grown} bytes"] if self.grown > 2**30 else []
-        ran = ["a canary was run"] if self.canaries else []
-        return [*self.undocumented, *self.slow, *self.crashed, *self.silent, *most, *ran]
-
-    def __str__(self) -> str:
-        """One line of figures."""
-        counts = {name: len(getattr(self, name)) for name in ("undocumented", "slow", "crashed", "silent")}
-        figures = ", ".join(f"{name} {count}" for name, count in counts.items())
-        return (
-            f"{self.executions} files, read {self.read}, {figures}, canaries run {self.canaries}, memory grew by "
-            f"{self.grown / 2**20:.0f} MiB"
-        )
 
 
 # what is mutated
@@ -143,6 +101,9 @@ def _pickles() -> list[bytes]:
     return [*files, pickle.dumps({"data": _Run()}, protocol=2), b"\x80\x02]r\xff\xff\xff\xff."]
 
 
+TEXTS = ("idx", "pickles")
+"""Readers that are pure Python: ten times as many executions are asked of them."""
+
 READERS: dict[str, tuple[Callable[[], list[bytes]], Callable[[Path], Any], tuple[type[Exception], ...]]] = {
     "images": (_pictures, lambda path: read_rgb(path, MAX_BYTES), (OSError, ValueError)),
     "idx": (_arrays, lambda path: read_idx(path, max_bytes=MAX_BYTES), (ValueError,)),
@@ -151,9 +112,8 @@ READERS: dict[str, tuple[Callable[[], list[bytes]], Callable[[Path], Any], tuple
 """Reader → its corpus, the call, and the errors that it documents."""
 
 
-def mutated(corpus: list[bytes], seed: int) -> bytes:
-    """Damage one file of the corpus, in a way that the seed decides."""
-    rng = random.Random(seed)
+def mutated(corpus: list[bytes], rng: random.Random) -> bytes:
+    """Damage one file of the corpus."""
     content = bytearray(rng.choice(corpus))
     for _ in range(rng.choice((1, 1, 1, 2, 3, 8))):
         at = rng.randrange(len(content) + 1)
@@ -192,126 +152,47 @@ def _mend_png(content: bytearray) -> None:
 
 
 def fuzz(reader: str, executions: int, seed: int = 0) -> Found:
-    """Read `executions` mutated files with one of `READERS`, in workers."""
-    found = Found(executions=executions)
-    with tempfile.TemporaryDirectory() as folder:
-        first = seed
-        while first < seed + executions:
-            first = _worked(reader, first, seed + executions, Path(folder), found)
-        found.canaries = int(Path(folder, "canary").exists())
-    return found
-
-
-def _worked(reader: str, first: int, stop: int, folder: Path, found: Found) -> int:
-    """Let a worker read from seed `first` on; returns the seed to go on with."""
-    paths = [str(Path(brainrdl.__file__).parents[1]), os.environ.get("PYTHONPATH", "")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
-    command = [sys.executable, str(Path(__file__).resolve()), reader, str(first), str(stop)]
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
-    at = int((folder / "at").read_text())
-    for line in done.stdout.splitlines():
-        said = json.loads(line)
-        found.read += said.get("read", 0)
-        found.grown = max(found.grown, said.get("grown", 0))
-        found.undocumented += said.get("undocumented", [])
-    if done.returncode == 0:
-        return stop
-    kind = found.slow if -done.returncode in (signal.SIGPROF, signal.SIGALRM) else found.crashed
-    kind.append(f"{reader}, seed {at}: the worker ended with {done.returncode}: {done.stderr[-300:]}")
-    return at + 1
-
-
-def _work(reader: str, first: int, stop: int) -> None:
-    """Read mutated files of some seeds in this process; the system ends it where one takes too long."""
-    warnings.simplefilter("ignore")
+    """Read `executions` mutated files with one of `READERS`."""
     make, read, documented = READERS[reader]
-    corpus, path = make(), Path("file")
-    # the package's own imports are no memory of a file
-    for content in corpus:
-        path.write_bytes(content)
-        with suppress(*documented):
-            read(path)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    resource.setrlimit(resource.RLIMIT_AS, (_ROOM, _ROOM))
-    signal.signal(signal.SIGPROF, signal.SIG_DFL)
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
-    n_read, undocumented = 0, []
-    with open("at", "w") as at:
-        for seed in range(first, stop):
-            at.seek(0)
-            at.write(f"{seed:12}")
-            at.flush()
-            path.write_bytes(mutated(corpus, seed))
-            signal.setitimer(signal.ITIMER_PROF, SECONDS)
-            signal.setitimer(signal.ITIMER_REAL, _WAITED)
-            try:
-                read(path)
-                n_read += 1
-            except documented as error:
-                if not str(error).startswith(str(path)):
-                    undocumented.append(f"{reader}, seed {seed}: does not name the file: {error}")
-            except Exception as error:
-                undocumented.append(f"{reader}, seed {seed}: {type(error).__name__}: {error}")
-            signal.setitimer(signal.ITIMER_PROF, 0)
-            signal.setitimer(signal.ITIMER_REAL, 0)
-    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
-    print(json.dumps({"read": n_read, "grown": grown, "undocumented": undocumented}))
+    corpus = make()
+    return run(Case(reader, read, lambda rng: mutated(corpus, rng), documented=documented), executions, seed)
 
 
 # formats with a checksum: what is damaged must not be read as other values
 
 
-def _sound() -> dict[str, tuple[bytes, Callable[[Path], Any]]]:
+def _sound() -> dict[str, tuple[bytes, Callable[[Path], Any], np.ndarray]]:
     values = np.random.default_rng(0).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    red = Image.new("RGB", (64, 64), "red")  # its compressed form is so short that its own checksum is not looked at
     with tempfile.TemporaryDirectory() as folder:
         write_idx(values, Path(folder, "x.gz"))
         Image.fromarray(values).save(Path(folder, "noise.png"))
-        # whose compressed form is so short that its own checksum is not looked at
-        Image.new("RGB", (64, 64), "red").save(Path(folder, "flat.png"))
-        idx, *pngs = (Path(folder, name).read_bytes() for name in ("x.gz", "noise.png", "flat.png"))
+        red.save(Path(folder, "flat.png"))
+        idx, noise, flat = (Path(folder, name).read_bytes() for name in ("x.gz", "noise.png", "flat.png"))
 
     def read(path: Path) -> Any:
         return np.asarray(read_rgb(path))
 
-    return {"idx.gz": (idx, read_idx), "noise.png": (pngs[0], read), "flat.png": (pngs[1], read)}
+    return {
+        "idx": (idx, read_idx, values),
+        "noise.png": (noise, read, values),
+        "flat.png": (flat, read, np.asarray(red)),
+    }
 
 
 def _compared(damage: Callable[[bytes, random.Random], bytes], executions: int, seed: int) -> Found:
     found = Found()
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        for name, (content, read) in _sound().items():
-            path, rng = Path(folder, name), random.Random(seed)
-            path.write_bytes(content)
-            right = read(path)
-            for number in range(executions):
-                path.write_bytes(damage(content, rng))
-                found.executions += 1
-                try:
-                    got = read(path)
-                except (OSError, ValueError):
-                    continue
-                found.read += 1
-                if not np.array_equal(got, right):
-                    found.silent.append(f"{name}, number {number}")
+    for name, (content, read, values) in _sound().items():
+        damaged, same = partial(damage, content), partial(np.array_equal, values)
+        found.add(run(Case(name, read, damaged, same, (OSError, ValueError)), executions, seed))
     return found
 
 
 def flips(executions: int, seed: int = 0) -> Found:
     """Flip one bit of a whole file, `executions` times a format that has a checksum (gzipped IDX, PNG)."""
-
-    def flipped(content: bytes, rng: random.Random) -> bytes:
-        damaged = bytearray(content)
-        damaged[rng.randrange(len(damaged))] ^= 1 << rng.randrange(8)
-        return bytes(damaged)
-
     return _compared(flipped, executions, seed)
 
 
 def truncations(executions: int, seed: int = 0) -> Found:
     """Cut a whole file off, `executions` times a format."""
-    return _compared(lambda content, rng: content[: rng.randrange(len(content))], executions, seed)
-
-
-if __name__ == "__main__":
-    _work(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
+    return _compared(truncated, executions, seed)

@@ -5,7 +5,6 @@ format that is written, say what was found.
 """
 
 import io
-import json
 import random
 import tempfile
 import zipfile
@@ -20,7 +19,7 @@ import numpy as np
 import scipy.io
 import torch
 import xarray as xr
-from harness import MAX_BYTES, Case, Found, flipped, mutated, run, truncated
+from harness import MAX_BYTES, Case, Found, flipped, mutated, mutated_json, run, truncated
 from torch import nn
 
 import brainrdl as rdl
@@ -215,7 +214,7 @@ def _mutated(reader: str, draw: random.Random) -> bytes:
     whole = draw.choice(seeds(reader))
     words = _WORDS if reader in TEXTS else ()
     if reader == "json" and draw.random() < 0.3:
-        return _mutated_json(whole, draw)
+        return mutated_json(whole, draw)
     if reader == "npz" and draw.random() < 0.7:
         return _mutated_members(whole, draw)
     if reader == "mat" and draw.random() < 0.5:
@@ -241,20 +240,3 @@ def _mutated_variables(whole: bytes, draw: random.Random) -> bytes:
         inner = zlib.decompress(inner[8:])
     packed = zlib.compress(mutated(inner, draw))
     return whole[:128] + (15).to_bytes(4, "little") + len(packed).to_bytes(4, "little") + packed
-
-
-def _mutated_json(whole: bytes, draw: random.Random) -> bytes:
-    """JSON in which a value has become another."""
-    content = json.loads(whole)
-    place: Any = content
-    while True:
-        keys = list(place) if isinstance(place, dict) else list(range(len(place)))
-        if not keys:
-            break
-        key = draw.choice(keys)
-        if isinstance(place[key], dict | list) and draw.random() < 0.8:
-            place = place[key]
-            continue
-        place[key] = draw.choice((None, True, -1, 0.5, 10**400, "", "x" * 99, [], {}, [[]], [1, "a"], {"a": 1}))
-        break
-    return json.dumps(content).encode()

@@ -1,15 +1,7 @@
 """A short run of the damaged and hostile image files; `fuzz`, `flips` and `truncations` take larger numbers."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
+import images_fuzz
 import pytest
-
-_SPEC = importlib.util.spec_from_file_location("images_fuzz", Path(__file__).with_name("images_fuzz.py"))
-images_fuzz = importlib.util.module_from_spec(_SPEC)
-sys.modules["images_fuzz"] = images_fuzz
-_SPEC.loader.exec_module(images_fuzz)
 
 
 @pytest.mark.parametrize("reader", images_fuzz.READERS)

@@ -1,15 +1,7 @@
 """A short run of damaged and hostile files of fMRI; `fuzz`, `flips` and `truncations` take larger numbers."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import pytest
-
-_SPEC = importlib.util.spec_from_file_location("scans_fuzz", Path(__file__).with_name("scans_fuzz.py"))
-scans_fuzz = importlib.util.module_from_spec(_SPEC)
-sys.modules["scans_fuzz"] = scans_fuzz
-_SPEC.loader.exec_module(scans_fuzz)
+import scans_fuzz
 
 
 @pytest.mark.parametrize("reader", scans_fuzz.READERS)

@@ -291,8 +291,7 @@ def test_a_clipped_and_warmed_run_is_another_and_comes_out_again(tmp_path: Path)
         ),
         (
             lambda file: (file.update(rows=file["rows"][:2]), file["rows"][0].update(died="loss", test_error=None)),
-            "plain-seed0 died in training (loss), so {source} has no test error of it to come out again; repeat one "
-            "of: plain-seed1",
+            "plain-seed0 diverged (loss), so {source} has no test error to reproduce; repeat one of: plain-seed1",
         ),
     ],
 )
@@ -542,7 +541,7 @@ def test_a_run_that_dies_is_recorded_and_the_study_goes_on(tmp_path: Path) -> No
     assert np.isnan(results.loc["rdl-clean-seed0", "test_error"])
     assert results.loc["plain-seed0", "test_error"] >= 0
     manifest = json.loads((out / "manifest.json").read_text())
-    assert manifest["notes"] == ["Runs that died in training (a loss was not finite): rdl-clean-seed0."]
+    assert manifest["notes"] == ["Runs that diverged (a loss was not finite): rdl-clean-seed0."]
 
 
 def test_one_teacher_serves_all_seeds(tmp_path: Path) -> None:
@@ -944,7 +943,7 @@ def test_impossible_recipes_are_refused(setting: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--seeds", "1"], "--out is needed: the folder in which everything is left"),
+        (["--seeds", "1"], "--out is needed: the output folder"),
         (["--out", "x", "--limit-train", "0"], "--limit-train must be at least 1, got 0"),
         (
             ["--out", "x", "--alphas", "1,2", "--tries", "3"],

@@ -207,8 +207,8 @@ class Student(FittedArm):
             found = runs.fit(target, Plan(layer, alpha, (updates,), seed), on_test=True)
         except FloatingPointError as error:
             raise FloatingPointError(
-                f"{name} died with α = {alpha:g}, which inner folds chose: {error}; take smaller fit.alphas or a "
-                "smaller fit.learning_rate, and a new folder"
+                f"{name} diverged with α = {alpha:g}, selected in inner folds: {error}; take smaller fit.alphas or "
+                "a smaller fit.learning_rate, and a new folder"
             ) from error
         # the number of updates is what inner folds chose, and so there is one snapshot
         last = found.snapshots[-1]

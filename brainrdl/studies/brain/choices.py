@@ -79,7 +79,7 @@ def _tries(runs: FitRuns, fitted: str, split: Split) -> pd.DataFrame:
     mean = table.groupby(["alpha0", "updates"], sort=False)["value"].agg(lambda values: values.mean(skipna=False))
     if mean.isna().all():
         raise FloatingPointError(
-            f"all fits of {runs.place(fitted, split)} died while settings were chosen; lower fit.alphas or "
+            f"all fits of {runs.place(fitted, split)} diverged during hyperparameter selection; lower fit.alphas or "
             "fit.learning_rate"
         )
     alpha, updates = mean.index[int(mean.argmax())]

@@ -66,7 +66,7 @@ def fit_student(
     """Train a student on the task and toward a target, in place.
 
     `target` are RDMs of the training stimuli alone; with None the task goes on without. The task error is of validation
-    images, or test images (`on_test`). FloatingPointError if training died; ValueError if there is nothing to train on.
+    images, or test images (`on_test`). FloatingPointError if training diverged; ValueError with nothing to train on.
     """
     fit, task = configuration.fit, inputs.task
     if task is None and target is None:

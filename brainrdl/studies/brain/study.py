@@ -98,7 +98,7 @@ def fit(
     BlockingIOError
         If another process works in the folder.
     FloatingPointError
-        If a training died.
+        If a training diverged.
 
     Examples
     --------

@@ -195,7 +195,7 @@ ARMS: tuple[Arm, ...] = (
         _PLAIN,
         name="plain_narrow",
         label="plain, ten last units",
-        about="The fine-tuned network trained from nothing: the teacher's few last units and a readout on them. "
+        about="The fine-tuned network trained from random weights: the teacher's few last units and a readout on them. "
         "Shows what these few units cost, apart from where the weights come from.",
         network="teacher_readout",
     ),
@@ -210,7 +210,7 @@ ARMS: tuple[Arm, ...] = (
     Arm(
         "deep_supervision",
         "deep supervision",
-        "Linear classifiers on inner layers add to the loss.",
+        "The losses of linear classifiers on intermediate layers are added to the task loss.",
         "paper",
         _deep_supervision,
         _each("alpha0", 1.0, 0.3, 3.0, 0.1),
@@ -219,7 +219,7 @@ ARMS: tuple[Arm, ...] = (
     Arm(
         "hints",
         "hints",
-        "First trained to predict an inner layer of the teacher linearly, then on the task.",
+        "First trained to predict an intermediate layer of the teacher linearly, then on the task.",
         "paper",
         _nothing,
         _each("alpha0", 1.0, 3.0, 0.3, 10.0),
@@ -229,8 +229,8 @@ ARMS: tuple[Arm, ...] = (
     Arm(
         "rdl",
         "RDL",
-        "Representational distance learning: the mean squared difference of student's and teacher's RDMs adds to "
-        "the loss, layer by layer.",
+        "Representational distance learning: the mean squared difference of student's and teacher's RDMs is "
+        "added to the loss, layer by layer.",
         "paper",
         _rdl,
         _each("alpha0", 2.0, 1.0, 0.3, 4.0),
@@ -240,7 +240,7 @@ ARMS: tuple[Arm, ...] = (
         "rdl_corr",
         "scale-free RDL",
         "1 − Pearson r in place of RDL's squared difference, between RDMs of Euclidean distances over all pairs, α "
-        "alike in every layer, unless the recipe says otherwise: it asks for the geometry, not for its scale.",
+        "alike in every layer, unless the recipe says otherwise: only the geometry counts, not its scale.",
         "further",
         _rdl_corr,
         _each("alpha0", 3.0, 1.0, 5.0, 0.3),

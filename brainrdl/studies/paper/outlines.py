@@ -1,7 +1,9 @@
 """Outlines of the paper's studies: what can be asked of each, known before anything that computes is loaded."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
+from brainrdl.arguments import did_you_mean
 from brainrdl.studies.paper.recipe import Recipe
 
 _ARMS = ("plain", "teacher", "finetuning", "deep_supervision", "hints", "rdl", "rdl_corr", "kd", "rkd", "sp", "cka")
@@ -34,6 +36,19 @@ def kinds_of_teacher(teachers: tuple[str, ...], *, few_labels: bool) -> tuple[st
     return (*teachers, "labels") if few_labels else teachers
 
 
+def check_arm(name: str, known: Collection[str], study: str) -> None:
+    """Raise a ValueError that lists a study's arms, or those most like it, unless it has one of that name."""
+    if name not in known:
+        hint = did_you_mean(name, known) or f"; arms are: {', '.join(known)}"
+        raise ValueError(f"the {study} study has no arm {name!r}{hint}")
+
+
+def check_teacher(kind: str, known: Collection[str], study: str) -> None:
+    """Raise a ValueError that lists a study's kinds of teacher, unless it has one of that name."""
+    if kind not in known:
+        raise ValueError(f"the {study} study has no teacher {kind!r}; it has: {', '.join(known)}")
+
+
 DIGITS = Outline(
     name="digits",
     about="scikit-learn's digits: minutes, no download",
@@ -54,7 +69,7 @@ MNIST = Outline(
 
 CIFAR100 = Outline(
     name="cifar100",
-    about="the paper's CIFAR study: a teacher of CIFAR-10, students of CIFAR-100",
+    about="the paper's CIFAR study: teacher on CIFAR-10, students on CIFAR-100",
     recipe=Recipe(
         epochs=300,
         teacher_epochs=300,

@@ -82,7 +82,7 @@ def replay(study: Study, source: Path, row_name: str, request: Request, *, log: 
 def read_row(source: Path, name: str, study: str) -> Recorded:
     """Read a row of a study's ``results.json``.
 
-    ValueError if the file is damaged, lacks a field, is of another study or has no such row, or if the row's run died.
+    ValueError if the file is damaged, lacks a field, is of another study or has no such row, or the row's run diverged.
     """
     fields = ("study", "recipe", "request", "choices", "data", "rows")
     file = read_json(source, dict, fields, remedy="restore it, or name another one")
@@ -97,8 +97,7 @@ def read_row(source: Path, name: str, study: str) -> Recorded:
     if line["died"] or line["test_error"] is None:
         others = ", ".join(other for other, record in by_name.items() if not record.get("died"))
         raise ValueError(
-            f"{name} died in training ({line['died']}), so {source} has no test error of it to come out again; repeat "
-            f"one of: {others}"
+            f"{name} diverged ({line['died']}), so {source} has no test error to reproduce; repeat one of: {others}"
         )
     choices = check_json(file["choices"], dict, (), f"'choices' in {source}")
     for choice in choices:  # they become names of folders

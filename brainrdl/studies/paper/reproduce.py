@@ -96,7 +96,7 @@ def _write_manifest(runs: StudyRuns) -> None:
     records = {path.parent.name: record for path, record in _records(out / "runs")}
     seconds = sum(float(record["seconds"]) for _, record in _records(out))
     if dead := [name for name, record in records.items() if record["died"]]:
-        notes.append(f"Runs that died in training (a loss was not finite): {', '.join(dead)}.")
+        notes.append(f"Runs that diverged (a loss was not finite): {', '.join(dead)}.")
     manifest = {
         "study": runs.study.name,
         "title": runs.study.title,

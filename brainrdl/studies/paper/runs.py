@@ -39,7 +39,7 @@ _RECORD = ("arm", "seed", "labels", "teacher", "setting", "epochs", "seconds", "
 
 @dataclass(frozen=True)
 class FinishedTraining:
-    """A finished run: its network (None if it died or was a try), its history and the record of what was run."""
+    """A finished run: its network (None if it diverged or was a candidate), its history and the record of the run."""
 
     model: nn.Module | None
     history: pd.DataFrame
@@ -47,7 +47,7 @@ class FinishedTraining:
 
     @property
     def validation(self) -> tuple[float, float]:
-        """Error in percent and loss after the last epoch, infinite for a run that died."""
+        """Error in percent and loss after the last epoch, infinite for a run that diverged."""
         if self.record["died"]:
             return inf, inf
         last = self.history.iloc[-1]
@@ -86,7 +86,7 @@ class StudyRuns:
         return self._make(row, arm, context, setting, self.request.out / "runs" / row.name)
 
     def teacher(self, kind: str, seed: int, labels: int | None = None) -> FinishedTraining:
-        """Train a teacher, or read it where it is done; FloatingPointError if its training died."""
+        """Train a teacher, or read it where it is done; FloatingPointError if its training diverged."""
         row = Row(TEACHER, seed, kind, labels if kind == "labels" else None)
         arm = self.study.arm(TEACHER)
         setting = self._choose(arm, kind, row.labels, lambda: self._teacher_context(row, _CHOICE_SEED))
@@ -94,7 +94,7 @@ class StudyRuns:
         run = self._make(row, arm, lambda: self._teacher_context(row, seed, final=True), setting, folder)
         if run.model is None:
             raise FloatingPointError(
-                f"{row.name} died in training ({run.record['died']}), and nothing can be learned from it; lower the "
+                f"{row.name} diverged ({run.record['died']}), and nothing can be learned from it; lower the "
                 f"recipe's learning_rate in another out=, or remove {folder}"
             )
         return run
@@ -157,7 +157,7 @@ class StudyRuns:
         runs = self._trials(row, arm, trial, [{**inherited, **candidate} for candidate in candidates], folder)
         if runs and all(run.record["died"] for run in runs):
             raise FloatingPointError(
-                f"all {len(runs)} settings tried for {arm.name!r} died in training, of what {folder} says; lower the "
+                f"all {len(runs)} candidate settings of {arm.name!r} diverged (see {folder}); lower the "
                 "recipe's learning_rate or α₀ (alphas=) in another out="
             )
         best = min(range(len(candidates)), key=lambda number: runs[number].validation) if runs else 0
@@ -266,7 +266,7 @@ class StudyRuns:
         try:
             model, history = train(arm, context, setting, folder)
         except FloatingPointError as error:
-            # a run that died is a result too: it is recorded, and not made again
+            # a run that diverged is a result too: it is recorded, and not made again
             died, model, history = str(error), context.model(), pd.DataFrame()
         if not died and not all(bool(torch.isfinite(value).all()) for value in model.state_dict().values()):
             died = "its weights are not finite after the last update"

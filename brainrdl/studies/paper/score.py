@@ -78,7 +78,7 @@ def write_results(runs: StudyRuns, rows: list[Row]) -> pd.DataFrame:
     write_json(rerun, folder / "results.json")
     if not histories:
         raise FloatingPointError(
-            f"every run died in training ({folder / 'results.json'} says of what); lower the recipe's "
+            f"every run diverged (see {folder / 'results.json'}); lower the recipe's "
             "learning_rate or α₀ (alphas=) in another out="
         )
     for of_teachers, correctness in answers.items():
