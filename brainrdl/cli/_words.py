@@ -41,6 +41,7 @@ _ADVICE = (
         },
     ),
     _Advice(r"stimuli=dict\(enumerate\(ids\)\), on the command line --as-listed", "--as-listed"),
+    _Advice(r"from_folder needs the folder that holds the images", "name the folder that holds the images"),
     _Advice(r", or untrained=True where random ones are meant", ""),
     _Advice(r", or select_stimuli first, leaves", " leaves"),
     _Advice(

@@ -209,7 +209,8 @@ def test_what_is_advised_can_be_typed(command: str, options: list[str], message:
 
 
 def test_warnings_speak_of_options(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    # a network without weights, and then a folder that is not there
+    # a network without weights, and then a folder without images
+    (tmp_path / "no").mkdir()
     rdms = write(tmp_path / "a.nc", ["x"], 0)
     given = ("--stimuli", tmp_path / "no", "--rdms", rdms, "--layers", "features", "-o", tmp_path / "out")
     assert run("card", "torchvision:alexnet", *given) == 2
