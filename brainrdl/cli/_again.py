@@ -124,7 +124,7 @@ def _named(options: argparse.Namespace, rests: Rests) -> Iterator[Path]:
         # NAME=MASK, and a mask for each subject
         for name in filter(None, (text, text.partition("=")[2])):
             before, is_pattern, _ = name.partition("{subject}")
-            path = Path(before).parent if is_pattern else Path(name)
+            path = Path(os.path.dirname(before) if is_pattern else name)
             with suppress(OSError, ValueError):  # of a text that can be no file's name
                 if path.exists():
                     if path.resolve() in (Path.cwd(), *Path.cwd().parents):  # all that may lie there is too much
