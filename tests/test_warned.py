@@ -30,9 +30,7 @@ from small_network import brain_term, loader, network, stimuli
 from small_study import write_study
 
 ANY = "."  # the whole messages are compared below
-FLAT = (
-    "layer '1' answers with a pattern that is constant over units to stimuli 'c'; their correlation distances are NaN"
-)
+FLAT = "layer '1' returns a pattern that is constant over units to stimuli 'c'; their correlation distances are NaN"
 
 
 def rdms(n=1, ids="abcd", seed=0, **attrs):
@@ -134,9 +132,7 @@ def images(tmp_path, monkeypatch):
     return folder
 
 
-BLACK = (
-    "layer '1' answers with a pattern that is constant over units to stimuli 'a'; their correlation distances are NaN"
-)
+BLACK = "layer '1' returns a pattern that is constant over units to stimuli 'a'; their correlation distances are NaN"
 
 
 def test_the_commands_about_rdms(tmp_path, images, capsys):

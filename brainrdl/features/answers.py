@@ -64,8 +64,8 @@ def check_answers(
         off = difference(answer[again], second[name], _coarsest(model, answer), images.device)
         if off is not None:
             raise ValueError(
-                f"{what} answers the same image otherwise in another batch, by {off:.2g} of its largest answer: "
-                f"{DEPENDS}; distances need answers that do not"
+                f"{what} responds to the same image differently in another batch, by {off:.2g} of its largest "
+                f"response: {DEPENDS}; distances need responses that do not"
             )
 
 
@@ -73,8 +73,8 @@ def check_first_axis(answer: Tensor, n: int, what: str) -> None:
     """Raise a ValueError unless the first dimension of an answer is that of n stimuli."""
     if answer.ndim == 0 or len(answer) != n:
         raise ValueError(
-            f"{what} answers {n} stimuli with shape {tuple(answer.shape)}; its first dimension must be the stimuli: "
-            "name a layer whose answer has them first, or put a layer behind it that moves them there"
+            f"{what} responds to {n} stimuli with shape {tuple(answer.shape)}; its first dimension must be the "
+            "stimuli: name a layer whose output has them first, or put a layer behind it that moves them there"
         )
 
 
@@ -119,7 +119,7 @@ def warn_dead(features: Mapping[str, Tensor], images: Tensor, who: str, when: st
         value = features[layer]
         what = f"{who}'s {'output' if layer == 'output' else f'layer {layer!r}'}"
         warnings.warn(
-            f"{what} answers alike to all {len(value)} stimuli of a batch, {when} "
+            f"{what} responds identically to all {len(value)} stimuli of a batch, {when} "
             f"({'all patterns are the same' if value.any() else 'every output is 0'}): it has no geometry, and passes "
             "no gradient back that could give it one; look at its weights and biases, the layers before it and the "
             "scale of the images, or lower the learning rate",

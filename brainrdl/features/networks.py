@@ -29,7 +29,7 @@ def refuse_scripted(model: nn.Module, layers: Iterable[tuple[str, nn.Module]]) -
     for name, layer in layers:
         if id(model) in scripted or id(layer) in scripted:
             raise ValueError(
-                f"layer {name!r} is TorchScript, which takes no hooks, so that its answers cannot be recorded; take "
+                f"layer {name!r} is TorchScript, which takes no hooks, so that its responses cannot be recorded; take "
                 "the Python module that was scripted or traced, or name a layer outside it"
             )
 

@@ -102,7 +102,7 @@ def capture(
         for layer, value in features.items():
             if value.shape[0] != x.shape[0]:
                 raise ValueError(
-                    f"layer {layer!r} answered with {value.shape[0]} rows to {x.shape[0]} stimuli; its first dimension "
+                    f"layer {layer!r} returned {value.shape[0]} rows to {x.shape[0]} stimuli; its first dimension "
                     "must be the stimuli: give select={layer: function} to move it there"
                 )
         if not any(module.training for module in model.modules()):
@@ -348,11 +348,11 @@ def _tensor_of(output: Any, layer: str, selector: Selector | None) -> Tensor:
     if not isinstance(value, Tensor):
         parts = f"keys {list(value)}" if isinstance(value, Mapping) else f"a {type(value).__name__}"
         raise TypeError(
-            f"layer {layer!r} answers with {parts}, not a tensor; say which part is meant: "
+            f"layer {layer!r} returns {parts}, not a tensor; say which part is meant: "
             f"select={{{layer!r}: index, key or function}}"
         )
     if value.ndim == 0:
-        raise TypeError(f"layer {layer!r} answers with a single number; features need shape (stimuli, …)")
+        raise TypeError(f"layer {layer!r} returns a single number; features need shape (stimuli, …)")
     return value if value.ndim > 1 else value[:, None]
 
 

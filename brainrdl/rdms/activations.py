@@ -83,7 +83,7 @@ class ModelOnStimuli(NamedTuple):
             if not isinstance(answer, Tensor) or answer.ndim == 0 or answer.shape[0] != size:
                 what = f"shape {tuple(answer.shape)}" if isinstance(answer, Tensor) else type(answer).__name__
                 raise ValueError(
-                    f"layer {layer!r} answers {size} stimuli with {what}, expected a tensor (stimuli, ...); name a "
+                    f"layer {layer!r} responds to {size} stimuli with {what}, expected a tensor (stimuli, ...); name a "
                     "layer within it or behind it"
                 )
             ran.add(layer)
@@ -130,7 +130,7 @@ def measure_layers(run: ModelOnStimuli, layers: Iterable[str]) -> dict[str, Laye
     def keep(layer: str, answer: Tensor, first: int) -> None:
         if answer.is_complex() or answer.numel() == 0:
             raise ValueError(
-                f"layer {layer!r} answers with {answer.dtype} of shape {tuple(answer.shape)}; distances need real "
+                f"layer {layer!r} returns {answer.dtype} of shape {tuple(answer.shape)}; distances need real "
                 "numbers, and at least one unit"
             )
         found = Layer(prod(answer.shape[1:]), answer.dtype)
@@ -277,14 +277,14 @@ class Activations:
             rows = answer.flatten(1).cpu()
             if rows.shape[1] != n_units or rows.dtype != self._layers[layer].dtype:
                 raise ValueError(
-                    f"layer {layer!r} answers stimulus {self._run.stimuli.ids[first]!r} with {rows.shape[1]} units of "
-                    f"{rows.dtype}, the first stimulus with {n_units} of {self._layers[layer].dtype}; give a transform "
-                    "that makes all images alike"
+                    f"layer {layer!r} responds to stimulus {self._run.stimuli.ids[first]!r} with {rows.shape[1]} units "
+                    f"of {rows.dtype}, the first stimulus with {n_units} of {self._layers[layer].dtype}; give a "
+                    "transform that makes all images alike"
                 )
             if odd := not_finite(rows):
                 ids = [self._run.stimuli.ids[first + k] for k in odd]
                 raise ValueError(
-                    f"layer {layer!r} answers with NaN or infinite values to stimuli {name_some(ids)}; distances need "
+                    f"layer {layer!r} returns NaN or infinite values to stimuli {name_some(ids)}; distances need "
                     "finite patterns: drop these stimuli, or look for the weights or the image that made them"
                 )
             if first == 0:
@@ -306,8 +306,8 @@ class Activations:
         off = difference(known.sample, known.sampled(answer), known.dtype, self._run.device)
         if off is not None:
             raise ValueError(
-                f"layer {layer!r} answers stimulus {self._run.stimuli.ids[0]!r} alone otherwise than in its batch, by "
-                f"{off:.2g} of its largest answer: {DEPENDS}; RDMs need answers that do not"
+                f"layer {layer!r} responds to stimulus {self._run.stimuli.ids[0]!r} alone differently than in its "
+                f"batch, by {off:.2g} of its largest response: {DEPENDS}; RDMs need responses that do not"
             )
 
     def _describe(self, number: int, what: str) -> str:

@@ -57,7 +57,7 @@ def layer_rdms(
         Metric of `rdm`, in float64; distances of near-duplicates are computed from the differences of their patterns.
     batch_size : int
         Stimuli in one forward pass. The result does not depend on it beyond the rounding of the network's own answers:
-        a layer that answers the first stimulus alone otherwise than in its batch is refused.
+        a layer that answers the first stimulus alone differently than in its batch is refused.
     device : device, optional
         Device to run on; that of the model's parameters if absent.
     max_memory : int
@@ -192,7 +192,7 @@ def _squares(run: ModelOnStimuli, layers: dict[str, Layer], metric: str, max_mem
 
             if not fill_distances(square, blocks, metric, layer.n_units, mean=patterns.mean, without=without):
                 raise ValueError(
-                    f"the answers of layer {name!r} are finite, but the sum of their squares is beyond the range of "
+                    f"the responses of layer {name!r} are finite, but the sum of their squares is beyond the range of "
                     "float64; look for the weights that make them so large"
                 )
             mirror(square)
@@ -201,7 +201,7 @@ def _squares(run: ModelOnStimuli, layers: dict[str, Layer], metric: str, max_mem
                 square.fill_diagonal_(0.0)
                 ids = [stimulus for stimulus, lacks in zip(run.stimuli.ids, without.tolist(), strict=True) if lacks]
                 warnings.warn(
-                    f"layer {name!r} answers with a pattern that is {_LACKING[metric]} to stimuli {name_some(ids)}; "
+                    f"layer {name!r} returns a pattern that is {_LACKING[metric]} to stimuli {name_some(ids)}; "
                     f"their {metric} distances are NaN",
                     stacklevel=3,
                 )

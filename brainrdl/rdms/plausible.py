@@ -56,7 +56,7 @@ def check_varied(rdms: xr.DataArray) -> None:
         return
     message = (
         f"every measured distance is 0 in RDM {name_some(zero)}, which has no geometry: an array that was never "
-        "filled, a layer that answers all stimuli alike, or another variable than was meant"
+        "filled, a layer that responds identically to all stimuli, or another variable than was meant"
     )
     if len(zero) == len(labels):
         raise ValueError(message)

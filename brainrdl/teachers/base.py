@@ -115,7 +115,7 @@ class RDMTeacher(nn.Module, ABC):
         missing = [name for name in names if name not in answer]
         if missing:
             raise ValueError(
-                f"{type(self).__name__} answered with {list(answer)}, but {missing[0]!r} was asked for; "
+                f"{type(self).__name__} returned {list(answer)}, but {missing[0]!r} was asked for; "
                 "forward must return every name in names"
             )
         return {name: answer[name] for name in names}

@@ -80,7 +80,7 @@ class MeasuredTeacher(RDMTeacher):
         several = [name for name, rows in self._choices.items() if len(rows) > 1]
         if several and subjects != "draw":
             raise ValueError(
-                f"{len(self._choices[several[0]])} RDMs answer by {several[0]!r} and no subject coordinate tells them "
+                f"{len(self._choices[several[0]])} RDMs are named {several[0]!r} and no subject coordinate tells them "
                 "apart; add one, average them (average_rdms) or select one"
             )
         self._drawn = [str(subject) for subject in dict.fromkeys(taught["subject"].values)] if several else []

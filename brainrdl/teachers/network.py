@@ -120,7 +120,7 @@ class NetworkTeacher(RDMTeacher):
     def observe(self, images: Tensor | None, ids: Sequence[str] | None, names: Sequence[str]) -> dict[str, Tensor]:
         """Make one forward pass: the features of the named layers, see `features`."""
         if images is None:
-            raise ValueError("a NetworkTeacher answers images, and this batch has none")
+            raise ValueError("a NetworkTeacher needs images, and this batch has none")
         return self.features(images, names)
 
     def distances(self, observed: Tensor) -> Tensor:

@@ -169,8 +169,8 @@ def relative_alpha(
         mean = rdm(features[teacher_layer], teacher.metric).mean().item()
         if mean == 0:
             raise ValueError(
-                f"the teacher's layer {teacher_layer!r} answers alike to all {len(images)} images, so that its mean "
-                "distance is 0; give other images, or leave the layer out"
+                f"the teacher's layer {teacher_layer!r} responds identically to all {len(images)} images, so that its "
+                "mean distance is 0; give other images, or leave the layer out"
             )
         # α_m = α_0/s_m²
         alphas[student_layer] = alpha0 / mean**2
@@ -201,7 +201,7 @@ def alpha_of(alpha: Alpha | Schedule, layer: str, epoch: int, epochs: int) -> fl
     number = _number(value)
     if number is None:
         raise ValueError(
-            f"alpha of layer {layer!r} is {value!r} in epoch {epoch} of {epochs} (counted from 0); a schedule answers "
+            f"alpha of layer {layer!r} is {value!r} in epoch {epoch} of {epochs} (counted from 0); a schedule returns "
             "finite numbers of at least 0"
         )
     return number

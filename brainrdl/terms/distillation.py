@@ -182,7 +182,7 @@ class KD(Term):
         for who, output in (("teacher", logits), ("student", own)):
             if are_probabilities(output):
                 warnings.warn(
-                    f"KD takes logits, and the {who} answers with probabilities, which a softmax makes all alike; "
+                    f"KD takes logits, and the {who} returns probabilities, which a softmax makes all alike; "
                     "leave the softmax out of it",
                     stacklevel=2,
                 )
@@ -190,7 +190,7 @@ class KD(Term):
             self.heads[head_key(self.head)] = nn.Linear(features[self.head][0].numel(), logits.shape[1])
         elif self._student_logits(batch).shape != logits.shape:
             raise ValueError(
-                f"the student answers with {tuple(batch.output.shape[1:])} values per image, the teacher with "
+                f"the student returns {tuple(batch.output.shape[1:])} values per image, the teacher with "
                 f"{tuple(logits.shape[1:])}; for other classes name a student layer to put a head on: KD(…, head=layer)"
             )
 
@@ -213,7 +213,7 @@ class KD(Term):
     def _student_logits(self, batch: Batch) -> Tensor:
         if not isinstance(batch.output, Tensor):
             raise TypeError(
-                f"KD needs the student's logits, a Tensor (images, classes), and the student answers with a "
+                f"KD needs the student's logits, a Tensor (images, classes), and the student returns a "
                 f"{type(batch.output).__name__} (some networks do so in training only); let its forward return the "
                 "logits alone, or name a layer to put a head on: KD(…, head=layer)"
             )

@@ -94,7 +94,7 @@ class RDLTerm(Term):
         for name in layers.values():
             if name not in teacher.names:
                 near = did_you_mean(name, teacher.names)
-                raise ValueError(f"the teacher has no {name!r}, it answers by: {', '.join(teacher.names)}{near}")
+                raise ValueError(f"the teacher has no {name!r}, its names are: {', '.join(teacher.names)}{near}")
         if n_pairs is not None and loss.n_pairs not in (None, n_pairs):
             raise ValueError(f"n_pairs is {n_pairs} here and {loss.n_pairs} in the loss; give it once")
         self.teacher = teacher

@@ -236,7 +236,7 @@ def scalar_loss(loss: Callable[[Any, Tensor], Tensor], output: Any, labels: Tens
             raise TypeError(
                 f"the task loss {name} failed on an output that is a {type(output).__name__}, not a Tensor: {error}; "
                 "give task_loss= a function (output, labels) that takes the part that is meant, in training and in "
-                "eval mode (some networks answer otherwise)"
+                "eval mode (some networks return something else)"
             ) from error
         answered = f"{tuple(output.shape)} values"
         raise ValueError(

@@ -14,11 +14,11 @@ def warn_other_outputs(task_loss: Any, output: Any, said: DeadLayers) -> None:
     """Warn once of probabilities where a loss takes logits, and of anything else where it takes log-probabilities."""
     if task_loss is functional.cross_entropy or isinstance(task_loss, nn.CrossEntropyLoss):
         wrong = are_probabilities(output)
-        fault = "takes logits, and the student answers with probabilities, so that a softmax follows a softmax"
+        fault = "takes logits, and the student returns probabilities, so that a softmax follows a softmax"
         remedy = "leave the softmax out of the student"
     elif task_loss is functional.nll_loss or isinstance(task_loss, nn.NLLLoss):
         wrong = isinstance(output, Tensor) and output.ndim == 2 and not are_probabilities(output.detach().exp())
-        fault = "takes log-probabilities, and the student answers with other numbers, so that it has no lower bound"
+        fault = "takes log-probabilities, and the student returns other numbers, so that it has no lower bound"
         remedy = "use cross_entropy, or end the student in a log_softmax"
     else:
         return

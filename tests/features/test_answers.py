@@ -17,7 +17,7 @@ from small_network import brain, data, loader, network, raises, stimuli, weights
 
 DEPENDS = (
     "it depends on the other stimuli or on chance, as BatchNorm without running statistics does, or dropout that is on "
-    "in eval mode; distances need answers that do not"
+    "in eval mode; distances need responses that do not"
 )
 
 
@@ -83,7 +83,8 @@ def test_a_layer_that_depends_on_the_batch_or_on_chance_is_refused(odd, road):
         road, "the student's " if "student" in road or road == "deep supervision" else "the teacher's "
     )
     assert re.sub(r"by [\d.e+-]+ of", "by … of", str(error.value)) == (
-        f"{who}layer 'odd' answers the same image otherwise in another batch, by … of its largest answer: {DEPENDS}"
+        f"{who}layer 'odd' responds to the same image differently in another batch, by … of its largest response: "
+        f"{DEPENDS}"
     )
 
 
@@ -93,8 +94,8 @@ def test_a_layer_whose_first_dimension_is_not_the_stimuli_is_refused(odd, road):
     with pytest.raises(ValueError) as error:
         ROADS[road](Odd(ON_TOKENS[odd]))
     assert re.fullmatch(
-        r"the (teacher|student)'s layer 'odd' answers (6|3) stimuli with shape \(.+\); its first dimension must be the "
-        "stimuli: name a layer whose answer has them first, or put a layer behind it that moves them there",
+        r"the (teacher|student)'s layer 'odd' responds to (6|3) stimuli with shape \(.+\); its first dimension must "
+        "be the stimuli: name a layer whose output has them first, or put a layer behind it that moves them there",
         str(error.value),
     )
 
@@ -155,7 +156,7 @@ def test_a_network_made_for_batches_of_one_size():
             return self.one(self.do(x.view(6, 4)))
 
     check_answers(Fixed(), ["one"], data(6)[0])
-    with pytest.raises(ValueError, match=r"^layer 'one' answers the same image otherwise in another batch, by "):
+    with pytest.raises(ValueError, match=r"^layer 'one' responds to the same image differently in another batch, by "):
         check_answers(Fixed(ODD["its neighbour"]), ["one"], data(6)[0])
 
 
@@ -397,7 +398,7 @@ def test_torchscript():
     scripted, x = torch.jit.script(network(dropout=0.0)), data(6)[0]
     mixed = nn.Sequential(scripted, nn.Linear(3, 3))
     message = (
-        "layer {!r} is TorchScript, which takes no hooks, so that its answers cannot be recorded; take the Python "
+        "layer {!r} is TorchScript, which takes no hooks, so that its responses cannot be recorded; take the Python "
         "module that was scripted or traced, or name a layer outside it"
     )
     for model, layer in ((scripted, "two"), (mixed, "0"), (mixed, "0.two")):

@@ -61,7 +61,7 @@ class Calls(nn.Module):
 
 
 class Parts(nn.Module):
-    """A layer that answers with something else than a tensor."""
+    """A layer that returns something else than a tensor."""
 
     def __init__(self, make):
         super().__init__()
@@ -237,7 +237,7 @@ def test_the_input_need_not_be_a_tensor():
 def test_features_of_another_length_than_the_batch():
     model = nn.Sequential(nn.Linear(3, 2), Parts(lambda x: x.repeat(2, 1)))
     message = (
-        "layer '1' answered with 8 rows to 4 stimuli; its first dimension must be the stimuli: give "
+        "layer '1' returned 8 rows to 4 stimuli; its first dimension must be the stimuli: give "
         "select={layer: function} to move it there"
     )
     with raises(ValueError, message):
@@ -258,7 +258,7 @@ DICT = Last(Parts(lambda x: {"tokens": x, "pooled": 3 * x}), lambda out: out["to
 )
 def test_a_layer_that_answers_with_several_things(model, answer):
     message = (
-        f"layer 'layer' answers with {answer}, not a tensor; say which part is meant: "
+        f"layer 'layer' returns {answer}, not a tensor; say which part is meant: "
         "select={'layer': index, key or function}"
     )
     with raises(TypeError, message):
@@ -300,7 +300,7 @@ def test_select_must_name_a_layer_that_is_recorded():
 
 def test_a_single_number_is_no_features():
     model = nn.Sequential(Parts(lambda x: x.sum()))
-    with raises(TypeError, "layer '0' answers with a single number; features need shape (stimuli, …)"):
+    with raises(TypeError, "layer '0' returns a single number; features need shape (stimuli, …)"):
         rdl.capture(model, ["0"], torch.ones(2, 3))
 
 

@@ -129,7 +129,7 @@ def test_patterns_without_direction_are_nan_and_named(metric, way, monkeypatch):
     model = nn.Sequential(nn.Flatten())
     what = {"correlation": "constant over units", "cosine": "zero throughout"}[metric]
     message = (
-        f"layer '0' answers with a pattern that is {what} to stimuli 'stimulus-2', 'stimulus-5'; their {metric} "
+        f"layer '0' returns a pattern that is {what} to stimuli 'stimulus-2', 'stimulus-5'; their {metric} "
         "distances are NaN"
     )
     with pytest.warns(UserWarning, match=f"^{re.escape(message)}$"):
@@ -173,7 +173,7 @@ def test_the_model_is_left_as_it_was(fails):
     if fails:
         values[3] = torch.nan
         message = (
-            "layer '0' answers with NaN or infinite values to stimuli 'stimulus-3'; distances need finite patterns: "
+            "layer '0' returns NaN or infinite values to stimuli 'stimulus-3'; distances need finite patterns: "
             "drop these stimuli, or look for the weights or the image that made them"
         )
         with raises(message):
@@ -232,14 +232,14 @@ class Odd(nn.Module):
         (
             "pair",
             ValueError,
-            "layer 'pair' answers 1 stimuli with tuple, expected a tensor (stimuli, ...); name a layer within it or "
-            "behind it",
+            "layer 'pair' responds to 1 stimuli with tuple, expected a tensor (stimuli, ...); name a layer within it "
+            "or behind it",
         ),
         (
             "flat",
             ValueError,
-            "layer 'flat' answers 1 stimuli with shape (192,), expected a tensor (stimuli, ...); name a layer within "
-            "it or behind it",
+            "layer 'flat' responds to 1 stimuli with shape (192,), expected a tensor (stimuli, ...); name a layer "
+            "within it or behind it",
         ),
     ],
 )
@@ -258,7 +258,7 @@ def test_complex_answers_are_refused():
     model = Odd()
     model.plane = nn.Identity()
     message = (
-        "layer 'plane' answers with torch.complex64 of shape (1, 3, 8, 8); distances need real numbers, and at least "
+        "layer 'plane' returns torch.complex64 of shape (1, 3, 8, 8); distances need real numbers, and at least "
         "one unit"
     )
     with raises(message):
@@ -317,7 +317,7 @@ def test_images_of_several_sizes_are_refused():
     sizes = [torch.zeros(3, side, 8, dtype=torch.float64) for side in (8, 8, 6)]
     odd = rdl.StimulusSet.from_dataset(sizes, ["a", "b", "c"])
     message = (
-        "layer '0' answers stimulus 'c' with 144 units of torch.float64, the first stimulus with 192 of "
+        "layer '0' responds to stimulus 'c' with 144 units of torch.float64, the first stimulus with 192 of "
         "torch.float64; give a transform that makes all images alike"
     )
     with raises(message):
@@ -394,9 +394,9 @@ def test_layers_that_depend_on_the_batch_or_on_chance_are_refused(odd):
     with pytest.raises(ValueError) as raised:
         rdl.layer_rdms(model, stimuli(), ["0", "1"])
     assert re.sub(r"by [\d.e+-]+ of", "by … of", str(raised.value)) == (
-        "layer '1' answers stimulus 'stimulus-0' alone otherwise than in its batch, by … of its largest answer: it "
-        "depends on the other stimuli or on chance, as BatchNorm without running statistics does, or dropout that is "
-        "on in eval mode; RDMs need answers that do not"
+        "layer '1' responds to stimulus 'stimulus-0' alone differently than in its batch, by … of its largest "
+        "response: it depends on the other stimuli or on chance, as BatchNorm without running statistics does, or "
+        "dropout that is on in eval mode; RDMs need responses that do not"
     )
 
 

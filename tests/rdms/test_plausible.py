@@ -107,8 +107,8 @@ def test_measured_correlation_distances_are_possible(n, noise):
 
 def test_an_rdm_of_zeros_teaches_nothing():
     cause = (
-        "which has no geometry: an array that was never filled, a layer that answers all stimuli alike, or another "
-        "variable than was meant"
+        "which has no geometry: an array that was never filled, a layer that responds identically to all stimuli, or "
+        "another variable than was meant"
     )
     zero = label_rdms(np.zeros((1, 3)), IDS, ["IT"], "correlation")
     with raises(ValueError, f"every measured distance is 0 in RDM 'IT', {cause}"):

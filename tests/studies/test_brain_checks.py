@@ -108,7 +108,7 @@ def test_one_measurement_in_two_studies_is_refused(study: dict[str, Any], tmp_pa
         (
             "student.model",
             "small_student:make_two",
-            "small_student:make_two answers an image with (2,), and the task has 10 classes; expected at least (10,)",
+            "small_student:make_two returns for an image (2,), and the task has 10 classes; expected at least (10,)",
         ),
         (
             "fit.stimuli_per_update",

@@ -75,7 +75,7 @@ def test_a_users_teacher_gets_defaults():
 def test_a_teacher_that_does_not_answer_by_a_name():
     with raises(
         ValueError,
-        "Lengths answered with ['length', 'half'], but 'width' was asked for; forward must return every name in names",
+        "Lengths returned ['length', 'half'], but 'width' was asked for; forward must return every name in names",
     ):
         Lengths().observe(None, ["a", "b"], ["length", "width"])
 
@@ -190,7 +190,7 @@ def test_errors_of_a_network_teacher():
         "unknown metric 'pearson'; computed from features are: mse, sqeuclidean, euclidean, correlation, cosine",
     ):
         rdl.NetworkTeacher(network(), ["out"], "pearson")
-    with raises(ValueError, "a NetworkTeacher answers images, and this batch has none"):
+    with raises(ValueError, "a NetworkTeacher needs images, and this batch has none"):
         rdl.NetworkTeacher(network(), ["out"])(None, ["a", "b"])
 
 
@@ -330,8 +330,8 @@ def test_relative_alpha_of_a_layer_that_answers_alike():
     teacher = rdl.NetworkTeacher(nn.Sequential(nn.Identity()), ["0"])
     with raises(
         ValueError,
-        "the teacher's layer '0' answers alike to all 3 images, so that its mean distance is 0; give other images, or "
-        "leave the layer out",
+        "the teacher's layer '0' responds identically to all 3 images, so that its mean distance is 0; give other "
+        "images, or leave the layer out",
     ):
         rdl.relative_alpha(1.0, teacher, torch.ones(3, 2), {"fc": "0"})
 
@@ -582,7 +582,7 @@ def test_a_subject_is_drawn_for_a_region():
 def test_several_rdms_under_one_name():
     with raises(
         ValueError,
-        "3 RDMs answer by 'IT' and no subject coordinate tells them apart; add one, average them (average_rdms) or "
+        "3 RDMs are named 'IT' and no subject coordinate tells them apart; add one, average them (average_rdms) or "
         "select one",
     ):
         rdl.MeasuredTeacher(measured(4, roi=["EVC", "IT", "IT", "IT"]))

@@ -327,7 +327,7 @@ def test_a_temperature_is_above_zero(temperature):
 def test_kd_between_other_classes():
     with raises(
         ValueError,
-        "the student answers with (4,) values per image, the teacher with (6,); for other classes name a student layer "
+        "the student returns (4,) values per image, the teacher with (6,); for other classes name a student layer "
         "to put a head on: KD(…, head=layer)",
     ):
         Update(lambda _: rdl.KD(rdl.NetworkTeacher(nn.Sequential(nn.Flatten(), nn.Linear(25, 6)), [])))

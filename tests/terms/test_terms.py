@@ -339,9 +339,9 @@ def test_raw_mse_with_measured_rdms_of_the_same_metric():
 
 
 def test_an_unknown_teacher_name():
-    with raises(ValueError, "the teacher has no 'ome', it answers by: one, two; did you mean 'one'?"):
+    with raises(ValueError, "the teacher has no 'ome', its names are: one, two; did you mean 'one'?"):
         rdl.RDLTerm(network_teacher(), {"fc": "one", "out": "ome"})
-    with raises(ValueError, "the teacher has no 'fusiform', it answers by: IT"):
+    with raises(ValueError, "the teacher has no 'fusiform', its names are: IT"):
         rdl.RDLTerm(measured_teacher(), {"fc": "fusiform"})
 
 

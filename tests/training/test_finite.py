@@ -147,7 +147,7 @@ def test_an_alpha_that_a_schedule_spoils_later_is_refused_before_training(schedu
     layer = "two" if value == "-0.5" else "one"
     with raises(
         ValueError,
-        f"alpha of layer '{layer}' is {value} in epoch 2 of 3 (counted from 0); a schedule answers finite numbers of "
+        f"alpha of layer '{layer}' is {value} in epoch 2 of 3 (counted from 0); a schedule returns finite numbers of "
         "at least 0",
     ):
         rdl.Trainer(student, [Spoils(-1, 1.0, alpha=schedule)]).fit(loader(), epochs=3)

@@ -140,19 +140,19 @@ LOSSES = {
     "softmax": (
         functional.cross_entropy,
         nn.Softmax(dim=1),
-        "the task loss cross_entropy takes logits, and the student answers with probabilities, so that a softmax "
+        "the task loss cross_entropy takes logits, and the student returns probabilities, so that a softmax "
         "follows a softmax; leave the softmax out of the student",
     ),
     "softmax, as an object": (
         nn.CrossEntropyLoss(label_smoothing=0.1),
         nn.Softmax(dim=1),
-        "the task loss CrossEntropyLoss takes logits, and the student answers with probabilities, so that a softmax "
+        "the task loss CrossEntropyLoss takes logits, and the student returns probabilities, so that a softmax "
         "follows a softmax; leave the softmax out of the student",
     ),
     "no log_softmax": (
         functional.nll_loss,
         nn.Identity(),
-        "the task loss nll_loss takes log-probabilities, and the student answers with other numbers, so that it has no "
+        "the task loss nll_loss takes log-probabilities, and the student returns other numbers, so that it has no "
         "lower bound; use cross_entropy, or end the student in a log_softmax",
     ),
 }
@@ -188,6 +188,6 @@ def test_distillation_of_probabilities_is_said(who):
     with pytest.warns(UserWarning, match=ANY) as said:
         rdl.Trainer(student, [term], task_loss=None).fit(loader(), epochs=1)
     assert [str(warning.message) for warning in said] == [
-        f"KD takes logits, and the {who} answers with probabilities, which a softmax makes all alike; leave the "
+        f"KD takes logits, and the {who} returns probabilities, which a softmax makes all alike; leave the "
         "softmax out of it"
     ]

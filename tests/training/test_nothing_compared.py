@@ -314,9 +314,9 @@ def dead(bias=-100.0):
 
 
 DEAD = (
-    "{} answers alike to all {} stimuli of a batch, {} ({}): it has no geometry, and passes no gradient back that "
-    "could give it one; look at its weights and biases, the layers before it and the scale of the images, or lower the "
-    "learning rate"
+    "{} responds identically to all {} stimuli of a batch, {} ({}): it has no geometry, and passes no gradient back "
+    "that could give it one; look at its weights and biases, the layers before it and the scale of the images, or "
+    "lower the learning rate"
 )
 COMPARED_NOTHING = (
     "{} compared nothing in epoch 0 (counted from 0), and is NaN in the history: in every update too few of its pairs "
@@ -464,7 +464,7 @@ def test_a_student_that_answers_with_a_named_tuple_in_training():
     student, before = Inception(), weights(Inception())
     with raises(
         TypeError,
-        "KD needs the student's logits, a Tensor (images, classes), and the student answers with a max (some networks "
+        "KD needs the student's logits, a Tensor (images, classes), and the student returns a max (some networks "
         "do so in training only); let its forward return the logits alone, or name a layer to put a head on: KD(…, "
         "head=layer)",
     ):
@@ -473,7 +473,7 @@ def test_a_student_that_answers_with_a_named_tuple_in_training():
         TypeError,
         "the task loss cross_entropy failed on an output that is a max, not a Tensor: cross_entropy_loss(): argument "
         "'input' (position 1) must be Tensor, not torch.return_types.max; give task_loss= a function (output, labels) "
-        "that takes the part that is meant, in training and in eval mode (some networks answer otherwise)",
+        "that takes the part that is meant, in training and in eval mode (some networks return something else)",
     ):
         rdl.Trainer(student).fit(loader(), epochs=1)
     assert_same(weights(student), before)

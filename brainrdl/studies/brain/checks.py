@@ -130,7 +130,7 @@ def _check_network(configuration: Configuration, inputs: Inputs) -> None:
         if not isinstance(output, Tensor) or output.ndim != 2 or output.shape[1] < n:
             shape = tuple(output.shape[1:]) if isinstance(output, Tensor) else type(output).__name__
             raise ValueError(
-                f"{student.model} answers an image with {shape}, and the task has {n} classes; expected at least ({n},)"
+                f"{student.model} returns for an image {shape}, and the task has {n} classes; expected at least ({n},)"
             )
 
 

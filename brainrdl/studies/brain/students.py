@@ -118,6 +118,6 @@ def brain_term(target: xr.DataArray, plan: Plan, fit: Fit) -> RDLTerm:
     """Make the term that trains a layer toward a target of one region; errors as `MeasuredTeacher` and `RDLTerm`."""
     teacher = MeasuredTeacher(target, subjects=fit.subjects if "subject" in target.coords else "mean")
     if len(teacher.names) != 1:
-        raise ValueError(f"the target answers by {', '.join(teacher.names)}; a student is fitted to one region")
+        raise ValueError(f"the target has the names {', '.join(teacher.names)}; a student is fitted to one region")
     loss = RDLoss(metric=fit.metric, compare=fit.compare)
     return RDLTerm(teacher, {plan.layer: teacher.names[0]}, loss=loss, alpha=constant(plan.alpha), stream="stimuli")

@@ -72,9 +72,9 @@ def write_card(card: Card, folder: str | Path, *, title: str = "Model card", not
         created="",  # a card holds nothing that depends on the day
         headline="",
         summary=(
-            "How well each layer of the network matches the measured RDMs on stimuli that nothing was fitted to, "
-            f"beside what rivals it. {'; '.join(f'{capital(name)}: {about}' for name, about in scored.items())}. Each "
-            "score is held against its own ceiling."
+            "Comparison of each layer of the network, controls and heads with the measured RDMs, on held-out stimuli. "
+            f"{'; '.join(f'{capital(name)}: {about}' for name, about in scored.items())}. Each score is compared "
+            "with its own noise ceiling."
         ),
         findings=(),
         sections=present(
@@ -104,13 +104,13 @@ def _scores(card: Card, figure: Figure) -> Iterator[Table | Picture]:
         "card",
         figure,
         "Dot plot of the scores of layers, controls and heads; the numbers are those of the table.",
-        f"Scores on held-out stimuli ({setting}). {unit} Bands: noise ceilings, lower to upper bound, of the same "
-        "pairs and subjects and after the same removal.",
+        f"Scores on held-out stimuli ({setting}). {unit} Bands: noise ceilings, lower to upper bound, for the "
+        "same pairs and subjects, after the same controls were removed.",
     )
     yield score_table(
         card.summary.assign(task_error=float("nan")),  # nothing was trained on a task
         f"Scores on held-out stimuli: {setting}",
-        f"{unit} A dash: the row is made of what is removed, or does not vary on a split's held-out stimuli.",
+        f"{unit} A dash: the model is itself a control, or does not vary on a split's held-out stimuli.",
     )
 
 

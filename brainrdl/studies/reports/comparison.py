@@ -123,11 +123,11 @@ def comparison_text(result: ModelComparison) -> str:
         formatters=dict.fromkeys(["p_fdr", "p_ceiling"], lambda p: p_value(p) or _UNKNOWN),
     )
     about = [
-        f"p_fdr: of a score of zero or less, one-sided t with the bootstrap's standard error, FDR over "
+        f"p_fdr: score above 0, one-sided t with the bootstrap's standard error, FDR over "
         f"{count(len(result.table), 'row')}"
     ]
     if result.table["p_ceiling"].notna().any():
-        about.append("p_ceiling: of a score equal to the lower noise ceiling, two-sided t, not corrected")
+        about.append("p_ceiling: score different from the noise ceiling's lower bound, two-sided t, uncorrected")
     if len(result.contrasts):
         about.append(
             f"contrasts: {_n_different(result)} of {len(result.contrasts)} significant (two-sided t, Holm .05)"

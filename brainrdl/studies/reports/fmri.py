@@ -82,11 +82,11 @@ def facts_of(rdms: xr.DataArray) -> dict[str, dict[str, Any]]:
 
 
 def _rdms(rdms: xr.DataArray) -> Picture:
-    caption = "RDM per subject and region. These distances are not cross-validated: noise biases them."
+    caption = "RDM per subject and region. These distances are not cross-validated, hence biased by noise."
     if rdms.attrs["metric"] == "crossnobis":
         caption = (
-            "RDM per subject and region: squared distance per voxel. Crossnobis distances are unbiased, so that values "
-            "at or below zero mean no evidence of a difference."
+            "RDM per subject and region: squared distance per voxel. Crossnobis distances are unbiased: values at or "
+            "below zero are no evidence of a difference."
         )
     return Picture("rdm-panels", _rdms_figure(rdms), "A panel per subject and region.", caption, "png")
 
@@ -118,9 +118,9 @@ def _each(facts: Mapping[str, Mapping[str, Any]]) -> Table:
         "Each RDM",
         (*head, "r with time"),
         rows,
-        "Voxels: used, of those in the mask (the others lie outside a brain mask, have NaN or no variance). dof: "
-        "scans − rank of the design, over runs. λ: share of the shrinkage target in the noise covariance (mean over "
-        "runs if per run). r with time: correlation of the distances with the stimuli's mean distance in time.",
+        "Voxels: used, of those in the mask (the others are outside the brain mask, NaN or constant). dof: "
+        "scans − rank of the design, over runs. λ: weight of the shrinkage target in the noise covariance (mean over "
+        "runs if per run). r with time: correlation of the distances with the mean temporal distance of the stimuli.",
     )
 
 
@@ -138,10 +138,10 @@ def _ceilings(rdms: xr.DataArray) -> Iterator[Table]:
     if rows:
         yield Table(
             "Between subjects",
-            ("region", "subjects", "lower ceiling", "upper ceiling"),
+            ("region", "subjects", "noise ceiling, lower bound", "upper bound"),
             rows,
-            "Noise ceiling by Pearson r: mean correlation of a subject's RDM with the mean of the others (lower) and "
-            "of all (upper), each RDM z-scored first.",
+            "Noise ceiling (Pearson r): mean correlation of each subject's RDM with the mean RDM of the other subjects "
+            "(lower bound) and of all subjects (upper bound), after z-scoring each RDM.",
         )
 
 
@@ -153,8 +153,8 @@ def _reliability(facts: Mapping[str, Mapping[str, Any]]) -> Iterator[Picture]:
             _reliability_figure(halves),
             "Split-half correlations, a row per RDM; the numbers are those of the table above.",
             "Reliability: mean correlation of the RDMs of two halves of the runs (filled, 95 % by a jackknife over "
-            "runs), and what all runs together would have by Spearman–Brown (open; a lower bound for "
-            "cross-validated distances).",
+            "runs), and the reliability of all runs together by the Spearman–Brown formula (open; a lower "
+            "bound for cross-validated distances).",
             "png",
         )
 

@@ -29,21 +29,21 @@ FIT_ARMS: ArmWords = {arm.name: Words(arm.label, arm.about, arm.family) for arm 
 TEACHERS: Mapping[str, tuple[str, str]] = {
     "paper": (
         "the paper's teacher",
-        "As in the paper, trained on other images than its students: the manifest names them.",
+        "As in the paper, trained on other images than its students (named in the manifest).",
     ),
     "clean": (
         "the clean teacher",
-        "Trained on deformations of the student's own training images only. Settings that were chosen were chosen with "
-        "it.",
+        "Trained on deformations of the student's own training images only. Hyperparameters were selected "
+        "with this teacher.",
     ),
     "cifar10": (
         "the CIFAR-10 teacher",
-        "Trained on CIFAR-10: other images and other classes than its students'. Settings that were chosen were chosen "
-        "with it.",
+        "Trained on CIFAR-10: other images and other classes than its students'. Hyperparameters were selected "
+        "with this teacher.",
     ),
     "labels": (
         "the teacher trained on the labelled images alone",
-        "Trained on the labelled images alone, so that it knows no label that its students lack.",
+        "Trained on the labelled images alone: it has no more labels than its students.",
     ),
 }
 """Names of the kinds of teacher and sentences on them, in the order in which reports list them."""
@@ -52,11 +52,11 @@ SCORES: Mapping[str, str] = {"raw": "raw", "partial": "partial", "within_categor
 """Names of the scores, in the order in which reports list them."""
 
 ABOUT_SCORES: Mapping[str, str] = {
-    "raw": "the comparison of model and brain RDM as they are",
-    "partial": "the same after the control RDMs (such as animacy, categories, silhouette, pixels) are regressed out of "
-    "both sides",
-    "within_category": "the same after the mean of each block of categories is subtracted on both sides, so that only "
-    "differences between stimuli of the same categories are left",
+    "raw": "the comparison of model and brain RDM, without controls",
+    "partial": "the same after the control RDMs (such as animacy, categories, silhouette, pixels) are partialled out "
+    "of both RDMs",
+    "within_category": "the same after the mean of each category block is subtracted from both RDMs, which leaves only "
+    "the differences within the blocks",
 }
 """Sentences on the scores."""
 
