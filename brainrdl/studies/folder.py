@@ -22,11 +22,17 @@ _CALLS = "calls.json"
 
 @contextmanager
 def claimed(
-    folder: Path, configuration: dict[str, Any], *, functions: Mapping[str, Any] | None = None
+    folder: Path,
+    configuration: dict[str, Any],
+    *,
+    functions: Mapping[str, Any] | None = None,
+    grown: Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]] | None = None,
 ) -> Iterator[None]:
     """Take a folder for a configuration, or resume in it if it is the same; nobody else gets in meanwhile.
 
-    `functions` are facts of the user's code (`brainrdl.training.functions.facts_of`), which has to be the same too.
+    `grown` reads the noted configuration and the present one, and returns the noted one with what it may have gained:
+    where that is the present one, it is noted instead. `functions` are facts of the user's code
+    (`brainrdl.training.functions.facts_of`), which has to be the same too.
     ValueError if it holds something else, or another configuration; HeldError if another process works in it.
     """
     for place in (folder, *folder.parents):
@@ -40,13 +46,17 @@ def claimed(
         if path.exists():
             there = read_json(path, dict, remedy="restore it, or give another out=")
             noted_functions = there.pop("functions", None)
-            differing = differences(there, json.loads(json.dumps(configuration)))
+            present = json.loads(json.dumps(configuration))
+            now = there if grown is None else grown(there, present)
+            differing = differences(now, present)
             differing += _other_code(folder, noted_functions, functions or {})
             if differing:
                 raise ValueError(
                     f"{folder} holds a study with another configuration: {'; '.join(differing)}. Ask for the same to "
                     "resume it, or give another out="
                 )
+            if now != there:
+                write_json({**now, **({} if noted_functions is None else {"functions": noted_functions})}, path)
         # a lock may be all that an earlier call has left
         elif any(not other.name.startswith(".") for other in folder.iterdir()):
             raise ValueError(

@@ -411,7 +411,8 @@ def test_a_study_from_its_file_to_its_report(
     assert "A control RDM that the study&#39;s file names." in text
     assert "ridge" in text
     assert not re.search(r"ridge [\d.]+, \d+ steps", text)
-    assert {"before: task only", "after: RDL"} <= {axes.get_title() for axes in rdm_figure(read_fit(out).rdms).axes}
+    titles = [axes.get_title() for axes in rdm_figure(read_fit(out).rdms).axes]
+    assert {"before: start network", "after: task only", "after: RDL"} <= set(titles)
 
     # what was fitted to the brain is left, and answers as it was scored
     kept = sorted(str(path.relative_to(out / "models")) for path in (out / "models").rglob("*.safetensors"))
@@ -560,8 +561,8 @@ def test_arms_that_cannot_be_run(study: dict[str, Any]) -> None:
     with pytest.raises(ValueError) as unknown:
         describe_plan(configuration)
     assert str(unknown.value) == (
-        "arms names 'monkey_it', which this study cannot run; it can: size, hue, mixture, untrained, task_only, frrsa, "
-        "gains, low_rank, readout, rdl, rdl_category, rdl_within_shuffle, rdl_global_shuffle, rdl_early_visual"
+        "arms names 'monkey_it', which this study cannot run; it can: size, hue, mixture, untrained, start, task_only, "
+        "frrsa, gains, low_rank, readout, rdl, rdl_category, rdl_within_shuffle, rdl_global_shuffle, rdl_early_visual"
     )
     with pytest.raises(ValueError) as lacking:
         describe_plan(checked(changed(study, arms=["rdl"])))

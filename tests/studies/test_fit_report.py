@@ -108,7 +108,7 @@ class TestVerdict:
     def test_category_structure_says_why(self):
         given = {"partial": ACROSS, "within_category": UP, "within_category_category": ACROSS}
         found = judge(contrasts(raw=UP, **given, within_category_shuffle=UP))
-        assert found.words == "The gain is category structure"
+        assert found.words == "A gain, not shown to be more than category structure"
         assert found.reasons == (
             "the interval of the partial gain is not above 0",
             "in the within-category score it is not above the student of the category target",
@@ -123,10 +123,54 @@ class TestVerdict:
         )
 
     def test_no_gain_and_loss(self):
-        assert judge(contrasts(raw=ACROSS, partial=UP, **ABOVE)).words == "No gain"
+        assert judge(contrasts(raw=ACROSS, partial=UP, **ABOVE)).kind == "none"
         assert judge(contrasts(raw=DOWN)).kind == "loss"
         assert judge(contrasts(partial=UP)).kind == "unknown"
         assert judge(contrasts(raw=(np.nan, np.nan))).kind == "unknown"
+
+    @pytest.mark.parametrize(
+        ("ends", "smallest", "words", "reason"),
+        [
+            (
+                (-0.0432, 0.0489),
+                None,
+                "No gain shown",
+                "in the raw score the interval [−0.043,\u00a0+0.049] includes 0; a gain of up to 0.049 is not excluded",
+            ),
+            (
+                (-0.0432, 0.0489),
+                0.02,
+                "No gain shown",
+                "in the raw score the interval [−0.043,\u00a0+0.049] includes 0; a gain of up to 0.049 is not excluded "
+                "(the smallest that was stated beforehand: 0.02)",
+            ),
+            (
+                (-0.0432, 0.0489),
+                0.05,
+                "No gain",
+                "in the raw score the interval [−0.043,\u00a0+0.049] includes 0 and excludes the smallest gain stated "
+                "beforehand, 0.05",
+            ),
+            (
+                (-0.05, 0.0),
+                None,
+                "No gain shown",
+                "in the raw score the interval [−0.050,\u00a00.000] includes 0; a gain of less than 0.001 is not "
+                "excluded",
+            ),
+            (
+                (0.0, 0.0),
+                None,
+                "No gain shown",
+                "in the raw score the difference does not vary: it is 0 in every resample",
+            ),
+        ],
+    )
+    def test_an_interval_that_includes_0_shows_no_gain_and_says_which_it_leaves_open(
+        self, ends, smallest, words, reason
+    ):
+        found = judge(contrasts(raw=ends), smallest=smallest)
+        assert (found.kind, found.words, found.reasons) == ("none", words, (reason,))
 
     def test_either_order_of_the_arms_will_do(self):
         given = contrasts(raw=UP, partial=UP, **ABOVE)
@@ -171,11 +215,16 @@ class TestWords:
     def test_the_word_is_not_used_of_category_structure(self, tmp_path):
         controls = {**ARMS, "rdl_category": (0.29, 0.13, 0.15)}
         text = verdict_sentence(read_fit(make_fit(tmp_path, arms=controls, rdms=False, thumbnails=False)))
-        assert text.startswith("The gain is category structure: in the partial score it is not above the student")
+        assert text.startswith(
+            "A gain, not shown to be more than category structure: in the partial score it is not above the student"
+        )
 
     def test_what_fitting_did_to_the_task_and_who_scores_higher(self, folder):
         told = findings(read_fit(folder))
-        assert told[3] == "The task: 15.00 % errors of task only, 17.00 % of RDL (means over seeds and splits)."
+        assert told[3] == (
+            "Task error: 15.00 % start network (as its heads have it), 15.00 % task only, 17.00 % RDL (means over "
+            "seeds and splits)."
+        )
         assert told[4].startswith("Raw scores above that of RDL (0.")
         assert "behaviour 0." in told[4]
 
@@ -221,8 +270,9 @@ class TestNumbers:
         ]
         rows = page.tables["Chosen when fitted to kriegeskorte2008, stratified folds"]
         of_rdl = [row for row in rows[1:] if row[0] == "RDL"]
-        assert [row[3] for row in of_rdl] == [f"|α {alpha:g}, 300 updates" for alpha in (1, 1, 0.1, 1, 1)]
-        assert of_rdl[0][4] == f"|{chosen[chosen['split'] == 'fold-1']['value'].mean():.3f}"
+        assert {row[1] for row in of_rdl} == {"|0, for all"}
+        assert [row[4] for row in of_rdl] == [f"|α {alpha:g}, 300 updates" for alpha in (1, 1, 0.1, 1, 1)]
+        assert of_rdl[0][5] == f"|{chosen[chosen['split'] == 'fold-1']['value'].mean():.3f}"
 
     def test_the_trade_off_has_a_point_for_each_weight(self, folder):
         study = read_fit(folder)
@@ -271,7 +321,7 @@ class TestPage:
         text = Page(write_report(tmp_path).read_text(encoding="utf-8")).text
         assert "The study left no rdms.nc, so there are no RDMs to show." in text
         assert "choices.csv is missing or holds fewer than two weights α with a task error" in text
-        assert "The study left no histories.csv with fits of the primary setting, so there are no curves." in text
+        assert "so there are no curves." in text
 
     def test_what_a_user_wrote_is_escaped(self, tmp_path):
         make_fit(tmp_path, notes=("<script>1</script>",), rdms=False, thumbnails=False)

@@ -119,6 +119,17 @@ class Untrained(Arm):
 
 
 @dataclass(frozen=True)
+class Start(Arm):
+    """The networks that heads sit on and fits begin with, in the layer that agrees best with the target."""
+
+    def outcomes(self, fold: Fold) -> Iterator[Outcome]:
+        layer = best_layer(fold.runs, fold.runs.start(CHOICE_SEED).rdms, fold.target)
+        for seed in fold.runs.seeds:
+            found = fold.runs.start(seed)
+            yield Outcome(self.name, seed, found.rdms[layer], fold.split.training, layer, task_error=found.task_error)
+
+
+@dataclass(frozen=True)
 class TaskOnly(Arm):
     """Networks trained on the task as long as the fold's students, in the layer that agrees best with the target."""
 
@@ -131,7 +142,8 @@ class TaskOnly(Arm):
         for seed in fold.runs.seeds:
             snapshot = fold.runs.task_only(seed)[place]
             rdm, setting = snapshot.rdms[layer], {"updates": lengths[place]}
-            yield Outcome(self.name, seed, rdm, fold.split.training, layer, setting, snapshot.task_error)
+            curve, error = snapshot.history.assign(task_error=np.nan), snapshot.task_error
+            yield Outcome(self.name, seed, rdm, fold.split.training, layer, setting, error, curve)
 
 
 @dataclass(frozen=True)
@@ -225,69 +237,107 @@ class Student(FittedArm):
 
 _GIVEN, _NETWORKS, _HEADS, _RDL, _CONTROLS = "as they are", "networks", "heads", "RDL", "RDL's controls"
 
+START = Start(
+    "start",
+    "start network",
+    "The network that every fit begins with and every head sits on: trained on the task, or given, and not fitted to "
+    "a brain.",
+    _NETWORKS,
+)
+TASK_ONLY = TaskOnly(
+    "task_only",
+    "task only",
+    "The start network trained further on the task alone, for as many updates as RDL: what further training does by "
+    "itself.",
+    _NETWORKS,
+)
+
 ARMS: tuple[Arm, ...] = (
-    GivenRDM("pixels", "pixels", "Distances between the images' pixels.", _GIVEN),
-    GivenRDM("animacy", "animacy", "Animate or not: 0 within, 1 between.", _GIVEN),
-    GivenRDM("four_category", "four categories", "Faces, bodies, natural and artificial objects.", _GIVEN),
-    GivenRDM("silhouette", "silhouette", "Distances between the objects' outlines.", _GIVEN),
-    GivenRDM("hmax", "HMAX", "A hand-made model of the ventral stream.", _GIVEN),
+    GivenRDM("pixels", "pixels", "Distances between the images' pixels, without any network.", _GIVEN),
+    GivenRDM("animacy", "animacy", "An RDM of one distinction: 0 within animate and inanimate, 1 between.", _GIVEN),
+    GivenRDM(
+        "four_category",
+        "four categories",
+        "An RDM of four categories, faces, bodies, natural and artificial objects: 0 within, 1 between.",
+        _GIVEN,
+    ),
+    GivenRDM("silhouette", "silhouette", "Distances between the objects' outlines, without any network.", _GIVEN),
+    GivenRDM("hmax", "HMAX", "Distances in HMAX, a hand-made model of the ventral stream.", _GIVEN),
     Mixture(
         "mixture",
         "mixture of controls",
-        "The non-negative mixture of the control RDMs, fitted to the training stimuli.",
+        "The weighted sum of the control RDMs, with weights of at least 0, that comes nearest to the brain's RDM of "
+        "the training stimuli.",
         _GIVEN,
     ),
-    GivenRDM("monkey_it", "monkey IT", "Recordings in monkeys who saw the same images.", _GIVEN),
-    GivenRDM("behaviour", "behaviour", "People's judgements of similarity.", _GIVEN),
-    Untrained("untrained", "untrained", "The network with random weights.", _NETWORKS),
-    TaskOnly("task_only", "task only", "The network trained on the task alone.", _NETWORKS),
+    GivenRDM("monkey_it", "monkey IT", "The RDM of recordings in the IT of monkeys who saw the same images.", _GIVEN),
+    GivenRDM("behaviour", "behaviour", "The mean RDM of people's judgements of how similar the images are.", _GIVEN),
+    Untrained("untrained", "untrained", "The network with random weights, before any training.", _NETWORKS),
+    START,
+    TASK_ONLY,
     Head(
         "frrsa",
         "FR-RSA",
-        "A non-negative weight for each of the task network's features, fitted to the brain.",
+        "The start network as it is, each of its features with a weight of at least 0 that is fitted to the brain "
+        "(feature-reweighted RSA).",
         _HEADS,
     ),
     Head(
         "gains",
         "channel gains",
-        "A non-negative gain for each of its channels, fitted to the brain.",
+        "The start network as it is, each channel of a layer with a gain of at least 0 that is fitted to the brain.",
         _HEADS,
         cheap=False,
     ),
     Head(
         "low_rank",
         "low-rank readout",
-        "A linear map of its features of low rank, fitted to the brain.",
+        "The start network as it is, a layer's features mapped linearly onto a few dimensions that are fitted to the "
+        "brain.",
         _HEADS,
         cheap=False,
     ),
-    Head("readout", "full readout", "Any linear map of its features, fitted to the brain.", _HEADS, cheap=False),
-    Student("rdl", "RDL", "The network trained on the task and, at once, to have the brain's RDM.", _RDL, keep=True),
+    Head(
+        "readout",
+        "full readout",
+        "The start network as it is, a layer's features mapped linearly onto as many dimensions, fitted to the brain.",
+        _HEADS,
+        cheap=False,
+    ),
+    Student(
+        "rdl",
+        "RDL",
+        "The start network trained further on the task and, at once, toward the brain's RDM of the training stimuli.",
+        _RDL,
+        keep=True,
+    ),
     Student(
         "rdl_category",
         "RDL, category target",
-        "RDL with each block of categories of the brain's RDM replaced by its mean over training stimuli.",
+        "As RDL, but each distance of the target is the mean of its block of categories: it can learn of categories "
+        "alone.",
         _CONTROLS,
         target=block_means_target,
     ),
     Student(
         "rdl_within_shuffle",
         "RDL, shuffled within categories",
-        "RDL with the brain's RDM of the training stimuli permuted within categories.",
+        "As RDL, but the target's stimuli are permuted within their categories: only categories are left of it.",
         _CONTROLS,
         target=within_shuffle_target,
     ),
     Student(
         "rdl_global_shuffle",
         "RDL, shuffled",
-        "RDL with the brain's RDM of the training stimuli permuted.",
+        "As RDL, but all of the target's stimuli are permuted: nothing is left of it but its distribution of "
+        "distances.",
         _CONTROLS,
         target=global_shuffle_target,
     ),
     Student(
         "rdl_early_visual",
         "RDL, early visual target",
-        "RDL with the RDM of early visual cortex as its target.",
+        "As RDL, but the target is the RDM of early visual cortex in place of the study's region.",
         _CONTROLS,
         target=early_visual_target,
         early_visual=True,
@@ -310,7 +360,7 @@ def arms_of(configuration: Configuration, inputs: Inputs) -> tuple[Arm, ...]:
             given = GivenRDM(name, name, "A control RDM that the study's file names.", _GIVEN)
             possible[name] = by_name.get(name, given)
         possible |= {arm.name: arm for arm in others if isinstance(arm, kind)}
-    asked = configuration.arms or tuple(possible)
+    asked = configuration.arms or tuple(name for name in possible if name != _twin(configuration, inputs))
     for name in asked:
         if name not in possible:
             raise ValueError(f"arms names {name!r}, which this study cannot run; it can: {', '.join(possible)}")
@@ -318,6 +368,14 @@ def arms_of(configuration: Configuration, inputs: Inputs) -> tuple[Arm, ...]:
         if name not in asked:
             raise ValueError(f"arms lacks {name!r}, which the primary contrast needs; add it")
     return tuple(arm for name, arm in possible.items() if name in asked)
+
+
+def _twin(configuration: Configuration, inputs: Inputs) -> str | None:
+    """Name the arm that is another's copy: without a task nothing is trained further, and both are one network."""
+    if inputs.task is not None:
+        return None
+    named = (configuration.primary.arm, configuration.primary.against)
+    return TASK_ONLY.name if START.name in named else START.name
 
 
 def arms_in(arms: Sequence[Arm], scheme: str) -> list[Arm]:

@@ -88,7 +88,8 @@ def _tries(runs: FitRuns, fitted: str, split: Split) -> pd.DataFrame:
         f"{runs.place(fitted, split)}: {layer}, α = {alpha:g}, {updates} updates "
         f"({mean.max():.3f} on the held-out stimuli of the inner folds)"
     )
-    return table.assign(fitted_study=fitted, scheme=split.scheme, split=split.name, arm="rdl", chosen=chosen)
+    where = {"fitted_study": fitted, "scheme": split.scheme, "split": split.name}
+    return table.assign(**where, arm="rdl", seed=CHOICE_SEED, chosen=chosen)
 
 
 def _tried(runs: FitRuns, target: xr.DataArray, inner: Split, plan: Plan) -> list[dict[str, object]]:

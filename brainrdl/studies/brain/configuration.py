@@ -13,8 +13,8 @@ from brainrdl.known import METRICS
 from brainrdl.studies.brain.yaml_file import read_yaml
 
 ARMS = (
-    *("mixture", "monkey_it", "behaviour", "untrained", "task_only", "frrsa", "gains", "low_rank", "readout"),
-    *("rdl", "rdl_category", "rdl_within_shuffle", "rdl_global_shuffle", "rdl_early_visual"),
+    *("mixture", "monkey_it", "behaviour", "untrained", "start", "task_only", "frrsa", "gains"),
+    *("low_rank", "readout", "rdl", "rdl_category", "rdl_within_shuffle", "rdl_global_shuffle", "rdl_early_visual"),
 )
 """Names that a study's own controls may not have: those of the arms (`brainrdl.studies.brain.arms`)."""
 
@@ -120,6 +120,9 @@ class Primary(_Part):
     fitted: str
     scored: str
     scheme: Literal["stratified", "leave_one_category_out"] = "stratified"
+    # where none is stated, a study is known by what it was known by before there was such a field
+    smallest_effect: float | None = Field(default=None, gt=0, exclude_if=lambda value: value is None)
+    """The smallest raw gain of interest: "no gain" is said only where a bound lies below it."""
 
 
 class Configuration(_Part):

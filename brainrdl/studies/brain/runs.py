@@ -58,6 +58,7 @@ class FitRuns:
     log: Callable[[str], None] = print
     locks: bool = False
     _networks: dict[int, nn.Module] = field(default_factory=dict)
+    _starts: dict[int, Snapshot] = field(default_factory=dict)
 
     def run(self, task: "RunsInStudy") -> object:
         """Make a task's result, or read it where it is done."""
@@ -101,6 +102,14 @@ class FitRuns:
 
         return self.made(f"task_network-seed{seed}", make).task_error
 
+    def start(self, seed: int) -> Snapshot:
+        """Look at the task network of a seed as heads and fits find it, after no further update."""
+        # each of many splits asks for it
+        if seed not in self._starts:
+            rdms = rdms_by_layer(self.task_network(seed).eval(), self.inputs, self.configuration.fit)
+            self._starts[seed] = Snapshot(0, rdms, self.task_error(seed))
+        return self._starts[seed]
+
     def untrained(self, seed: int) -> dict[str, np.ndarray]:
         """Compute the condensed RDM of all stimuli by layer, in the network of a seed before any training."""
         # the very initialisation that the task network was trained from, which may be a later attempt
@@ -128,10 +137,12 @@ class FitRuns:
                 return continued()[key]
 
             found = {key: self.made(name, partial(make, key)) for key, name in names.items()}
-        return [
-            Snapshot(n, {layer: found[layer, n].rdm for layer in fit.layers}, found[fit.layers[0], n].task_error)
-            for n in fit.updates
-        ]
+        snapshots = []
+        for n in fit.updates:
+            first = found[fit.layers[0], n]
+            curve = first.history if first.history.empty else first.history[first.history["update"] <= n]
+            snapshots.append(Snapshot(n, {layer: found[layer, n].rdm for layer in fit.layers}, first.task_error, curve))
+        return snapshots
 
     @property
     def _network_folder(self) -> Path:

@@ -10,7 +10,7 @@ import pandas as pd
 from brainrdl.inference.fold_scores import score_folds
 from brainrdl.inference.held_out import Predicted
 from brainrdl.inference.splits import Split
-from brainrdl.studies.brain.arms import ARMS, Head, Student
+from brainrdl.studies.brain.arms import ARMS, START, TASK_ONLY, Head, Student
 from brainrdl.studies.brain.configuration import Configuration
 from brainrdl.studies.brain.inputs import Inputs
 from brainrdl.studies.brain.outcomes import Outcome
@@ -96,11 +96,19 @@ def contrasts_of(configuration: Configuration, arms: Sequence[str]) -> list[tupl
     """List the contrasts that are tested: the primary one, the same arm against its controls, and the heads' gains."""
     primary = configuration.primary
     heads, students = ([arm.name for arm in ARMS if isinstance(arm, kind)] for kind in (Head, Student))
-    pairs = [(primary.arm, primary.against)]
+    start, further = START.name, TASK_ONLY.name
+    pairs = [(primary.arm, primary.against), (primary.arm, start), (primary.arm, further)]
     pairs += [(primary.arm, control) for control in students if control != primary.arm]
-    pairs += [(arm, primary.against) for arm in (*heads, *students)]
-    pairs += [(primary.against, "untrained")]
-    return [pair for pair in dict.fromkeys(pairs) if set(pair) <= set(arms) and pair[0] != pair[1]]
+    # a head leaves the network as it is, so that its gain is over that very network
+    pairs += [(head, start if start in arms else primary.against) for head in heads]
+    pairs += [(student, primary.against) for student in students]
+    pairs += [(further, start), (primary.against, "untrained")]
+    chosen: dict[frozenset[str], tuple[str, str]] = {}
+    for pair in pairs:
+        if pair[0] != pair[1] and set(pair) <= set(arms):
+            # of two ways round one contrast the first
+            chosen.setdefault(frozenset(pair), pair)
+    return list(chosen.values())
 
 
 def _predicted(outcomes: Sequence[Outcome], inputs: Inputs) -> list[Predicted]:

@@ -1,6 +1,6 @@
 """The fit of one student: the task goes on, and beside it a layer is trained toward a target's geometry."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from math import gcd, nan
 
@@ -14,6 +14,7 @@ from torch import nn
 from brainrdl.rdms.labelled import condense
 from brainrdl.rdms.layers import layer_rdms
 from brainrdl.studies.brain.configuration import Configuration, Fit
+from brainrdl.studies.brain.course import followed
 from brainrdl.studies.brain.inputs import Inputs
 from brainrdl.teachers.measured import MeasuredTeacher
 from brainrdl.terms.alpha import constant
@@ -41,6 +42,7 @@ class Snapshot:
     updates: int
     rdms: dict[str, np.ndarray]  # by layer: condensed RDM (n(n-1)/2,) of all stimuli, fitted or not
     task_error: float  # in percent, NaN where there is no task
+    history: pd.DataFrame = field(default_factory=pd.DataFrame)  # its learning curve so far, see `FittedStudent`
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +51,9 @@ class FittedStudent:
 
     model: nn.Module
     snapshots: list[Snapshot]  # at the lengths asked for
-    history: pd.DataFrame  # a row per stretch of updates: update, task_loss, rdm_loss
+    history: (
+        pd.DataFrame
+    )  # a row per length in question up to its own: update, task_loss, rdm_loss since the one before
     fitted_to: tuple[str, ...]  # the stimuli whose targets it has seen
 
 
@@ -102,10 +106,16 @@ def fit_student(
         return {}
 
     epochs, seed = plan.updates[-1] // stretch, derive_seed(plan.seed, "fit")
-    history = trainer.fit(loader, epochs=epochs, stimuli=stream, validation=look, seed=seed)
-    curve = pd.DataFrame({"update": stretch * (history["epoch"] + 1)})
-    curve["task_loss"] = history.get("task_loss", nan)
-    curve["rdm_loss"] = history.get(f"rdl/{plan.layer}", nan)
+    # the losses at all lengths that were in question, though a final fit is one epoch, whose order of batches stays
+    read = gcd(stretch, *fit.updates)
+    with followed(fabric) as course:
+        history = trainer.fit(loader, epochs=epochs, stimuli=stream, validation=look, seed=seed, log_every=read)
+    updates = list(range(read, plan.updates[-1] + 1, read))
+    curve = pd.DataFrame({"update": updates})
+    for name, column, every in (("task_loss", "task_loss", 1), ("rdm_loss", f"rdl/{plan.layer}", fit.every)):
+        curve[name] = course.over_stretches(column, updates, in_epoch=stretch, every=every)
+    if "rdl/pairs" in history:  # updates that compared nothing are in no mean, and cannot be counted in it
+        curve["rdm_loss"] = nan
     return FittedStudent(student.eval(), snapshots, curve, fitted_to)
 
 

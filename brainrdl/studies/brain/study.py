@@ -19,7 +19,7 @@ from brainrdl.files.store import atomic_path, versions, write_json, write_table
 from brainrdl.inference.splits import Split, category_splits, random_splits, stratified_splits
 from brainrdl.rdms.combine import average_rdms
 from brainrdl.rdms.labelled import condense, label_rdms
-from brainrdl.studies.brain.arms import Arm, arms_of, outcomes
+from brainrdl.studies.brain.arms import ARMS, START, Arm, FittedArm, Fold, TaskOnly, arms_of, outcomes
 from brainrdl.studies.brain.checks import check_study, check_unchanged, checksums, functions_of
 from brainrdl.studies.brain.configuration import Configuration, configuration_hash
 from brainrdl.studies.brain.inputs import Inputs, load_inputs
@@ -120,7 +120,9 @@ def fit(
         check_study(configuration, inputs, arms, splits)
         read = checksums(configuration, inputs)
         check_unchanged(out, configuration, read)
-        with claimed(out, frozen(configuration, fabric, read), functions=functions_of(configuration)):
+        with claimed(
+            out, frozen(configuration, fabric, read), functions=functions_of(configuration), grown=_with_more_arms
+        ):
             with noted(out, describe_call(command, fabric), given) as note:
                 runs = FitRuns(configuration, inputs, fabric, out, log, locks=jobs > 1)
                 folds = _folds(configuration, splits)
@@ -248,7 +250,6 @@ def _write_tables(
     tries = tries_table((folder / "choices").rglob("*.json"))
     if not tries.empty:
         write_table(tries, folder / "choices.csv")
-    # learning curves of students alone: nothing else is trained in a fit
     curves = [
         outcome.history.assign(arm=outcome.arm, fitted_study=fitted, scheme=scheme, split=split.name, seed=outcome.seed)
         for (fitted, scheme), folds in found.items()
@@ -269,9 +270,14 @@ def _write_rdms(runs: FitRuns, found: Mapping[tuple[str, str], Mapping[Split, Se
         mean = average_rdms(rdms, normalize="zscore") if "subject" in rdms.coords else rdms
         shown[f"brain: {name}"] = condense(mean)[0]
     split, of_split = next(iter(found[(primary.fitted, primary.scheme)].items()))
-    for what, arm in (("before", primary.against), ("after", primary.arm)):
-        outcome = next(found for found in of_split if found.arm == arm and found.seed == 0)
-        shown[f"{what}: {arm}"] = outcome.rdm
+    # before any fit, whether or not the study has a row of it
+    shown[f"before: {START.name}"] = next(START.outcomes(Fold(runs, primary.fitted, split, students=False))).rdm
+    # an RDM that is given, or of random weights, is no such network after anything
+    trained = [arm.name for arm in ARMS if isinstance(arm, TaskOnly | FittedArm)]
+    for arm in (primary.against, primary.arm):
+        if arm in trained:
+            outcome = next(found for found in of_split if found.arm == arm and found.seed == 0)
+            shown[f"after: {arm}"] = outcome.rdm
     what_of = {"what": [name.partition(":")[0] for name in shown]}
     rdms = label_rdms(np.stack(list(shown.values())), ids, list(shown), "undeclared", what_of)
     rdms = rdms.assign_coords(category=("stimulus", [inputs.categories[stimulus] for stimulus in ids]))
@@ -315,6 +321,7 @@ def _write_manifest(runs: FitRuns, arms: Sequence[Arm], scored: Sequence[Scored]
                 "scored_study": primary.scored,
                 "scheme": primary.scheme,
                 "method": configuration.method,
+                "smallest_effect": primary.smallest_effect,
             },
             "arms": {arm.name: {"label": arm.label, "about": arm.about, "family": arm.family} for arm in arms},
             "dropped_controls": dropped,
@@ -322,6 +329,15 @@ def _write_manifest(runs: FitRuns, arms: Sequence[Arm], scored: Sequence[Scored]
         },
         runs.folder / "manifest.json",
     )
+
+
+def _with_more_arms(there: dict[str, Any], present: dict[str, Any]) -> dict[str, Any]:
+    """Let a study gain arms: what is kept of the others is theirs, whichever arms there are beside them."""
+    noted, asked = (found.get("configuration", {}).get("arms") for found in (there, present))
+    # an empty list is of all arms: it may become none that is shorter, and any list may become it
+    if not noted or not isinstance(noted, list) or (asked and not set(noted) <= set(asked)):
+        return there
+    return {**there, "configuration": {**there["configuration"], "arms": asked}, "hash": present["hash"]}
 
 
 def frozen(configuration: Configuration, fabric: Fabric, read: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,13 +8,16 @@ import xarray as xr
 from brainrdl.studies.reports.fit_figures import (
     curve_figure,
     held_out_of,
+    inner_curves,
     mds_figure,
     rdm_figure,
     score_figure,
     trade_off_figure,
+    training_curves,
 )
 from brainrdl.studies.reports.fit_files import FitFiles, in_setting, read_fit
 from brainrdl.studies.reports.fit_findings import (
+    about_baselines,
     findings,
     format_drawn,
     format_setting,
@@ -63,7 +66,10 @@ def _sections(study: FitFiles) -> tuple[Section, ...]:
     no_trade_off = (
         "choices.csv is missing or holds fewer than two weights α with a task error, so there is no trade-off to show."
     )
-    no_curves = "The study left no histories.csv with fits of the primary setting, so there are no curves."
+    no_curves = (
+        "The study left neither a histories.csv with more than the ends of fits of the primary setting, nor choices of "
+        "their length, so there are no curves."
+    )
     no_choices = "The study left no choices.csv: nothing was chosen, or nothing is known of it here."
     every = [
         section("contrasts", "The primary contrast beside its controls", _contrasts(study)),
@@ -86,7 +92,7 @@ def _contrasts(study: FitFiles) -> Iterator[Table]:
     yield contrast_table(
         in_setting(study.contrasts, study.primary),
         capital(format_setting(study.primary)),
-        f"{unit} p is two-sided; Holm's correction is for the number of contrasts of a score.",
+        f"{unit} p is two-sided; Holm's correction is for the number of contrasts of a score. {about_baselines(study)}",
     )
 
 
@@ -96,7 +102,7 @@ def _rdms(study: FitFiles) -> Iterator[Picture]:
     yield Picture(
         "rdms",
         rdm_figure(study.rdms),
-        "Panels of RDMs: the brain's, the network's before the fit, and after it.",
+        "Panels of RDMs: the brain's, the network's before any fit, and after.",
         f"All {study.rdms.sizes['stimulus']} stimuli. Colours are percentiles within each RDM, since the scales of "
         f"brains and networks do not compare.{_held_out(study.rdms)}",
         "png",
@@ -146,7 +152,7 @@ def _scores(study: FitFiles) -> Iterator[Table | Picture]:
         sort_fit_arms(scored),
         f"All scores, {format_setting(study.primary)}",
         f"{interval_unit(scored)} A dash: the arm is made of what is removed. Task errors are means over seeds and "
-        "splits.",
+        f"splits. {about_baselines(study)}",
     )
 
 
@@ -165,14 +171,27 @@ def _trade_off(study: FitFiles) -> Iterator[Picture]:
 
 def _curves(study: FitFiles) -> Iterator[Picture]:
     figure = curve_figure(study)
-    if figure is not None:
-        yield Picture(
-            "curves",
-            figure,
-            "Losses and task error against updates, a line per arm.",
-            f"Final fits to {study.primary.fitted_study}: means over splits and seeds, faint lines single trainings "
-            "where there are at most twenty. The RDM loss of each arm is to its own target, on training stimuli.",
-        )
+    if figure is None:
+        return
+    fitted = study.primary.fitted_study
+    losses = (
+        f"Losses are those of the final fits to {fitted}, each the mean since the point before, RDM losses to each "
+        "arm's own target: means over splits and seeds, faint lines single trainings where there are at most twenty."
+        if training_curves(study)
+        else "Of its final fits this study kept the losses at their ends alone, so that there are no curves of them."
+    )
+    inner = (
+        f" Inner folds: {fit_arm_name(study.pair[0])} at each length tried, with the α that its split chose, on the "
+        "stimuli that these folds hold out and on validation images, a faint line per split. Held out: the final fits "
+        "at their ends, on the split's held-out stimuli in the fitted study and on test images, means over seeds and "
+        "the splits that chose this length."
+    )
+    yield Picture(
+        "curves",
+        figure,
+        "Losses, score and task error against updates, a line per arm.",
+        losses + inner * bool(inner_curves(study)),
+    )
 
 
 def _secondary(study: FitFiles) -> Iterator[Table]:

@@ -20,7 +20,8 @@ from brainrdl.rdms.rounding import is_constant
 from brainrdl.studies.reports.fit_files import FitFiles, in_setting
 from brainrdl.studies.reports.methods import SCORES, fit_arm_family, fit_arm_name, order_fit_arms, sort_fit_arms
 
-_CURVES = {"task_loss": "task loss", "rdm_loss": "RDM loss", "task_error": "task error (%)"}
+_LOSSES = {"task_loss": "task loss (training)", "rdm_loss": "RDM loss (training)"}
+_MOST_STYLES = 21  # that can be told apart
 # the primary contrast and its controls have the first colours, whichever arms a study left out
 _PALETTE = ("rdl", "rdl_category", "rdl_within_shuffle", "rdl_global_shuffle", "rdl_early_visual", "task_only")
 
@@ -86,22 +87,89 @@ def alpha_tries(study: FitFiles) -> pd.DataFrame | None:
 
 
 def curve_figure(study: FitFiles) -> Figure | None:
-    """Draw the learning curves of the final fits in the primary setting; None where there are none."""
-    if study.histories is None:
+    """Draw the course of the final fits in the primary setting, and what was scored on the way; None without any.
+
+    Losses of the final fits where they were kept along the way; beside them the inner folds' score and task error at
+    each length that was tried with the α that was chosen, and the final fits' on held-out stimuli and test images.
+    """
+    training, inner, ends = training_curves(study), inner_curves(study), _at_the_end(study)
+    runs = {fit_arm_name(arm): frames for arm, frames in training.items()}
+    if inner:
+        # the ends belong to the curves: without them they would be dots alone
+        runs |= {f"{fit_arm_name(study.pair[0])}, inner folds": inner}
+        runs |= {f"{fit_arm_name(arm)}, held out": frames for arm, frames in ends.items()}
+    every = [frame for frames in runs.values() for frame in frames]
+    label = METHODS.get(study.primary.method, study.primary.method)
+    names = {**_LOSSES, "score": f"{label} (inner, held out)", "task_error": "task error (%)"}
+    columns = {column: name for column, name in names.items() if any(_has(frame, column) for frame in every)}
+    if not columns:
         return None
+    whole = {name: [frame.reindex(columns=["update", *columns]) for frame in frames] for name, frames in runs.items()}
+    palette = [fit_arm_name(arm) for arm in dict.fromkeys([*_PALETTE, *training])]
+    return learning_curves(whole, columns=columns, palette=list(dict.fromkeys([*palette, *whole]))[:_MOST_STYLES])
+
+
+def training_curves(study: FitFiles) -> dict[str, list[pd.DataFrame]]:
+    """List the histories of the primary setting's final fits, by arm, where some have more than their end."""
+    if study.histories is None:
+        return {}
     histories = study.histories[
         (study.histories["scheme"] == study.primary.scheme)
         & study.histories["fitted_study"].isin((study.primary.fitted_study, ""))
     ]
-    columns = {column: name for column, name in _CURVES.items() if histories[column].notna().any()}
-    if histories.empty or not columns:
-        return None
-    runs = {
-        fit_arm_name(arm): [run for _, run in histories[histories["arm"] == arm].groupby(["split", "seed"], sort=False)]
+    by = ["arm", "split", "seed"]
+    # one dot a training is no curve
+    if histories.empty or histories.groupby(by).size().max() == 1:
+        return {}
+    return {
+        arm: [run for _, run in histories[histories["arm"] == arm].groupby(["split", "seed"], sort=False)]
         for arm in order_fit_arms(histories["arm"])
     }
-    palette = [fit_arm_name(arm) for arm in dict.fromkeys([*_PALETTE, *order_fit_arms(histories["arm"])])]
-    return learning_curves(runs, columns=columns, palette=palette)
+
+
+def inner_curves(study: FitFiles) -> list[pd.DataFrame]:
+    """Average the tries with the chosen α over inner folds: a frame per split, ``update, score, task_error``."""
+    frames = []
+    for _, tries in _tries_of_splits(study):
+        chosen = tries.loc[tries["chosen"], ["layer", "alpha0"]].iloc[0]
+        along = tries[(tries["layer"] == chosen["layer"]) & (tries["alpha0"] == chosen["alpha0"])]
+        means = along.groupby("updates")[["value", "task_error"]].mean().reset_index()
+        frames.append(means.rename(columns={"updates": "update", "value": "score"}))
+    # a single length is no curve
+    return frames if any(len(frame) > 1 for frame in frames) else []
+
+
+def _tries_of_splits(study: FitFiles) -> list[tuple[str, pd.DataFrame]]:
+    """The tries of RDL in the primary setting's fits by split, where lengths were among them."""
+    if study.choices is None:
+        return []
+    tries = study.choices[
+        (study.choices["arm"] == study.pair[0])
+        & (study.choices["scheme"] == study.primary.scheme)
+        & (study.choices["fitted_study"] == study.primary.fitted_study)
+        & study.choices[["alpha0", "updates"]].notna().all(axis=1)
+    ]
+    return [(str(split), part) for split, part in tries.groupby("split", sort=False) if part["chosen"].any()]
+
+
+def _at_the_end(study: FitFiles) -> dict[str, list[pd.DataFrame]]:
+    """Final fits on held-out stimuli of the fitted study and on test images, by arm: a frame of one row per split."""
+    lengths = {split: tries.loc[tries["chosen"], "updates"].iloc[0] for split, tries in _tries_of_splits(study)}
+    # inner folds are scored in the study that is fitted
+    inside = study.primary._replace(scored_study=study.primary.fitted_study)
+    scores = in_setting(study.scores, inside)
+    scores = scores[(scores["score"] == "raw") & scores["split"].isin(list(lengths))]
+    found: dict[str, list[pd.DataFrame]] = {}
+    for arm in dict.fromkeys(("start", "task_only", study.pair[0])):
+        means = scores[scores["arm"] == arm].groupby("split", sort=False)[["value", "task_error"]].mean()
+        for split, row in means.iterrows():
+            end = {"update": 0 if arm == "start" else lengths[str(split)], "score": row["value"]}
+            found.setdefault(arm, []).append(pd.DataFrame([end | {"task_error": row["task_error"]}]))
+    return found
+
+
+def _has(frame: pd.DataFrame, column: str) -> bool:
+    return column in frame and bool(frame[column].notna().any())
 
 
 def rdm_figure(rdms: xr.DataArray) -> Figure:

@@ -44,7 +44,7 @@ _COLUMNS = {
     "histories.csv": ("arm", "fitted_study", "scheme", "split", "seed", "update"),
 }
 _OPTIONAL_COLUMNS = {
-    "choices.csv": ("alpha0", "updates", "setting", "steps", "task_error"),
+    "choices.csv": ("seed", "alpha0", "updates", "setting", "steps", "task_error"),
     "histories.csv": ("task_loss", "rdm_loss", "task_error"),
 }
 _TEXT = ("arm", "scheme", "split", "fitted_study", "scored_study", "layer", "roi", "score", "method", "over", "a", "b")
@@ -80,6 +80,12 @@ class FitFiles:
     def pair(self) -> tuple[str, str]:
         """The arms of the primary contrast: the one that was fitted, and the one that it is to exceed."""
         return str(self.manifest["primary"]["a"]), str(self.manifest["primary"]["b"])
+
+    @property
+    def smallest_effect(self) -> float | None:
+        """The smallest raw gain of interest, where the study's file stated one."""
+        found = self.manifest["primary"].get("smallest_effect")
+        return None if found is None else float(found)
 
     @property
     def settings(self) -> list[Setting]:
@@ -178,6 +184,9 @@ def _read_manifest(path: Path) -> dict[str, Any]:
         raise ValueError(
             f"{path} has primary {json.dumps(primary)}; expected an object with the fields {', '.join(_PRIMARY)}"
         )
+    smallest = primary.get("smallest_effect")
+    if smallest is not None and not (isinstance(smallest, float | int) and smallest > 0):
+        raise ValueError(f"{path} has primary.smallest_effect {json.dumps(smallest)}; expected a number above 0")
     # a study without such splits may leave the list out
     dropped = manifest.get("dropped_controls", [])
     fields = {"scheme", "split", "controls"}

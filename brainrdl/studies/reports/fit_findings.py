@@ -4,7 +4,7 @@ import pandas as pd
 
 from brainrdl.known import METHODS
 from brainrdl.studies.reports.fit_files import FitFiles, Setting, in_setting
-from brainrdl.studies.reports.methods import SCHEMES, SCORES, fit_arm_name
+from brainrdl.studies.reports.methods import SCHEMES, SCORES, START, TASK_ONLY, fit_arm_family, fit_arm_name
 from brainrdl.studies.reports.settings import DIGITS
 from brainrdl.studies.reports.verdict import RIVALS, difference_of
 from brainrdl.studies.reports.words import capital, count, interval, number, records, signed_number, span_of
@@ -72,18 +72,48 @@ def findings(study: FitFiles) -> list[str]:
         text = f"{capital(name)}: {fit_arm_name(a)} {levels[0]}, {fit_arm_name(b)} {levels[1]}, difference {gain}"
         text += _ceiling(scored, a, score)
         found = [(words, _difference(contrasts, a, rival, score)) for rival, words in RIVALS.items()]
+        over_start = _difference(contrasts, a, START, score) if b != START else ""
+        text += f". {fit_arm_name(a)} minus the {fit_arm_name(START)} {over_start}" if over_start else ""
         beside = ", of the ".join(f"{words} {value}" for words, value in found if value)
         against = f"{fit_arm_name(a)} minus the student of the {beside}"
         sentences.append(f"{text}. {against if beside else 'No student of a control target was fitted'}.")
-    # b first, as the network is before it is fitted
-    errors = {arm: scored.loc[scored["arm"] == arm, "task_error"].dropna() for arm in (b, a)}
-    if all(len(found) for found in errors.values()):
-        before, after = (float(found.iloc[0]) for found in errors.values())
-        sentences.append(
-            f"The task: {number(before)} % errors of {fit_arm_name(b)}, {number(after)} % of {fit_arm_name(a)} "
-            f"(means over seeds and splits)."
-        )
+    # the network that a user begins with first, then what further training does to it by itself
+    of_arms = task_errors(study)
+    if len(of_arms) > 1:
+        errors = ", ".join(f"{number(error)} % {name}" for name, error in of_arms.items())
+        sentences.append(f"Task error: {errors} (means over seeds and splits).")
     return [*sentences, *_rivals(scored, a)]
+
+
+def task_errors(study: FitFiles) -> dict[str, float]:
+    """Test errors in percent, as the primary setting has them: the start network, task only, the primary contrast."""
+    scored = in_setting(study.summary, study.primary)
+    errors = scored.dropna(subset="task_error").drop_duplicates("arm").set_index("arm")["task_error"]
+    found = {
+        fit_arm_name(arm): float(errors[arm])
+        for arm in dict.fromkeys((START, TASK_ONLY, *reversed(study.pair)))
+        if arm in errors
+    }
+    # in a study without a row of it, it is known by its heads, which leave what it answers as it is
+    heads = [arm for arm in errors.index if fit_arm_family(str(arm)) == "heads"]
+    if START not in errors and heads:
+        return {f"{fit_arm_name(START)} (as its heads have it)": float(errors[heads[0]]), **found}
+    return found
+
+
+def about_baselines(study: FitFiles) -> str:
+    """Say in one line what the start network and task only are, and what heads are held against without the former."""
+    arms = set(in_setting(study.summary, study.primary)["arm"])
+    further = "task only is that network trained further on the task alone, for as many updates as RDL"
+    if START in arms:
+        text = "The start network is the one that heads sit on and fits begin with"
+        return f"{text}; {further}." if TASK_ONLY in arms else f"{text}."
+    if TASK_ONLY not in arms:
+        return ""
+    heads = any(fit_arm_family(arm) == "heads" for arm in arms)
+    text = f"{capital(further.replace('that network', 'the start network'))}."
+    without = " The study has no row of the start network itself, on which its heads sit: a head minus task only is its"
+    return f"{text}{without} gain less that of further training, and not head against no head." if heads else text
 
 
 def _rivals(scored: pd.DataFrame, a: str) -> list[str]:

@@ -93,7 +93,20 @@ def manifest_table(study: FitFiles) -> Table:
     # shown as text, heading and table of their own
     apart = ("notes", "title", "dropped_controls", "arms")
     rows = [pair for pair in flat(study.manifest) if pair[0].split(".")[0] not in apart]
-    return Table("Manifest", ("field", "value"), rows, folded=True)
+    return Table("Manifest", ("field", "value"), rows, _precision(study), folded=True)
+
+
+def _precision(study: FitFiles) -> str:
+    """Say in which precision networks were trained, and why `brainrdl reproduce` may have another."""
+    precision = study.manifest.get("precision")
+    if precision is None:
+        return ""
+    trained = {"32-true": "float32", "bf16-mixed": "bf16"}.get(str(precision), str(precision))
+    return (
+        f"Networks were trained in {trained}, distances, heads and scores computed in full precision. brainrdl fit "
+        "takes bf16 where the processor multiplies it, for speed, as all that it compares is trained alike; brainrdl "
+        "reproduce keeps to float32 for digits and MNIST, whose errors are held against published ones."
+    )
 
 
 def _score_cell(row: Mapping[str, Any], shared: bool) -> Cell:

@@ -26,6 +26,9 @@ ArmWords = Mapping[str, Words]
 PAPER_ARMS: ArmWords = {arm.name: Words(arm.label, arm.about, arm.family) for arm in paper_arms.ARMS}
 FIT_ARMS: ArmWords = {arm.name: Words(arm.label, arm.about, arm.family) for arm in brain_arms.ARMS}
 
+START, TASK_ONLY = brain_arms.START.name, brain_arms.TASK_ONLY.name
+"""The arms of a fit that others are held against: the network before it, and what further training does by itself."""
+
 TEACHERS: Mapping[str, tuple[str, str]] = {
     "paper": (
         "the paper's teacher",

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from brainrdl.studies.brain.choices import CHOICE_SEED
 from brainrdl.studies.reports.methods import (
     METHOD,
     PAPER_ARMS,
@@ -113,22 +114,25 @@ def choice_tables(choices: pd.DataFrame, fitted_study: str, scheme: str) -> Iter
 
     Then all tries of all settings, folded. `choices` are the rows of ``choices.csv``.
     """
-    by = ["fitted_study", "scheme", "split", "arm", "layer", "tried"]
-    # an arm chooses within each outer split for itself
+    by = ["fitted_study", "scheme", "split", "arm", "seed", "layer", "tried"]
+    # an arm chooses within each outer split for itself, and a head for each seed's network
     means = _over_inner_splits(choices, by)
     note = (
         "Chosen by the mean score on the held-out stimuli of inner folds, which hold training stimuli of the outer "
-        "split alone. The controls of RDL take over what was chosen for RDL."
+        "split alone. What was chosen for RDL was chosen with one seed's networks, for all seeds and for its controls."
     )
     for (fitted, of_scheme), part in means[means["chosen"]].groupby(["fitted_study", "scheme"], sort=False):
         primary = (fitted, of_scheme) == (fitted_study, scheme)
         caption = f"Chosen when fitted to {fitted}, {SCHEMES.get(str(of_scheme), str(of_scheme))}"
-        columns = ("arm", "split", "layer", "setting", "inner score", "task error, %")
-        cells = [(*_choice_cells(line), number(line["task_error"])) for line in records(part)]
+        columns = ("arm", "seed", "split", "layer", "setting", "inner score", "task error, %")
+        cells = []
+        for line in records(part):
+            arm, *others = _choice_cells(line)
+            cells.append((arm, _chosen_with(line), *others, number(line["task_error"])))
         yield Table(caption, columns, cells, note if primary else "", folded=not primary)
     # over outer splits, each of which may have chosen another setting
     counted = means.groupby(["fitted_study", "scheme", "arm", "layer", "tried"], sort=False).agg(
-        value=("value", "mean"), task_error=("task_error", "mean"), chosen=("chosen", "sum"), n=("split", "nunique")
+        value=("value", "mean"), task_error=("task_error", "mean"), chosen=("chosen", "sum"), n=("split", "size")
     )
     rows = [
         (
@@ -139,8 +143,8 @@ def choice_tables(choices: pd.DataFrame, fitted_study: str, scheme: str) -> Iter
         )
         for line in records(counted.reset_index())
     ]
-    head = ("arm", "fitted to", "layer", "setting", "inner score", "task error, %", "chosen, splits")
-    note = "Means over inner and outer splits; an empty score is of a setting whose training died."
+    head = ("arm", "fitted to", "layer", "setting", "inner score", "task error, %", "chosen, splits × seeds")
+    note = "Means over inner and outer splits and seeds; an empty score is of a setting whose training died."
     # a page of ten thousand rows does not open on a telephone
     if len(rows) > _MAX_TRIES:
         note += f" The first {_MAX_TRIES} of them; all are in choices.csv."
@@ -172,12 +176,20 @@ def format_setting(setting: str) -> str:
 def _over_inner_splits(choices: pd.DataFrame, by: list[str]) -> pd.DataFrame:
     """Average tries over inner splits: a choice is one of settings, not of splits; NaN where a training died."""
     tries = choices.assign(tried=[_format_try(line) for line in records(choices)])
-    means = tries.groupby(by, sort=False).agg(
+    # a choice that serves all seeds may name none
+    means = tries.groupby(by, sort=False, dropna=False).agg(
         value=("value", lambda values: values.mean(skipna=False)),
         task_error=("task_error", "mean"),
         chosen=("chosen", "any"),
     )
     return means.reset_index()
+
+
+def _chosen_with(line: Mapping[str, Any]) -> str:
+    """Name the seed of the networks with which a setting was chosen; RDL's serves all seeds."""
+    if line["arm"] == "rdl":
+        return f"{CHOICE_SEED}, for all"
+    return f"{line['seed']:.0f}" if _is_known(line["seed"]) else ""
 
 
 def _choice_cells(line: Mapping[str, Any]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The rule by which a gain is called brain-specific, category structure, or none."""
+"""The rule by which a gain is called brain-specific, not shown to be more than category structure, or not shown."""
 
 import math
 from dataclasses import dataclass
@@ -7,6 +7,8 @@ from typing import Literal
 import pandas as pd
 
 from brainrdl.studies.reports.fit_files import FitFiles, in_setting
+from brainrdl.studies.reports.settings import DIGITS
+from brainrdl.studies.reports.words import capital, not_shown
 
 Kind = Literal["brain-specific", "category", "open", "none", "loss", "unknown"]
 
@@ -28,7 +30,7 @@ class Verdict:
 
 def verdict_of(study: FitFiles) -> Verdict:
     """Judge the primary contrast of a study."""
-    return judge(in_setting(study.contrasts, study.primary), *study.pair)
+    return judge(in_setting(study.contrasts, study.primary), *study.pair, smallest=study.smallest_effect)
 
 
 def verdict_sentence(study: FitFiles) -> str:
@@ -37,10 +39,11 @@ def verdict_sentence(study: FitFiles) -> str:
     return f"{found.words}{': ' * bool(found.reasons)}{'; '.join(found.reasons)}."
 
 
-def judge(contrasts: pd.DataFrame, a: str = "rdl", b: str = "task_only") -> Verdict:
+def judge(contrasts: pd.DataFrame, a: str = "rdl", b: str = "task_only", *, smallest: float | None = None) -> Verdict:
     """Judge the gain of one arm over another by its intervals, in three scores and beside the controls.
 
     `contrasts` are of one setting: columns ``a, b, score, difference, low, high``; either order of the arms will do.
+    `smallest` is the smallest raw gain of interest, where one was stated beforehand.
     """
     # "brain-specific" only if (1) the raw gain's interval lies above 0, and there is a strict score in which (2) the
     # gain's interval and (3) those of the differences to both rivals lie above 0
@@ -52,7 +55,8 @@ def judge(contrasts: pd.DataFrame, a: str = "rdl", b: str = "task_only") -> Verd
         return Verdict("loss", "A loss: fitting to the brain made the match worse")
     # not "low <= 0": a NaN must not pass as a gain
     if not low > 0:
-        return Verdict("none", "No gain", ("the interval of the raw difference includes 0",))
+        words, why = not_shown(low, high, digits=DIGITS, smallest=smallest)
+        return Verdict("none", capital(words), (f"in the raw score {why}",))
     reasons, missing = [], False
     for score in STRICT_SCORES:
         shortfall, lacking = _shortfall(contrasts, a, b, score)
@@ -64,8 +68,8 @@ def judge(contrasts: pd.DataFrame, a: str = "rdl", b: str = "task_only") -> Verd
     # too few contrasts were made to say of which kind
     if missing:
         return Verdict("open", "A gain, and too little was compared to say of which kind", tuple(reasons))
-    # where categories are taken out it is gone, or students that learned from them alone are not shown to have less
-    return Verdict("category", "The gain is category structure", tuple(reasons))
+    # where categories are taken out it is not shown, or students that learned from them alone may have as much
+    return Verdict("category", "A gain, not shown to be more than category structure", tuple(reasons))
 
 
 def difference_of(contrasts: pd.DataFrame, a: str, b: str, score: str) -> tuple[float, float, float] | None:

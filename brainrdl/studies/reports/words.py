@@ -42,6 +42,27 @@ def with_interval(estimate: str, low: float, high: float, *, flat: str, signed: 
     return tuple(part for part in (estimate, spread) if part) or ("",)
 
 
+def not_shown(
+    low: float, high: float, noun: str = "gain", *, unit: str = "", digits: int = 2, smallest: float | None = None
+) -> tuple[str, str]:
+    """Say what an interval that includes 0 does not show, and the largest effect that it does not exclude.
+
+    A "gain" is a difference above 0; a "difference", or any other `noun`, has either sign. "No gain", without "shown",
+    only where the bound lies below the `smallest` effect that was stated beforehand.
+    """
+    if has_no_width(low, high):
+        return f"no {noun} shown", "the difference does not vary: it is 0 in every resample"
+    largest = max(high, 0.0) if noun == "gain" else max(-low, high)
+    includes = f"the interval {interval(low, high, signed=True, digits=digits)} includes 0"
+    if smallest is not None and largest < smallest:
+        return f"no {noun}", f"{includes} and excludes the smallest {noun} stated beforehand, {smallest:g}{unit}"
+    bound = number(largest, digits)
+    # a bound that is printed as 0 would read as if everything were excluded
+    up_to = f"up to {bound}" if bound.strip("0.") else f"less than {10**-digits:g}"
+    stated = "" if smallest is None else f" (the smallest that was stated beforehand: {smallest:g}{unit})"
+    return f"no {noun} shown", f"{includes}; a {noun} of {up_to}{unit} is not excluded{stated}"
+
+
 def span_of(low: float | None, high: float | None, digits: int = 2) -> str:
     """Two bounds that are no interval of an estimate, as a noise ceiling's: 0.35 to 0.55."""
     return f"{number(low, digits)} to {number(high, digits)}" if _known(low) and _known(high) else ""
