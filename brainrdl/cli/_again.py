@@ -25,7 +25,6 @@ _SCANS = ("nilearn", "nibabel")
 _MOST_FILES = 50_000
 _MOST_TEXT = 1_000_000  # characters
 _MARGIN = 2.0  # seconds: some file systems keep no finer times
-_WARNING = "brainrdl: warning: "
 
 Facts = dict[str, list[int]]
 
@@ -66,7 +65,8 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
             touched = max((moment for facts in (*named.values(), *code.values()) for moment in facts[1:3]), default=0)
             unchanged = named == _files(_named(options, rests), without=rests.out)
             if rests.out.exists() and unchanged and touched < (start - _MARGIN) * 1e9:
-                lines = [line for line in warned.text.splitlines(keepends=True) if line.startswith(_WARNING)]
+                # but for bars, which go back to the beginning of a line
+                lines = [f"{line}\n" for line in warned.text.split("\n") if line and not set("\r\x1b") & set(line)]
                 content = {"asked": asked, "named": named, "code": code, "made": _files(_made(rests.out))}
                 _write({**content, "printed": out.text, "warned": "".join(lines)}, _record(rests.out))
     return status
@@ -122,12 +122,13 @@ def _named(options: argparse.Namespace, rests: Rests) -> Iterator[Path]:
         yield from [] if folder is None else [Path(folder)]
     for text in _texts([{**vars(options), "out": None}, rests.texts]):
         # NAME=MASK, and a mask for each subject
-        for name in (text, text.partition("=")[2]):
-            before, braces, _ = name.partition("{")
-            path = Path(before).parent if braces else Path(name)
-            with suppress(OSError, ValueError):
-                # not where the command is run from, or above it
-                if name and path.exists() and path.resolve() not in (Path.cwd(), *Path.cwd().parents):
+        for name in filter(None, (text, text.partition("=")[2])):
+            before, is_pattern, _ = name.partition("{subject}")
+            path = Path(os.path.dirname(before) if is_pattern else name)
+            with suppress(OSError, ValueError):  # of a text that can be no file's name
+                if path.exists():
+                    if path.resolve() in (Path.cwd(), *Path.cwd().parents):  # all that may lie there is too much
+                        raise _TooManyError
                     yield path
 
 

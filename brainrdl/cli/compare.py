@@ -59,10 +59,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    if options.out is not None:
+        from brainrdl.files.store import check_place
+
+        check_place(options.out, folder=True)
     for path in (*options.models, options.data):
         check_rdms_file(path)
     # imported here: the bootstrap and its figure, of which --help needs nothing
-    from brainrdl.files.store import check_place
     from brainrdl.inference.model_comparison import compare_models
     from brainrdl.studies.reports.comparison import comparison_text, write_comparison
 
@@ -70,8 +73,6 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     if contrasts is not None and (odd := [pair for pair in contrasts if len(pair) != 2]):
         raise ValueError(f"--contrast takes two models as X,Y, got {','.join(odd[0])!r}")
     _check_prefix(options.prefix, options.models)
-    if options.out is not None:
-        check_place(options.out, folder=True)
     variables = _variables([*options.models, options.data], options)
     with warnings_given() as given:
         *models, data = _read(variables, options)

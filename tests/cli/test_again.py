@@ -69,12 +69,13 @@ def test_the_same_command_prints_the_same_and_runs_nothing(
     assert (command.folder / "out" / "report.html").stat() == before
 
 
-def test_warnings_are_given_again_and_progress_is_not(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
-    command.during = lambda: print("50 %\nbrainrdl: warning: a stimulus was left out", file=sys.stderr)
+def test_warnings_are_given_again_and_bars_are_not(command: Command, capsys: pytest.CaptureFixture[str]) -> None:
+    said = "brainrdl: warning: a stimulus was left out\nno --weights were given\n"
+    command.during = lambda: print(f"\r50 %\r100 %\n{said}", end="", file=sys.stderr)
     command()
     capsys.readouterr()
     command()
-    assert capsys.readouterr().err == "brainrdl: warning: a stimulus was left out\n"
+    assert capsys.readouterr().err == said
 
 
 def _replaced_at_the_same_size_and_time(folder: Path) -> None:
@@ -156,6 +157,25 @@ def test_a_failure_is_not_kept(command: Command) -> None:
 def test_more_files_than_can_be_looked_at_are_none(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_again, "_MOST_FILES", 2)
     command()
+    command()
+    assert command.runs == 2
+
+
+def test_the_folder_that_one_is_in_is_not_looked_through(command: Command) -> None:
+    command.options["rdms"], command.options["roi"] = str(command.folder / "brain.nc"), ["."]
+    command()
+    command()
+    assert command.runs == 2
+
+
+def test_masks_of_each_subject_are_part_of_it(command: Command) -> None:
+    (command.folder / "masks").mkdir()
+    (command.folder / "masks" / "1.nii").write_text("mask")
+    command.options["roi"] = [f"IT={command.folder}/masks/{{subject}}.nii"]
+    command()
+    command()
+    assert command.runs == 1
+    (command.folder / "masks" / "1.nii").write_text("another")
     command()
     assert command.runs == 2
 
