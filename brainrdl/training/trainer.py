@@ -1,7 +1,9 @@
 """The trainer: a plain loop over task loss + Σ α · term (Eq. 5), on Lightning Fabric."""
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from brainrdl.training.checks import (
     validation_scores,
 )
 from brainrdl.training.keeping import Keeper, alone, read_every
+from brainrdl.training.loggers import closed, save
 from brainrdl.training.run import MakeOptimizer, Setup, TrainingRun
 from brainrdl.training.stopping import Stopped, stop_signals
 from brainrdl.training.streams import StimulusStream, task_batch
@@ -215,9 +218,9 @@ class Trainer:
                     # read-only place
                     if path is not None and len(keeper.rows) < epochs:
                         check_writable(path)
-                    with stop.waiting():
+                    with closed(self._fabric.loggers), stop.waiting():
                         self._epochs(run, keeper, log_every, validation)
-                run.weights.check(f"epoch {epochs - 1} (counted from 0)")
+                        run.weights.check(f"epoch {epochs - 1} (counted from 0)")
             stop.hand_on()
         history = pd.DataFrame(keeper.rows)
         history.attrs["configuration"] = run.configuration
@@ -256,12 +259,20 @@ class Trainer:
                 run.progress = None
                 if self._fabric.loggers:
                     self._fabric.log_dict(row, step=(epoch + 1) * run.steps)
+                    save(self._fabric.loggers)
                 keeper.write()
 
     def _validated(self, validation: Iterable[Any] | Callable[[nn.Module], Mapping[str, float]]) -> Mapping[str, float]:
         """Scores of the student as it is, by name."""
         if not callable(validation):
-            return self.evaluate(validation)
+            scores = self.evaluate(validation)
+            if not isfinite(scores.get("loss", 0.0)):
+                warnings.warn(
+                    f"the loss on the validation images is {scores['loss']}, though that of training was finite: look "
+                    "for images that are not, and for layers that do otherwise in eval mode",
+                    stacklevel=4,
+                )
+            return scores
         device = next(self.student.parameters()).device
         # what it draws, or leaves switched off, must not change the training
         with (
