@@ -166,7 +166,9 @@ def learning_curves(
     of_epochs = bool(every) and all("epoch" in history and "update" not in history for history in every)
     course = _EPOCHS if of_epochs else _UPDATES
     if columns is None:
-        columns = [c for c in dict.fromkeys(c for history in every for c in history) if _is_measured(c, every)]
+        found = dict.fromkeys(str(column) for history in every for column in history)
+        columns = [column for column in found if _is_measured(column, every)]
+        # NaN where an arm lacks one
         arms = {arm: [h.reindex(columns=[*h, *(c for c in columns if c not in h)]) for h in arms[arm]] for arm in arms}
     labels = columns if isinstance(columns, Mapping) else {column: _LABELS.get(column, column) for column in columns}
     if not labels or not every:
@@ -199,9 +201,9 @@ def _by_name(runs: Histories) -> dict[str, list[pd.DataFrame]]:
     return {name: [given] if isinstance(given, pd.DataFrame) else list(given) for name, given in named.items()}
 
 
-def _is_measured(column: object, histories: Sequence[pd.DataFrame]) -> bool:
+def _is_measured(column: str, histories: Sequence[pd.DataFrame]) -> bool:
     """True for a loss, an error or a score of histories, of which there is a number."""
-    if not isinstance(column, str) or column in _NO_METRIC or column.startswith("alpha/") or column.endswith("/pairs"):
+    if column in _NO_METRIC or column.startswith("alpha/") or column.endswith("/pairs"):
         return False
     values = [history[column] for history in histories if column in history]
     return all(is_numeric_dtype(part) for part in values) and any(part.notna().any() for part in values)

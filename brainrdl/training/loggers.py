@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from lightning_fabric.loggers import Logger
+from lightning_fabric.loggers.logger import Logger
 
 from brainrdl.training.stopping import Stopped
 
