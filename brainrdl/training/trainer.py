@@ -172,9 +172,9 @@ class Trainer:
             ``task_error`` that of the training batches as they were seen, ``lr`` that of the epoch's first update.
             ``history.attrs["configuration"]`` holds what was run, the comparison each term chose among it,
             ``["fingerprint"]`` checksums of the first batches (see `checkpoint`) and facts of the functions,
-            ``["warnings"]`` all that was warned of. A batch in which a term has nothing to compare (too few stimuli, no measured pair, a dead layer)
-            is left out of its means; the epoch's row then has ``<term>/pairs``, the number of pairs compared (in the
-            layer with the fewest), and NaN for the mean of none.
+            ``["warnings"]`` all that was warned of. A batch in which a term has nothing to compare (too few stimuli, no
+            measured pair, a dead layer) is left out of its means; the epoch's row then has ``<term>/pairs``, the number
+            of pairs compared (in the layer with the fewest), and NaN for the mean of none.
 
         Raises
         ------
