@@ -62,6 +62,7 @@ def other_configuration(
     if there > here:
         return [f"epochs is {there} there and {here} here, and a training can be made longer, but not shorter"]
     lines, terms = [], []
+    # terms that are too few or too many are named by `differences`
     for term, known in zip(run.terms.values(), stored["terms"], strict=False):
         as_there, as_here = (_alphas(term, there, total) for total in (there, here))
         terms.append(known)
