@@ -1,4 +1,4 @@
-"""A training that has died, said in the loop that knows nothing of it: losses that are not finite, distances all 0."""
+"""Training runs that diverged, said in a loop that does not look for it: losses not finite, distances all 0."""
 
 import warnings
 from collections.abc import Mapping
@@ -23,8 +23,8 @@ def warn_not_finite(values: Mapping[str, Tensor], stacklevel: int) -> None:
         # recorded could not be: there the loss itself shows it where the user reads it
         if value.device.type == "cpu" and not isfinite(value.item()):
             _warn(
-                f"{name} is not finite, nor will the weights be after a step on it: the training has died. {_LIKELY}; "
-                f"or images or targets are not finite. {SAFE_START}",
+                f"{name} is not finite, nor will the weights be after a step on it: the training run has diverged. "
+                f"{_LIKELY}; or images or targets are not finite. {SAFE_START}",
                 stacklevel + 1,
             )
 
@@ -37,8 +37,9 @@ def warn_all_zero(distances: Tensor, target: Tensor, weights: Tensor, stacklevel
     if distances.any() or not (target * weights).any():
         return
     _warn(
-        "all distances of the student's layer are 0: it answers alike to all stimuli (every output 0, of a ReLU), has "
-        f"no geometry, and gets no gradient that could give it one: the layer has died. {_LIKELY}. {SAFE_START}",
+        "all distances of the student's layer are 0: it responds identically to all stimuli (every output 0, of a "
+        f"ReLU), has no geometry, and gets no gradient that could give it one: the layer is dead. {_LIKELY}. "
+        f"{SAFE_START}",
         stacklevel + 1,
     )
 

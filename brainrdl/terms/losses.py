@@ -74,8 +74,8 @@ def rdl_loss(
     Warns
     -----
     UserWarning
-        On the CPU: where the loss is not finite, and where a layer of a network answers alike to all stimuli. Python
-        shows it once.
+        On the CPU: where the loss is not finite, and where a layer of a network responds identically to all stimuli.
+        Python shows it once.
 
     Notes
     -----
@@ -83,7 +83,7 @@ def rdl_loss(
     ends in NaN, or in a layer of which every output is 0. A safe start in a loop of one's own: a comparison that
     ignores scale (``corr``, ``cosine``), or α from `balanced_alpha` with clipped gradients. Measured on digits at a
     learning rate of .1 (three seeds, two layers, 93 % correct without RDL; ``benchmarks/safe_start.py``): ``mse`` with
-    α 1 is at chance, 10 %, in six trainings of six; ``corr`` with α 1 is 90 to 94 % correct, ``cosine`` 92 to 94 %,
+    α 1 is at chance, 10 %, in six training runs of six; ``corr`` with α 1 is 90 to 94 % correct, ``cosine`` 92 to 94 %,
     ``mse`` with balanced α and gradients clipped to a norm of 1 is 91 to 92 %, without clipping 10 to 88 %.
 
     References

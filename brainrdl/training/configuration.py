@@ -60,7 +60,7 @@ def other_configuration(
     if not isinstance(there, int) or there == here:
         return differences(stored, asked)
     if there > here:
-        return [f"epochs is {there} there and {here} here, and a training can be made longer, but not shorter"]
+        return [f"epochs is {there} there and {here} here, and a training run can be made longer, but not shorter"]
     lines, terms = [], []
     # terms that are too few or too many are named by `differences`
     for term, known in zip(run.terms.values(), stored["terms"], strict=False):

@@ -1,4 +1,4 @@
-"""Layers that answer alike to everything: said before the first update, in the first ones and at an epoch's end."""
+"""Layers that respond identically to everything: said before the first update, in the first ones and at an epoch's end."""
 
 from collections.abc import Mapping, Sequence
 from typing import final
@@ -48,7 +48,7 @@ class DeadLayers:
             self._whole.add(len(images))
         elif first or self._last is None:
             when = "in one of the first updates"
-        elif len(images) in self._whole:  # to two or three stimuli a small layer may well answer alike
+        elif len(images) in self._whole:  # to two or three stimuli a small layer may well respond identically
             when = f"at the end of epoch {self._last + 1}"
         else:
             return

@@ -14,15 +14,17 @@ import brainrdl as rdl
 from small_network import network, network_teacher
 
 NOT_FINITE = (
-    "{} is not finite, nor will the weights be after a step on it: the training has died. Most likely a step was too "
+    "{} is not finite, nor will the weights be after a step on it: the training run has diverged. "
+    "Most likely a step was too "
     "large: the gradient of raw distances (compare='mse') grows with the third power of the features; or images or "
     "targets are not finite. A safe start is a comparison that ignores scale (compare='corr' or 'cosine'), or α from "
     "rdl.balanced_alpha with clipped gradients (torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)), or a lower "
     "learning rate"
 )
 ALL_ZERO = (
-    "all distances of the student's layer are 0: it answers alike to all stimuli (every output 0, of a ReLU), has no "
-    "geometry, and gets no gradient that could give it one: the layer has died. Most likely a step was too large: the "
+    "all distances of the student's layer are 0: it responds identically to all stimuli (every output 0, of a ReLU), "
+    "has no "
+    "geometry, and gets no gradient that could give it one: the layer is dead. Most likely a step was too large: the "
     "gradient of raw distances (compare='mse') grows with the third power of the features. A safe start is a "
     "comparison that ignores scale (compare='corr' or 'cosine'), or α from rdl.balanced_alpha with clipped gradients "
     "(torch.nn.utils.clip_grad_norm_(student.parameters(), 1.0)), or a lower learning rate"

@@ -205,7 +205,9 @@ def test_a_scheduler_that_depends_on_the_number_of_epochs_is_named(kind, tmp_pat
 def test_a_training_is_not_made_shorter(tmp_path):
     train(3, tmp_path / "run")
     before = (tmp_path / "run").read_bytes()
-    with refused(tmp_path / "run", "epochs is 3 there and 2 here, and a training can be made longer, but not shorter"):
+    with refused(
+        tmp_path / "run", "epochs is 3 there and 2 here, and a training run can be made longer, but not shorter"
+    ):
         train(2, tmp_path / "run")
     assert (tmp_path / "run").read_bytes() == before
 
