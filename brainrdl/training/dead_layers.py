@@ -1,4 +1,4 @@
-"""Layers that respond identically to everything: said before the first update, in the first ones and at an epoch's end."""
+"""Layers that respond identically to everything: said before the first update, in the first ones, at an epoch's end."""
 
 from collections.abc import Mapping, Sequence
 from typing import final
