@@ -1,5 +1,7 @@
 """Whoever types a command has a way on: nothing that it asks for can be given in Python alone."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -208,13 +210,15 @@ def test_what_is_advised_can_be_typed(command: str, options: list[str], message:
     assert in_the_shells_words(message, command, options) == shown
 
 
-def test_warnings_speak_of_options(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_warnings_speak_of_options(tmp_path: Path) -> None:
     # a network without weights, and then a folder without images
     (tmp_path / "no").mkdir()
     rdms = write(tmp_path / "a.nc", ["x"], 0)
     given = ("--stimuli", tmp_path / "no", "--rdms", rdms, "--layers", "features", "-o", tmp_path / "out")
-    assert run("card", "torchvision:alexnet", *given) == 2
-    assert capsys.readouterr().err.splitlines()[0] == (
+    command = [sys.executable, "-m", "brainrdl", "card", "torchvision:alexnet", *map(str, given)]
+    told = subprocess.run(command, capture_output=True, text=True, check=False)  # recorded, a warning is not printed
+    assert told.returncode == 2
+    assert told.stderr.splitlines()[0] == (
         "brainrdl: warning: torchvision:alexnet has random weights: none were named; give --weights a file or one of "
         "torchvision's names, such as 'DEFAULT'"
     )
