@@ -429,7 +429,7 @@ class TestSummary:
             f"[{signed(low)}, {signed(high)}] with 100 labelled images; "
         ) in page.texts[""]
 
-    def test_an_interval_that_holds_0_shows_no_difference(self, tmp_path, monkeypatch):
+    def test_an_interval_that_includes_0_shows_no_gain(self, tmp_path, monkeypatch):
         monkeypatch.setitem(ARMS, "rdl", (3.35, 0.2))
         folder = small(tmp_path)
         opening = read(write_report(folder)).texts[""]
@@ -437,8 +437,8 @@ class TestSummary:
             _, low, high = crossed_bootstrap(stack(file, "rdl-clean"), stack(file, "plain"))
         assert low < 0 < high
         assert (
-            f"The interval holds 0: no difference is shown, and one of more than "
-            f"{number(max(-low, high))} points is not supported."
+            f"No gain shown: the interval includes 0, and does not exclude a gain of up to {number(-low)} points or a loss "
+            f"of up to {number(high)} points."
         ) in opening
 
     def test_intervals_that_disagree(self, tmp_path):
@@ -454,8 +454,8 @@ class TestSummary:
         np.savez(folder / "correctness.npz", **correctness)
         results.to_csv(folder / "results.csv", index=False)
         opening = read(write_report(folder)).texts[""]
-        assert "RDL errs less than plain. But the paired t interval over the 3 seeds, [" in opening
-        assert "holds 0: these seeds do not settle the matter." in opening
+        assert "RDL has a lower error than plain. But the paired t interval over the 3 seeds, [" in opening
+        assert "includes 0: these seeds do not settle the matter." in opening
 
 
 class TestMcNemar:
@@ -690,9 +690,38 @@ class TestPartsOfAStudy:
         assert "There is one seed, hence no interval over trainings" in page.texts[""]
         assert re.search(r"McNemar's exact test over images gives p [=<]", page.texts[""])
         assert "(one seed) with 100 labelled images" in page.texts[""]
-        assert "From one seed there is no interval over trainings." in page.texts["errors"]
-        assert "There is one seed here: nothing is said about other trainings." in page.texts["statistics"]
+        assert "One or two seeds have no interval: they say nothing of other training runs." in page.texts["errors"]
+        assert "There is one seed here: nothing is said about other training runs." in page.texts["statistics"]
         assert "Seeds are few here" not in page.texts["statistics"]
+
+    def test_two_seeds_have_no_interval(self, tmp_path):
+        page = read(write_report(small(tmp_path, seeds=2, labels=(100,))))
+        line = page.table("errors")["RDL (clean)"]
+        assert len(line["test error, %"]) == len(line["difference to plain, points"]) == 1
+        assert "paired t over seeds" not in line
+        for section in ("", "errors", "labels"):
+            assert "[" not in page.texts[section]
+        assert "Two seeds are too few for an interval over training runs." in page.texts[""]
+        assert "(two seeds) with 100 labelled images" in page.texts[""]
+        assert "There are two seeds here: nothing is said about other training runs." in page.texts["statistics"]
+
+    def test_an_error_is_not_said_to_be_below_zero(self, tmp_path):
+        folder = small(tmp_path)
+        results = pd.read_csv(folder / "results.csv")
+        with np.load(folder / "correctness.npz") as file:
+            correctness = {name: file[name] for name in file.files}
+        for seed, percent in enumerate((5, 6, 20)):
+            right = np.arange(2000) >= percent * 20
+            correctness[f"plain-seed{seed}"] = right
+            results.loc[results["row"] == f"plain-seed{seed}", "test_error"] = percent
+        np.savez(folder / "correctness.npz", **correctness)
+        results.to_csv(folder / "results.csv", index=False)
+        page = read(write_report(folder))
+        # t would begin at -10.5; by the logit: test_an_error_rate_has_no_impossible_interval
+        assert page.table("errors")["plain"]["test error, %"] == ("10.33", "[1.20, 52.17]")
+        assert "Where the t interval of an error would leave 0 to 100 %, it is computed on the logit scale." in (
+            page.texts["errors"]
+        )
 
     def test_nothing_was_chosen(self, tmp_path):
         folder = small(tmp_path)
@@ -1050,7 +1079,7 @@ class TestTransfer:
             estimate, low, high = crossed_bootstrap(ours, its)
             expected = (signed(estimate), f"[{signed(low)}, {signed(high)}]", told)
             assert table[name]["difference to the baseline, points"] == expected
-        assert "A negative difference: errs less than the method named below it." in page.texts["errors"]
+        assert "A negative difference: a lower error than the method named below it." in page.texts["errors"]
         opening = page.texts[""]
         assert opening.index("% of plain with readout, a difference") < opening.index("% of plain, a difference")
         assert "all pairs of held-out images" in page.texts["geometry"]
