@@ -61,7 +61,7 @@ def summary(study: StudyFiles, networks: pd.DataFrame) -> str:
     # they are in no mean: a reader has to know
     died = study.results.loc[study.results["test_error"].isna(), "row"]
     if len(died):
-        parts.append(f"{count(len(died), 'run')} failed in training and count nowhere: {', '.join(died)}.")
+        parts.append(f"{count(len(died), 'run')} diverged in training, left out of every mean: {', '.join(died)}.")
     # a seed is the same training on one kind of device only
     devices = study.results["device"].value_counts()
     if len(devices) > 1:
