@@ -152,8 +152,8 @@ def main() -> None:
         findings=[
             "One person in the scanner saw blocks of pictures of eight categories and detected repetitions (Haxby et "
             "al. 2001): twelve runs, one block of each category per run. The region is the posterior half of one axial "
-            "slice. The settings were fixed beforehand, by the literature: all voxels of the mask, AR(1), canonical response, "
-            "pooled precision shrunk to its diagonal, all run pairs.",
+            "slice. The settings were fixed beforehand, by the literature: all voxels of the mask, AR(1), canonical "
+            "response, pooled precision shrunk to its diagonal, all run pairs.",
             findings(result.rdms),
             "With a noise precision of nilearn's plain residuals, not whitened in time, the RDM would correlate "
             f"{number(r)} with this one, and its distances would be {number(smaller, 1)} times smaller.",

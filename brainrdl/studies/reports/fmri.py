@@ -88,10 +88,10 @@ def _noise(settings: Mapping[str, Any]) -> str:
         )
     return (
         "The noise precision between voxels was estimated from residuals that the GLM's "
-        f"{model[:2].upper()}({model[2:]}) model whitens in time, since the amplitudes are estimated from data whitened "
-        "alike: this is the noise that they have, and it is independent between scans, as its degrees of freedom "
-        "suppose. Plain residuals (nilearn's `residuals`) also hold the autocorrelated fluctuations, which are weighed "
-        "down in the amplitudes: with them distances come out smaller."
+        f"{model[:2].upper()}({model[2:]}) model whitens in time, since the amplitudes are estimated from data "
+        "whitened alike: this is the noise that they have, and it is independent between scans, as its degrees of "
+        "freedom suppose. Plain residuals (nilearn's attribute residuals) also hold the autocorrelated fluctuations, "
+        "which count for less in the amplitudes: they overstate the noise, and distances come out smaller."
     )
 
 
