@@ -1,7 +1,6 @@
 """Statistics of crossnobis on simulated data, and a planted RDM from the scanner to a network."""
 
 import re
-import re
 import runpy
 import shlex
 from pathlib import Path
