@@ -718,7 +718,7 @@ class TestPartsOfAStudy:
         results.to_csv(folder / "results.csv", index=False)
         page = read(write_report(folder))
         # t would begin at -10.5; by the logit: test_an_error_rate_has_no_impossible_interval
-        assert page.table("errors")["plain"]["test error, %"] == ("10.33", "[1.20, 52.17]")
+        assert page.table("errors")["plain"]["test error, %"] == ("10.33", "[1.20, 52.19]")
         assert (
             "Where the t interval of an error would leave 0 to 100 %, it is computed on the logit scale."
             in (page.texts["errors"])

@@ -295,7 +295,7 @@ def test_a_card_of_random_weights_says_so_in_title_figure_and_first_line(tmp_pat
     card = make_card(FEATURES, IDS, brains(), categories=CATEGORIES, controls=controls(), options=options)
     page = write_card(card, tmp_path, title="resnet18 against IT", weights="random weights")[-1].read_text("utf-8")
     assert "<title>resnet18 against IT (random weights)</title>" in page
-    assert '<p id="summary">Random weights. How well each layer' in page
+    assert '<p id="summary">Random weights. Comparison of each layer' in page
     plain = write_card(card, tmp_path / "other", title="resnet18 against IT")[-1].read_text("utf-8")
     assert "andom weights" not in plain
     # the figure, too, is another
