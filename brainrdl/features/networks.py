@@ -11,9 +11,7 @@ from torch.nn.parameter import is_lazy
 
 from brainrdl.arguments import name_some
 from brainrdl.identity import digest
-
-RANDOM_WEIGHTS = "random weights"
-"""What titles, tables and figures say of a network that was never trained."""
+from brainrdl.known import RANDOM_WEIGHTS
 
 _MARK = "_random_weights"
 

@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
-from brainrdl.features.networks import RANDOM_WEIGHTS
 from brainrdl.inference.models import ModelScores, score_models
 from brainrdl.inference.multiplicity import fdr, holm
+from brainrdl.known import RANDOM_WEIGHTS
 from brainrdl.rdms.combine import concat_rdms
 from brainrdl.rdms.layout import check_rdms
 

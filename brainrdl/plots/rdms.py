@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 from xarray import DataArray
 
-from brainrdl.features.networks import RANDOM_WEIGHTS
+from brainrdl.known import RANDOM_WEIGHTS
 from brainrdl.plots._groups import Groups, coord_along, stretches_of
 from brainrdl.plots._panels import MAX_IDS, Panels, draw_panels, draw_rdm
 from brainrdl.plots._scale import scale_of

@@ -15,10 +15,10 @@ from torchvision.transforms.functional import to_pil_image
 from brainrdl.arguments import name_some
 from brainrdl.data.objects92 import CATEGORIES, IDS, RDMSet, load_objects92, load_objects92_images
 from brainrdl.exchange.files import read_rdms
-from brainrdl.features.networks import RANDOM_WEIGHTS
 from brainrdl.features.recorder import capture
 from brainrdl.files.present import check_categories_file, check_measured
 from brainrdl.ids import read_labels, spelling
+from brainrdl.known import RANDOM_WEIGHTS
 from brainrdl.named_models import NamedModel, load_named_model
 from brainrdl.rdms.combine import concat_rdms
 from brainrdl.rdms.distances import rdm

@@ -5,10 +5,9 @@ from pathlib import Path
 import pandas as pd
 from matplotlib.figure import Figure
 
-from brainrdl.features.networks import RANDOM_WEIGHTS
 from brainrdl.files.store import atomic_path
 from brainrdl.inference.model_comparison import ModelComparison
-from brainrdl.known import METHODS
+from brainrdl.known import METHODS, RANDOM_WEIGHTS
 from brainrdl.plots._style import FONT, INK, shortened, text_width, wrapped
 from brainrdl.plots.scores import SIGNIFICANT, align_scores, score_panel, similarity_matrix
 from brainrdl.studies.reports.words import capital, count, number, p_value, span
