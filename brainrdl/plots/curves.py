@@ -45,9 +45,9 @@ def error_curves(
     Parameters
     ----------
     histories : mapping from method to DataFrame or sequence of DataFrame
-        Columns ``epoch`` and `columns` (errors in percent). Of several seeds, the mean is drawn over the
-        epochs that all of them have, and each of at most twenty seeds faintly. NaN (not evaluated) is passed over. At
-        most 21 methods.
+        Columns ``epoch`` and `columns` (errors in percent). Where epochs count from 0, as in the Trainer's history, they
+        are drawn from 1. Of several seeds, the mean is drawn over the epochs that all of them have, and each of at most
+        twenty seeds faintly. NaN (not evaluated) is passed over. At most 21 methods.
     columns : sequence of str
         One panel each, with a vertical axis of its own: logarithmic where the panel's errors span a factor of
         five, and then linear from the smallest positive error down to zero, if zero occurs.
@@ -87,6 +87,9 @@ def error_curves(
                     f"histories[{name!r}] holds epoch {twice.iloc[0]} more than once; give the history of "
                     "one training per DataFrame, and several seeds as a list"
                 )
+    # the error in row 0 of the Trainer's history is that after the first epoch
+    if any((frame["epoch"] == 0).any() for frames in runs.values() for frame in frames):
+        runs = {name: [frame.assign(epoch=frame["epoch"] + 1) for frame in frames] for name, frames in runs.items()}
     styles = styles_of(list(runs), palette)
     figure, axes = _draw_course(runs, list(columns), styles, _EPOCHS)
     for ax, column in zip(axes, columns, strict=True):

@@ -1,0 +1,140 @@
+"""Progress of what takes long: a bar with the time left in a terminal, plain lines elsewhere.
+
+Nothing is shown where the environment variable TQDM_DISABLE is set.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Self, TypeVar, final
+
+from tqdm import tqdm
+
+from brainrdl.terminal import one_line, say
+
+T = TypeVar("T")
+
+_PATIENCE = 3.0  # seconds of silence that nobody minds
+_SHARE = 0.05  # of the time so far between two lines: a training of days fills no log
+_COLUMNS = 80  # where a terminal does not say how wide it is
+_LEAST_BAR = 10  # characters, of which hours take up to six
+_FIXED = len("100%|| 00:00<00:00")
+_FORMAT = "{desc}{percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
+
+
+@final
+class Bar:
+    """What is done of a total, in any unit: a bar on stderr if that is a terminal, else a line now and then.
+
+    `done` was there before; without `lines` there are none, where the caller's own log says more.
+    """
+
+    def __init__(self, total: float, label: str = "", *, done: float = 0, lines: bool = True) -> None:
+        self._label = one_line(label)
+        self._first: list[str] = []
+        self._values: list[str] = []
+        self._total, self._done, self._before = total, done, done
+        self._began = time.perf_counter()
+        self._due = self._began + _PATIENCE
+        # looked up now: a command puts streams of its own in place
+        terminal, off = sys.stderr.isatty(), _is_off()
+        self._lines = lines and not terminal and not off
+        self._bar: tqdm[None] | None = None
+        if terminal and not off:
+            # smoothing: the mean over all, since what comes between (a validation, a checkpoint) comes again;
+            # leave: bars within others go when they are full
+            self._bar = tqdm(total=total, initial=done, leave=None, dynamic_ncols=True, smoothing=0, bar_format=_FORMAT)
+            self._write(refresh=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def advance(self, n: float = 1) -> None:
+        """Count what was done; of more than the total, the total grows."""
+        self._done += n
+        self._total = max(self._total, self._done)
+        if self._bar is not None:
+            self._bar.total = self._total
+            self._bar.update(n)
+        elif self._lines and (now := time.perf_counter()) >= self._due:
+            self._due = now + max(_PATIENCE, _SHARE * (now - self._began))
+            say(self.line(now - self._began), error=True)
+
+    def describe(self, label: str, values: Iterable[str] = ()) -> None:
+        """Say what is being done, and values beside it, the most important first: those that fit are shown."""
+        before, self._label, self._values = self._label, one_line(label), list(map(one_line, values))
+        # values may come many times a second: they are shown when the bar moves
+        self._write(refresh=self._label != before)
+
+    def lead(self, values: Iterable[str]) -> None:
+        """Show values before all others from now on."""
+        self._first = list(map(one_line, values))
+        self._write(refresh=True)
+
+    def line(self, seconds: float) -> str:
+        """What is shown in a log after so many seconds."""
+        label = f"{self._label}: " if self._label else ""
+        left = time_left(self._done - self._before, self._total - self._done, seconds)
+        share = int(100 * self._done / self._total) if self._total else 100
+        return ", ".join([f"{label}{share} % in {tqdm.format_interval(seconds)}", left, *self._first, *self._values])
+
+    def _write(self, *, refresh: bool) -> None:
+        if self._bar is None:
+            return
+        width = self._bar.format_dict["ncols"] or _COLUMNS
+        room = width - _FIXED - _LEAST_BAR
+        label = _cut(self._label, room)
+        values: list[str] = []
+        for value in (*self._first, *self._values):
+            if len(f"{label}: {', '.join([*values, value])}, ") > room:
+                break
+            values.append(value)
+        self._bar.set_description_str(f"{label}: " if label else "", refresh=False)
+        self._bar.set_postfix_str(", ".join(values), refresh=refresh)
+
+
+def track(items: Iterable[T], label: str, *, total: int) -> Iterator[T]:
+    """Give one item after the other, and show how many of the total are done."""
+    with Bar(total, label) as bar:
+        for item in items:
+            yield item
+            bar.advance()
+
+
+def time_left(done: float, left: float, seconds: float) -> str:
+    """Say how long it takes to do what is left, if so much was done in so many seconds."""
+    return f"about {tqdm.format_interval(left * seconds / done)} left" if done > 0 else "time left unknown"
+
+
+def log(text: object) -> None:
+    """Print a line on stdout, above the bars that are shown."""
+    with tqdm.external_write_mode():
+        say(text)
+
+
+@contextmanager
+def without_bars() -> Iterator[None]:
+    """Show none, here and in processes that are started meanwhile."""
+    before = os.environ.get("TQDM_DISABLE")
+    os.environ["TQDM_DISABLE"] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["TQDM_DISABLE"]
+        else:
+            os.environ["TQDM_DISABLE"] = before
+
+
+def _is_off() -> bool:
+    return os.environ.get("TQDM_DISABLE", "").lower() not in ("", "0", "false")
+
+
+def _cut(text: str, width: int) -> str:
+    return text if len(text) <= width - 2 else text[: max(0, width - 3)] + "…"
