@@ -53,7 +53,7 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         machine=Machine(options.device, options.precision, options.threads),
         jobs=options.jobs,
         command=shlex.join(["brainrdl", *arguments]),
-        log=lambda line: print(line, flush=True),
+        log=log,
     )
-    print(f"report: {report}")
+    print(f"{fit_results(report.parent)}\n\nreport: {report}")
     return 0

@@ -37,6 +37,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     # imported here: trainer, reports and figures, of which --help needs nothing
+    from brainrdl.progress import log
     from brainrdl.studies.paper.replay import replay
     from brainrdl.studies.paper.reproduce import reproduce
 
@@ -50,9 +51,11 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     named = {"epochs": options.epochs, "teacher_epochs": options.teacher_epochs}
     changes = [*options.set, *(f"{field}={value}" for field, value in named.items() if value is not None)]
     recipe = override(study.recipe, changes)
-    report = reproduce(study, _request(options), recipe, command=shlex.join(["brainrdl", *arguments]))
+    report = reproduce(study, _request(options), recipe, command=shlex.join(["brainrdl", *arguments]), log=log)
     if report is not None:
-        print(f"report: {report}")
+        from brainrdl.studies.reports.plain import paper_results
+
+        print(f"{paper_results(report.parent)}\n\nreport: {report}")
     return 0
 
 

@@ -37,6 +37,11 @@ def file_name(name: str) -> str:
     return (safe.replace(".", "%2E") if safe.startswith(".") else safe).replace(" ", "-")
 
 
+def place(fitted: str, split: Split) -> str:
+    """Name the folder of what belongs to a split in a fitted study."""
+    return "/".join(map(file_name, (fitted, split.scheme, split.name)))
+
+
 class RunsInStudy(Protocol):
     """A task that is done in a study under way."""
 
@@ -57,6 +62,7 @@ class FitRuns:
     folder: Path
     log: Callable[[str], None] = print
     locks: bool = False
+    advance: Callable[[float], None] = lambda updates: None  # called with the updates of each training that is done
     _networks: dict[int, nn.Module] = field(default_factory=dict)
     _starts: dict[int, Snapshot] = field(default_factory=dict)
 
@@ -192,7 +198,7 @@ class FitRuns:
 
     def place(self, fitted: str, split: Split) -> str:
         """Name the folder of what belongs to a split."""
-        return "/".join(map(file_name, (fitted, split.scheme, split.name)))
+        return place(fitted, split)
 
     def _continued(self, seed: int) -> dict[tuple[str, int], Outcome]:
         """Go on with the task as in the fits of this seed, but without stimuli."""
