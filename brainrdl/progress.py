@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Self, TypeVar, final
 
 from tqdm import tqdm
@@ -16,7 +17,10 @@ from brainrdl.terminal import one_line, say
 
 T = TypeVar("T")
 
+_WITHIN: ContextVar[bool] = ContextVar("within", default=False)  # another bar
+
 _PATIENCE = 3.0  # seconds of silence that nobody minds
+_PATIENCE_WITHIN = 60.0  # of a step that stands in a log as a whole
 _SHARE = 0.05  # of the time so far between two lines: a training of days fills no log
 _COLUMNS = 80  # where a terminal does not say how wide it is
 _LEAST_BAR = 10  # characters, of which hours take up to six
@@ -28,30 +32,38 @@ _FORMAT = "{desc}{percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
 class Bar:
     """What is done of a total, in any unit: a bar on stderr if that is a terminal, else a line now and then.
 
-    `done` was there before; without `lines` there are none, where the caller's own log says more.
+    `done` was there before; nothing is shown in the first seconds of the `delay`. Within another bar, lines come later.
     """
 
-    def __init__(self, total: float, label: str = "", *, done: float = 0, lines: bool = True) -> None:
+    def __init__(self, total: float, label: str = "", *, done: float = 0, delay: float = 0) -> None:
         self._label = one_line(label)
         self._first: list[str] = []
         self._values: list[str] = []
         self._total, self._done, self._before = total, done, done
         self._began = time.perf_counter()
-        self._due = self._began + _PATIENCE
+        self._due = self._began + max(_PATIENCE, delay)
+        self._visible = self._began + delay
+        self._within = _WITHIN.get()
         # looked up now: a command puts streams of its own in place
         terminal, off = sys.stderr.isatty(), _is_off()
-        self._lines = lines and not terminal and not off
+        self._lines = not terminal and not off
         self._bar: tqdm[None] | None = None
         if terminal and not off:
             # smoothing: the mean over all, since what comes between (a validation, a checkpoint) comes again;
             # leave: bars within others go when they are full
-            self._bar = tqdm(total=total, initial=done, leave=None, dynamic_ncols=True, smoothing=0, bar_format=_FORMAT)
+            self._bar = tqdm(
+                total=total, initial=done, leave=None, dynamic_ncols=True, smoothing=0, bar_format=_FORMAT, delay=delay
+            )
             self._write(refresh=True)
 
     def __enter__(self) -> Self:
+        if self._within:
+            self._due = max(self._due, self._began + _PATIENCE_WITHIN)
+        _WITHIN.set(True)
         return self
 
     def __exit__(self, *error: object) -> None:
+        _WITHIN.set(self._within)
         if self._bar is not None:
             self._bar.close()
 
@@ -96,12 +108,12 @@ class Bar:
                 break
             values.append(value)
         self._bar.set_description_str(f"{label}: " if label else "", refresh=False)
-        self._bar.set_postfix_str(", ".join(values), refresh=refresh)
+        self._bar.set_postfix_str(", ".join(values), refresh=refresh and time.perf_counter() >= self._visible)
 
 
-def track(items: Iterable[T], label: str, *, total: int) -> Iterator[T]:
+def track(items: Iterable[T], label: str, *, total: int, delay: float = 0) -> Iterator[T]:
     """Give one item after the other, and show how many of the total are done."""
-    with Bar(total, label) as bar:
+    with Bar(total, label, delay=delay) as bar:
         for item in items:
             yield item
             bar.advance()

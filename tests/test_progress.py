@@ -135,3 +135,17 @@ def test_no_bar_where_none_is_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
         assert os.environ["TQDM_DISABLE"] == "1"
     assert terminal.getvalue() == ""
     assert "TQDM_DISABLE" not in os.environ
+
+
+def test_lines_within_a_step_come_late(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    with Bar(2, "fits"):
+        for _ in track(range(15), "epochs", total=15):
+            clock[0] += 5
+    assert capsys.readouterr().err.splitlines()[0] == "epochs: 80 % in 01:00, about 00:15 left"
+
+
+def test_what_is_done_within_the_delay_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    assert list(track(range(3), "bootstrap", total=3, delay=30)) == [0, 1, 2]
+    assert not terminal.getvalue().strip()

@@ -55,7 +55,7 @@ class FittedStudent:
         pd.DataFrame
     )  # a row per length in question up to its own: update, task_loss, rdm_loss since the one before
     fitted_to: tuple[str, ...]  # the stimuli whose targets it has seen
-    seconds: tuple[float, ...]  # of each stretch, without the looks
+    seconds: tuple[float, ...]  # of each stretch, and of the look behind it where there is one
 
 
 def fit_student(

@@ -11,16 +11,16 @@ import numpy as np
 import torch
 from lightning_fabric import Fabric
 
-from brainrdl.inference.splits import Split, inner_splits
-from brainrdl.studies.brain.arms import Arm, FittedArm, Head, Student, TaskOnly, arms_in
-from brainrdl.studies.brain.configuration import Configuration, Task
-from brainrdl.studies.brain.inputs import Inputs, TaskImages
+from brainrdl.inference.splits import Split
+from brainrdl.studies.brain.arms import Arm, FittedArm, GivenRDM, Head, Mixture, Student, TaskOnly, arms_in
+from brainrdl.studies.brain.configuration import Configuration
+from brainrdl.studies.brain.inputs import Inputs
 from brainrdl.studies.brain.outcomes import Outcome
 from brainrdl.studies.brain.runs import file_name, place
 from brainrdl.studies.brain.scores import score_scheme
 from brainrdl.studies.brain.students import Plan, fit_student, rdms_by_layer
 from brainrdl.studies.brain.targets import training_target
-from brainrdl.studies.brain.task_networks import make_student
+from brainrdl.studies.brain.task_networks import make_student, trained_here, updates_of_task
 from brainrdl.studies.optimizers import linear_sgd
 from brainrdl.studies.reports.words import count, duration
 from brainrdl.training.streams import repeat
@@ -49,20 +49,9 @@ class Workload:
         """Updates of all trainings."""
         return self.task + self.task_only + self.choices + self.fits
 
-
-def trained_here(configuration: Configuration, inputs: Inputs) -> tuple[Task, TaskImages] | None:
-    """Task and images of the task networks that the study trains, None where it trains none."""
-    if configuration.task is None or inputs.task is None or configuration.student.weights is not None:
-        return None
-    return configuration.task, inputs.task
-
-
-def updates_of_task(configuration: Configuration, inputs: Inputs) -> int:
-    """Count the updates of one task network, 0 where none is trained."""
-    if (trained := trained_here(configuration, inputs)) is None:
-        return 0
-    task, images = trained
-    return task.epochs * len(images.batches.training(images.training, task.batch_size))
+    def weight(self, configuration: Configuration) -> int:
+        """Count the updates as a bar does, to which a head is as much as the longest fit."""
+        return self.updates + self.heads * max(configuration.fit.updates)
 
 
 def workload(
@@ -91,7 +80,10 @@ def workload(
     # settings are chosen beside the first seed's network
     of_seeds = seeds if any(isinstance(arm, TaskOnly) for arm in arms) else range(int(students))
     names = [
-        [f"fits/task_only/{file_name(layer)}-seed{seed}-updates{n}.npz" for layer, n in product(fit.layers, fit.updates)]
+        [
+            f"fits/task_only/{file_name(layer)}-seed{seed}-updates{n}.npz"
+            for layer, n in product(fit.layers, fit.updates)
+        ]
         for seed in of_seeds
     ]
     task_only = 0 if inputs.task is None else sum(not all(map(there, of_seed)) for of_seed in names)
@@ -155,14 +147,15 @@ def _time_fit(
     (study, _), splits = next(iter(folds.items()))
     target = training_target(inputs.studies[study], splits[0]) if fitted else None
     fit, student = configuration.fit, make_student(configuration, 0)
-    plan = Plan(fit.layers[0], fit.alphas[0], tuple(range(1, _TIMED + 1)), 0)
+    plan = Plan(fit.layers[0], fit.alphas[0], (1, _TIMED), 0)
     found = fit_student(student, target, plan, configuration=configuration, inputs=inputs, fabric=fabric)
     began = perf_counter()
     rdms_by_layer(found.model, inputs, fit)
     if inputs.task is not None:
         task = inputs.task
         Trainer(found.model, fabric=fabric).evaluate(task.batches.evaluation(task.validation))
-    return median(found.seconds[1:]), perf_counter() - began
+    # without the first update and the looks behind it and the last
+    return median(found.seconds[1:-1]), perf_counter() - began
 
 
 def _time_scoring(configuration: Configuration, inputs: Inputs, arms: Sequence[Arm], folds: Folds) -> float:
@@ -173,7 +166,8 @@ def _time_scoring(configuration: Configuration, inputs: Inputs, arms: Sequence[A
     drawn = {
         split: [
             Outcome(arm.name, seed, rng.random(n * (n - 1) // 2), split.training)
-            for arm, seed in product(arms_in(arms, scheme), range(configuration.seeds))
+            for arm in arms_in(arms, scheme)
+            for seed in range(1 if isinstance(arm, GivenRDM | Mixture) else configuration.seeds)
         ]
         for split in splits[:2]
     }

@@ -30,7 +30,9 @@ def paper_results(folder: Path) -> str:
         if runs.empty:
             continue
         table = error_table(runs, study.correctness, study=study.name, baselines=study.baselines, arms=study.arms)
-        cells = error_cells(table, "all training images labelled" if labels is None else f"{labels:,.0f} labelled images")
+        cells = error_cells(
+            table, "all training images labelled" if labels is None else f"{labels:,.0f} labelled images"
+        )
         parts.append(plain(cells, cells.head[:4]))
     return "\n\n".join(parts)
 
@@ -67,7 +69,7 @@ def plain(table: Table, columns: Sequence[str] | None = None) -> str:
 
 
 def _widths(head: Sequence[str], rows: Sequence[Sequence[Sequence[str]]]) -> list[int]:
-    """Widths of columns: heads are wrapped, cells are not, but for those of the first column, which takes what is left."""
+    """Widths of columns: heads are wrapped, and the cells of the first column, which takes what is left."""
     widths = [max((len(line) for row in rows for line in row[k]), default=0) for k in range(len(head))]
     widths = [max(width, *map(len, name.split() or [""])) for width, name in zip(widths, head, strict=True)]
     left = WIDTH - sum(widths[1:]) - 2 * (len(widths) - 1)
