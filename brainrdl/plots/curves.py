@@ -45,8 +45,8 @@ def error_curves(
     Parameters
     ----------
     histories : mapping from method to DataFrame or sequence of DataFrame
-        Columns ``epoch`` and `columns` (errors in percent). Epochs counted from 0, as in the Trainer's history, are drawn
-        from 1. Of several seeds, the mean is drawn over the epochs that all of them have, and each of at most
+        Columns ``epoch`` and `columns` (errors in percent). Epochs counted from 0, as in the Trainer's history, are
+        drawn from 1. Of several seeds, the mean is drawn over the epochs that all of them have, and each of at most
         twenty seeds faintly. NaN (not evaluated) is passed over. At most 21 methods.
     columns : sequence of str
         One panel each, with a vertical axis of its own: logarithmic where the panel's errors span a factor of
