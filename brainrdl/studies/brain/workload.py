@@ -12,6 +12,7 @@ import torch
 from lightning_fabric import Fabric
 
 from brainrdl.inference.splits import Split
+from brainrdl.progress import without_bars
 from brainrdl.studies.brain.arms import Arm, FittedArm, GivenRDM, Head, Mixture, Student, TaskOnly, arms_in
 from brainrdl.studies.brain.configuration import Configuration
 from brainrdl.studies.brain.inputs import Inputs
@@ -42,7 +43,8 @@ class Workload:
     fits: int = 0  # updates of final fits, if the longest is chosen
     heads: int = 0  # heads to be fitted
     epochs: int = 0  # of task networks, each with a validation
-    looks: int = 0  # at a student: RDMs of all stimuli, error on the validation or test images
+    tries: int = 0  # looks at students in inner folds, or while the task goes on: RDMs of all stimuli, task error
+    finals: int = 0  # looks at final fits
 
     @property
     def updates(self) -> int:
@@ -95,7 +97,8 @@ def workload(
         fits=fits * longest,
         heads=heads,
         epochs=len(networks) * (trained[0].epochs if trained else 0),
-        looks=fits + (tried + task_only) * len(fit.updates),
+        tries=(tried + task_only) * len(fit.updates),
+        finals=fits,
     )
 
 
@@ -103,26 +106,25 @@ def estimate(configuration: Configuration, inputs: Inputs, arms: Sequence[Arm], 
     """Say how long a study takes in one process, from updates that are timed; nothing is kept of them."""
     work = workload(configuration, inputs, arms, folds)
     # what is drawn here must not shift anything behind it
-    with torch.random.fork_rng(devices=[fabric.device] if fabric.device.type == "cuda" else []):
+    devices = [fabric.device] if fabric.device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices), without_bars():
         of_task, validation = _time_task(configuration, inputs, fabric)
         alone, _ = _time_fit(configuration, inputs, folds, fabric, fitted=False) if work.task_only else (0.0, 0.0)
         of_fit, look = _time_fit(configuration, inputs, folds, fabric) if work.fits else (0.0, 0.0)
         scoring = _time_scoring(configuration, inputs, arms, folds)
-    looks = work.looks - work.fits  # in choices, and while the task goes on
     parts = {
         f"task networks ({count(work.task, 'update')} of {of_task:.2g} s)": work.task * of_task
         + work.epochs * validation,
         f"the task alone ({count(work.task_only, 'update')} of {alone:.2g} s)": work.task_only * alone,
         f"choices in inner folds ({count(work.choices, 'update')} of {of_fit:.2g} s)": work.choices * of_fit
-        + looks * look,
-        f"final fits ({count(work.fits, 'update')} of {of_fit:.2g} s)": work.fits * of_fit
-        + work.fits // max(configuration.fit.updates) * look,
+        + work.tries * look,
+        f"final fits ({count(work.fits, 'update')} of {of_fit:.2g} s)": work.fits * of_fit + work.finals * look,
         "scoring": scoring,
     }
     told = "; ".join(f"{name} {duration(seconds)}" for name, seconds in parts.items() if seconds)
     left_out = f"{count(work.heads, 'head')} to be fitted, and figures" if work.heads else "figures"
     return (
-        f"time: about {sum(parts.values()) / 3600:.2g} h in one process on this machine, from updates timed just now: "
+        f"time: about {duration(sum(parts.values()))} in one process on this machine, from updates timed just now: "
         f"{told}. Counted with the most updates that may be chosen, evaluations included; not counted: {left_out}"
     )
 

@@ -57,11 +57,10 @@ def plain(table: Table, columns: Sequence[str] | None = None) -> str:
     head = list(table.head if columns is None else columns)
     places = [list(table.head).index(name) for name in head]
     stacked = [[_lines(row[place]) for place in places] for row in table.rows]
-    joined = [[[" ".join(cell)] for cell in row] for row in stacked]
-    rows, widths = joined, _widths(head, joined)
-    if widths[0] < _LEAST:
+    rows = [[[" ".join(cell)] for cell in row] for row in stacked]
+    widths = _widths(head, rows)
+    if sum(widths) + 2 * (len(widths) - 1) > WIDTH:
         rows, widths = stacked, _widths(head, stacked)
-    widths[0] = max(widths[0], _LEAST)
     top = [wrap(name, width) or [""] for name, width in zip(head, widths, strict=True)]
     body = [[wrap(" ".join(row[0]), widths[0]) or [""], *row[1:]] for row in rows]
     rule = [["-" * width] for width in widths]
@@ -73,7 +72,7 @@ def _widths(head: Sequence[str], rows: Sequence[Sequence[Sequence[str]]]) -> lis
     widths = [max((len(line) for row in rows for line in row[k]), default=0) for k in range(len(head))]
     widths = [max(width, *map(len, name.split() or [""])) for width, name in zip(widths, head, strict=True)]
     left = WIDTH - sum(widths[1:]) - 2 * (len(widths) - 1)
-    return [min(widths[0], left) if left < widths[0] else max(widths[0], min(left, _LEAST)), *widths[1:]]
+    return [min(widths[0], max(left, _LEAST)), *widths[1:]]
 
 
 def _printed(row: Sequence[Sequence[str]], widths: Sequence[int]) -> list[str]:
