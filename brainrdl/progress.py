@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Self, TypeVar, final
+from typing import Any, Self, TypeVar, final
 
 from tqdm import tqdm
 
@@ -47,7 +47,7 @@ class Bar:
         # looked up now: a command puts streams of its own in place
         terminal, off = sys.stderr.isatty(), _is_off()
         self._lines = not terminal and not off
-        self._bar: tqdm[None] | None = None
+        self._bar: tqdm[Any] | None = None
         if terminal and not off:
             # smoothing: the mean over all, since what comes between (a validation, a checkpoint) comes again;
             # leave: bars within others go when they are full

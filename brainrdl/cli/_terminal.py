@@ -1,6 +1,9 @@
 """What a command prints: names from files included, and nothing that a terminal would obey."""
 
 import re
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, TextIO, final
 
 from brainrdl.terminal import printable as printable
@@ -29,3 +32,25 @@ class Printable:
     def __getattr__(self, name: str) -> Any:
         """The rest is the stream's own."""
         return getattr(self._stream, name)
+
+
+@contextmanager
+def above_bars() -> Iterator[None]:
+    """Let what is written meanwhile stand above the bars of the terminal."""
+    if "tqdm" not in sys.modules:  # where it was not imported there are none
+        yield
+        return
+    from tqdm import tqdm
+
+    with tqdm.external_write_mode(file=sys.stderr):
+        yield
+
+
+def wipe_bars() -> None:
+    """Take away the bars that an error has left."""
+    if "tqdm" in sys.modules:
+        from tqdm import tqdm
+
+        for bar in list(getattr(tqdm, "_instances", ())):
+            bar.leave = False
+            bar.close()
