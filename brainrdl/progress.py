@@ -22,7 +22,7 @@ _WITHIN: ContextVar[bool] = ContextVar("within", default=False)  # another bar
 _PATIENCE = 3.0  # seconds of silence that nobody minds
 _PATIENCE_WITHIN = 60.0  # of a step that stands in a log as a whole
 _SHARE = 0.05  # of the time so far between two lines: a training of days fills no log
-_COLUMNS = 80  # where a terminal does not say how wide it is
+_COLUMNS, _ROWS = 80, 24  # where a terminal does not say how large it is
 _LEAST_BAR = 10  # characters, of which hours take up to six
 _FIXED = len("100%|| 00:00<00:00")
 _FORMAT = "{desc}{percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
@@ -49,10 +49,19 @@ class Bar:
         self._lines = not terminal and not off
         self._bar: tqdm[Any] | None = None
         if terminal and not off:
-            # smoothing: the mean over all, since what comes between (a validation, a checkpoint) comes again;
-            # leave: bars within others go when they are full
+            columns, rows = _size()
+            # smoothing=0: the mean over all, since what comes between (a validation, a checkpoint) comes again;
+            # leave=None: bars within others go when they are full
             self._bar = tqdm(
-                total=total, initial=done, leave=None, dynamic_ncols=True, smoothing=0, bar_format=_FORMAT, delay=delay
+                total=total,
+                initial=done,
+                desc=_cut(self._label, columns // 2),
+                leave=None,
+                ncols=columns,
+                nrows=rows,
+                smoothing=0,
+                bar_format=_FORMAT,
+                delay=delay,
             )
             self._write(refresh=True)
 
@@ -99,8 +108,8 @@ class Bar:
     def _write(self, *, refresh: bool) -> None:
         if self._bar is None:
             return
-        width = self._bar.format_dict["ncols"] or _COLUMNS
-        room = width - _FIXED - _LEAST_BAR
+        self._bar.ncols, self._bar.nrows = _size()
+        room = self._bar.ncols - _FIXED - _LEAST_BAR
         label = _cut(self._label, room)
         values: list[str] = []
         for value in (*self._first, *self._values):
@@ -146,6 +155,17 @@ def without_bars() -> Iterator[None]:
 
 def _is_off() -> bool:
     return os.environ.get("TQDM_DISABLE", "").lower() not in ("", "0", "false")
+
+
+def _size() -> tuple[int, int]:
+    """Columns and rows of the terminal behind stderr that a bar may use."""
+    # not left to tqdm, which shows nothing in a terminal that says it has no rows, as those of containers do
+    try:
+        columns, rows = os.get_terminal_size(sys.stderr.fileno())
+    except (OSError, ValueError):
+        columns = rows = 0
+    # some terminals go on to the next line behind the last character of one
+    return (columns or _COLUMNS) - 1, rows or _ROWS
 
 
 def _cut(text: str, width: int) -> str:

@@ -21,7 +21,7 @@ def in_a_terminal(columns: int, show: Callable[[], object], monkeypatch: pytest.
     """The lines that are shown, one after the other, on the stderr of a terminal so wide."""
     fcntl, pty, termios = (pytest.importorskip(name) for name in ("fcntl", "pty", "termios"))
     ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24 * (columns > 0), columns, 0, 0))
     parts: list[bytes] = []
 
     def read() -> None:
@@ -48,13 +48,20 @@ def train() -> None:
     rdl.Trainer(student, [term]).fit(loader, epochs=3, validation=loader, log_every=1)
 
 
-@pytest.mark.parametrize(("columns", "shown"), [(80, ["val. error", "task_loss"]), (60, ["val. error"])])
+@pytest.mark.parametrize(
+    ("columns", "shown"),
+    [
+        (80, ["val. error", "task_loss"]),
+        (60, ["val. error"]),
+        (0, ["val. error", "task_loss"]),  # a terminal that does not say how large it is
+    ],
+)
 def test_a_bar_fits_the_terminal_and_has_the_validation_error(
     columns: int, shown: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     lines = in_a_terminal(columns, train, monkeypatch)
     assert lines
-    assert max(map(len, lines)) <= columns
+    assert max(map(len, lines)) <= (columns or 80)
     bar, *values = lines[-1].split(", ")
     assert re.fullmatch(r"epoch 3/3: 100%\|█+\| \d\d:\d\d<\d\d:\d\d", bar)
     # losses that do not fit are left out whole
