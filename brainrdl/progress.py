@@ -55,7 +55,7 @@ class Bar:
             self._bar = tqdm(
                 total=total,
                 initial=done,
-                desc=_cut(self._label, columns // 2),
+                desc=f"{_cut(self._label, columns // 2)}: " if label else "",
                 leave=None,
                 ncols=columns,
                 nrows=rows,
