@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+from brainrdl.studies.reports.fit_files import read_fit
 from brainrdl.studies.reports.page import Table
 from brainrdl.studies.reports.plain import WIDTH, fit_results, paper_results, plain
+from brainrdl.studies.reports.verdict import verdict_sentence
 
 RESULTS = Path(__file__).parents[2] / "results"
 
@@ -48,9 +50,11 @@ def test_the_results_of_a_papers_study() -> None:
 
 
 def test_the_results_of_a_fit() -> None:
-    lines = fit_results(RESULTS / "human_it").splitlines()
+    text = fit_results(RESULTS / "human_it")
+    lines = text.splitlines()
     assert max(map(len, lines)) <= WIDTH
     assert lines[0] == "Fitted to kriegeskorte2008, scored in cichy2014, stratified folds, Pearson r"
     (row,) = (line for line in lines if line.startswith("noise ceiling"))
     assert row.split("  ")[-1].strip() == "0.322 to 0.449"
-    assert "includes 0" in lines[-1]
+    verdict = verdict_sentence(read_fit(RESULTS / "human_it"))
+    assert text.split("\n\n")[-1].split() == verdict.split()
