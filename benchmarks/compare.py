@@ -16,7 +16,7 @@ import torch
 from rsatoolbox.rdm import RDMs, compare
 
 import brainrdl as rdl
-from brainrdl.rdms.similarities import METHODS as ALL_METHODS
+from brainrdl.known import METHODS as ALL_METHODS
 
 METHODS = ("corr", "spearman", "cosine_cov", "tau-a")
 

@@ -25,8 +25,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import brainrdl as rdl
+from brainrdl.known import PRECISIONS
 from brainrdl.models import mnist_cnn, nin
-from brainrdl.training.machine import PRECISIONS, choose_precision
+from brainrdl.training.machine import choose_precision
 
 MEMORY_SHAPE, MEMORY_PAIRS = (128, 200_000), 500
 

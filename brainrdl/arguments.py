@@ -4,9 +4,13 @@ It imports neither torch nor pandas, so that a mistyped command fails at once.
 """
 
 import operator
+import sys
 from collections.abc import Collection, Iterable
 from difflib import get_close_matches
-from typing import Any, SupportsIndex
+from typing import TYPE_CHECKING, Any, SupportsIndex, TypeGuard
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def whole_number(value: SupportsIndex, name: str, *, at_least: int | None = 0) -> int:
@@ -22,11 +26,15 @@ def whole_number(value: SupportsIndex, name: str, *, at_least: int | None = 0) -
     return number
 
 
+def is_tensor(value: object) -> "TypeGuard[Tensor]":
+    """Tell if a value is a torch Tensor, without loading torch: nobody holds a tensor before it is loaded."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
+
+
 def check_tensor(value: Any, what: str) -> None:
     """Raise a TypeError that says how to make a tensor, unless `value` is one."""
-    from torch import Tensor
-
-    if not isinstance(value, Tensor):
+    if not is_tensor(value):
         raise TypeError(f"{what} must be a torch Tensor, got a {type(value).__name__}; torch.as_tensor makes one")
 
 

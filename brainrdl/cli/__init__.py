@@ -11,6 +11,7 @@ from importlib import import_module
 from typing import Any, NoReturn, TextIO, cast
 
 import brainrdl
+from brainrdl.cli._again import run
 from brainrdl.cli._stopping import Terminated, terminable
 from brainrdl.cli._terminal import Printable, above_bars, wipe_bars
 from brainrdl.terminal import printable, say
@@ -44,7 +45,7 @@ def _main(arguments: Sequence[str] | None) -> int:
     options = parser.parse_args(arguments[1:])
     try:
         with terminable(), _warnings_in_words():
-            status = int(options.run(options, arguments))
+            status = run(options, arguments)
         sys.stdout.flush()  # here, where a reader that has gone away is no fault
         return status
     except BrokenPipeError:  # the reader has seen enough, as head does

@@ -3,8 +3,7 @@
 import argparse
 from pathlib import Path
 
-from brainrdl.files.store import check_place
-from brainrdl.rdms.distances import METRICS
+from brainrdl.known import METRICS
 
 REPLACED = "an existing file of RDMs is replaced"
 """Help of an option whose file `check_replaced` has checked."""
@@ -60,7 +59,9 @@ def add_what_a_file_lacks(parser: argparse.ArgumentParser) -> None:
 
 def check_replaced(path: Path) -> None:
     """Raise a ValueError where no file of RDMs can be at `path`, or would replace something else than such a file."""
-    from brainrdl.exchange.files import read_rdms  # and with it every format, which --help does not need
+    # imported here: arrays and every format, of which --help needs nothing
+    from brainrdl.exchange.files import read_rdms
+    from brainrdl.files.store import check_place
 
     check_place(path)
     if path.exists():

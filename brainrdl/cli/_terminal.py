@@ -8,6 +8,8 @@ from typing import Any, TextIO, final
 
 from brainrdl.terminal import printable as printable
 
+_SHOWN = re.compile(r"\d+%\|.*\| \S+<\S+|(^|: )\d+ % in \d\d:\d\d")  # a bar, or its line in a log
+
 # progress bars go back to the beginning of a line, and a line up
 _PROGRESS = re.compile("(\r|\x1b\\[A)")
 
@@ -54,3 +56,10 @@ def wipe_bars() -> None:
         for bar in list(getattr(tqdm, "_instances", ())):
             bar.leave = False
             bar.close()
+
+
+def without_progress(text: str) -> list[str]:
+    """Lines that were written beside bars, and beside their lines in a log."""
+    # what stands above a bar comes behind the blanks that wiped it
+    lines = (line.rpartition("\r")[2] for line in text.replace("\x1b[A", "").split("\n"))
+    return [line for line in lines if line.strip() and not _SHOWN.search(line)]

@@ -5,10 +5,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from brainrdl.cli._again import Rests
 from brainrdl.cli._parsing import FOLLOW_LINKS, names
-from brainrdl.inference.reweighting.fit_heads import KINDS
-from brainrdl.rdms.distances import METRICS
-from brainrdl.studies.card import CardOptions
+from brainrdl.files.present import check_categories_file, check_image_folder, check_measured
+from brainrdl.known import CARD_HEADS, HEADS, METRICS
 from brainrdl.warned import warnings_given, warnings_in
 
 _ABOUT = (
@@ -21,7 +21,7 @@ _ABOUT = (
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.description = _ABOUT
-    parser.set_defaults(run=_run)
+    parser.set_defaults(run=_run, rests=lambda options: Rests(options.out))
     add = parser.add_argument
     add("model", metavar="MODEL", help="torchvision:NAME, or package.module:factory for your own")
     add("--stimuli", required=True, metavar="DIR|objects92", help="folder of images, or the 92 object images")
@@ -34,8 +34,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--controls", metavar="FILE|objects92:SET", help="control RDMs, partialled out (default: those of objects92)")
     add("--weights", metavar="FILE|NAME", help="a state_dict or safetensors file, or the name of torchvision weights")
     add("--data-dir", type=Path, metavar="DIR", help="folder with the data of objects92 (default: $BRAINRDL_DATA)")
-    text = f"readouts fitted to the RDMs, of: {', '.join(KINDS)} (default: frrsa,gains)"
-    add("--heads", type=names, default=CardOptions().heads, metavar="A,B", help=text)
+    text = f"readouts fitted to the RDMs, of: {', '.join(HEADS)} (default: {','.join(CARD_HEADS)})"
+    add("--heads", type=names, default=CARD_HEADS, metavar="A,B", help=text)
     add("--method", choices=("corr", "cosine"), default="corr", help="comparison of RDMs (default: corr)")
     add("--metric", choices=METRICS, default="correlation", help="distance of patterns (default: correlation)")
     add("--device", default="cpu", help="device of the network (default: cpu)")
@@ -45,9 +45,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    check_measured(options.rdms)
+    if options.stimuli != "objects92":
+        check_image_folder(options.stimuli)
+    if options.categories is not None:
+        check_categories_file(options.categories)
     # imported here: networks, images and figures, of which --help needs nothing
     from brainrdl.files.store import check_place
-    from brainrdl.studies.card import make_card
+    from brainrdl.studies.card import CardOptions, make_card
     from brainrdl.studies.inputs import CardRequest, read_inputs
     from brainrdl.studies.reports.card import write_card
 

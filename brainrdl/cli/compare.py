@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from brainrdl.cli._parsing import add_what_a_file_lacks, names, read_ids, read_stimuli
-from brainrdl.rdms.similarities import METHODS
+from brainrdl.files.present import check_rdms_file
+from brainrdl.known import METHODS
 from brainrdl.warned import warnings_given, warnings_in
 
 if TYPE_CHECKING:
@@ -51,16 +52,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    if options.out is not None:
+        from brainrdl.files.store import check_place
+
+        check_place(options.out, folder=True)
+    for path in (*options.models, options.data):
+        check_rdms_file(path)
     # imported here: the bootstrap and its figure, of which --help needs nothing
-    from brainrdl.files.store import check_place
     from brainrdl.inference.model_comparison import compare_models
     from brainrdl.studies.reports.comparison import comparison_text, write_comparison
 
     contrasts = options.contrast
     if contrasts is not None and (odd := [pair for pair in contrasts if len(pair) != 2]):
         raise ValueError(f"--contrast takes two models as X,Y, got {','.join(odd[0])!r}")
-    if options.out is not None:
-        check_place(options.out, folder=True)
     variables = _variables([*options.models, options.data], options)
     with warnings_given() as given:
         models = [_read(path, variables[path], options) for path in options.models]

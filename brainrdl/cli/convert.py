@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from brainrdl.cli._parsing import add_what_a_file_lacks, read_ids, read_stimuli
-from brainrdl.exchange.description import describe_as_text
-from brainrdl.exchange.files import read_rdms, write_rdms
+from brainrdl.files.present import check_rdms_file
 from brainrdl.warned import warnings_given, with_warnings
 
 
@@ -26,6 +25,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     if options.target.exists() and not options.force:
         raise ValueError(f"{options.target} exists; name another file, or replace it with --force")
+    check_rdms_file(options.source)
+    # imported here: every format, of which --help needs nothing
+    from brainrdl.exchange.description import describe_as_text
+    from brainrdl.exchange.files import read_rdms, write_rdms
+
     with warnings_given() as given:
         rdms = read_rdms(
             options.source,

@@ -5,6 +5,8 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
+from brainrdl.cli._again import Rests
+
 _ABOUT = (
     "Fit a network to measured RDMs alongside its task, as configured in a file, and score it and its controls on "
     "held-out stimuli (and in other studies). The same command resumes an interrupted study. --init writes an example "
@@ -15,7 +17,7 @@ _ABOUT = (
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     parser.description = _ABOUT
-    parser.set_defaults(run=_run, resumable=True)
+    parser.set_defaults(run=_run, rests=_rests, resumable=True)
     add = parser.add_argument
     add("configuration", type=Path, metavar="CONFIG.yaml", help="configuration of the study")
     add("--init", action="store_true", help="write a commented example to CONFIG.yaml, and stop")
@@ -28,6 +30,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--precision", default="auto", choices=("auto", "32-true", "bf16-mixed"), help=text)
     add("--threads", type=int, metavar="N", help="CPU threads of a process (default: all cores, shared by --jobs)")
     add("--jobs", type=int, default=1, metavar="N", help="number of parallel processes (default: 1)")
+
+
+def _rests(options: argparse.Namespace) -> Rests | None:
+    from brainrdl.studies.brain.configuration import read_configuration
+
+    if options.init or options.check:
+        return None
+    configuration = read_configuration(options.configuration)
+    return Rests(options.out or Path("runs", configuration.name), configuration.model_dump(mode="json"))
 
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:

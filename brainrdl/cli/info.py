@@ -4,6 +4,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from brainrdl.files.present import check_rdms_file
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
@@ -12,15 +14,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=Path, metavar="A")
     parser.add_argument("--metric", help="distance measure, if the file contains patterns")
     parser.add_argument("--variable", metavar="NAME", help="variable to describe, if the file contains several")
-    # said as for other commands, whose module of options imports torch
     text = "largest memory for a file's content (default: a quarter of this machine's)"
     parser.add_argument("--max-bytes", type=int, metavar="N", help=text)
 
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
-    from brainrdl.exchange.description import (
-        describe_as_text,  # and with it xarray and torch, of which --help needs nothing
-    )
+    check_rdms_file(options.source)
+    from brainrdl.exchange.description import describe_as_text  # and with it xarray, of which --help needs nothing
 
     text = describe_as_text(
         options.source, metric=options.metric, variable=options.variable, max_bytes=options.max_bytes

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from brainrdl.cli._parsing import FOLLOW_LINKS, add_what_a_file_lacks, read_ids, read_stimuli
+from brainrdl.files.present import check_rdms_file
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +25,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    check_rdms_file(options.source)
     # imported here: figures and images, of which --help needs nothing
     from brainrdl.exchange.files import read_rdms
     from brainrdl.plots.mds import save_plot

@@ -6,8 +6,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from brainrdl.cli._again import Rests
 from brainrdl.cli._parsing import FOLLOW_LINKS, REPLACED, check_replaced, names
-from brainrdl.rdms.distances import METRICS
+from brainrdl.files.present import check_image_folder, check_scans_folder
+from brainrdl.known import METRICS
 
 _MIB = 2**20
 Value = TypeVar("Value", str, int, float)
@@ -23,7 +25,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def _add_network(sources: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     text = "RDMs of a network's layers for a folder of images"
     parser = sources.add_parser("network", help=text, description=text, allow_abbrev=False)
-    parser.set_defaults(run=_network)
+    parser.set_defaults(run=_network, rests=_network_rests)
     add = parser.add_argument
     add("--model", required=True, metavar="NAME", help="torchvision:NAME, or package.module:factory for your own")
     add("--weights", metavar="FILE|NAME", help="a state_dict or safetensors file, or the name of torchvision weights")
@@ -37,7 +39,12 @@ def _add_network(sources: "argparse._SubParsersAction[argparse.ArgumentParser]")
     add("-o", "--out", type=Path, metavar="FILE", help=f".nc, .h5 (rsatoolbox), .npz, .mat, .csv, …; {REPLACED}")
 
 
+def _network_rests(options: argparse.Namespace) -> Rests | None:
+    return None if options.list_layers or options.out is None else Rests(options.out)
+
+
 def _network(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    _check_network_options(options)
     # imported here: torchvision and the formats, of which --help needs nothing
     from brainrdl.cli._network import list_named_layers, network_rdms
     from brainrdl.exchange.files import write_rdms
@@ -46,11 +53,6 @@ def _network(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         links = options.follow_links
         print(list_named_layers(options.model, options.stimuli, options.weights, follow_links=links))
         return 0
-    for name in ("layers", "stimuli", "out"):
-        if getattr(options, name) is None:
-            raise ValueError(f"--{name} is needed, unless --list-layers is asked for")
-    if options.max_memory < 1:
-        raise ValueError(f"--max-memory must be at least 1 MiB, got {options.max_memory}")
     check_replaced(options.out)
     rdms = network_rdms(
         options.model,
@@ -69,10 +71,22 @@ def _network(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     return 0
 
 
+def _check_network_options(options: argparse.Namespace) -> None:
+    """Refuse what can be refused before anything is loaded."""
+    if not options.list_layers:
+        for name in ("layers", "stimuli", "out"):
+            if getattr(options, name) is None:
+                raise ValueError(f"--{name} is needed, unless --list-layers is asked for")
+        if options.max_memory < 1:
+            raise ValueError(f"--max-memory must be at least 1 MiB, got {options.max_memory}")
+    if options.stimuli is not None:
+        check_image_folder(options.stimuli)
+
+
 def _add_fmri(sources: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
     text = "cross-validated RDMs of ROIs, from a BIDS data set"
     parser = sources.add_parser("fmri", help=text, description=text, allow_abbrev=False)
-    parser.set_defaults(run=_fmri, resumable=True)
+    parser.set_defaults(run=_fmri, rests=_fmri_rests, resumable=True)
     add = parser.add_argument
     add("bids_dir", type=Path, metavar="BIDS_DIR")
     add("--task", required=True)
@@ -121,6 +135,11 @@ def _add_fmri(sources: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     add("-o", "--out", type=Path, metavar="FILE.nc", help=text)
 
 
+def _fmri_rests(options: argparse.Namespace) -> Rests | None:
+    derivatives = str(options.bids_dir / options.derivatives)
+    return None if options.dry_run or options.out is None else Rests(options.out, derivatives)
+
+
 def _by_region(given: Sequence[str], option: str, form: str, kind: Callable[[str], Value]) -> dict[str, Value]:
     """Read an option that is given once per region, as NAME=VALUE."""
     found: dict[str, Value] = {}
@@ -138,13 +157,17 @@ def _by_region(given: Sequence[str], option: str, form: str, kind: Callable[[str
 
 
 def _fmri(options: argparse.Namespace, arguments: Sequence[str]) -> int:
-    from brainrdl.fmri.design import GLM
-    from brainrdl.fmri.settings import Settings  # and with it nilearn and nibabel
-    from brainrdl.studies.scans import describe, make_rdms
-
     masks = _by_region(options.roi, "--roi", "NAME=MASK, such as VT=vt.nii.gz", str)
     if options.no_confounds and options.confounds:
         raise ValueError("--confounds and --no-confounds contradict each other; leave one out")
+    if options.out is None and not options.dry_run:
+        raise ValueError("--out is needed, unless --dry-run is asked for")
+    check_scans_folder(options.bids_dir)
+    # imported here: nilearn and nibabel, of which --help needs nothing
+    from brainrdl.fmri.design import GLM
+    from brainrdl.fmri.settings import Settings
+    from brainrdl.studies.scans import describe, make_rdms
+
     settings = Settings(
         derivatives=options.derivatives,
         space=options.space,
@@ -172,8 +195,6 @@ def _fmri(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     if options.dry_run:
         print(describe(options.bids_dir, options.task, masks, subjects=options.subjects, settings=settings))
         return 0
-    if options.out is None:
-        raise ValueError("--out is needed, unless --dry-run is asked for")
     check_replaced(options.out)
     make_rdms(options.bids_dir, options.task, masks, options.out, subjects=options.subjects, settings=settings)
     return 0

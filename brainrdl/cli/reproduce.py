@@ -6,51 +6,56 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from brainrdl.cli._again import Rests
 from brainrdl.cli._parsing import names, numbers, whole_numbers
-from brainrdl.studies.paper.cifar100 import cifar100_study
-from brainrdl.studies.paper.digits import digits_study
-from brainrdl.studies.paper.mnist import mnist_study
+from brainrdl.known import PRECISIONS
+from brainrdl.studies.paper.outlines import CIFAR100, DIGITS, MNIST, Outline, check_arm, check_teacher
 from brainrdl.studies.paper.recipe import format_overrides, override
-from brainrdl.studies.paper.study import Request, Study
-from brainrdl.training.machine import PRECISIONS
+
+if TYPE_CHECKING:
+    from brainrdl.studies.paper.study import Request, Study
 
 _DECIDED_BY_THE_FILE = (
     *("seeds", "epochs", "teacher_epochs", "arms", "teacher", "one_teacher", "limit_train", "limit_teacher"),
     *("labels", "tries", "alphas", "set", "train_size", "test_limit", "precision", "unscored", "jobs"),
 )
 
+_OUTLINES = {outline.name: outline for outline in (DIGITS, MNIST, CIFAR100)}
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the command's options."""
     studies = parser.add_subparsers(dest="which", required=True)
-    for make, text in (
-        (digits_study, "scikit-learn's digits: minutes, no download"),
-        (mnist_study, "the paper's MNIST study"),
-        (cifar100_study, "the paper's CIFAR study: teacher on CIFAR-10, students on CIFAR-100"),
-    ):
-        study = make()
-        chosen = studies.add_parser(study.name, help=text, description=text, allow_abbrev=False)
-        chosen.set_defaults(run=_run, study=make, labels=(), teacher=(), train_size=None, resumable=True)
-        _add_options(chosen, study)
+    for outline in _OUTLINES.values():
+        chosen = studies.add_parser(outline.name, help=outline.about, description=outline.about, allow_abbrev=False)
+        chosen.set_defaults(run=_run, rests=_rests, labels=(), teacher=(), train_size=None, resumable=True)
+        _add_options(chosen, outline)
 
 
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
-    # imported here: trainer, reports and figures, of which --help needs nothing
-    from brainrdl.progress import log
-    from brainrdl.studies.paper.replay import replay
-    from brainrdl.studies.paper.reproduce import reproduce
-
-    study: Study = options.study()
     if options.replay is not None:
         source, row = _replayed(options)
+        from brainrdl.studies.paper.replay import replay
+
         out = options.out or Path(tempfile.mkdtemp(prefix="brainrdl-replay-"))
-        return 0 if replay(study, source, row, replace(_request(options), out=out)) else 1
+        return 0 if replay(_study(options.which), source, row, replace(_request(options), out=out)) else 1
     if options.out is None:
         raise ValueError("--out is needed: the output folder")
+    outline = _OUTLINES[options.which]
     named = {"epochs": options.epochs, "teacher_epochs": options.teacher_epochs}
     changes = [*options.set, *(f"{field}={value}" for field, value in named.items() if value is not None)]
-    recipe = override(study.recipe, changes)
+    recipe = override(outline.recipe, changes)
+    for kind in options.teacher:
+        check_teacher(kind, outline.kinds, outline.name)
+    for arm in options.arms:
+        check_arm(arm, outline.arms, outline.name)
+    # imported here, as by _study: trainer, reports and figures, of which neither --help nor a typo needs anything
+    from brainrdl.progress import log
+    from brainrdl.studies.paper.reproduce import reproduce
+
+    study = _study(options.which)
     report = reproduce(study, _request(options), recipe, command=shlex.join(["brainrdl", *arguments]), log=log)
     if report is not None:
         from brainrdl.studies.reports.plain import paper_results
@@ -59,7 +64,21 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     return 0
 
 
-def _add_options(parser: argparse.ArgumentParser, study: Study) -> None:
+def _rests(options: argparse.Namespace) -> Rests | None:
+    unfinished = options.out is None or options.unscored or options.replay is not None
+    return None if unfinished else Rests(options.out)
+
+
+def _study(name: str) -> "Study":
+    # imported here: data, networks and terms, of which --help needs nothing
+    from brainrdl.studies.paper.cifar100 import cifar100_study
+    from brainrdl.studies.paper.digits import digits_study
+    from brainrdl.studies.paper.mnist import mnist_study
+
+    return {DIGITS.name: digits_study, MNIST.name: mnist_study, CIFAR100.name: cifar100_study}[name]()
+
+
+def _add_options(parser: argparse.ArgumentParser, study: Outline) -> None:
     add = parser.add_argument
     add("--out", type=Path, metavar="DIR", help="output folder (required); an existing study in it is resumed")
     add("--data-dir", type=Path, metavar="DIR", help="folder with the data (default: $BRAINRDL_DATA)")
@@ -67,7 +86,7 @@ def _add_options(parser: argparse.ArgumentParser, study: Study) -> None:
     add("--seeds", type=int, metavar="N", help="seeds 0 … N−1 (default: 3)")
     add("--epochs", type=int, metavar="E", help=f"epochs of students (default: {study.recipe.epochs})")
     add("--teacher-epochs", type=int, metavar="E", help=f"epochs of teachers (default: {study.recipe.teacher_epochs})")
-    add("--arms", type=names, default=(), metavar="A,B", help=f"of: {', '.join(arm.name for arm in study.arms)}")
+    add("--arms", type=names, default=(), metavar="A,B", help=f"of: {', '.join(study.arms)}")
     if len(study.kinds) > 1:
         text = f"kinds of teacher, of: {', '.join(study.kinds)} (default: {','.join(study.teachers)})"
         add("--teacher", type=names, default=(), metavar="K,L", help=text)
@@ -109,7 +128,9 @@ def _add_options(parser: argparse.ArgumentParser, study: Study) -> None:
     add("--replay", metavar="RESULTS.JSON:ROW", help="repeat one row of a results.json with its recorded settings")
 
 
-def _request(options: argparse.Namespace) -> Request:
+def _request(options: argparse.Namespace) -> "Request":
+    from brainrdl.studies.paper.study import Request
+
     tries = options.tries
     if options.alphas and tries not in (None, len(options.alphas)):
         raise ValueError(

@@ -9,13 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 import xarray as xr
 
 from brainrdl.arguments import name_some
 from brainrdl.exchange.parts import Coord, Given, Parts, as_labels
 from brainrdl.ids import alike, difference
-from brainrdl.rdms.distances import METRICS, rdm
+from brainrdl.known import METRICS
 
 _ID_COORDS = ("stimulus_id", "image_id")
 _DIMS = ("presentation", "neuroid", "time_bin")
@@ -76,6 +75,11 @@ def read_parts(assembly: xr.DataArray, given: Given, path: Path) -> Parts:
     for total, pattern in zip(sums, patterns, strict=True):
         np.add.at(total, row, pattern)
     means = sums / count[:, None]
+    # imported here: files that hold RDMs are read without torch
+    import torch
+
+    from brainrdl.rdms.distances import rdm
+
     values = np.stack([rdm(torch.from_numpy(mean), given.metric).numpy() for mean in means])
     coords: dict[str, Coord] = {}
     for name in ("time_bin_start", "time_bin_end"):

@@ -9,7 +9,7 @@ import numpy as np
 from brainrdl.arguments import name_some
 from brainrdl.exchange.files import read_parts
 from brainrdl.exchange.parts import Given, Order, complete
-from brainrdl.rdms.condensed import upper_triangles
+from brainrdl.rdms.triangles import upper_triangles
 from brainrdl.terminal import one_line
 
 _LONGEST = 200

@@ -12,6 +12,7 @@ from brainrdl.exchange import assemblies, matlab, meadows, net2brain, netcdf, pl
 from brainrdl.exchange.parts import Given, Order, Parts, complete
 from brainrdl.exchange.seal import check_seal
 from brainrdl.files.budget import allowed_bytes
+from brainrdl.files.present import check_rdms_file
 from brainrdl.files.store import atomic_path, check_place, path_of
 from brainrdl.rdms.layout import check_rdms
 
@@ -168,8 +169,7 @@ def write_rdms(rdms: xr.DataArray, path: str | os.PathLike[str], *, format: str 
 def read_parts(path: Path, given: Given, format: str | None = None) -> Parts:
     """Read what a file says, unchecked and incomplete; every message names `path`."""
     chosen = _format(path, format)
-    if not path.is_file():
-        raise FileNotFoundError(f"no file {path}; give the path of a file of RDMs")
+    check_rdms_file(path)
     try:
         return _read_parts(path, given, chosen)
     except (TypeError, ValueError) as error:  # TypeError: of a file's content, which no caller's type can mend

@@ -17,8 +17,6 @@ from typing import Any
 
 import numpy as np
 import xarray as xr
-from scipy.io import loadmat, savemat
-from scipy.io.matlab import MatReadWarning
 
 from brainrdl.exchange.document import Document, to_document
 from brainrdl.exchange.matlab5 import broken, readable_variables, stated_seal, write_seal
@@ -92,6 +90,9 @@ def read_variables(path: Path, max_bytes: int | None = None) -> dict[str, Any]:
         start = file.read(10)
     if start.startswith(b"MATLAB 7.3") or start[:4] == b"\x89HDF":
         return read_variables_73(path, max_bytes)
+    from scipy.io import loadmat  # here and below: it takes longer to load than a file of another format to read
+    from scipy.io.matlab import MatReadWarning
+
     names = readable_variables(path, max_bytes)
     try:
         with warnings.catch_warnings():
@@ -165,5 +166,7 @@ def write(rdms: xr.DataArray, path: Path) -> None:
     structs = np.empty((1, rdms.sizes["rdm"]), dtype=[("RDM", object), ("name", object), ("color", object)])
     for row, name in enumerate(rdms["rdm"].values.tolist()):
         structs[0, row] = (rdms.values[row], name, np.zeros((1, 3)))
+    from scipy.io import savemat
+
     savemat(path, {"RDMs": structs, _OURS: to_document(rdms)}, appendmat=False)
     write_seal(rdms, path)

@@ -24,7 +24,7 @@ from brainrdl.exchange.seal import KEY, checksum, seal_of
 from brainrdl.files.budget import BudgetError
 from brainrdl.files.store import load_json
 from brainrdl.ids import alike, difference
-from brainrdl.rdms.condensed import to_squares, upper_triangles
+from brainrdl.rdms.triangles import to_squares, upper_triangles
 
 _OURS = "brainrdl"
 _TASK = "multiarrange"

@@ -20,7 +20,7 @@ from brainrdl.exchange.npz import Npz
 from brainrdl.exchange.parts import Coord, Parts, as_labels, with_texts
 from brainrdl.exchange.plain import from_array, likely, pick, possible, shapes
 from brainrdl.exchange.seal import seal_in_text, seal_text
-from brainrdl.rdms.condensed import upper_triangles
+from brainrdl.rdms.triangles import upper_triangles
 
 # their 'pearson' standardises units over stimuli first, so it is not our correlation
 _SHARED_METRICS = ("euclidean", "cosine", "correlation")

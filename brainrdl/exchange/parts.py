@@ -18,10 +18,10 @@ from brainrdl.arguments import did_you_mean, name_some
 from brainrdl.exchange.seal import Seal, check_seal
 from brainrdl.files.budget import check_claim
 from brainrdl.ids import check_ids, difference, spelling, text_order
-from brainrdl.rdms.condensed import stimuli_of
 from brainrdl.rdms.labelled import label_rdms
 from brainrdl.rdms.layout import METRICS, check_rdms
 from brainrdl.rdms.plausible import check_people, check_possible, check_varied
+from brainrdl.rdms.triangles import stimuli_of
 
 Order = Literal["row-major", "column-major"]
 """The order of the upper triangle's pairs in a vector: by row (SciPy, torch, rsatoolbox and MATLAB's `pdist` and

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from brainrdl.rdms.condensed import upper_triangles
 from brainrdl.rdms.layout import DIMS
+from brainrdl.rdms.triangles import upper_triangles
 
 KEY = "brainrdl_sha256"
 """Name of the attribute or key that holds a seal, where a format has named ones."""

@@ -21,8 +21,8 @@ from brainrdl.exchange.parts import Coord, Parts
 from brainrdl.exchange.seal import KEY, checksum
 from brainrdl.files.budget import BudgetError, Tally
 from brainrdl.ids import alike, difference, spelling
-from brainrdl.rdms.condensed import upper_triangles
 from brainrdl.rdms.layout import DIMS
+from brainrdl.rdms.triangles import upper_triangles
 
 _OURS = "brainrdl"
 _PER_ROW, _PER_CELL = 100, 70  # bytes of a row's list and of a cell's text

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple, SupportsIndex
 
 from brainrdl.arguments import did_you_mean, name_some
+from brainrdl.files.present import check_scans_folder
 from brainrdl.fmri.sidecars import SliceTime, read_sidecar, repetition_time, slice_time
 
 _DERIVED = ("space", "res", "den", "desc", "hemi", "label", "cohort")
@@ -84,8 +85,7 @@ def find_runs(
     [Run(subject='1', session='', run='01', ...
     """
     root = Path(bids_dir)
-    if not root.is_dir():
-        raise FileNotFoundError(f"there is no folder {root}")
+    check_scans_folder(root)
     if not (root / "dataset_description.json").is_file():
         raise FileNotFoundError(f"{root} has no dataset_description.json, so it is no BIDS data set")
     folder = root if derivatives is None else _pipeline(root / derivatives)

@@ -24,10 +24,10 @@ from brainrdl.fmri.images import Image, image_name, is_surface, open_image
 from brainrdl.fmri.masks import Voxels, check_grid, mask_voxels
 from brainrdl.ids import spelling
 from brainrdl.progress import track
-from brainrdl.rdms.condensed import to_squares
 from brainrdl.rdms.labelled import condense, select_stimuli
 from brainrdl.rdms.layout import DIMS, check_rdms
 from brainrdl.rdms.patterns import Array, check_folds, run_means
+from brainrdl.rdms.triangles import to_squares
 
 SearchlightMetric = Literal["crossnobis", "correlation"]
 _BLOCK_BYTES = 2 << 20  # of gathered patterns, per thread: what a cache holds

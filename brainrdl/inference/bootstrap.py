@@ -10,8 +10,8 @@ from brainrdl.arguments import whole_number
 from brainrdl.inference.ceiling import ceiling_of
 from brainrdl.progress import track
 from brainrdl.rdms.combine import scale_for, to_scale
-from brainrdl.rdms.condensed import stimuli_of
 from brainrdl.rdms.similarities import Options, similarities
+from brainrdl.rdms.triangles import stimuli_of
 
 _ROUNDING = 1e-12
 _CANCELLED = 1e-10

@@ -10,11 +10,11 @@ import xarray as xr
 
 from brainrdl.arguments import name_some
 from brainrdl.rdms.combine import average_rdms, scale_for, to_scale
-from brainrdl.rdms.condensed import upper_triangles
 from brainrdl.rdms.layout import check_rdms
 from brainrdl.rdms.plausible import check_possible
 from brainrdl.rdms.rounding import check_geometry
 from brainrdl.rdms.similarities import Options, check_method, similarities
+from brainrdl.rdms.triangles import upper_triangles
 
 _CANCELLED = 1e-12
 _COPIED = 2e-6

@@ -11,12 +11,12 @@ import xarray as xr
 from brainrdl.arguments import name_some
 from brainrdl.ids import Labels, read_labels, spelling
 from brainrdl.rdms.compare import Join, join_rdms
-from brainrdl.rdms.condensed import to_squares, upper_triangles
 from brainrdl.rdms.labelled import label_rdms
 from brainrdl.rdms.layout import check_rdms
 from brainrdl.rdms.plausible import check_possible
 from brainrdl.rdms.rounding import check_geometry, describe_lacking, is_constant, lacking_geometry
 from brainrdl.rdms.similarities import centred_features
+from brainrdl.rdms.triangles import to_squares, upper_triangles
 
 
 def category_rdm(labels: Labels, name: str = "category") -> xr.DataArray:

@@ -24,12 +24,12 @@ from brainrdl.inference.folds import (
 )
 from brainrdl.inference.repeats import check_apart, same_images, without_distance
 from brainrdl.inference.splits import Split
-from brainrdl.rdms.condensed import upper_triangles
 from brainrdl.rdms.labelled import select_stimuli
 from brainrdl.rdms.layout import check_rdms
 from brainrdl.rdms.plausible import check_possible
 from brainrdl.rdms.rounding import check_geometry, describe_lacking, lacking_geometry
 from brainrdl.rdms.similarities import centred_features
+from brainrdl.rdms.triangles import upper_triangles
 
 
 @final

@@ -4,7 +4,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.linalg import eigh
 from scipy.spatial.distance import pdist, squareform
-from sklearn.manifold import smacof
 
 
 def classical_mds(distances: ArrayLike, *, n_components: int = 2) -> NDArray[np.float64]:
@@ -100,6 +99,8 @@ def mds(distances: ArrayLike, *, n_components: int = 2, seed: int = 0) -> tuple[
     start = classical_mds(square / scale, n_components=n_components)
     empty = np.abs(start).max(axis=0) < 1e-6
     start[:, empty] = 1e-3 * np.random.default_rng(seed).standard_normal((len(square), int(empty.sum())))
+    from sklearn.manifold import smacof  # here: of all figures, only maps need it, and it takes a second to load
+
     points, _ = smacof(
         square / scale,
         metric=True,

@@ -16,9 +16,9 @@ from brainrdl.plots._scale import scale_of
 from brainrdl.plots._style import FONT, quoted
 from brainrdl.plots._thumbnails import Images, thumbnails_of
 from brainrdl.plots.names import as_written
-from brainrdl.rdms.condensed import to_squares, upper_triangles
 from brainrdl.rdms.layout import check_rdms
 from brainrdl.rdms.ranks import ranks_of
+from brainrdl.rdms.triangles import to_squares, upper_triangles
 
 _MEASURES = {
     "mse": "mean squared difference",

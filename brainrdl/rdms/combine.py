@@ -13,12 +13,12 @@ import xarray as xr
 
 from brainrdl.arguments import did_you_mean, name_some
 from brainrdl.ids import spelling
-from brainrdl.rdms.condensed import to_squares, upper_triangles
 from brainrdl.rdms.labelled import select_stimuli
 from brainrdl.rdms.layout import DIMS, Normalization, check_rdms
 from brainrdl.rdms.plausible import check_people
 from brainrdl.rdms.ranks import midranks
 from brainrdl.rdms.rounding import is_constant
+from brainrdl.rdms.triangles import to_squares, upper_triangles
 from brainrdl.rdms.union import on_all_stimuli
 
 

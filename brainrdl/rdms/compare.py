@@ -13,11 +13,11 @@ from torch import Tensor
 from brainrdl.arguments import name_some
 from brainrdl.ids import check_ids, find_ids, spelling
 from brainrdl.rdms.axes import check_axis
-from brainrdl.rdms.condensed import upper_triangles
 from brainrdl.rdms.layout import check_rdms
 from brainrdl.rdms.plausible import check_possible
 from brainrdl.rdms.rounding import describe_lacking, lacking_geometry
 from brainrdl.rdms.similarities import PARTIAL, Comparison, Options, check_method
+from brainrdl.rdms.triangles import upper_triangles
 from brainrdl.rdms.whitening import WHITENED
 
 Join = Literal["exact", "intersect"]

@@ -1,13 +1,10 @@
 """The condensed form of an RDM: its pairs, in the row-major order of SciPy, torch and rsatoolbox."""
 
-from collections.abc import Sequence
-from math import isqrt
-
-import numpy as np
 import torch
 from torch import Tensor
 
 from brainrdl.arguments import check_tensor
+from brainrdl.rdms.triangles import stimuli_of
 
 
 def to_square(condensed: Tensor) -> Tensor:
@@ -105,26 +102,6 @@ def upper_triangle(square: Tensor) -> Tensor:
     return square[..., i, j]
 
 
-def upper_triangles(squares: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """`upper_triangle` of arrays: (rdms, n(n-1)/2) of (rdms, n, n); written to `out` where it is given."""
-    n = squares.shape[-1]
-    triangles = np.empty((len(squares), n * (n - 1) // 2), dtype=squares.dtype) if out is None else out
-    start = 0
-    for i in range(n - 1):  # slices are several times as fast as an index of n² numbers
-        triangles[:, start : start + n - 1 - i] = squares[:, i, i + 1 :]
-        start += n - 1 - i
-    return triangles
-
-
-def to_squares(triangles: np.ndarray | Sequence[np.ndarray], n: int) -> np.ndarray:
-    """`to_square` of arrays, unchecked: float64 (rdms, n, n) of (rdms, n(n-1)/2)."""
-    squares = np.zeros((len(triangles), n, n))
-    i, j = np.triu_indices(n, 1)
-    squares[:, i, j] = triangles
-    squares[:, j, i] = triangles
-    return squares
-
-
 def sample_pairs(n: int, n_pairs: int, generator: torch.Generator | None = None) -> Tensor:
     """Draw distinct pairs of stimuli without replacement.
 
@@ -181,14 +158,3 @@ def condensed_index(n: int, pairs: Tensor) -> Tensor:
             k = int(torch.nonzero(wrong)[0, 0])
             raise ValueError(f"pair {k} is {tuple(pairs[k].tolist())}; both members must lie in 0 … {n - 1} and differ")
     return i * n - i * (i + 1) // 2 + j - i - 1
-
-
-def stimuli_of(n_distances: int) -> int:
-    """Number of stimuli n of a condensed RDM with n(n-1)/2 distances; ValueError if there is none."""
-    n = (1 + isqrt(1 + 8 * n_distances)) // 2
-    if n_distances < 1 or n * (n - 1) // 2 != n_distances:
-        raise ValueError(
-            f"{n_distances} is not the length of a condensed RDM, which is n(n-1)/2 (1, 3, 6, 10, …); "
-            "give the upper triangle without the diagonal"
-        )
-    return n

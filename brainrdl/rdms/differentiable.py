@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from brainrdl.rdms.condensed import stimuli_of
+from brainrdl.rdms.triangles import stimuli_of
 from brainrdl.rdms.whitening import WHITENED, whitened_pairs
 
 COMPARISONS = ("mse", "corr", "cosine", "corr_cov", "cosine_cov", "soft-spearman")

@@ -19,11 +19,9 @@ import torch
 from torch import Tensor
 
 from brainrdl.arguments import check_tensor, name_some
+from brainrdl.known import check_metric
 from brainrdl.rdms.condensed import upper_triangle
 from brainrdl.rdms.float64 import ANGULAR, blas_alone, fill_distances, not_finite, undefined, unit_means, unit_slices
-
-METRICS = ("mse", "sqeuclidean", "euclidean", "correlation", "cosine")
-"""The metrics that are computed from features."""
 
 _BLOCK_ELEMENTS = 2**22
 
@@ -97,12 +95,6 @@ def group_means(features: Tensor, groups: Tensor) -> Tensor:
     member = torch.nn.functional.one_hot(groups).T.to(torch.promote_types(flat.dtype, torch.float32))
     with full_precision(flat.device):
         return (member / member.sum(dim=1, keepdim=True)).to(flat.device) @ flat.to(member.dtype)
-
-
-def check_metric(metric: str) -> None:
-    """Raise a ValueError that lists the known metrics, unless `metric` is one of them."""
-    if metric not in METRICS:
-        raise ValueError(f"unknown metric {metric!r}; computed from features are: {', '.join(METRICS)}")
 
 
 class _Distances(torch.autograd.Function):

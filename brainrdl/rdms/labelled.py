@@ -1,21 +1,24 @@
 """Labelled RDMs: give RDMs their labels, and select stimuli. Their layout is that of `brainrdl.rdms.layout`."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 import xarray as xr
 
+from brainrdl.arguments import is_tensor
 from brainrdl.ids import check_ids, find_ids
 from brainrdl.rdms.axes import check_axis, check_rdm_axes
-from brainrdl.rdms.condensed import to_squares, upper_triangles
 from brainrdl.rdms.layout import DIMS, check_declared_metric, check_measured, check_rdms, check_stimuli, real_numbers
 from brainrdl.rdms.plausible import check_possible
+from brainrdl.rdms.triangles import to_squares, upper_triangles
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 def label_rdms(
-    dissimilarities: np.ndarray | torch.Tensor,
+    dissimilarities: "np.ndarray | Tensor",
     stimuli: Iterable[str],
     names: Iterable[str],
     metric: str,
@@ -159,7 +162,7 @@ def _squares(given: Any, field: str, ids: Sequence[str], labels: Sequence[str]) 
             "by id and pass its .values"
         )
     check_rdm_axes(given, field, ids, labels)
-    if isinstance(given, torch.Tensor):
+    if is_tensor(given):
         given = given.detach().cpu()
         given = (given.double() if given.is_floating_point() else given).numpy()
     values = real_numbers(given, field)
@@ -185,7 +188,7 @@ def _along_rdm(given: Any, name: str, labels: Sequence[str]) -> np.ndarray:
         raise TypeError(f"coords[{name!r}] is a {type(given).__name__}; expected a scalar, or a list of one per RDM")
     if isinstance(given, list | tuple) and len({isinstance(value, str) for value in given}) > 1:
         raise TypeError(f"coords[{name!r}] mixes strings with other values, {given!r}; convert them to one type")
-    values = np.asarray(given.detach().cpu() if isinstance(given, torch.Tensor) else given)
+    values = np.asarray(given.detach().cpu() if is_tensor(given) else given)
     if values.ndim == 0:
         return np.full(len(labels), values)
     check_axis(given, f"coords[{name!r}]", labels)

@@ -16,8 +16,8 @@ from brainrdl.arguments import name_some, whole_number
 from brainrdl.features.networks import refuse_lazy
 from brainrdl.identity import DIGEST, digest
 from brainrdl.ids import check_ids
+from brainrdl.known import check_metric
 from brainrdl.rdms.activations import Activations, Layer, ModelOnStimuli, disk_room, measure_layers, plan_passes
-from brainrdl.rdms.distances import check_metric
 from brainrdl.rdms.float64 import fill_distances, mirror
 from brainrdl.rdms.layout import DIMS
 from brainrdl.stimuli.repeats import SAME_IMAGE, find_repeats

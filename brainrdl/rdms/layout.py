@@ -19,9 +19,9 @@ import xarray as xr
 
 from brainrdl.arguments import did_you_mean, name_some
 from brainrdl.ids import check_ids
-from brainrdl.rdms.condensed import to_squares, upper_triangles
-from brainrdl.rdms.distances import METRICS as FEATURE_METRICS
+from brainrdl.known import METRICS as FEATURE_METRICS
 from brainrdl.rdms.plausible import BOUNDED, one_triangle
+from brainrdl.rdms.triangles import to_squares, upper_triangles
 
 METRICS = (*FEATURE_METRICS, "mahalanobis", "crossnobis", "undeclared")
 """The metrics a labelled RDM may carry: computed from features, of measured patterns, and unknown."""

@@ -9,7 +9,7 @@ import numpy as np
 import xarray as xr
 
 from brainrdl.arguments import name_some
-from brainrdl.rdms.condensed import upper_triangles
+from brainrdl.rdms.triangles import upper_triangles
 
 BOUNDED = {"correlation": "1 − r", "cosine": "1 − cosine"}
 """Metrics of distances between 0 and 2, and how they follow from similarities."""

@@ -4,7 +4,7 @@ Every comparison but Kendall's and the mean squared error is an inner product of
 computed once, and all comparisons are one matrix product.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, final
 
 import numpy as np
@@ -12,23 +12,11 @@ import torch
 from torch import Tensor
 
 from brainrdl.arguments import did_you_mean
-from brainrdl.rdms.condensed import stimuli_of
+from brainrdl.known import METHODS
 from brainrdl.rdms.ranks import Ranking, concordance, midranks, ranking
 from brainrdl.rdms.rounding import is_constant, share_of_rounding
+from brainrdl.rdms.triangles import stimuli_of
 from brainrdl.rdms.whitening import WHITENED, stimulus_sums, whitened
-
-METHODS: Mapping[str, str] = {
-    "cosine": "cosine",
-    "corr": "Pearson r",
-    "cosine_cov": "whitened cosine",
-    "corr_cov": "whitened Pearson r",
-    "spearman": "Spearman's ρ",
-    "rho-a": "Spearman's ρ-a",
-    "tau-a": "Kendall's τ-a",
-    "tau-b": "Kendall's τ-b",
-    "mse": "− mean squared difference",
-}
-"""The comparisons: rsatoolbox's name → what figures and pages call it; ``mse`` is returned negated."""
 
 PARTIAL = ("cosine", "corr", "cosine_cov", "corr_cov", "spearman")
 """Those that are cosines of feature vectors, from which controls can be projected out."""

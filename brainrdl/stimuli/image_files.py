@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from brainrdl.arguments import name_some
+from brainrdl.files.present import check_image_folder
 from brainrdl.ids import alike, difference
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -24,8 +25,7 @@ def find_images(root: Path, *, follow_links: bool = False, stacklevel: int = 2) 
     Warns of what is left out. ValueError for a link that leads out of the folder, unless `follow_links`, for names that
     cannot be ids, and for two images of one id or of ids that read the same. NotADirectoryError if it is no folder.
     """
-    if not root.is_dir():
-        raise NotADirectoryError(f"{root} is not a folder; from_folder needs the folder that holds the images")
+    check_image_folder(root)
     walk = _Walk(root, follow_links=follow_links)
     images = [path for path in walk.found if _is_image(path)]
     if not images:

@@ -18,10 +18,11 @@ from brainrdl.inference.ceiling import subject_rdms
 from brainrdl.inference.fold_scores import score_folds
 from brainrdl.inference.held_out import Predicted
 from brainrdl.inference.repeats import check_apart, same_features
-from brainrdl.inference.reweighting.fit_heads import KINDS, HeadSettings, fit_head
+from brainrdl.inference.reweighting.fit_heads import HeadSettings, fit_head
 from brainrdl.inference.splits import Split, inner_splits, stratified_splits
+from brainrdl.known import CARD_HEADS, HEADS, check_metric
 from brainrdl.progress import track
-from brainrdl.rdms.distances import check_metric, rdm
+from brainrdl.rdms.distances import rdm
 from brainrdl.rdms.float64 import undefined
 from brainrdl.rdms.labelled import condense, select_stimuli
 from brainrdl.rdms.layout import check_rdms
@@ -43,7 +44,7 @@ class CardOptions:
     metric : str
         Distance between a layer's patterns, see `rdm`.
     heads : tuple of str
-        Kinds of heads that are fitted, of `brainrdl.inference.reweighting.fit_heads.KINDS`.
+        Kinds of heads that are fitted, of `brainrdl.known.HEADS`.
     n_folds, n_inner : int
         Number of splits to score in, and of splits of their training stimuli to choose in.
     n_resamples : int
@@ -66,7 +67,7 @@ class CardOptions:
 
     method: str = "corr"
     metric: str = "correlation"
-    heads: tuple[str, ...] = ("frrsa", "gains")
+    heads: tuple[str, ...] = CARD_HEADS
     n_folds: int = 5
     n_inner: int = 3
     n_resamples: int = 1000
@@ -77,8 +78,8 @@ class CardOptions:
             raise ValueError(f"unknown method {self.method!r}; a card is made with corr or cosine")
         check_metric(self.metric)
         for head in self.heads:
-            if head not in KINDS:
-                raise ValueError(f"unknown head {head!r}; known are: {', '.join(KINDS)}{did_you_mean(head, KINDS)}")
+            if head not in HEADS:
+                raise ValueError(f"unknown head {head!r}; known are: {', '.join(HEADS)}{did_you_mean(head, HEADS)}")
         for name, least in (("n_folds", 2), ("n_inner", 2), ("n_resamples", 2), ("seed", 0)):
             object.__setattr__(self, name, whole_number(getattr(self, name), name, at_least=least))
 

@@ -16,6 +16,7 @@ from brainrdl.arguments import name_some
 from brainrdl.data.objects92 import CATEGORIES, IDS, RDMSet, load_objects92, load_objects92_images
 from brainrdl.exchange.files import read_rdms
 from brainrdl.features.recorder import capture
+from brainrdl.files.present import check_categories_file, check_measured
 from brainrdl.ids import read_labels, spelling
 from brainrdl.named_models import NamedModel, load_named_model
 from brainrdl.rdms.combine import concat_rdms
@@ -85,8 +86,7 @@ def read_measured(name: Folder, data_dir: Folder | None = None) -> xr.DataArray:
     if separator and source == OBJECTS92:
         known: RDMSet = which  # type: ignore[assignment] # load_objects92 refuses others, and lists those there are
         return load_objects92(known, data_dir)
-    if not Path(name).exists():
-        raise FileNotFoundError(f"there is no file {name}; name a file of RDMs, or objects92:human")
+    check_measured(name)
     return read_rdms(name)
 
 
@@ -129,8 +129,7 @@ def read_categories(path: Folder | None, ids: Sequence[str], stimuli: Folder) ->
     if path is None:
         return dict(zip(IDS, CATEGORIES, strict=True)) if str(stimuli) == OBJECTS92 else None
     path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"categories: there is no file {path}; expected a table (.csv) of stimulus,category")
+    check_categories_file(path)
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)

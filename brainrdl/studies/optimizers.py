@@ -7,6 +7,8 @@ import torch
 from torch import nn
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
+from brainrdl.known import OPTIMIZERS as _NAMES
+
 _HALVINGS = 12  # the paper's "halved every 25 epochs" of 300, and the same course in any other number of epochs
 
 MakeOptimizer = Callable[[Iterable[nn.Parameter]], tuple[torch.optim.Optimizer, LRScheduler]]
@@ -61,7 +63,7 @@ def clipped(make: MakeOptimizer, norm: float) -> MakeOptimizer:
     return make_clipped
 
 
-OPTIMIZERS = {"linear_sgd": linear_sgd, "halving_sgd": halving_sgd}
+OPTIMIZERS = dict(zip(_NAMES, (linear_sgd, halving_sgd), strict=True))
 """By the name that a recipe gives them."""
 
 

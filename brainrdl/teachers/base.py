@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from brainrdl.identity import digest
 from brainrdl.ids import nearest
-from brainrdl.rdms.distances import METRICS
+from brainrdl.known import METRICS
 
 # zero means something in these: a cosine between two such RDMs does too
 _RATIO_SCALE = ("crossnobis", "mse", "sqeuclidean", "euclidean", "mahalanobis")

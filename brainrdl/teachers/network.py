@@ -11,7 +11,8 @@ from brainrdl.features.answers import check_answers, check_first_axis, warn_dead
 from brainrdl.features.networks import copy_of
 from brainrdl.features.recorder import Recorder, layer_names, list_layers, run_model
 from brainrdl.identity import describe, layers_of
-from brainrdl.rdms.distances import check_metric, training_rdm
+from brainrdl.known import check_metric
+from brainrdl.rdms.distances import training_rdm
 from brainrdl.teachers.base import RDMTeacher
 from brainrdl.teachers.frozen import frozen_copy, unlike_training
 

@@ -7,14 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from brainrdl.arguments import check_tensor, whole_number
+from brainrdl.known import GRADIENTS, check_metric
 from brainrdl.rdms.condensed import condensed_index, sample_pairs
 from brainrdl.rdms.differentiable import check_compare, compared
-from brainrdl.rdms.distances import check_metric, training_rdm
+from brainrdl.rdms.distances import training_rdm
 from brainrdl.rdms.whitening import WHITENED
 
 _IN_VAIN = 10
-
-GRADIENTS = ("auto", "per-stimulus", "mean")
 
 
 def rdl_loss(

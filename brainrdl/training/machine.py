@@ -12,8 +12,9 @@ from typing import Any, Literal
 import torch
 from lightning_fabric import Fabric
 
+from brainrdl.known import PRECISIONS
+
 Precision = Literal["32-true", "bf16-mixed"]
-PRECISIONS = ("auto", "32-true", "bf16-mixed")
 DEVICES = ("auto", "cpu", "cuda")
 PACKAGES = ("brainrdl", "torch", "torchvision", "lightning-fabric", "numpy", "scipy", "xarray", "pandas")
 """Those whose versions a manifest gives (`brainrdl.files.store.versions`)."""

@@ -3,12 +3,18 @@
 import argparse
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import brainrdl as rdl
-from brainrdl.cli import main, name_options
+from brainrdl.cli import _COMMANDS, main, name_options
+from brainrdl.studies.paper.cifar100 import cifar100_study
+from brainrdl.studies.paper.digits import digits_study
+from brainrdl.studies.paper.mnist import mnist_study
+from brainrdl.studies.paper.outlines import CIFAR100, DIGITS, MNIST
+from brainrdl.studies.paper.study import Study
 
 ARRAYS = ("torch", "pandas", "xarray", "numpy")
 HEAVY = ("lightning_fabric", "lightning", "matplotlib", "sklearn", "jinja2", "nilearn", "nibabel", "torchvision")
@@ -41,35 +47,74 @@ def file(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(path)
 
 
+# every --help, and what is refused before anything is read: no module that takes longer to load than Python itself
+AT_ONCE = (
+    ("import",),
+    ("--help",),
+    ("--version",),
+    ("fti",),
+    *((command, "--help") for command in _COMMANDS),
+    *(("rdms", which, "--help") for which in ("network", "fmri")),
+    *(("reproduce", which, "--help") for which in ("digits", "mnist", "cifar100")),
+    *((command, "--nonsense") for command in _COMMANDS),
+    ("info", "missing.nc"),
+    ("convert", "missing.nc", "copy.h5"),
+    ("compare", "missing.nc", "FILE"),
+    ("compare", "FILE", "missing.nc"),
+    ("plot", "missing.nc", "-o", "a.png"),
+    ("card", "torchvision:resnet18", "--stimuli", "nowhere", "--rdms", "FILE", "--layers", "fc", "-o", "out"),
+    ("card", "torchvision:resnet18", "--stimuli", "objects92", "--rdms", "missing.nc", "--layers", "fc", "-o", "out"),
+    ("rdms", "network", "--model", "torchvision:resnet18", "--layers", "fc", "--stimuli", "nowhere", "-o", "a.nc"),
+    ("rdms", "network", "--model", "torchvision:resnet18"),
+    ("rdms", "fmri", "nowhere", "--task", "a", "--roi", "a=b.nii", "-o", "a.nc"),
+    ("reproduce", "digits"),
+    ("reproduce", "digits", "--out", "out", "--arms", "rdll"),
+    ("reproduce", "digits", "--out", "out", "--teacher", "celan"),
+    ("reproduce", "digits", "--out", "out", "--set", "epoch=3"),
+)
+
+
+@pytest.mark.parametrize("arguments", AT_ONCE, ids=" ".join)
+def test_what_needs_nothing_loads_nothing(arguments: tuple[str, ...], file: str) -> None:
+    modules, printed, complaints = loaded(*(file if argument == "FILE" else argument for argument in arguments))
+    assert not modules & {*ARRAYS, *HEAVY}
+    assert "brainrdl" in modules
+    assert "Traceback" not in complaints
+    assert bool(printed) == (arguments[-1] in ("--help", "--version"))
+    assert bool(complaints) != (arguments[-1] in ("--help", "--version", "import"))
+
+
 @pytest.mark.parametrize(
     ("arguments", "absent"),
     [
-        (("import",), (*ARRAYS, *HEAVY)),
-        (("--help",), (*ARRAYS, *HEAVY)),
-        (("--version",), (*ARRAYS, *HEAVY)),
-        (("fti",), (*ARRAYS, *HEAVY)),
-        (("info", "--help"), (*ARRAYS, *HEAVY)),
-        (("fit", "--help"), (*ARRAYS, *HEAVY)),
-        (("info", "FILE"), HEAVY),
-        (("convert", "FILE", "COPY"), HEAVY),
-        (("convert", "--help"), HEAVY),
-        (("compare", "--help"), HEAVY),
-        (("plot", "--help"), HEAVY),
-        (("rdms", "fmri", "--help"), HEAVY),
-        (("card", "--help"), HEAVY),
-        (("reproduce", "digits", "--help"), ("sklearn", "jinja2", "nilearn", "nibabel")),
+        (("info", "FILE"), ("torch", "scipy.io", *HEAVY)),
+        (("convert", "FILE", "COPY"), ("torch", "scipy.io", *HEAVY)),
+        (("plot", "FILE", "-o", "COPY.png"), ("lightning_fabric", "sklearn", "jinja2", "nilearn", "nibabel")),
     ],
     ids=" ".join,
 )
 def test_a_command_loads_what_it_needs(
     arguments: tuple[str, ...], absent: tuple[str, ...], file: str, tmp_path: Path
 ) -> None:
-    places = {"FILE": file, "COPY": str(tmp_path / "copy.h5")}
+    places = {"FILE": file, "COPY": str(tmp_path / "copy.h5"), "COPY.png": str(tmp_path / "copy.png")}
     modules, printed, complaints = loaded(*(places.get(argument, argument) for argument in arguments))
     assert not modules & set(absent)
-    assert "brainrdl" in modules
-    assert "Traceback" not in complaints
-    assert printed or arguments[0] in ("import", "fti")
+    assert not complaints
+    assert printed
+
+
+def test_a_missing_file_is_named_at_once(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", "missing.nc"]) == 2
+    assert capsys.readouterr().err == "brainrdl: no file missing.nc; give the path of a file of RDMs\n"
+
+
+@pytest.mark.parametrize("make", [digits_study, mnist_study, cifar100_study])
+def test_a_studys_outline_is_that_of_the_study(make: Callable[[], Study]) -> None:
+    study = make()
+    outline = {outline.name: outline for outline in (DIGITS, MNIST, CIFAR100)}[study.name]
+    assert outline.arms == tuple(arm.name for arm in study.arms)
+    for field in ("recipe", "teachers", "teacher_size", "train_sizes", "few_labels", "precision", "threads", "kinds"):
+        assert getattr(outline, field) == getattr(study, field)
 
 
 def test_a_mistyped_command_is_answered_with_the_nearest() -> None:

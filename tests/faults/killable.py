@@ -127,7 +127,9 @@ def _fitted(folder: Path) -> Any:
 
 
 def _files(out: Path) -> list[str]:
-    return sorted(str(path.relative_to(out)) for path in out.rglob("*") if path.is_file())
+    # but for what a command that came to its end keeps, unless a file was just written
+    found = (path for path in out.rglob("*") if path.is_file() and path.name != ".answer.json")
+    return sorted(str(path.relative_to(out)) for path in found)
 
 
 TRAINING = Killable("training", lambda folder, update: _train(folder, update, 0), _trained, _updates)

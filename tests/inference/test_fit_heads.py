@@ -12,11 +12,11 @@ import brainrdl as rdl
 from brainrdl.data import load_digits
 from brainrdl.inference import noise_ceiling
 from brainrdl.inference.held_out import held_out_scores
-from brainrdl.inference.reweighting.fit_heads import KINDS, HeadSettings, fit_head
+from brainrdl.inference.reweighting.fit_heads import HeadSettings, fit_head
 from brainrdl.inference.reweighting.head_paths import Problem, frrsa_path, gains_path, readout_path
 from brainrdl.inference.reweighting.heads import Headed
 from brainrdl.inference.splits import Split, inner_splits, stratified_splits
-from brainrdl.rdms.distances import METRICS
+from brainrdl.known import HEADS, METRICS
 from small_network import raises
 
 IDS = [f"image-{k:02}" for k in range(30)]
@@ -105,7 +105,7 @@ def test_a_readout_never_leaves_the_span_of_the_training_patterns(metric):
     torch.testing.assert_close(everything, descend(basis), rtol=1e-6, atol=1e-10)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", HEADS)
 def test_the_best_of_the_inner_splits_is_fitted_to_all_training_stimuli(kind):
     fitted = fit(kind)
     tries = fitted.tries
@@ -139,7 +139,7 @@ def score(fitted, ids):
     return pearson(distances, rdl.select_stimuli(brain(), ids))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", HEADS)
 def test_nothing_depends_on_the_order_of_stimuli_or_on_those_that_are_not_fitted(kind):
     fitted = fit(kind)
     order = np.random.default_rng(0).permutation(30)
@@ -159,7 +159,7 @@ def test_nothing_depends_on_the_order_of_stimuli_or_on_those_that_are_not_fitted
         torch.testing.assert_close(again.head.state_dict()[name], value, rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", HEADS)
 def test_inner_held_out_and_straddling_pairs_are_not_fitted(kind):
     """With inner held-out distances negated, scores are negated: what is fitted to the rest is the same."""
     split = INNER[0]
@@ -210,7 +210,7 @@ def test_the_whole_network_has_the_fitted_rdm():
     model = nn.Sequential(nn.Conv2d(1, 5, 3), nn.ReLU(), nn.Flatten(), nn.Linear(45, 6))
     images = torch.randn(30, 1, 5, 5)
     _, values = rdl.capture(model, ["1", "3"], images, flatten=False)
-    for kind in KINDS:
+    for kind in HEADS:
         fitted = fit(kind, values=values)
         stimuli = rdl.StimulusSet.from_arrays(images, IDS)
         rdms = rdl.layer_rdms(Headed(model, fitted.layer, fitted.head), stimuli, ["head"], fitted.metric)

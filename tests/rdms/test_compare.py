@@ -11,7 +11,7 @@ from rsatoolbox.rdm.compare import _cosine_cov_weighted_slow
 from scipy.spatial.distance import pdist, squareform
 
 import brainrdl as rdl
-from brainrdl.rdms.similarities import METHODS
+from brainrdl.known import METHODS
 from objects92 import cichy, human_it
 
 SHARED = [method for method in METHODS if method != "mse"]

@@ -15,11 +15,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 import brainrdl as rdl
+from brainrdl.known import METRICS
 from brainrdl.rdms import distances, float64 as _exact
-from brainrdl.rdms.condensed import condensed_index, stimuli_of
+from brainrdl.rdms.condensed import condensed_index
 from brainrdl.rdms.differentiable import COMPARISONS
-from brainrdl.rdms.distances import METRICS, full_precision, training_rdm
+from brainrdl.rdms.distances import full_precision, training_rdm
 from brainrdl.rdms.float64 import undefined
+from brainrdl.rdms.triangles import stimuli_of
 
 ANGULAR = ("correlation", "cosine")
 

@@ -16,8 +16,8 @@ from torch import nn
 from torchvision.models import resnet18
 
 import brainrdl as rdl
+from brainrdl.known import METRICS
 from brainrdl.rdms import activations as _activations, layers as export
-from brainrdl.rdms.distances import METRICS
 from brainrdl.rdms.layout import check_rdms
 
 IDS = [f"stimulus-{k}" for k in range(12)]

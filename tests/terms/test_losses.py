@@ -7,8 +7,8 @@ import scipy.spatial.distance
 import torch
 
 import brainrdl as rdl
+from brainrdl.known import METRICS
 from brainrdl.rdms.differentiable import dissimilarity
-from brainrdl.rdms.distances import METRICS
 
 WEIGHTED = ("mse", "corr", "cosine")
 """The comparisons that are weighted sums; test_similarity.py has the others."""

@@ -11,8 +11,9 @@ from lightning_fabric import Fabric
 from torch import nn
 
 import brainrdl as rdl
+from brainrdl.known import METRICS
 from brainrdl.rdms.differentiable import COMPARISONS
-from brainrdl.rdms.distances import METRICS, training_rdm
+from brainrdl.rdms.distances import training_rdm
 from brainrdl.rdms.whitening import WHITENED
 
 N, K = 7, 5

@@ -20,17 +20,15 @@ from brainrdl.inference.repeats import check_apart, name_repeats, same_features
 from brainrdl.inference.reweighting.choice import means_to_choose_by, score_head
 from brainrdl.inference.reweighting.head_paths import Candidate, Problem, frrsa_path, gains_path, readout_path
 from brainrdl.inference.splits import Split
+from brainrdl.known import HEADS, check_metric
 from brainrdl.rdms.combine import mean_of_measured, scale_for, to_scale
-from brainrdl.rdms.condensed import upper_triangles
 from brainrdl.rdms.differentiable import check_compare
-from brainrdl.rdms.distances import check_metric, rdm
+from brainrdl.rdms.distances import rdm
 from brainrdl.rdms.labelled import label_rdms, select_stimuli
 from brainrdl.rdms.layout import check_rdms
 from brainrdl.rdms.plausible import check_possible
 from brainrdl.rdms.rounding import check_geometry
-
-KINDS = ("frrsa", "gains", "low_rank", "readout")
-"""Kinds of heads that can be fitted."""
+from brainrdl.rdms.triangles import upper_triangles
 
 _TRIED = {
     "frrsa": ("ridges", "standardize", "positions"),
@@ -131,7 +129,7 @@ class FittedHead:
     Attributes
     ----------
     kind : str
-        One of `KINDS`.
+        One of `HEADS`.
     layer : str
         Name of the layer that the head is on.
     metric : str
@@ -271,8 +269,8 @@ def fit_head(
     >>> fitted.head.gains.argmax().item()
     0
     """
-    if kind not in KINDS:
-        raise ValueError(f"unknown kind {kind!r}; known are: {', '.join(KINDS)}{did_you_mean(str(kind), KINDS)}")
+    if kind not in HEADS:
+        raise ValueError(f"unknown kind {kind!r}; known are: {', '.join(HEADS)}{did_you_mean(str(kind), HEADS)}")
     settings = settings or HeadSettings()
     compare, metric = settings.compare, settings.metric
     known = check_ids(ids, "ids")

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationIn
 
 from brainrdl.arguments import did_you_mean, name_some
 from brainrdl.files.store import atomic_path, sha256
-from brainrdl.rdms.distances import METRICS
+from brainrdl.known import METRICS
 from brainrdl.studies.brain.yaml_file import read_yaml
 
 ARMS = (

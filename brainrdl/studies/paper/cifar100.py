@@ -12,7 +12,7 @@ from brainrdl.data.images import LabelledImages, interleaved_order
 from brainrdl.data.transforms import flip_half, normalize_contrast
 from brainrdl.models import nin
 from brainrdl.studies.paper.arms import ARMS
-from brainrdl.studies.paper.recipe import Recipe
+from brainrdl.studies.paper.outlines import CIFAR100
 from brainrdl.studies.paper.study import Partition, Request, Splits, Study
 from brainrdl.studies.paper.training import Arm, Setting
 
@@ -27,39 +27,20 @@ _ON_READOUT = ("rdl", "rdl_corr", "rkd", "sp", "cka")
 def cifar100_study() -> Study:
     """Table 4's network, a teacher of 10 classes, students of 100; choices on 40,000 images, training on all."""
     return Study(
-        name="cifar100",
+        name=CIFAR100.name,
         title="Representational distance learning from CIFAR-10 to CIFAR-100",
-        recipe=Recipe(
-            epochs=300,
-            teacher_epochs=300,
-            choice_epochs=20,
-            batch_size=128,
-            optimizer="halving_sgd",
-            learning_rate=1.0,
-            momentum=0.9,
-            weight_decay=5e-4,
-            # a trained teacher's distances are short (after 32 epochs, in pool1 and pool2, about 1/148 and 1/359 of an
-            # untrained student's), and without clipping RDL's first updates ended in NaN at every α₀ from .01 to .3,
-            # with a teacher of 100 epochs; the task's own gradient is shorter than this in the first 25 updates, .5
-            clip=1.0,
-            layers=("pool1", "pool2", "pool3"),
-            n_pairs=406,
-            balanced=True,
-            supervised_layers=("pool1", "pool2"),
-            hint_layer="pool2",
-            kd_head="pool3",
-        ),
+        recipe=CIFAR100.recipe,
         load=_load,
         networks=_networks,
-        teachers=("cifar10",),
+        teachers=CIFAR100.teachers,
         choice_teacher="cifar10",
-        teacher_size=50_000,
+        teacher_size=CIFAR100.teacher_size,
         arms=_arms(),
         batches=Batches(normalise=normalize_contrast, augment=flip_half, drop_last=True),
-        train_sizes=(50_000, 40_000),
-        few_labels=False,
+        train_sizes=CIFAR100.train_sizes,
+        few_labels=CIFAR100.few_labels,
         teacher_dataset="cifar10",
-        precision="auto",
+        precision=CIFAR100.precision,
     )
 
 

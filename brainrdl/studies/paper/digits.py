@@ -10,7 +10,7 @@ from brainrdl.data.images import LabelledImages, checksum
 from brainrdl.data.infimnist import Deformation, InfiMNIST
 from brainrdl.models import mnist_cnn
 from brainrdl.studies.paper.arms import paper_arms
-from brainrdl.studies.paper.recipe import Recipe
+from brainrdl.studies.paper.outlines import DIGITS
 from brainrdl.studies.paper.study import Partition, Request, Splits, Study, training_size
 
 _FIRST = 80_000
@@ -19,15 +19,15 @@ _FIRST = 80_000
 def digits_study() -> Study:
     """Table 1's network on scikit-learn's 8 × 8 digits; its teacher learns deformations of the training images."""
     return Study(
-        name="digits",
+        name=DIGITS.name,
         title="Representational distance learning on scikit-learn's digits",
-        recipe=Recipe(epochs=15, teacher_epochs=10, choice_epochs=10),
+        recipe=DIGITS.recipe,
         load=_load,
         networks=_networks,
-        teachers=("clean",),
-        teacher_size=4_000,
+        teachers=DIGITS.teachers,
+        teacher_size=DIGITS.teacher_size,
         arms=paper_arms(),
-        threads=1,
+        threads=DIGITS.threads,
     )
 
 

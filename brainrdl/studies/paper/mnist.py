@@ -10,7 +10,7 @@ from brainrdl.data.infimnist import InfiMNIST
 from brainrdl.data.mnist import load_mnist, mnist_checksums, split_mnist
 from brainrdl.models import mnist_cnn
 from brainrdl.studies.paper.arms import paper_arms
-from brainrdl.studies.paper.recipe import Recipe
+from brainrdl.studies.paper.outlines import MNIST
 from brainrdl.studies.paper.study import Partition, Request, Splits, Study, training_size
 
 # the paper's "first 10,000 non-MNIST InfiMNIST examples" and "the next 120,000"
@@ -21,13 +21,13 @@ _STUDENTS = 50_000  # the other 10,000 of MNIST's training images validate
 def mnist_study() -> Study:
     """Table 1's network; the paper's teacher, and a clean one that shares no source image with validation."""
     return Study(
-        name="mnist",
+        name=MNIST.name,
         title="Representational distance learning on MNIST",
-        recipe=Recipe(epochs=20, teacher_epochs=10),
+        recipe=MNIST.recipe,
         load=_load,
         networks=_networks,
-        teachers=("paper", "clean"),
-        teacher_size=120_000,
+        teachers=MNIST.teachers,
+        teacher_size=MNIST.teacher_size,
         arms=paper_arms(),
     )
 

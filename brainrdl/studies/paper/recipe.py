@@ -8,9 +8,7 @@ from math import ceil
 from typing import Any, get_args, get_origin, get_type_hints
 
 from brainrdl.arguments import did_you_mean
-from brainrdl.rdms.distances import check_metric
-from brainrdl.studies.optimizers import OPTIMIZERS
-from brainrdl.terms.losses import GRADIENTS
+from brainrdl.known import GRADIENTS, OPTIMIZERS, check_metric
 
 _LATER = {"warmup", "clip", "balanced"}  # fields that recorded recipes may lack; their default is what was done then
 _KNOWN: Mapping[str, Collection[str]] = {

@@ -16,6 +16,7 @@ from brainrdl.data.batches import Batches
 from brainrdl.data.images import LabelledImages, stratified_split
 from brainrdl.features.recorder import list_layers
 from brainrdl.studies.paper.arms import TEACHER
+from brainrdl.studies.paper.outlines import check_arm, check_teacher, kinds_of_teacher
 from brainrdl.studies.paper.recipe import Recipe
 from brainrdl.studies.paper.training import Arm
 from brainrdl.training.keeping import read_every
@@ -93,14 +94,12 @@ class Study:
     @property
     def kinds(self) -> tuple[str, ...]:
         """The kinds of teacher that can be asked for."""
-        return (*self.teachers, "labels") if self.few_labels else self.teachers
+        return kinds_of_teacher(self.teachers, few_labels=self.few_labels)
 
     def arm(self, name: str) -> Arm:
         """The arm of that name."""
         by_name = {arm.name: arm for arm in self.arms}
-        if name not in by_name:
-            hint = did_you_mean(name, by_name) or f"; arms are: {', '.join(by_name)}"
-            raise ValueError(f"the {self.name} study has no arm {name!r}{hint}")
+        check_arm(name, by_name, self.name)
         return by_name[name]
 
 
@@ -158,8 +157,7 @@ def plan(study: Study, request: Request) -> list[Row]:
     """
     kinds = request.teachers or study.teachers
     for kind in kinds:
-        if kind not in study.kinds:
-            raise ValueError(f"the {study.name} study has no teacher {kind!r}; it has: {', '.join(study.kinds)}")
+        check_teacher(kind, study.kinds, study.name)
     if "labels" in kinds and not request.labels:
         raise ValueError("the 'labels' teacher is trained on the labelled images alone: say how many, labels=")
     for name, value in (("seeds", request.seeds), ("tries", request.tries), ("jobs", request.jobs)):

@@ -6,8 +6,8 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from brainrdl.files.store import atomic_path
+from brainrdl.known import METHODS
 from brainrdl.plots.dots import score_dots
-from brainrdl.rdms.similarities import METHODS
 from brainrdl.studies.card import MIXTURE, Card
 from brainrdl.studies.reports.fit_findings import interval_unit
 from brainrdl.studies.reports.fit_tables import score_table

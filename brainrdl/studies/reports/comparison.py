@@ -7,9 +7,9 @@ from matplotlib.figure import Figure
 
 from brainrdl.files.store import atomic_path
 from brainrdl.inference.model_comparison import ModelComparison
+from brainrdl.known import METHODS
 from brainrdl.plots._style import FONT, INK, shortened, text_width, wrapped
 from brainrdl.plots.scores import SIGNIFICANT, align_scores, score_panel, similarity_matrix
-from brainrdl.rdms.similarities import METHODS
 from brainrdl.studies.reports.words import capital, count, number, p_value, span
 from brainrdl.terminal import one_line
 

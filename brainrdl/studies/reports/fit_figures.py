@@ -8,6 +8,7 @@ import pandas as pd
 import xarray as xr
 from matplotlib.figure import Figure
 
+from brainrdl.known import METHODS
 from brainrdl.plots.curves import learning_curves
 from brainrdl.plots.dots import score_dots
 from brainrdl.plots.errors import trade_off
@@ -16,7 +17,6 @@ from brainrdl.plots.rdms import plot_rdms
 from brainrdl.rdms.labelled import condense, label_rdms, select_stimuli
 from brainrdl.rdms.ranks import ranks_of
 from brainrdl.rdms.rounding import is_constant
-from brainrdl.rdms.similarities import METHODS
 from brainrdl.studies.reports.fit_files import FitFiles, in_setting
 from brainrdl.studies.reports.methods import SCORES, fit_arm_family, fit_arm_name, order_fit_arms, sort_fit_arms
 

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from brainrdl.rdms.similarities import METHODS
+from brainrdl.known import METHODS
 from brainrdl.studies.reports.fit_files import FitFiles, Setting, in_setting
 from brainrdl.studies.reports.methods import SCHEMES, SCORES, START, TASK_ONLY, fit_arm_family, fit_arm_name
 from brainrdl.studies.reports.settings import DIGITS
