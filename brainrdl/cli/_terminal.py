@@ -60,6 +60,11 @@ def wipe_bars() -> None:
 
 def without_progress(text: str) -> list[str]:
     """Lines that were written beside bars, and beside their lines in a log."""
-    # what stands above a bar comes behind the blanks that wiped it
-    lines = (line.rpartition("\r")[2] for line in text.replace("\x1b[A", "").split("\n"))
-    return [line for line in lines if line.strip() and not _SHOWN.search(line)]
+    found = []
+    for line in text.replace("\x1b[A", "").split("\n"):
+        *before, last = [part for part in line.split("\r") if part] or [""]
+        # what stands above a bar comes behind the blanks that wiped it
+        said = before[-1].isspace() if before else "\r" not in line
+        if said and last.strip() and not _SHOWN.search(last):
+            found.append(last)
+    return found

@@ -9,11 +9,24 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
+from pandas.api.types import is_numeric_dtype
 
 from brainrdl.plots._style import FONT, Style, check_columns, legend_beside, scale_errors, style_axes, styles_of
 from brainrdl.plots.names import as_written
 
+_Some = pd.DataFrame | Sequence[pd.DataFrame]
+Histories = _Some | Mapping[str, _Some]
+"""Histories of one training or several, or of those of each arm."""
+
 _ERRORS = {"task_error": "training images", "validation_error": "validation images", "test_error": "test images"}
+_LABELS = {
+    "task_loss": "task loss",
+    "task_error": "error on training images (%)",
+    "validation_loss": "loss on validation images",
+    "validation_error": "error on validation images (%)",
+}
+_NO_LEGEND = 0.4  # inches beside the panels
+_NO_METRIC = frozenset(("epoch", "update", "lr", "seconds", "seed", "split"))
 _MOST_SEEN = 20  # of more training runs single lines would only darken the panel
 
 
@@ -35,7 +48,7 @@ _UPDATES = _Course("update", 1.9, 2.2, 2.6, ticks=4, thin=0.4, alpha=0.25)
 
 @as_written
 def error_curves(
-    histories: Mapping[str, pd.DataFrame | Sequence[pd.DataFrame]],
+    histories: Histories,
     *,
     columns: Sequence[str] = ("task_error", "validation_error"),
     palette: Sequence[str] | None = None,
@@ -44,10 +57,11 @@ def error_curves(
 
     Parameters
     ----------
-    histories : mapping from method to DataFrame or sequence of DataFrame
-        Columns ``epoch`` and `columns` (errors in percent). Epochs counted from 0, as in the Trainer's history, are
-        drawn from 1. Of several seeds, the mean is drawn over the epochs that all of them have, and each of at most
-        twenty seeds faintly. NaN (not evaluated) is passed over. At most 21 methods.
+    histories : mapping from method to DataFrame or sequence of DataFrame, or one or several DataFrames
+        Columns ``epoch`` and `columns` (errors in percent), as `Trainer.fit` returns them; epochs counted from 0,
+        as there, are drawn from 1. Of several seeds, the mean is drawn over the epochs that all of them have, and each
+        of at most twenty seeds faintly. NaN (not evaluated) is passed over. At most 21 methods; without names there is
+        one, and no legend.
     columns : sequence of str
         One panel each, with a vertical axis of its own: logarithmic where the panel's errors span a factor of
         five, and then linear from the smallest positive error down to zero, if zero occurs.
@@ -73,29 +87,32 @@ def error_curves(
     >>> [ax.get_title() for ax in figure.axes]
     ['training images', 'validation images']
     """
-    runs = {name: [h] if isinstance(h, pd.DataFrame) else list(h) for name, h in histories.items()}
+    runs, unnamed = _by_name(histories), not isinstance(histories, Mapping)
     if not runs or not columns:
         raise ValueError("nothing to draw; give at least one method and one column")
     for name, frames in runs.items():
+        what = "histories" if unnamed else f"histories[{name!r}]"
         if not frames:
-            raise ValueError(f"histories[{name!r}] is an empty list; give one DataFrame per seed")
+            raise ValueError(f"{what} is an empty list; give one DataFrame per seed")
         for frame in frames:
-            check_columns(frame, ("epoch", *columns), f"histories[{name!r}]")
+            check_columns(frame, ("epoch", *columns), what)
             twice = frame["epoch"][frame["epoch"].duplicated()]
             if len(twice):
                 raise ValueError(
-                    f"histories[{name!r}] holds epoch {twice.iloc[0]} more than once; give the history of "
+                    f"{what} holds epoch {twice.iloc[0]} more than once; give the history of "
                     "one training per DataFrame, and several seeds as a list"
                 )
-    # the error in row 0 of the Trainer's history is that after the first epoch
-    if any((frame["epoch"] == 0).any() for frames in runs.values() for frame in frames):
-        runs = {name: [frame.assign(epoch=frame["epoch"] + 1) for frame in frames] for name, frames in runs.items()}
     styles = styles_of(list(runs), palette)
-    figure, axes = _draw_course(runs, list(columns), styles, _EPOCHS)
+    runs = _counted_from_one(runs)
+    figure, axes = _draw_course(
+        runs, list(columns), styles, _EPOCHS._replace(beside=_NO_LEGEND) if unnamed else _EPOCHS
+    )
     for ax, column in zip(axes, columns, strict=True):
         ax.set_title(_ERRORS.get(column, column), fontsize=FONT)
         scale_errors(ax, _values(runs, column))
     axes[0].set_ylabel("error (%)", fontsize=FONT)
+    if unnamed:
+        return figure
     ends = {name: _mean(_series(frames, "epoch", columns[-1])) for name, frames in runs.items()}
     _write_legend(figure, styles, sorted(runs, key=lambda name: -ends[name].iloc[-1] if len(ends[name]) else 0.0))
     return figure
@@ -103,18 +120,24 @@ def error_curves(
 
 @as_written
 def learning_curves(
-    runs: Mapping[str, Sequence[pd.DataFrame]], *, columns: Mapping[str, str], palette: Sequence[str] | None = None
+    runs: Histories,
+    *,
+    columns: Mapping[str, str] | Sequence[str] | None = None,
+    palette: Sequence[str] | None = None,
 ) -> Figure:
-    """Draw quantities against updates: a panel per quantity, a line per arm.
+    """Draw quantities against epochs or updates: a panel per quantity, a line per arm.
 
     Parameters
     ----------
-    runs : mapping of str to sequence of DataFrame
-        Histories of the training runs of each arm (at most 21): column ``update`` and `columns`. NaN (not evaluated) is
-        passed over. The line is the mean over training runs at the updates that all of them have; at most
-        twenty runs are drawn as faint lines.
-    columns : mapping of str to str
-        Columns to draw, from the left, and the labels of their axes.
+    runs : mapping of str to DataFrame or sequence of DataFrame, or one or several DataFrames
+        Histories of the training runs of each arm (at most 21), as `Trainer.fit` returns them, or with a column
+        ``update``, along which they are drawn then. NaN (not evaluated) is passed over. The line is the mean over
+        training runs at the epochs or updates that all of them have; at most twenty runs are drawn as faint lines.
+        Epochs counted from 0, as in a `Trainer`'s history, are drawn from 1. Without names there is one arm, and no
+        legend.
+    columns : mapping of str to str, or sequence of str, optional
+        Columns to draw, from the left, and the labels of their axes. Absent: all losses, errors and scores of a
+        `Trainer`'s histories, also those that not all arms have.
     palette : sequence of str, optional
         Names of all arms of a set of figures, as in `error_curves`.
 
@@ -125,31 +148,73 @@ def learning_curves(
     Raises
     ------
     ValueError
-        If there is nothing to draw, a column is missing, or an update occurs twice in a training.
+        If there is nothing to draw, a column is missing, or an epoch or update occurs twice in a training.
 
     Examples
     --------
+    >>> import torch, brainrdl as rdl
+    >>> loader = [(torch.randn(8, 4), torch.randint(2, (8,)))]
+    >>> history = rdl.Trainer(torch.nn.Linear(4, 2)).fit(loader, epochs=2)
+    >>> [ax.get_ylabel() for ax in learning_curves(history).axes]
+    ['task loss', 'error on training images (%)']
     >>> history = pd.DataFrame({"update": [0, 100], "task_loss": [2.3, 0.9]})
-    >>> learning_curves({"RDL": [history]}, columns={"task_loss": "task loss"}).axes[0].get_ylabel()
-    'task loss'
+    >>> learning_curves({"RDL": [history]}, columns={"task_loss": "task loss"}).axes[0].get_xlabel()
+    'update'
     """
-    if not columns or not any(runs.values()):
+    arms, unnamed = _by_name(runs), not isinstance(runs, Mapping)
+    every = [history for histories in arms.values() for history in histories]
+    of_epochs = bool(every) and all("epoch" in history and "update" not in history for history in every)
+    course = _EPOCHS if of_epochs else _UPDATES
+    if columns is None:
+        found = dict.fromkeys(str(column) for history in every for column in history)
+        columns = [column for column in found if _is_measured(column, every)]
+        # NaN where an arm lacks one
+        arms = {arm: [h.reindex(columns=[*h, *(c for c in columns if c not in h)]) for h in arms[arm]] for arm in arms}
+    labels = columns if isinstance(columns, Mapping) else {column: _LABELS.get(column, column) for column in columns}
+    if not labels or not every:
         raise ValueError("nothing to draw; give at least one training and one column")
-    for arm, histories in runs.items():
+    for arm, histories in arms.items():
+        what = "runs" if unnamed else f"runs[{arm!r}]"
         for history in histories:
-            check_columns(history, ("update", *columns), f"runs[{arm!r}]")
-            if history["update"].duplicated().any():
-                raise ValueError(f"runs[{arm!r}] has an update twice; give the history of one training per DataFrame")
-    styles = styles_of(list(runs), palette)
-    figure, axes = _draw_course(runs, list(columns), styles, _UPDATES)
-    for ax, (column, name) in zip(axes, columns.items(), strict=True):
+            check_columns(history, (course.along, *labels), what)
+            if history[course.along].duplicated().any():
+                twice = f"an {course.along} twice"
+                raise ValueError(f"{what} has {twice}; give the history of one training per DataFrame")
+    styles = styles_of(list(arms), palette)
+    if unnamed:
+        course = course._replace(beside=_NO_LEGEND)
+    counted = _counted_from_one(arms) if of_epochs else arms
+    figure, axes = _draw_course(counted, list(labels), styles, course)
+    for ax, (column, name) in zip(axes, labels.items(), strict=True):
         ax.set_ylabel(name, fontsize=FONT)
-        values = _values(runs, column)
+        values = _values(arms, column)
         # a loss that falls by less is read more easily on a linear axis; one that reaches 0 has no logarithm
         if values.size and values.min() > 0 and values.max() > 20 * values.min():
             ax.set_yscale("log")
-    _write_legend(figure, styles, list(styles))
+    if not unnamed:
+        _write_legend(figure, styles, list(styles))
     return figure
+
+
+def _by_name(runs: Histories) -> dict[str, list[pd.DataFrame]]:
+    named = runs if isinstance(runs, Mapping) else {"": runs}
+    return {name: [given] if isinstance(given, pd.DataFrame) else list(given) for name, given in named.items()}
+
+
+def _is_measured(column: str, histories: Sequence[pd.DataFrame]) -> bool:
+    """True for a loss, an error or a score of histories, of which there is a number."""
+    if column in _NO_METRIC or column.startswith("alpha/") or column.endswith("/pairs"):
+        return False
+    values = [history[column] for history in histories if column in history]
+    return all(is_numeric_dtype(part) for part in values) and any(part.notna().any() for part in values)
+
+
+def _counted_from_one(runs: Mapping[str, list[pd.DataFrame]]) -> dict[str, list[pd.DataFrame]]:
+    """Histories with epochs counted from one, where some are counted from 0, as those of `Trainer.fit` are."""
+    if not any((history["epoch"] == 0).any() for histories in runs.values() for history in histories):
+        return dict(runs)
+    # the error in the row of epoch 0 is that after the first epoch
+    return {name: [h.assign(epoch=h["epoch"] + 1) for h in histories] for name, histories in runs.items()}
 
 
 def _draw_course(

@@ -207,6 +207,14 @@ def alpha_of(alpha: Alpha | Schedule, layer: str, epoch: int, epochs: int) -> fl
     return number
 
 
+def schedule_name(alpha: Alpha | Schedule) -> str:
+    """Name a schedule as its user does: ``linear_decay``, or the function's own name."""
+    made = alpha.factor if isinstance(alpha, _Scaled) else alpha
+    name = str(getattr(made, "__qualname__", type(made).__name__))
+    # a function of this module's is made within the one that its user called
+    return name.split(".<locals>")[0] if isinstance(alpha, _Scaled) else name
+
+
 def check_alpha(alpha0: Alpha) -> Alpha:
     """Hand an α on, a dict as a copy; ValueError unless every value is finite and at least 0."""
     values = alpha0.values() if isinstance(alpha0, Mapping) else [alpha0]

@@ -78,7 +78,7 @@ def balanced_alpha(
         output = run_model(student, images, "the student")
         features = recorder.features()
         e_task = float(task_loss(output, labels))
-        values = term(features, Batch(images, labels, output=output, generator=generator), generator)
+        values = term(features, Batch(images, labels, output=output, generator=generator, _watched=True), generator)
     if not 0 < e_task < inf:
         raise ValueError(f"the task's loss is {e_task:g} before the first update, and no α balances a term with it")
     for layer, e_m in values.items():

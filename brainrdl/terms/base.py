@@ -12,6 +12,7 @@ from brainrdl.features.recorder import layer_names
 from brainrdl.rdms.condensed import sample_pairs
 from brainrdl.teachers.base import RDMTeacher
 from brainrdl.terms.alpha import Alpha, Schedule, check_alpha, check_schedule
+from brainrdl.terms.died import warn_not_finite
 
 STREAMS = ("task", "stimuli")
 
@@ -53,6 +54,7 @@ class Batch:
     _pairs: dict[tuple[int, int], Tensor] = field(default_factory=dict, repr=False)
     _answers: dict[RDMTeacher, dict[str, Tensor]] = field(default_factory=dict, repr=False)
     _compared: dict[tuple["Term", str], Tensor] = field(default_factory=dict, repr=False)
+    _watched: bool = field(default=False, repr=False)  # whoever made it refuses losses that are not finite
 
     def __len__(self) -> int:
         return len(self.images)
@@ -125,6 +127,13 @@ class Batch:
             Number of pairs, 0 where the value is a constant that says nothing of this batch.
         """
         self._compared[term, layer] = torch.as_tensor(pairs, device=self.images.device)
+
+    def told(self, term: "Term", values: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A term's values as they are; those that are not finite are warned of, in a loop that does not look itself."""
+        if not self._watched:
+            named = {f"the {term.name} term in layer {layer!r}": value.detach() for layer, value in values.items()}
+            warn_not_finite(named, stacklevel=3)
+        return values
 
     def noted(self, term: "Term") -> dict[str, Tensor]:
         """The numbers of pairs () that a term has noted: student layer → number."""

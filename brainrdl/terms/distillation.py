@@ -47,7 +47,8 @@ class FromNetwork(Term):
             for layer, name in self.targets.items():
                 related = ~(is_constant(features[layer]) | is_constant(answers[name]))
                 batch.note(self, layer, n_pairs * related)
-        return {layer: self.relate(layer, features[layer], answers[name]) for layer, name in self.targets.items()}
+        values = {layer: self.relate(layer, features[layer], answers[name]) for layer, name in self.targets.items()}
+        return batch.told(self, values)
 
     def _enough(self, batch: Batch) -> None:
         if len(batch) < self.fewest:
@@ -208,7 +209,7 @@ class KD(Term):
             reduction="batchmean",
             log_target=True,
         )
-        return {self.head or "output": self.temperature**2 * divergence}
+        return batch.told(self, {self.head or "output": self.temperature**2 * divergence})
 
     def _student_logits(self, batch: Batch) -> Tensor:
         if not isinstance(batch.output, Tensor):

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +13,7 @@ from brainrdl.rdms.condensed import condensed_index, sample_pairs
 from brainrdl.rdms.differentiable import check_compare, compared
 from brainrdl.rdms.distances import training_rdm
 from brainrdl.rdms.whitening import WHITENED
+from brainrdl.terms.died import warn_all_zero, warn_not_finite
 
 _IN_VAIN = 10
 
@@ -69,6 +71,21 @@ def rdl_loss(
         For unknown names, wrong lengths, infinite distances in the target (on an accelerator the loss is not finite
         instead), impossible weights or any with a whitened comparison, and ``per-stimulus`` without ``mse``.
 
+    Warns
+    -----
+    UserWarning
+        On the CPU: where the loss is not finite, and where a layer of a network responds identically to all stimuli.
+        Python shows it once.
+
+    Notes
+    -----
+    The gradient of raw distances (``mse``) grows with the third power of the features, so that a step that is too large
+    ends in NaN, or in a layer of which every output is 0. A safe start in a loop of one's own: a comparison that
+    ignores scale (``corr``, ``cosine``), or α from `balanced_alpha` with clipped gradients. Measured on digits at a
+    learning rate of .1 (three seeds, two layers, 93 % correct without RDL; ``benchmarks/safe_start.py``): ``mse`` with
+    α 1 is at chance, 10 %, in six training runs of six; ``corr`` with α 1 is 90 to 94 % correct, ``cosine`` 92 to 94 %,
+    ``mse`` with balanced α and gradients clipped to a norm of 1 is 91 to 92 %, without clipping 10 to 88 %.
+
     References
     ----------
     McClure & Kriegeskorte (2016), Representational Distance Learning for Deep Neural Networks.
@@ -81,6 +98,48 @@ def rdl_loss(
     >>> loss.item()
     3.0
     """
+    found = _compare(features, target, metric, compare, pairs, weights, gradient, on_pairs)
+    if features.grad_fn is not None:  # a network's, in training
+        warn_not_finite({"rdl_loss": found.loss.detach()}, stacklevel=2)
+        warn_all_zero(found.distances.detach(), found.target, found.weights, stacklevel=2)
+    return found.loss
+
+
+def unwatched_rdl_loss(
+    features: Tensor,
+    target: Tensor,
+    *,
+    metric: str,
+    compare: str,
+    pairs: Tensor | None,
+    weights: Tensor | None,
+    gradient: str,
+    on_pairs: Callable[[Tensor], None] | None,
+) -> Tensor:
+    """`rdl_loss` for whoever looks at the values himself, as `Trainer` does."""
+    return _compare(features, target, metric, compare, pairs, weights, gradient, on_pairs).loss
+
+
+class _Compared(NamedTuple):
+    """A loss (), and what it compares: distances, target and weights (P,)."""
+
+    loss: Tensor
+    distances: Tensor
+    target: Tensor
+    weights: Tensor
+
+
+def _compare(
+    features: Tensor,
+    target: Tensor,
+    metric: str,
+    compare: str,
+    pairs: Tensor | None,
+    weights: Tensor | None,
+    gradient: str,
+    on_pairs: Callable[[Tensor], None] | None,
+) -> _Compared:
+    """Check what `rdl_loss` is given, and compare."""
     check_metric(metric)
     check_compare(compare)
     if gradient not in GRADIENTS:
@@ -130,7 +189,7 @@ def rdl_loss(
     loss, counted = compared(distances, target, compare, w, pairs=pairs, n=n)
     if on_pairs is not None:
         on_pairs(counted)
-    return loss
+    return _Compared(loss, distances, target, w)
 
 
 class RDLoss(nn.Module):

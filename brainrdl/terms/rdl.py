@@ -13,7 +13,7 @@ from brainrdl.rdms.distances import group_means
 from brainrdl.teachers.base import NothingToCompare, RDMTeacher, student_metric
 from brainrdl.terms.alpha import Alpha, Schedule
 from brainrdl.terms.base import Batch, Term, check_targets
-from brainrdl.terms.losses import RDLoss, rdl_loss
+from brainrdl.terms.losses import RDLoss, unwatched_rdl_loss as rdl_loss
 
 
 @final
@@ -143,7 +143,7 @@ class RDLTerm(Term):
         observed, weights, groups = self._asked(batch)
         n = len(batch) if groups is None else int(groups.max()) + 1
         pairs = None if self.n_pairs is None else batch.pairs(self.n_pairs, n)
-        return {
+        values = {
             layer: rdl_loss(
                 features[layer] if groups is None else group_means(features[layer], groups),
                 self.teacher.distances(observed[name]).to(features[layer].device),
@@ -156,6 +156,7 @@ class RDLTerm(Term):
             )
             for layer, name in self.targets.items()
         }
+        return batch.told(self, values)
 
     def _note(self, batch: Batch, layer: str, pairs: Tensor) -> None:
         """Note the number of pairs that a value compares; too few are none, as their value is always the same."""

@@ -19,6 +19,9 @@ from brainrdl.files.store import atomic_path, keep_beside
 from brainrdl.files.weights import check_safetensors, safetensors_metadata
 from brainrdl.identity import differences
 
+Compare = Callable[[Mapping[str, Any], Mapping[str, Any]], list[str]]
+"""(configuration in a file, configuration of the run) → in what they differ, a line each."""
+
 
 def save_checkpoint(state: Mapping[str, Any], path: str | Path) -> None:
     """Write a run's state: tensors, numbers, strings, lists and dicts only. A SHA-256 of the file stands at its end.
@@ -57,11 +60,14 @@ def has_checkpoint(path: str | Path) -> bool:
     return Path(path).exists()
 
 
-def load_checkpoint(path: str | Path, configuration: Mapping[str, Any]) -> dict[str, Any]:
+def load_checkpoint(
+    path: str | Path, configuration: Mapping[str, Any], compare: Compare = differences
+) -> dict[str, Any]:
     """Read a run's state, tensors on the CPU, and check that it is whole and of this configuration.
 
-    No code in it is run. IsADirectoryError for a folder, ValueError for what is damaged, which names the checkpoint
-    before it where that is whole, or of another configuration.
+    `compare` names in what the stored configuration and this one differ. No code in the file is run. IsADirectoryError
+    for a folder, ValueError for what is damaged, which names the checkpoint before it where that is whole, or of
+    another configuration.
     """
     if Path(path).is_dir():
         raise IsADirectoryError(f"{path} is a folder; name a file in it for the checkpoint")
@@ -70,8 +76,8 @@ def load_checkpoint(path: str | Path, configuration: Mapping[str, Any]) -> dict[
     try:
         state = _read(path)
     except _FaultError as fault:
-        raise ValueError(f"{fault}; {_way_on(path, fault.remedy, configuration)}") from fault.__cause__
-    differing = differences(state["configuration"], configuration)
+        raise ValueError(f"{fault}; {_way_on(path, fault.remedy, configuration, compare)}") from fault.__cause__
+    differing = compare(state["configuration"], configuration)
     if differing:
         raise ValueError(
             f"{path} belongs to a run with another configuration: {'; '.join(differing[:5])}"
@@ -89,7 +95,7 @@ class _FaultError(Exception):
         self.remedy = remedy
 
 
-def _way_on(path: str | Path, remedy: str, configuration: Mapping[str, Any]) -> str:
+def _way_on(path: str | Path, remedy: str, configuration: Mapping[str, Any], compare: Compare) -> str:
     """Say what to do about a checkpoint that cannot be read: go on from the one before it, if that can be."""
     previous = previous_checkpoint(path)
     if not previous.is_file():
@@ -98,7 +104,7 @@ def _way_on(path: str | Path, remedy: str, configuration: Mapping[str, Any]) -> 
         state = _read(previous)
     except _FaultError:
         return f"so is the checkpoint before it, {previous}; put copies in their places, or remove both to start over"
-    if differences(state["configuration"], configuration):
+    if compare(state["configuration"], configuration):
         return f"the checkpoint before it, {previous}, is of another configuration; remove both to start over"
     done, within = len(state["history"]), state.get("progress")
     epochs = f"{done} epoch{'' if done == 1 else 's'}"

@@ -22,7 +22,9 @@ _LOOKS = 5
 class Fingerprint:
     """Checksums of a run's first batches, and facts of the user's functions and classes in it.
 
-    Nothing is read for it before the first update: batches are noted as the run reads them.
+    The batches are those that hold the first 512 images of a stream's first pass, at most 32 of them: what differs
+    behind them alone is not seen. Nothing is read for it before the first update: batches are noted as the run reads
+    them.
     """
 
     def __init__(self, run: "TrainingRun", optimizer: torch.optim.Optimizer) -> None:

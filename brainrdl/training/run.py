@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any, final
@@ -22,7 +23,7 @@ from brainrdl.teachers.network import NetworkTeacher
 from brainrdl.terms.base import Batch, Term
 from brainrdl.training.checkpoint import has_checkpoint, load_checkpoint, save_checkpoint
 from brainrdl.training.checks import check_last_batch, check_optimizer, warn_nothing_compared
-from brainrdl.training.configuration import describe_run, describe_teachers
+from brainrdl.training.configuration import describe_run, describe_teachers, other_configuration
 from brainrdl.training.cuda_graphs import Pairs, RecordedUpdate, beside_default_stream, counts_on_host, recording_on
 from brainrdl.training.dead_layers import DeadLayers
 from brainrdl.training.fingerprint import Fingerprint
@@ -34,7 +35,7 @@ from brainrdl.training.machine import memory_for
 from brainrdl.training.progress import EpochMeans, Progress, losses_in_short, restored
 from brainrdl.training.randomness import RandomStates
 from brainrdl.training.schedulers import Interval, interval_of
-from brainrdl.training.stopping import StopRequest
+from brainrdl.training.stopping import until_asked
 from brainrdl.training.streams import (
     Norm,
     Passes,
@@ -138,7 +139,8 @@ class TrainingRun:
         if self.interval == "update":  # a recorded update keeps its learning rate
             self.record = None
         # described before Fabric wraps the optimiser, so that its name and groups are the user's
-        self.configuration = describe_run(self, optimizer)
+        self._described = partial(describe_run, self, optimizer)
+        self.configuration = self._described()
         self.fingerprint = Fingerprint(self, optimizer)
         model, self.optimizer = self.fabric.setup(student, optimizer)
         self.objective = Objective(
@@ -151,7 +153,8 @@ class TrainingRun:
         """Resume from a checkpoint where there is one; the rows of the history so far."""
         if checkpoint is None or not has_checkpoint(checkpoint):
             return []
-        state = load_checkpoint(checkpoint, self.configuration)
+        compare = partial(other_configuration, self, self._described)
+        state = load_checkpoint(checkpoint, self.configuration, compare)
         self.fingerprint.check(state.get("fingerprint"), checkpoint)
         self.setup.student.load_state_dict(state["student"])
         for term, heads in zip(self.setup.terms, state["heads"], strict=True):
@@ -203,8 +206,9 @@ class TrainingRun:
         recorded: RecordedUpdate | None = None
         shapes: list[torch.Size] = []
         pairs: Pairs = {}
-        for step, task, stimuli in _until_asked(self._updates(epoch, progress.updates), keeper.stop):
+        for step, task, stimuli in until_asked(self._updates(epoch, progress.updates), keeper.stop):
             place = _place(epoch, step)
+            self.dead.watch_last(epoch, step + 2 >= self.steps)
             given = self._recordable(task)
             # behind an update of the same shapes: by then the optimiser has its state, and the pairs are known
             if recorded is None and given is not None and shapes == [part.shape for part in given]:
@@ -307,7 +311,7 @@ class TrainingRun:
         else:
             images, ids = stimulus_batch(raw)
             images = self.fabric.to_device(images)
-        return Batch(images, labels, ids, generator=self.states.pairs, asked=self.asked[stream])
+        return Batch(images, labels, ids, generator=self.states.pairs, asked=self.asked[stream], _watched=True)
 
     def _can_be_recorded(self) -> bool:
         """Is an update the same each time: on the task alone, taught by networks that draw nothing?"""
@@ -333,7 +337,8 @@ class TrainingRun:
             return None
 
         def update(images: Tensor, labels: Tensor, pairs: Pairs) -> tuple[list[Value], Tensor]:
-            batch = Batch(images, labels, generator=self.states.pairs, asked=self.asked["task"], _pairs=dict(pairs))
+            known, asked = dict(pairs), self.asked["task"]
+            batch = Batch(images, labels, generator=self.states.pairs, asked=asked, _pairs=known, _watched=True)
             losses = self.objective.losses(epoch, batch, None, nullcontext(), recording=True)
             self.objective.backward(losses, self.optimizer)
             flags = guard.flags(losses.parts)
@@ -364,22 +369,6 @@ class TrainingRun:
             f"alpha/{layer}" if max(layers.count(layer), declared.count(layer)) == 1 else f"alpha/{column}": alpha
             for (column, alpha), layer in zip(alphas.items(), layers, strict=True)
         }
-
-
-def _until_asked(
-    updates: Iterator[tuple[int, Batch | None, Batch | None]], stop: StopRequest
-) -> Iterator[tuple[int, Batch | None, Batch | None]]:
-    """Give what `updates` gives, and end where it fails once the process was asked to end."""
-    # Ctrl-C ends a loader's workers too, and the loader then fails for want of them
-    while True:
-        try:
-            yield next(updates)
-        except StopIteration:
-            return
-        except Exception:
-            if not stop.asked:
-                raise
-            return
 
 
 def _place(epoch: int, step: int) -> str:

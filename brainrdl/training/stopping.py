@@ -6,7 +6,9 @@ import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
-from typing import Any, final
+from typing import Any, TypeVar, final
+
+Thing = TypeVar("Thing")
 
 Handler = Any
 """A function (signal, frame), or `signal.SIG_DFL`."""
@@ -95,6 +97,20 @@ def stop_signals(active: bool) -> Iterator[StopRequest]:
     except BaseException:
         stop.hand_on()  # whatever went wrong: the process was asked to end all the same
         raise
+
+
+def until_asked(things: Iterator[Thing], stop: StopRequest) -> Iterator[Thing]:
+    """Give what `things` gives, and end where it fails once the process was asked to end."""
+    # Ctrl-C ends a loader's workers too, and the loader then fails for want of them
+    while True:
+        try:
+            yield next(things)
+        except StopIteration:
+            return
+        except Exception:
+            if not stop.asked:
+                raise
+            return
 
 
 def _act(handler: Handler, number: int, frame: FrameType | None) -> None:

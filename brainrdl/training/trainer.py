@@ -1,7 +1,9 @@
 """The trainer: a plain loop over task loss + Σ α · term (Eq. 5), on Lightning Fabric."""
 
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from math import isfinite
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,7 @@ from brainrdl.training.checks import (
     validation_scores,
 )
 from brainrdl.training.keeping import Keeper, alone, read_every
+from brainrdl.training.loggers import closed, save
 from brainrdl.training.progress import validation_in_short
 from brainrdl.training.run import MakeOptimizer, Setup, TrainingRun
 from brainrdl.training.stopping import Stopped, stop_signals
@@ -56,7 +59,8 @@ class Trainer:
         long as the training has updates (``OneCycleLR(total_steps=epochs * batches)``, ``T_max``), else once per epoch;
         ``→ (Optimizer, LRScheduler, "update")`` or ``"epoch"`` says which. Absent: SGD(.05, .9).
     fabric : lightning_fabric.Fabric, optional
-        Device, precision, loggers; the best single device in full precision if absent.
+        Device, precision, loggers; the best single device in full precision if absent. Loggers write what they hold
+        after each epoch, and are finalized at the end of each fit, with status ``success``, ``failed`` or ``aborted``.
     cuda_graphs : bool
         Whether an epoch's update is recorded on a GPU and repeated for all further batches of the same shape, which
         can save a small network most of its time. For students, teachers, terms, optimisers and losses that do the same
@@ -144,12 +148,15 @@ class Trainer:
             File that is written after each epoch, atomically; the one before it stays beside it, as
             ``<checkpoint>.previous``. If it exists, the run is resumed from it and ends as it would have without the
             break: on the CPU bitwise, given the same number of threads, and no loader whose workers persist
-            (``persistent_workers``: they hold random states that no file can). It holds checksums of the first batches
-            (images, labels, ids) and facts of the user's functions (code, constants, closures): a run on others is
-            refused, and what cannot be told is warned of. What data sets draw with NumPy, ``random`` or a generator of
-            their own goes on as well. A finished run's checkpoint restores the student and returns the history. On
-            SIGTERM and Ctrl-C it is written behind the update under way; then the handler that the signal had before is
-            called, and the process ends (status 143 and 130).
+            (``persistent_workers``: they hold random states that no file can). It holds checksums of each stream's
+            first batches (images, labels, ids; as many as hold 512 images, at most 32: what differs only behind them is
+            not seen) and facts of the user's functions (code, constants, closures): a run on others is refused, and
+            what cannot be told is warned of. What data sets draw with NumPy, ``random`` or a generator of their own
+            goes on as well. A finished run's checkpoint restores the student and returns the history; with more
+            `epochs` than it was made with, the training goes on and ends as one of so many from the start, where no
+            schedule (of α, of the learning rate) depends on their number, and is refused elsewhere. On SIGTERM and
+            Ctrl-C it is written behind the update under way; then the handler that the signal had before is called, and
+            the process ends (status 143 and 130).
         checkpoint_every : int or str, optional
             Number of updates (``500``) or minutes (``"10 min"``) after which the checkpoint is written within an epoch
             too. What is resumed there reads the epoch's batches up to it again.
@@ -165,10 +172,10 @@ class Trainer:
             validation_loss, validation_error, seconds``; losses are means over updates, errors are in percent,
             ``task_error`` that of the training batches as they were seen, ``lr`` that of the epoch's first update.
             ``history.attrs["configuration"]`` holds what was run, the comparison each term chose among it,
-            ``["fingerprint"]`` checksums of the first batches and facts of the functions, ``["warnings"]`` all that was
-            warned of. A batch in which a term has nothing to compare (too few stimuli, no measured pair, a dead layer)
-            is left out of its means; the epoch's row then has ``<term>/pairs``, the number of pairs compared (in the
-            layer with the fewest), and NaN for the mean of none.
+            ``["fingerprint"]`` checksums of the first batches (see `checkpoint`) and facts of the functions,
+            ``["warnings"]`` all that was warned of. A batch in which a term has nothing to compare (too few stimuli, no
+            measured pair, a dead layer) is left out of its means; the epoch's row then has ``<term>/pairs``, the number
+            of pairs compared (in the layer with the fewest), and NaN for the mean of none.
 
         Raises
         ------
@@ -216,9 +223,9 @@ class Trainer:
                     # read-only place
                     if path is not None and len(keeper.rows) < epochs:
                         check_writable(path)
-                    with stop.waiting():
+                    with closed(self._fabric.loggers), stop.waiting():
                         self._epochs(run, keeper, log_every, validation)
-                run.weights.check(f"epoch {epochs}")
+                        run.weights.check(f"epoch {epochs}")
             stop.hand_on()
         history = pd.DataFrame(keeper.rows)
         history.attrs["configuration"] = run.configuration
@@ -260,12 +267,20 @@ class Trainer:
                 run.progress = None
                 if self._fabric.loggers:
                     self._fabric.log_dict(row, step=(epoch + 1) * run.steps)
+                    save(self._fabric.loggers)
                 keeper.write()
 
     def _validated(self, validation: Iterable[Any] | Callable[[nn.Module], Mapping[str, float]]) -> Mapping[str, float]:
         """Scores of the student as it is, by name."""
         if not callable(validation):
-            return self.evaluate(validation)
+            scores = self.evaluate(validation)
+            if not isfinite(scores.get("loss", 0.0)):
+                warnings.warn(
+                    f"the loss on the validation images is {scores['loss']}, though that of training was finite: look "
+                    "for images that are not, and for layers that do otherwise in eval mode",
+                    stacklevel=4,
+                )
+            return scores
         device = next(self.student.parameters()).device
         # what it draws, or leaves switched off, must not change the training
         with (

@@ -67,7 +67,7 @@ class Objective:
         parts: list[Value] = []
         watched: dict[str, Tensor] = {}
         pairs: dict[str, Tensor] = {}
-        first = self.dead.watching and not recording
+        first, look = (asked and not recording for asked in (self.dead.first, self.dead.watching))
         if task is not None:
             with self.states.use("task forward"), self.fabric.autocast():
                 seen, features = show(task, self.student, self.recorder)
@@ -77,6 +77,8 @@ class Objective:
                     if first:
                         warn_other_outputs(self.task_loss, seen.output, self.dead)
                     parts.append(Value("task_loss", e_task, alpha=1.0))
+            if look:
+                self.dead.look(features, seen.images)
             parts += self._terms(seen, features, epoch, pairs, "task", first=first)
             if is_classification(seen.output, seen.labels):
                 wrong = seen.output.detach().argmax(dim=1) != seen.labels
@@ -85,6 +87,8 @@ class Objective:
             # a forward pass of its own: in one batch with the task's images, BatchNorm would mix the two
             with self.states.use("stimulus forward"), self.fabric.autocast(), stimulus_mode:
                 seen, features = show(stimuli, self.student, self.recorder)
+            if look:
+                self.dead.look(features, seen.images)
             parts += self._terms(seen, features, epoch, pairs, "stimuli", first=first)
         return Losses(parts, watched, pairs)
 
@@ -100,8 +104,6 @@ class Objective:
     ) -> list[Value]:
         """α_m and E_m of every layer m of the terms on a stream; adds to `pairs`."""
         parts = []
-        if first:
-            self.dead.look(features, batch.images)
         # what a term draws (a dropout in its head) must not shift the forward passes
         with self.states.use("heads"), self.fabric.autocast():
             for name, term in self.terms.items():

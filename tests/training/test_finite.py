@@ -297,6 +297,29 @@ def test_a_finished_run_with_weights_that_are_not_finite(tmp_path):
         rdl.Trainer(network()).fit(loader(), epochs=1, checkpoint=path)
 
 
+# validation
+
+
+class Overflows(nn.Module):
+    """Finite in training, and not in eval mode."""
+
+    def forward(self, x):
+        return x if self.training else x * float("inf")
+
+
+def test_a_validation_loss_that_is_not_finite_is_said_and_stays_in_the_history():
+    student = nn.Sequential(nn.Linear(4, 3), Overflows())
+    message = (
+        "the loss on the validation images is nan, though that of training was finite: look for images that are not, "
+        "and for layers that do otherwise in eval mode"
+    )
+    with pytest.warns(UserWarning, match=f"^{message}$"):
+        history = rdl.Trainer(student).fit(loader(), epochs=2, validation=loader(12))
+    assert history["validation_loss"].isna().all()
+    assert history["task_loss"].notna().all()
+    assert history.attrs["warnings"] == [message]
+
+
 # the images
 
 

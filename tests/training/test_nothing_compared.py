@@ -373,6 +373,31 @@ def test_a_layer_that_dies_in_the_first_updates_is_said():
     assert history.attrs["warnings"] == messages
 
 
+class KillsLater(Kills):
+    """Puts a layer out of reach at update 15, behind those that are watched."""
+
+    def __call__(self, features, batch, generator):
+        if self.updates == 14:
+            self.updates = 1
+            super().__call__(features, batch, generator)
+            self.updates = 15
+        else:
+            self.updates += 1
+        return {}
+
+
+@pytest.mark.parametrize("n", [24, 26])
+def test_a_layer_that_dies_later_is_said_at_the_end_of_its_epoch(n):
+    student = dead(bias=0.0)
+    terms = [
+        rdl.RDLTerm(rdl.NetworkTeacher(network(dropout=0.0), ["two"]), {"1": "two"}, alpha=0.001),
+        KillsLater(student),
+    ]
+    history, messages = said(lambda: rdl.Trainer(student, terms).fit(loader(n), epochs=6))
+    assert messages == [DEAD.format("the student's layer '1'", 6, "at the end of epoch 4", "every output is 0")]
+    assert history.attrs["warnings"] == messages
+
+
 def test_a_dead_layer_of_the_teacher_is_said():
     teacher = rdl.NetworkTeacher(dead(), ["1"])
     _, messages = said(lambda: rdl.Trainer(network(), [rdl.RDLTerm(teacher, {"two": "1"})]).fit(loader(), epochs=1))

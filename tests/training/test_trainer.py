@@ -683,7 +683,11 @@ def step(size):
 
 
 CHANGES = {
-    "epochs": ({"epochs": 3}, "terms.0.alpha is [{'two': 1.0}, {'two': 0.5}] there"),
+    "epochs": ({"epochs": 3}, "and the alpha of the rdl term, linear_decay, depends on the number of epochs ("),
+    "fewer epochs": (
+        {"epochs": 1},
+        "epochs is 2 there and 1 here, and a training run can be made longer, but not shorter",
+    ),
     "seed": ({"seed": 1}, "seed is 0 there and 1 here"),
     "width": ({"student": network(width=7)}, "student.one.weight.0 is 6 there and 7 here"),
     "frozen": ({"student": frozen()}, "trained is ['one.weight', 'one.bias', 'two.weight'"),
