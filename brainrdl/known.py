@@ -33,6 +33,9 @@ OPTIMIZERS = ("linear_sgd", "halving_sgd")
 PRECISIONS = ("auto", "32-true", "bf16-mixed")
 """The precisions of a training, see `brainrdl.training.machine`."""
 
+RANDOM_WEIGHTS = "random weights"
+"""Words of titles, tables and figures for a network that was never trained."""
+
 
 def check_metric(metric: str) -> None:
     """Raise a ValueError that lists the known metrics, unless `metric` is one of them."""

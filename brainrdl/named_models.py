@@ -16,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from brainrdl.arguments import did_you_mean
+from brainrdl.features.networks import mark_random
 from brainrdl.files.weights import DamagedWeightsError, check_archive, check_safetensors
 
 
@@ -27,6 +28,8 @@ class NamedModel(NamedTuple):
     """From a PIL image to the network's input; None: floats in [0, 1]."""
     weights: str
     """Source of its weights."""
+    is_random: bool = False
+    """True if its weights are known to be random: torchvision's, none named. A factory may load its own."""
 
 
 def load_named_model(
@@ -117,7 +120,9 @@ def _from_torchvision(name: str, weights: str | os.PathLike[str] | None) -> Name
     builder = models.get_model_builder(name)
     bare = {"weights_backbone": None} if "weights_backbone" in inspect.signature(builder).parameters else {}
     if weights is None:
-        return NamedModel(models.get_model(name, **bare), enum.DEFAULT.transforms(), "none loaded")
+        model = models.get_model(name, **bare)
+        mark_random(model)
+        return NamedModel(model, enum.DEFAULT.transforms(), "none loaded", is_random=True)
     if Path(weights).is_file():
         model = models.get_model(name, **bare)
         return NamedModel(model, enum.DEFAULT.transforms(), _load_weights(model, Path(weights)))

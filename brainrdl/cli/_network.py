@@ -7,6 +7,7 @@ from collections.abc import Iterable
 import xarray as xr
 from PIL import Image
 
+from brainrdl.features.networks import with_weights
 from brainrdl.features.recorder import layer_shapes
 from brainrdl.named_models import load_named_model
 from brainrdl.rdms.layers import MAX_MEMORY, layer_rdms
@@ -55,7 +56,8 @@ def network_rdms(
 ) -> xr.DataArray:
     """Compute a named network's RDMs over a folder of images, as `layer_rdms`: what ``brainrdl rdms network`` does.
 
-    `name` is their coordinate ``model``; name, weights and preprocessing are in the provenance.
+    `name` is their coordinate ``model``, with ``(random weights)`` where torchvision's are random; name, weights and
+    preprocessing are in the provenance.
     """
     with warnings_given() as given:
         named = load_named_model(name, weights, untrained=True)  # the command says so
@@ -64,5 +66,6 @@ def network_rdms(
     preprocessing = "floats in [0, 1]" if named.transform is None else " ".join(repr(named.transform).split())
     facts = {"name": name, "weights": named.weights, "preprocessing": preprocessing}
     provenance = json.dumps({**json.loads(rdms.attrs["provenance"]), **facts})
-    rdms = rdms.assign_coords(model=("rdm", [name] * rdms.sizes["rdm"])).assign_attrs(provenance=provenance)
+    model = with_weights(name, random=named.is_random)
+    rdms = rdms.assign_coords(model=("rdm", [model] * rdms.sizes["rdm"])).assign_attrs(provenance=provenance)
     return with_warnings(rdms, given)

@@ -83,8 +83,10 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         card = make_card(*measured, categories=inputs.categories, controls=inputs.controls, options=how)
     notes = dict.fromkeys([*inputs.notes, *warnings_in(inputs.subjects), *given])
     title = f"{options.model} against {Path(options.rdms).name}{f', {options.roi}' if options.roi else ''}"
+    if inputs.weights:
+        print(f"{inputs.weights}: {options.model}")
     print(card)
-    for path in write_card(card, options.out, title=title, notes=tuple(notes)):
+    for path in write_card(card, options.out, title=title, notes=tuple(notes), weights=inputs.weights):
         print(f"written: {path}")
     if options.weights is None:
         print("no --weights were given: random weights (torchvision), or those that your factory sets", file=sys.stderr)

@@ -1,6 +1,7 @@
 """``brainrdl rdms``: RDMs of a network's layers, or of brain regions."""
 
 import argparse
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -196,5 +197,13 @@ def _fmri(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         print(describe(options.bids_dir, options.task, masks, subjects=options.subjects, settings=settings))
         return 0
     check_replaced(options.out)
-    make_rdms(options.bids_dir, options.task, masks, options.out, subjects=options.subjects, settings=settings)
+    make_rdms(
+        options.bids_dir,
+        options.task,
+        masks,
+        options.out,
+        subjects=options.subjects,
+        settings=settings,
+        command=shlex.join(["brainrdl", *arguments]),
+    )
     return 0

@@ -10,6 +10,10 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from brainrdl.arguments import name_some
+from brainrdl.identity import digest
+from brainrdl.known import RANDOM_WEIGHTS
+
+_MARK = "_random_weights"
 
 
 def refuse_compiled(model: nn.Module) -> None:
@@ -86,3 +90,25 @@ def _tensors(model: nn.Module) -> Iterator[Tensor]:
             waiting.extend(value.values())
         elif isinstance(value, list | tuple | set):
             waiting.extend(value)
+
+
+def mark_random(model: nn.Module) -> None:
+    """Note on a network that its weights, as they are now, are random."""
+    setattr(model, _MARK, weights_digest(model))
+
+
+def is_random(model: nn.Module, digest_now: str | None = None) -> bool:
+    """True where a network is marked, and its weights are still those; False says nothing of others."""
+    marked = getattr(model, _MARK, None)
+    # training or loading leaves the mark where it is
+    return marked is not None and marked == (digest_now or weights_digest(model))
+
+
+def weights_digest(model: nn.Module) -> str:
+    """SHA-256 of a network's parameters and buffers."""
+    return digest((*model.named_parameters(), *model.named_buffers()))
+
+
+def with_weights(name: str, *, random: bool) -> str:
+    """Name a network, and say if its weights are random."""
+    return f"{name} ({RANDOM_WEIGHTS})" if random else name

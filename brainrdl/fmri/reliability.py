@@ -11,6 +11,7 @@ from scipy.stats import t as student_t
 
 from brainrdl.fmri.distances import check_two_runs, mean_over_run_pairs, run_pair_distances
 from brainrdl.fmri.noise import inverse
+from brainrdl.inference.intervals import SIMILARITIES, bounded_interval
 from brainrdl.rdms.patterns import Array, Precision, RunMeans, check_folds, precisions_of, run_means
 
 MAX_SPLITS = 500
@@ -21,7 +22,7 @@ class SplitHalf(NamedTuple):
     """Reliability of a crossnobis RDM, as `split_half` returns it."""
 
     r: float  # mean Pearson r between the RDMs of two halves of the runs, over splits
-    interval: tuple[float, float]  # 95 % of r, by a jackknife over runs (t with R − 1 df); NaN below five runs
+    interval: tuple[float, float]  # 95 % of r: jackknife over runs, t with R − 1 df on Fisher's z; NaN below 5 runs
     # 2r/(1+r): what the RDM of all runs would have, NaN if r ≤ 0; a lower bound for cross-validated distances, whose
     # error shrinks faster than 1/R
     spearman_brown: float
@@ -95,8 +96,7 @@ def split_half(
     if n_runs >= 5:
         left_out = np.array([mean_r([run for run in range(n_runs) if run != out])[0] for out in range(n_runs)])
         error = np.sqrt((n_runs - 1) / n_runs * np.square(left_out - left_out.mean()).sum())
-        reach = float(student_t.ppf(0.975, n_runs - 1) * error)
-        interval = (max(r - reach, -1.0), min(r + reach, 1.0))
+        interval = bounded_interval(r, float(error), float(student_t.ppf(0.975, n_runs - 1)), SIMILARITIES)
     return SplitHalf(r, interval, 2 * r / (1 + r) if r > 0 else np.nan, n_splits)
 
 

@@ -32,9 +32,11 @@ def check_spelling(events: Sequence[pd.DataFrame], runs: Sequence[Hashable]) -> 
                 f"the trial types {one!r} and {other!r} differ in {'characters that look alike' if look else 'case'} "
                 f"only{where}; spell one stimulus alike in all runs, and name two apart"
             )
+        *first, last = names
+        words = {2: "two"}.get(len(names), str(len(names)))
         found.append(
-            f"the trial types {one!r} and {other!r} differ in case only, and are two stimuli; spell them alike if they "
-            "are one"
+            f"the trial types {', '.join(map(repr, first))} and {last!r} differ in case only, and are {words} stimuli; "
+            "spell them alike if they are one"
         )
     return found
 

@@ -29,8 +29,8 @@ class FoldScores:
     ----------
     table : DataFrame
         A row per arm and score: ``arm``, ``score``, ``value`` (mean over folds, seeds and subjects), ``se``, the t
-        interval ``low`` to ``high``, ``ceiling_lower``, ``ceiling_upper`` (means over folds), ``n_folds``, ``n_seeds``,
-        ``n_subjects``, ``n_stimuli`` (distinct ones, of all folds) and ``over``.
+        interval ``low`` to ``high`` (on Fisher's z, hence below 1), ``ceiling_lower``, ``ceiling_upper`` (means over
+        folds), ``n_folds``, ``n_seeds``, ``n_subjects``, ``n_stimuli`` (distinct ones, of all folds) and ``over``.
     contrasts : DataFrame
         A row per contrast and score: ``a``, ``b``, ``score``, ``difference`` (a − b), ``se``, ``low``, ``high``, ``p``
         (two-sided) and ``p_holm``, corrected over the contrasts of the score.
@@ -147,10 +147,15 @@ def score_folds(
         columns = np.eye(len(names) + 2)
         ceiling = {"ceiling_lower": drawn.estimate[-2], "ceiling_upper": drawn.estimate[-1]}
         for name, column in zip(names, columns, strict=False):
-            found = tested(drawn, column, level)
+            found = tested(drawn, column, level, first.method)
             rows.append({"arm": name, "score": score, "n_seeds": len(arms[name]), **found, **ceiling, **sizes})
         differences = [
-            {"a": a, "b": b, "score": score, **tested(drawn, columns[names.index(a)] - columns[names.index(b)], level)}
+            {
+                "a": a,
+                "b": b,
+                "score": score,
+                **tested(drawn, columns[names.index(a)] - columns[names.index(b)], level, first.method),
+            }
             for a, b in chosen
         ]
         table = pd.DataFrame(differences, columns=["a", "b", "score", "estimate", "se", "low", "high", "p"])

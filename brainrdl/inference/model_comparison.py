@@ -10,6 +10,7 @@ import xarray as xr
 
 from brainrdl.inference.models import ModelScores, score_models
 from brainrdl.inference.multiplicity import fdr, holm
+from brainrdl.known import RANDOM_WEIGHTS
 from brainrdl.rdms.combine import concat_rdms
 from brainrdl.rdms.layout import check_rdms
 
@@ -34,6 +35,8 @@ class ModelComparison:
         Cautions for whoever reads them.
     declared : bool
         True if the contrasts were declared; otherwise they are all pairs of models.
+    untrained : tuple of str
+        Models whose network has random weights, by the coordinate ``model`` of their RDMs.
     """
 
     method: str
@@ -42,6 +45,7 @@ class ModelComparison:
     contrasts: pd.DataFrame
     notes: list[str]
     declared: bool = False
+    untrained: tuple[str, ...] = ()
 
 
 def compare_models(
@@ -113,7 +117,7 @@ def compare_models(
     table.insert(table.columns.tolist().index("p") + 1, "p_fdr", fdr(table["p"].to_numpy(dtype=float)))
     tested["p_holm"] = holm(tested["p"].to_numpy(dtype=float))
     notes = list(dict.fromkeys(scored.note for scored in scores.values() if scored.note))
-    return ModelComparison(method, scores, table, tested, notes, contrasts is not None)
+    return ModelComparison(method, scores, table, tested, notes, contrasts is not None, _untrained(models))
 
 
 def _pooled(models: xr.DataArray | Sequence[xr.DataArray], method: str) -> xr.DataArray:
@@ -130,6 +134,16 @@ def _pooled(models: xr.DataArray | Sequence[xr.DataArray], method: str) -> xr.Da
         metric = part.attrs["metric"] if method == "mse" else "undeclared"
         bare.append(xr.DataArray(part.values, labels, part.dims, part.name, {"metric": metric}))
     return concat_rdms(bare)
+
+
+def _untrained(models: xr.DataArray | Sequence[xr.DataArray]) -> tuple[str, ...]:
+    """Find the RDMs of networks with random weights, by their names."""
+    found = []
+    for part in [models] if isinstance(models, xr.DataArray) else models:
+        if "model" in part.coords and part["model"].dims == ("rdm",):
+            named = zip(part["rdm"].values.tolist(), part["model"].values.tolist(), strict=True)
+            found += [str(label) for label, model in named if str(model).endswith(f"({RANDOM_WEIGHTS})")]
+    return tuple(found)
 
 
 def _by_roi(data: xr.DataArray) -> dict[str, xr.DataArray]:

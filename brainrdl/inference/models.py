@@ -14,6 +14,7 @@ from scipy import stats
 from brainrdl.arguments import did_you_mean, name_some
 from brainrdl.inference.bootstrap import Factor, Resamples, resample_scores
 from brainrdl.inference.ceiling import NoiseCeiling, are_copies, subject_rdms
+from brainrdl.inference.intervals import bounded_interval, bounded_t, bounds_of, clipped
 from brainrdl.inference.multiplicity import holm
 from brainrdl.inference.trainings import check_level
 from brainrdl.rdms.compare import join_rdms
@@ -32,11 +33,11 @@ class ModelScores:
     Attributes
     ----------
     table : DataFrame
-        Index ``model``; ``score``, its standard error ``se``, the t interval ``low`` to ``high``, the bootstrap's
-        percentile interval ``percentile_low`` to ``percentile_high``, ``p`` of a score of zero or less (one-sided), and
-        ``p_ceiling`` of a score equal to the lower noise ceiling (two-sided). P-values are not corrected. All but
-        the score are NaN where no draw differs from another, as with three stimuli; all, where a model's RDM is
-        constant (for the cosines: zero).
+        Index ``model``; ``score``, its standard error ``se``, the t interval ``low`` to ``high`` (on Fisher's z, hence
+        below 1), the bootstrap's percentile interval ``percentile_low`` to ``percentile_high``, ``p`` of a
+        score of zero or less (one-sided), and ``p_ceiling`` of a score equal to the lower noise ceiling (two-sided).
+        P-values are not corrected. All but the score are NaN where no draw differs from another, as with three
+        stimuli; all, where a model's RDM is constant (for the cosines: zero).
     subjects : DataFrame
         Index ``model``, a column per subject: the similarities whose means are the scores.
     ceiling : NoiseCeiling
@@ -49,6 +50,8 @@ class ModelScores:
         Coverage of the intervals.
     resamples : Resamples
         Draws behind the standard errors.
+    method : str
+        Comparison of RDMs that the scores are made by.
     """
 
     table: pd.DataFrame
@@ -58,6 +61,7 @@ class ModelScores:
     note: str
     level: float
     resamples: Resamples
+    method: str = "corr"
 
     def contrasts(self, pairs: Sequence[tuple[str, str]] | None = None) -> pd.DataFrame:
         """Test differences between models' scores, corrected by Holm over the contrasts declared.
@@ -84,7 +88,7 @@ class ModelScores:
         for a, b in chosen:
             weights = np.zeros(len(names) + 2)
             weights[names.index(a)], weights[names.index(b)] = 1, -1
-            rows.append({"a": a, "b": b, **tested(self.resamples, weights, self.level)})
+            rows.append({"a": a, "b": b, **tested(self.resamples, weights, self.level, self.method)})
         table = pd.DataFrame(rows, columns=["a", "b", "estimate", "se", "low", "high", "p"])
         return table.rename(columns={"estimate": "difference"}).assign(p_holm=holm(table["p"].to_numpy(dtype=float)))
 
@@ -102,7 +106,8 @@ def score_models(
     """Score model RDMs against subjects' RDMs, with intervals, tests and noise ceiling.
 
     A model's score is the mean over subjects of its similarity to the subject's RDM, sessions being averaged within
-    subjects first. Standard errors come from the bootstrap, intervals and p-values from Student's t with them.
+    subjects first. Standard errors come from the bootstrap, intervals and p-values from Student's t with them: those of
+    a score on Fisher's z, whose standard error is se / (1 − r²), those of a difference on the scale of scores.
 
     Parameters
     ----------
@@ -184,11 +189,10 @@ def score_models(
         below[-2] = -1
         tail = (1 - level) / 2
         draws = resamples.draws()[:, k]
-        row = tested(resamples, score, level)
-        statistic = row["estimate"] / row["se"] if row["se"] > 0 else np.nan
+        row = tested(resamples, score, level, method)
         # one-sided: a score below zero is no finding
-        row["p"] = float(stats.t.sf(statistic, resamples.degrees_of_freedom))
-        row["p_ceiling"] = tested(resamples, below, level)["p"] if len(names) > 1 else np.nan
+        row["p"] = row["p"] / 2 if row["estimate"] > 0 else 1 - row["p"] / 2
+        row["p_ceiling"] = tested(resamples, below, level, method)["p"] if len(names) > 1 else np.nan
         percentiles = np.nanquantile(draws, [tail, 1 - tail]) if resamples.varies(k) else (np.nan, np.nan)
         row["percentile_low"], row["percentile_high"] = percentiles
         rows.append(row)
@@ -202,6 +206,7 @@ def score_models(
         note,
         level,
         resamples,
+        method,
     )
 
 
@@ -271,13 +276,24 @@ def factor_of(over: str, n_subjects: int) -> tuple[Factor, str]:
     return "stimuli", ""
 
 
-def tested(resamples: Resamples, weights: np.ndarray, level: float) -> dict[str, float]:
-    """Return a linear combination of scores, with its t interval and two-sided test of zero."""
+def tested(resamples: Resamples, weights: np.ndarray, level: float, method: str) -> dict[str, float]:
+    """Return a score, or a difference of two, with its t interval and two-sided test of zero.
+
+    A score's are made by Fisher's z, on which it has no bounds; a difference's end where none can be.
+    """
     used = weights != 0
     estimate = float(resamples.estimate[used] @ weights[used])
     # no draw says whether two columns that never vary differ
     se = resamples.standard_error(weights) if any(map(resamples.varies, np.flatnonzero(used).tolist())) else np.nan
     degrees = resamples.degrees_of_freedom
-    half = float(stats.t.ppf((1 + level) / 2, degrees)) * se
-    p = 2 * float(stats.t.sf(abs(estimate) / se, degrees)) if se > 0 else np.nan
-    return {"estimate": estimate, "se": se, "low": estimate - half, "high": estimate + half, "p": p}
+    quantile = float(stats.t.ppf((1 + level) / 2, degrees))
+    low, high = bounds_of(method)
+    if used.sum() == 1:
+        ends = bounded_interval(estimate, se, quantile, (low, high))
+        # of a squared difference, 0 is the bound itself
+        value, error = (estimate, se) if method == "mse" else bounded_t(estimate, se, (low, high))
+    else:
+        ends = clipped(estimate - quantile * se, estimate + quantile * se, (low - high, high - low))
+        value, error = estimate, se
+    p = 2 * float(stats.t.sf(abs(value) / error, degrees)) if error > 0 else np.nan
+    return {"estimate": estimate, "se": se, "low": ends[0], "high": ends[1], "p": p}

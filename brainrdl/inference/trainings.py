@@ -6,6 +6,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from brainrdl.inference.intervals import Bounds, bounded_interval, clipped
+
+MIN_SEEDS = 3
+"""With two, an interval would rest on a single difference: Student's t reaches 12.7 standard errors to either side."""
+
 
 class McNemar(NamedTuple):
     """P-value and counts, as `mcnemar` returns them.
@@ -33,7 +38,7 @@ class Interval(NamedTuple):
     estimate : float
         The estimate itself.
     low, high : float
-        Ends of the interval; NaN where the data cannot say (a single seed).
+        Ends of the interval; NaN where the data cannot say (fewer than three seeds).
     """
 
     estimate: float
@@ -102,7 +107,7 @@ def mcnemar(correct_a: ArrayLike, correct_b: ArrayLike, *, method: Literal["exac
     return McNemar(p, b, c)
 
 
-def t_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
+def t_interval(values: ArrayLike, *, level: float = 0.95, bounds: Bounds | None = None) -> Interval:
     """Take the mean over seeds with Student's t interval.
 
     Parameters
@@ -111,12 +116,15 @@ def t_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
         One number per training, such as the test error in percent.
     level : float
         Coverage, between 0 and 1.
+    bounds : (float, float), optional
+        Least and largest that a value can be, such as ``(0, 100)`` for an error in percent. An interval that would
+        leave them is made on the logit of the share between them instead, by the delta method.
 
     Returns
     -------
     Interval
-        Mean, and ``mean ± t(level, seeds - 1) · sd / √seeds``, in the unit of `values`. With a single value
-        the two limits are NaN.
+        Mean, and ``mean ± t(level, seeds - 1) · sd / √seeds``, in the unit of `values`. With fewer than three
+        values the two limits are NaN.
 
     Raises
     ------
@@ -129,12 +137,15 @@ def t_interval(values: ArrayLike, *, level: float = 0.95) -> Interval:
     >>> estimate, low, high = t_interval([0.50, 0.55, 0.60])
     >>> print(f"{estimate:.2f} [{low:.3f}, {high:.3f}]")
     0.55 [0.426, 0.674]
+    >>> estimate, low, high = t_interval([5.0, 6.0, 20.0], bounds=(0, 100))
+    >>> print(f"{estimate:.1f} [{low:.1f}, {high:.1f}]")
+    10.3 [1.2, 52.2]
     """
     check_level(level)
-    return _t_interval(_numbers(values, "values"), level)
+    return _t_interval(_numbers(values, "values"), level, bounds)
 
 
-def paired_t_interval(a: ArrayLike, b: ArrayLike, *, level: float = 0.95) -> Interval:
+def paired_t_interval(a: ArrayLike, b: ArrayLike, *, level: float = 0.95, bounds: Bounds | None = None) -> Interval:
     """Take the mean difference ``a - b`` over seeds with Student's t interval, paired by seed.
 
     Speaks of other trainings, on this very test set.
@@ -145,11 +156,13 @@ def paired_t_interval(a: ArrayLike, b: ArrayLike, *, level: float = 0.95) -> Int
         One number per seed for each of two methods; position k of both is the same seed.
     level : float
         Coverage, between 0 and 1.
+    bounds : (float, float), optional
+        Least and largest that a value of `a` or `b` can be: the interval ends where no difference of two can be.
 
     Returns
     -------
     Interval
-        Mean difference in the unit of `a` and `b`. With a single seed the two limits are NaN.
+        Mean difference in the unit of `a` and `b`. With fewer than three seeds the two limits are NaN.
 
     Raises
     ------
@@ -167,7 +180,11 @@ def paired_t_interval(a: ArrayLike, b: ArrayLike, *, level: float = 0.95) -> Int
     first = _numbers(a, "a")
     second = _numbers(b, "b")
     _same_shape(first, second, ("a", "b"), "give both for the same seeds, in the same order")
-    return _t_interval(first - second, level)
+    found = _t_interval(first - second, level)
+    if bounds is None:
+        return found
+    reach = bounds[1] - bounds[0]
+    return Interval(found.estimate, *clipped(found.low, found.high, (-reach, reach)))
 
 
 def crossed_bootstrap(
@@ -179,7 +196,7 @@ def crossed_bootstrap(
     the difference over all drawn seed × image cells ("pigeonhole" bootstrap [1]_). Noise of single cells
     enters the variance more than once, which errs on the wide side. Few seeds err on the narrow side, since
     their share of the variance comes out (seeds - 1)/seeds of what it is: below ten seeds, read
-    `paired_t_interval` beside it. With one seed, the interval speaks of images only.
+    `paired_t_interval` beside it. With two seeds there is no interval; with one, it speaks of images only.
 
     Parameters
     ----------
@@ -197,7 +214,7 @@ def crossed_bootstrap(
     -------
     Interval
         Error rate of a minus error rate of b in percentage points (negative: a errs less), with the
-        percentile interval.
+        percentile interval. With two seeds its limits are NaN.
 
     Raises
     ------
@@ -229,6 +246,10 @@ def crossed_bootstrap(
     n_seeds, n_images = right_a.shape
     # error(a) - error(b) = right(b) - right(a)
     difference = right_b.astype(np.int8) - right_a.astype(np.int8)
+    mean = 100 * float(difference.mean(dtype=np.float64))
+    # half of all draws would hold one training twice
+    if 1 < n_seeds < MIN_SEEDS:
+        return Interval(mean, np.nan, np.nan)
 
     # Images with the same column are interchangeable, and most columns are all zero: drawing how often each
     # distinct column occurs is the same bootstrap at a fraction of the draws.
@@ -244,7 +265,7 @@ def crossed_bootstrap(
         sums = np.einsum("bi,bi->b", seed_counts @ cells, image_counts)
         means[start : start + size] = 100 * sums / (n_seeds * n_images)
     low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(100 * float(difference.mean(dtype=np.float64)), float(low), float(high))
+    return Interval(mean, float(low), float(high))
 
 
 def binomial_standard_error(error_percent: float, n: int) -> float:
@@ -281,13 +302,17 @@ def binomial_standard_error(error_percent: float, n: int) -> float:
     return 100 * float(np.sqrt(p * (1 - p) / n))
 
 
-def _t_interval(values: NDArray[np.float64], level: float) -> Interval:
+def _t_interval(values: NDArray[np.float64], level: float, bounds: Bounds | None = None) -> Interval:
     mean = float(values.mean())
     n = values.size
-    if n == 1:  # one training says nothing about others
+    if n < MIN_SEEDS:  # one or two trainings say nothing about others
         return Interval(mean, np.nan, np.nan)
-    half = float(stats.t.ppf((1 + level) / 2, df=n - 1) * values.std(ddof=1) / np.sqrt(n))
-    return Interval(mean, mean - half, mean + half)
+    quantile = float(stats.t.ppf((1 + level) / 2, df=n - 1))
+    error = float(values.std(ddof=1) / np.sqrt(n))
+    low, high = mean - quantile * error, mean + quantile * error
+    if bounds is not None and error > 0 and not (bounds[0] <= low and high <= bounds[1]):
+        low, high = bounded_interval(mean, error, quantile, bounds)
+    return Interval(mean, low, high)
 
 
 def _flags(correct: ArrayLike, name: str, axes: tuple[str, ...]) -> NDArray[np.bool_]:

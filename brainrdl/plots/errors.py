@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import NullLocator
 
+from brainrdl.inference.intervals import PERCENT
 from brainrdl.inference.trainings import t_interval
 from brainrdl.plots._style import (
     FONT,
@@ -74,7 +75,7 @@ def label_curve(results: pd.DataFrame, *, level: float = 0.95, palette: Sequence
         rows = results[results["arm"] == arm]
         # a factor, the axis being logarithmic: intervals beside each other, and within 16 % in all
         nudge = 10 ** (min(0.03, 0.16 / len(arms)) * (k - (len(arms) - 1) / 2))
-        intervals = {n: t_interval(e, level=level) for n, e in rows.groupby("labels")["test_error"]}
+        intervals = {n: t_interval(e, level=level, bounds=PERCENT) for n, e in rows.groupby("labels")["test_error"]}
         x = np.array(list(intervals), dtype=float) * nudge
         mean, low, high = np.array(list(intervals.values())).T
         ax.plot(rows["labels"] * nudge, rows["test_error"], **_seed_dots(style.color))
@@ -103,7 +104,7 @@ def error_dots(results: pd.DataFrame, *, paper: Mapping[str, float] | None = Non
     paper : mapping from arm to float, optional
         Published test errors in percent, drawn as open diamonds.
     level : float
-        Coverage of Student's t interval over seeds; a method with one seed has none.
+        Coverage of Student's t interval over seeds; a method with one or two seeds has none.
 
     Returns
     -------
@@ -133,14 +134,14 @@ def error_dots(results: pd.DataFrame, *, paper: Mapping[str, float] | None = Non
     published = marker("black", "D", "none") | {"markersize": 5.5, "linestyle": "none"}
     for row, arm in enumerate(arms):
         errors = results.loc[results["arm"] == arm, "test_error"].to_numpy(float)
-        mean, low, high = t_interval(errors, level=level)
+        mean, low, high = t_interval(errors, level=level, bounds=PERCENT)
         ax.axhline(row, color="0.92", linewidth=0.6, zorder=0)
         ax.plot(errors, np.full(len(errors), row + 0.24), **_seed_dots(color))
         ax.hlines(row, low, high, color=color, linewidth=1.4)
         ax.plot(mean, row, **marker(color, "o"))
         if paper and arm in paper:
             ax.plot(paper[arm], row, **published)
-        # a single seed has no interval
+        # one or two seeds have no interval
         spread = f" [{decimals(low)}, {decimals(high)}]" if np.isfinite(low) else ""
         if high - low < 1e-9:  # an interval without width would claim certainty
             spread = " (seeds equal)"

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from numpy.typing import ArrayLike, NDArray
 from xarray import DataArray
 
+from brainrdl.known import RANDOM_WEIGHTS
 from brainrdl.plots._groups import Groups, coord_along, stretches_of
 from brainrdl.plots._panels import MAX_IDS, Panels, draw_panels, draw_rdm
 from brainrdl.plots._scale import scale_of
@@ -147,7 +148,7 @@ def plot_rdms(
     """
     rdms = check_rdms(rdms)
     _check_choice("scale", scale, ("panel", "all"))
-    names = [str(name) for name in rdms["rdm"].to_numpy()]
+    names = titles_of(rdms)
     n_columns = min(4, len(names))
     n_rows = -(-len(names) // n_columns)
     grid = np.full((n_rows, n_columns), -1)
@@ -260,6 +261,17 @@ def _square(rdm: ArrayLike | DataArray) -> NDArray[np.float64]:
             f"{square.shape}; to_square lays out a condensed one, and plot_rdms draws several"
         )
     return square
+
+
+def titles_of(rdms: DataArray) -> list[str]:
+    """The labels of RDMs, and ``(random weights)`` behind those of a network that has them by its name."""
+    labels = [str(name) for name in rdms["rdm"].to_numpy()]
+    models = rdms["model"].to_numpy().tolist() if "model" in rdms.coords and rdms["model"].dims == ("rdm",) else labels
+    untrained = [str(model).endswith(f"({RANDOM_WEIGHTS})") for model in models]
+    return [
+        f"{label} ({RANDOM_WEIGHTS})" if random and not label.endswith(f"({RANDOM_WEIGHTS})") else label
+        for label, random in zip(labels, untrained, strict=True)
+    ]
 
 
 def measure_of(rdms: DataArray) -> str:

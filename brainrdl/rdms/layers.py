@@ -13,8 +13,8 @@ import xarray as xr
 from torch import Tensor, nn
 
 from brainrdl.arguments import name_some, whole_number
-from brainrdl.features.networks import refuse_lazy
-from brainrdl.identity import DIGEST, digest
+from brainrdl.features.networks import is_random, refuse_lazy, weights_digest, with_weights
+from brainrdl.identity import DIGEST
 from brainrdl.ids import check_ids
 from brainrdl.known import check_metric
 from brainrdl.rdms.activations import Activations, Layer, ModelOnStimuli, disk_room, measure_layers, plan_passes
@@ -68,7 +68,8 @@ def layer_rdms(
     Returns
     -------
     DataArray (rdm, stimulus, stimulus_)
-        One RDM per layer, labelled by its name, with coordinates ``layer`` and ``model`` (its class). Patterns without
+        One RDM per layer, labelled by its name, with coordinates ``layer`` and ``model`` (its class, and
+        ``(random weights)`` where `load_named_model` gave it these). Patterns without
         a direction (constant ones under ``correlation``, zero ones under ``cosine``) have NaN distances. The attribute
         ``provenance`` is JSON: the model, the SHA-256 of its weights, versions, the stimuli that are one image, and all
         ``warnings`` if any was given.
@@ -113,10 +114,12 @@ def layer_rdms(
     if not names:
         raise ValueError("layers is empty; list_layers(model) names those there are")
     refuse_lazy(model, "the model")
+    weights = weights_digest(model)
+    name = with_weights(type(model).__name__, random=is_random(model, weights))
     provenance: dict[str, Any] = {
         "function": "brainrdl.layer_rdms",
         "model": f"{type(model).__module__}.{type(model).__qualname__}",
-        "weights_sha256": digest((*model.named_parameters(), *model.named_buffers())).removeprefix(DIGEST),
+        "weights_sha256": weights.removeprefix(DIGEST),
         "versions": {name: version(name) for name in ("brainrdl", "torch")},
     }
     with warnings_given() as given, _evaluating(model, device) as place:
@@ -140,7 +143,7 @@ def layer_rdms(
             "stimulus": list(stimuli.ids),
             "stimulus_": list(stimuli.ids),
             "layer": ("rdm", list(names)),
-            "model": ("rdm", [type(model).__name__] * len(names)),
+            "model": ("rdm", [name] * len(names)),
         },
         name="dissimilarity",
         attrs={"metric": metric, "provenance": json.dumps(provenance)},

@@ -26,6 +26,7 @@ from brainrdl.rdms.distances import rdm
 from brainrdl.rdms.float64 import undefined
 from brainrdl.rdms.labelled import condense, select_stimuli
 from brainrdl.rdms.layout import check_rdms
+from brainrdl.studies.reports.words import interval, number, span_of
 from brainrdl.studies.scores import fit_mixture, predict, score_splits
 
 MIXTURE = "mixture"
@@ -124,12 +125,12 @@ class Card:
         for row in self.summary.to_dict("records"):
             low, high = row["low"], row["high"]
             lines[row["arm"]][row["score"]] = (
-                "–" if np.isnan(row["value"]) else f"{row['value']:.3f} [{low:.3f}, {high:.3f}]"
+                "–" if np.isnan(row["value"]) else f"{number(row['value'], 3)} {interval(low, high, digits=3)}".strip()
             )
             lines["noise ceiling"][row["score"]] = (
                 "none of a single subject"
                 if np.isnan(row["ceiling_lower"])
-                else f"{row['ceiling_lower']:.3f} to {row['ceiling_upper']:.3f}"
+                else span_of(row["ceiling_lower"], row["ceiling_upper"], 3)
             )
         return pd.DataFrame(lines).T.to_string()
 

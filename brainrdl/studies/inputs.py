@@ -18,6 +18,7 @@ from brainrdl.exchange.files import read_rdms
 from brainrdl.features.recorder import capture
 from brainrdl.files.present import check_categories_file, check_measured
 from brainrdl.ids import read_labels, spelling
+from brainrdl.known import RANDOM_WEIGHTS
 from brainrdl.named_models import NamedModel, load_named_model
 from brainrdl.rdms.combine import concat_rdms
 from brainrdl.rdms.distances import rdm
@@ -248,6 +249,8 @@ class CardInputs:
         Control RDMs.
     notes : tuple of str
         Sentences that a reader needs.
+    weights : str
+        Words for titles and first lines where the weights are random: ``random weights``.
 
     Examples
     --------
@@ -260,6 +263,7 @@ class CardInputs:
     categories: dict[str, str] | None
     controls: xr.DataArray | None
     notes: tuple[str, ...] = ()
+    weights: str = ""
 
 
 def read_inputs(request: CardRequest) -> CardInputs:
@@ -300,7 +304,7 @@ def read_inputs(request: CardRequest) -> CardInputs:
     notes = (
         [f"Not used, since nothing was measured of them: {len(extra)} images ({name_some(extra)})."] if extra else []
     )
-    notes += [f"The network: {request.model}, weights: {named.weights}."]
+    notes += [f"The network: {request.model}, weights: {'random' if named.is_random else named.weights}."]
     controls = _controls(request)
     if controls is not None:
         there = set(controls["stimulus"].values.tolist())
@@ -313,7 +317,8 @@ def read_inputs(request: CardRequest) -> CardInputs:
     categories = read_categories(request.categories, ids, request.stimuli)
     check_distinct(images.select(ids), "leave one out of the images and the RDMs")
     features = _features(named, images.select(ids), request)
-    return CardInputs(features, ids, subjects, categories, controls, tuple(notes))
+    weights = RANDOM_WEIGHTS if named.is_random else ""
+    return CardInputs(features, ids, subjects, categories, controls, tuple(notes), weights)
 
 
 def _features(named: NamedModel, images: StimulusSet, request: CardRequest) -> dict[str, Tensor]:

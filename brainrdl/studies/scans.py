@@ -4,6 +4,7 @@ import json
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from datetime import date
 from pathlib import Path
 from typing import Any, SupportsIndex
 from zipfile import BadZipFile
@@ -44,11 +45,13 @@ def make_rdms(
     subjects: Sequence[str | SupportsIndex] | None = None,
     settings: Settings | None = None,
     log: Callable[[str], None] = say_above,
+    command: str = "",
 ) -> Path:
     """Write the RDMs of a BIDS data set into a netCDF file, and a report into the ``.html`` file beside it, its path.
 
     Each subject's part is left in ``<out without suffix>.parts/``: the same call resumes, and makes anew what is
-    damaged, by its checksum, or of other inputs or settings. Arguments and errors are those of `rdms_from_bids`.
+    damaged, by its checksum, or of other inputs or settings. Arguments and errors are those of `rdms_from_bids`;
+    `command` is what the report names as the command.
     """
     out, settings = Path(out), settings or Settings()
     if out.suffix != ".nc":
@@ -60,9 +63,22 @@ def make_rdms(
     # those of a part that was done before are in its provenance
     rdms = with_warnings(rdms, [text for text in given if text not in warnings_in(rdms)])
     write_rdms(rdms, out)
-    report = write_report(rdms, results, out.with_suffix(".html"))
+    report = write_report(rdms, results, out.with_suffix(".html"), about=about(bids_dir, task, command))
     log(f"RDMs: {out}\nreport: {report}")
     return report
+
+
+def about(bids_dir: str | Path, task: str, command: str = "", *, day: str = "") -> dict[str, str]:
+    """Words of a report for the data set, the task, the command and the date: `day`, or today."""
+    root = Path(bids_dir).resolve()
+    words = {"data set": root.name}
+    try:
+        name = json.loads((root / "dataset_description.json").read_text(encoding="utf-8"))["Name"]
+        words["data set"] = f"{name} ({root.name})"
+    except (OSError, ValueError, KeyError, TypeError):  # it need not be there, and nothing else is read of it
+        pass
+    words |= {"task": task, "date": day or date.today().isoformat()}
+    return words | ({"command": command} if command else {})
 
 
 def _made(

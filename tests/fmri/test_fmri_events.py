@@ -209,6 +209,12 @@ def test_one_name_in_two_spellings():
     with pytest.warns(UserWarning, match=f"^{re.escape(message)}$"):
         both = fit(other, other)
     assert set(both["stimulus"].values.tolist()) == {"A", "a", "b", "c"}
+    three = table(trial_type=["face", "Face", "FACE", "b", "b", "b"])
+    message = (
+        "the trial types 'face', 'Face' and 'FACE' differ in case only, and are 3 stimuli; spell them alike if they"
+    )
+    with pytest.warns(UserWarning, match=f"^{message} are one$"):
+        fit(three, three)
     composed, decomposed = "caf\u00e9", "cafe\u0301"
     alike = table(trial_type=[composed, *"bca", decomposed, "c"])
     with raises(

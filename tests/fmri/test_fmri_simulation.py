@@ -2,6 +2,7 @@
 
 import re
 import runpy
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -194,6 +195,10 @@ def test_from_the_scanner_to_a_network(tmp_path):
     commanded = tmp_path / "commanded.nc"
     arguments = ["rdms", "fmri", str(tmp_path / "bids"), "--task", "sim", "--roi", f"IT={mask}", "-o", str(commanded)]
     assert cli.main(arguments) == 0
+    report = commanded.with_suffix(".html").read_text(encoding="utf-8")
+    assert f"<td><span>brainrdl {shlex.join(arguments)}</span></td>" in re.sub(r' class="words"', "", report)
+    assert '<th scope="row">task</th><td><span>sim</span></td>' in report
+    assert "residuals that the GLM&#39;s AR(1) model whitens in time" in report
     same = rdl.select_stimuli(rdl.read_rdms(commanded), taught["stimulus"].values.tolist())
     np.testing.assert_array_equal(same.values, taught.values)
 

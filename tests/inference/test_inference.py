@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, strategies as st
 from hypothesis.extra import numpy as hnp
-from scipy import stats
+from scipy import special, stats
 
 from brainrdl.inference import (
     Interval,
@@ -155,9 +155,39 @@ class TestTInterval:
         got = paired_t_interval(a, b, level=level)
         assert got == pytest.approx(((a - b).mean(), *expected), rel=1e-9)
 
-    def test_one_seed_has_no_limits(self):
-        assert t_interval([0.5]) == pytest.approx((0.5, np.nan, np.nan), nan_ok=True)
-        assert paired_t_interval([0.5], [0.75]) == pytest.approx((-0.25, np.nan, np.nan), nan_ok=True)
+    @pytest.mark.parametrize("values", [[0.5], [0.25, 0.75]])
+    def test_one_or_two_seeds_have_no_limits(self, values):
+        assert t_interval(values) == pytest.approx((0.5, np.nan, np.nan), nan_ok=True)
+        assert paired_t_interval(values, [1.0] * len(values)) == pytest.approx((-0.5, np.nan, np.nan), nan_ok=True)
+
+    def test_two_seeds_have_no_crossed_bootstrap(self):
+        a, b = np.ones((2, 8)), np.zeros((2, 8))
+        assert crossed_bootstrap(a, b) == pytest.approx((-100, np.nan, np.nan), nan_ok=True)
+
+    def test_an_error_rate_has_no_impossible_interval(self):
+        values = np.array([5.0, 6.0, 20.0])
+        p, se = values.mean() / 100, stats.sem(values) / 100
+        # by hand: t on the logit, whose standard error is se / (p (1 − p))
+        ends = special.logit(p) + np.array([-1, 1]) * stats.t.ppf(0.975, 2) * se / (p * (1 - p))
+        assert stats.t.interval(0.95, 2, values.mean(), 100 * se)[0] < 0
+        got = t_interval(values, bounds=(0, 100))
+        assert got == pytest.approx((values.mean(), *(100 * special.expit(ends))), rel=1e-12)
+        # of what is right and wrong alike
+        turned = t_interval(100 - values, bounds=(0, 100))
+        assert turned == pytest.approx((100 - got.estimate, 100 - got.high, 100 - got.low), rel=1e-12)
+
+    def test_an_interval_within_its_bounds_is_students(self):
+        values = [1.0, 1.1, 1.3]
+        assert t_interval(values, bounds=(0, 100)) == t_interval(values)
+        assert t_interval([0.0, 0.0, 0.0], bounds=(0, 100)) == Interval(0, 0, 0)
+        assert t_interval([1e-9, 0.0, 100.0], bounds=(0, 100)).low > 0
+
+    def test_a_difference_of_rates_ends_where_none_can_be(self):
+        a, b = [0.0, 10.0, 100.0], [100.0, 90.0, 95.0]
+        estimate, low, high = paired_t_interval(a, b, bounds=(0, 100))
+        assert paired_t_interval(a, b).low < -100
+        assert (estimate, low, high) == (pytest.approx(-175 / 3), -100, paired_t_interval(a, b).high)
+        assert paired_t_interval([1, 2, 3], [3, 2, 2], bounds=(0, 9)) == paired_t_interval([1, 2, 3], [3, 2, 2])
 
     def test_equal_seeds_have_no_width(self):
         assert t_interval([0.5, 0.5, 0.5]) == Interval(0.5, 0.5, 0.5)
@@ -224,7 +254,7 @@ class TestCrossedBootstrap:
     def test_same_answers_have_no_width(self):
         right = np.random.default_rng(0).random((3, 40)) < 0.8
         assert crossed_bootstrap(right, right) == (0, 0, 0)
-        assert crossed_bootstrap(np.ones((2, 9)), np.zeros((2, 9))) == (-100, -100, -100)
+        assert crossed_bootstrap(np.ones((3, 9)), np.zeros((3, 9))) == (-100, -100, -100)
 
     def test_sides_swap_and_seed_decides(self):
         rng = np.random.default_rng(5)

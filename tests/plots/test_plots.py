@@ -629,12 +629,12 @@ class TestLabelCurve:
         assert segments(figure.axes[0], 0).size == 0
         drawn(figure)
 
-    def test_an_interval_below_zero_can_be_drawn(self):
+    def test_no_interval_reaches_below_zero(self):
         results = pd.DataFrame(
-            {"arm": "RDL", "labels": [10, 10, 99, 99], "test_error": [9, 1, 0.5, 0.4], "seed": [0, 1] * 2}
+            {"arm": "RDL", "labels": [10] * 3 + [99] * 3, "test_error": [9, 1, 1, 0.5, 0.4, 0.4], "seed": [0, 1, 2] * 2}
         )
         figure = label_curve(results)
-        assert segments(figure.axes[0], 0).min() < 0
+        assert segments(figure.axes[0], 0).min() > 0
         drawn(figure)
 
     def test_refuses_what_it_cannot_draw(self):
@@ -696,9 +696,10 @@ class TestErrorDots:
         assert [text.get_text() for text in figure.axes[0].texts] == ["1.20 (seeds equal)"] * 2
         drawn(figure)
 
-    def test_numbers_have_a_minus(self):
-        results = pd.DataFrame({"arm": "RDL", "test_error": [0.1, 4.0], "seed": [0, 1]})
-        assert error_dots(results).axes[0].texts[0].get_text().startswith("2.05 [−")
+    def test_no_interval_of_two_seeds_and_none_below_zero(self):
+        results = pd.DataFrame({"arm": "RDL", "test_error": [0.1, 4.0, 0.2], "seed": [0, 1, 2]})
+        assert error_dots(results).axes[0].texts[0].get_text() == "1.43 [0.03, 42.03]"
+        assert error_dots(results[:2]).axes[0].texts[0].get_text() == "2.05"
 
     def test_numbers_stand_beside_the_axes(self):
         figure = error_dots(trainings(arms=[f"method {k}" for k in range(12)], counts=(100,)))

@@ -429,7 +429,7 @@ class TestSummary:
             f"[{signed(low)}, {signed(high)}] with 100 labelled images; "
         ) in page.texts[""]
 
-    def test_an_interval_that_holds_0_shows_no_difference(self, tmp_path, monkeypatch):
+    def test_an_interval_that_includes_0_shows_no_gain(self, tmp_path, monkeypatch):
         monkeypatch.setitem(ARMS, "rdl", (3.35, 0.2))
         folder = small(tmp_path)
         opening = read(write_report(folder)).texts[""]
@@ -437,8 +437,8 @@ class TestSummary:
             _, low, high = crossed_bootstrap(stack(file, "rdl-clean"), stack(file, "plain"))
         assert low < 0 < high
         assert (
-            f"The interval holds 0: no difference is shown, and one of more than "
-            f"{number(max(-low, high))} points is not supported."
+            f"No gain shown: the interval includes 0, and does not exclude a gain of up to {number(-low)} points or a "
+            f"loss of up to {number(high)} points."
         ) in opening
 
     def test_intervals_that_disagree(self, tmp_path):
@@ -454,8 +454,8 @@ class TestSummary:
         np.savez(folder / "correctness.npz", **correctness)
         results.to_csv(folder / "results.csv", index=False)
         opening = read(write_report(folder)).texts[""]
-        assert "RDL errs less than plain. But the paired t interval over the 3 seeds, [" in opening
-        assert "holds 0: these seeds do not settle the matter." in opening
+        assert "RDL has a lower error than plain. But the paired t interval over the 3 seeds, [" in opening
+        assert "includes 0: these seeds do not settle the matter." in opening
 
 
 class TestMcNemar:
@@ -690,9 +690,39 @@ class TestPartsOfAStudy:
         assert "There is one seed, hence no interval over trainings" in page.texts[""]
         assert re.search(r"McNemar's exact test over images gives p [=<]", page.texts[""])
         assert "(one seed) with 100 labelled images" in page.texts[""]
-        assert "From one seed there is no interval over trainings." in page.texts["errors"]
-        assert "There is one seed here: nothing is said about other trainings." in page.texts["statistics"]
+        assert "One or two seeds have no interval: they say nothing of other training runs." in page.texts["errors"]
+        assert "There is one seed here: nothing is said about other training runs." in page.texts["statistics"]
         assert "Seeds are few here" not in page.texts["statistics"]
+
+    def test_two_seeds_have_no_interval(self, tmp_path):
+        page = read(write_report(small(tmp_path, seeds=2, labels=(100,))))
+        line = page.table("errors")["RDL (clean)"]
+        assert len(line["test error, %"]) == len(line["difference to plain, points"]) == 1
+        assert "paired t over seeds" not in line
+        for section in ("", "errors", "labels"):
+            assert "[" not in page.texts[section]
+        assert "Two seeds are too few for an interval over training runs." in page.texts[""]
+        assert "(two seeds) with 100 labelled images" in page.texts[""]
+        assert "There are two seeds here: nothing is said about other training runs." in page.texts["statistics"]
+
+    def test_an_error_is_not_said_to_be_below_zero(self, tmp_path):
+        folder = small(tmp_path)
+        results = pd.read_csv(folder / "results.csv")
+        with np.load(folder / "correctness.npz") as file:
+            correctness = {name: file[name] for name in file.files}
+        for seed, percent in enumerate((5, 6, 20)):
+            right = np.arange(2000) >= percent * 20
+            correctness[f"plain-seed{seed}"] = right
+            results.loc[results["row"] == f"plain-seed{seed}", "test_error"] = percent
+        np.savez(folder / "correctness.npz", **correctness)
+        results.to_csv(folder / "results.csv", index=False)
+        page = read(write_report(folder))
+        # t would begin at -10.5; by the logit: test_an_error_rate_has_no_impossible_interval
+        assert page.table("errors")["plain"]["test error, %"] == ("10.33", "[1.20, 52.19]")
+        assert (
+            "Where the t interval of an error would leave 0 to 100 %, it is computed on the logit scale."
+            in (page.texts["errors"])
+        )
 
     def test_nothing_was_chosen(self, tmp_path):
         folder = small(tmp_path)
@@ -703,7 +733,7 @@ class TestPartsOfAStudy:
         results = pd.read_csv(folder / "results.csv").assign(epochs=1)
         results.to_csv(folder / "results.csv", index=False)
         page = read(write_report(folder))
-        told = "Each method had one candidate setting, so that nothing was chosen."
+        told = "Each method had one candidate setting, so that nothing was selected."
         assert "for 1 epoch and scored once on" in page.texts[""]
         assert told in page.texts[""]
         assert told in page.texts["statistics"]
@@ -801,7 +831,7 @@ class TestPartsOfAStudy:
             kept = {name: file[name] for name in file.files if name != "rdl-clean-seed1"}
         np.savez(folder / "correctness.npz", **kept)
         page = read(write_report(folder))
-        assert "1 run died in training and count nowhere: rdl-clean-seed1." in page.texts[""]
+        assert "1 run diverged in training, left out of every mean: rdl-clean-seed1." in page.texts[""]
         assert page.table("errors")["RDL (clean)"]["seeds"] == ("2",)
 
     def test_methods_that_share_one_seed_only(self, tmp_path):
@@ -1019,7 +1049,7 @@ class TestCalls:
 def transfer(tmp_path_factory):
     folder = tmp_path_factory.mktemp("transfer")
     arms = ("plain", "plain_readout", "teacher", "finetuning", "hints", "rdl", "rdl_corr")
-    small(folder, study="cifar100", arms=arms, teachers=("cifar10",), rdms=True, seeds=2)
+    small(folder, study="cifar100", arms=arms, teachers=("cifar10",), rdms=True, seeds=3)
     baselines = {"rdl": "plain_readout", "rdl_corr": "plain_readout", "plain": None}
     edit(folder, baselines=baselines, classes=[str(k) for k in range(100)])
     results = pd.read_csv(folder / "results.csv").assign(validation_error=np.nan)  # all images are trained on
@@ -1046,11 +1076,11 @@ class TestTransfer:
             ("RDL (cifar10)", "rdl-cifar10", "plain_readout", "to plain with readout"),
             ("hints (cifar10)", "hints-cifar10", "plain", "to plain"),
         ):
-            ours, its = (np.stack([correctness[f"{n}-seed{k}"] for k in range(2)]) for n in (row, baseline))
+            ours, its = (np.stack([correctness[f"{n}-seed{k}"] for k in range(3)]) for n in (row, baseline))
             estimate, low, high = crossed_bootstrap(ours, its)
             expected = (signed(estimate), f"[{signed(low)}, {signed(high)}]", told)
             assert table[name]["difference to the baseline, points"] == expected
-        assert "A negative difference: errs less than the method named below it." in page.texts["errors"]
+        assert "A negative difference: a lower error than the method named below it." in page.texts["errors"]
         opening = page.texts[""]
         assert opening.index("% of plain with readout, a difference") < opening.index("% of plain, a difference")
         assert "all pairs of held-out images" in page.texts["geometry"]
@@ -1063,7 +1093,7 @@ class TestTransfer:
         error = results.loc[results["arm"] == "teacher", "test_error"].mean()
         assert (
             f"The CIFAR-10 teacher has other classes, hence no row: its test error is {number(error)} % of 2,000 "
-            "CIFAR-10 images, mean of 2 seeds (the paper's: 8.0 %)."
+            "CIFAR-10 images, mean of 3 seeds (the paper's: 8.0 %)."
         ) in page.texts["errors"]
         assert "each trained on 50,000 CIFAR-100 images for 20 epochs" in page.texts[""]
 

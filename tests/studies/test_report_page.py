@@ -24,7 +24,7 @@ from brainrdl.studies.reports.fit import write_report as write_fit_report
 from brainrdl.studies.reports.fit_figures import held_out_of
 from brainrdl.studies.reports.fit_files import Setting, in_setting
 from brainrdl.studies.reports.fit_findings import format_drawn, format_setting
-from brainrdl.studies.reports.fmri import write_report as write_fmri_report
+from brainrdl.studies.reports.fmri import _noise as fmri_noise, write_report as write_fmri_report
 from brainrdl.studies.reports.page import Page, Picture, Section, Table, present, render, write_page
 from brainrdl.studies.reports.paper import write_report as write_paper_report
 from brainrdl.studies.reports.paper_figures import format_model
@@ -288,3 +288,27 @@ def test_pictures_of_few_colours_have_a_palette_and_photographs_have_not():
         assert drawn == render(figure, "png")
         modes.append(Image.open(BytesIO(drawn)).mode)
     assert modes == ["P", "RGBA"]
+
+
+def test_a_card_of_random_weights_says_so_in_title_figure_and_first_line(tmp_path):
+    options = CardOptions(heads=(), n_folds=2, n_resamples=20)
+    card = make_card(FEATURES, IDS, brains(), categories=CATEGORIES, controls=controls(), options=options)
+    page = write_card(card, tmp_path, title="resnet18 against IT", weights="random weights")[-1].read_text("utf-8")
+    assert "<title>resnet18 against IT (random weights)</title>" in page
+    assert '<p id="summary">Random weights. Comparison of each layer' in page
+    plain = write_card(card, tmp_path / "other", title="resnet18 against IT")[-1].read_text("utf-8")
+    assert "andom weights" not in plain
+    # the figure, too, is another
+    assert (tmp_path / "card.png").read_bytes() != (tmp_path / "other" / "card.png").read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("noise", "model", "said"),
+    [
+        ("shrinkage_diag", "ar1", "residuals that the GLM's AR(1) model whitens in time, since the amplitudes are"),
+        ("shrinkage_diag", "ols", "residuals of ordinary least squares, which are not whitened in time"),
+        (None, "ar1", "Without noise normalisation"),
+    ],
+)
+def test_a_report_of_scans_says_of_which_residuals_the_noise_is(noise, model, said):
+    assert said in fmri_noise({"noise": noise, "glm": {"noise_model": model}})

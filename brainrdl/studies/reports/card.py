@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from brainrdl.files.store import atomic_path
 from brainrdl.known import METHODS
+from brainrdl.plots._style import FONT
 from brainrdl.plots.dots import score_dots
 from brainrdl.studies.card import MIXTURE, Card
 from brainrdl.studies.reports.fit_findings import interval_unit
@@ -28,7 +29,9 @@ def card_figure(card: Card) -> Figure:
     )
 
 
-def write_card(card: Card, folder: str | Path, *, title: str = "Model card", notes: Sequence[str] = ()) -> list[Path]:
+def write_card(
+    card: Card, folder: str | Path, *, title: str = "Model card", notes: Sequence[str] = (), weights: str = ""
+) -> list[Path]:
     """Write a card's files.
 
     Parameters
@@ -41,6 +44,8 @@ def write_card(card: Card, folder: str | Path, *, title: str = "Model card", not
         Title of the page.
     notes : sequence of str
         Paragraphs for the end of the page.
+    weights : str
+        Words for title, first line and figure where a reader must know them: `CardInputs.weights`.
 
     Returns
     -------
@@ -63,6 +68,9 @@ def write_card(card: Card, folder: str | Path, *, title: str = "Model card", not
         with atomic_path(folder / name) as temporary:
             table.to_csv(temporary, index=False, lineterminator="\n")
     figure = card_figure(card)
+    if weights:
+        title = f"{title} ({weights})"
+        figure.suptitle(capital(weights), fontsize=FONT + 1)
     with atomic_path(folder / "card.png") as temporary:
         temporary.write_bytes(render(figure, "png"))
     scored = {SCORES[score]: ABOUT_SCORES[score] for score in SCORES if (card.summary["score"] == score).any()}
@@ -72,6 +80,7 @@ def write_card(card: Card, folder: str | Path, *, title: str = "Model card", not
         created="",  # a card holds nothing that depends on the day
         headline="",
         summary=(
+            f"{capital(weights)}{'. ' * bool(weights)}"
             "Comparison of each layer of the network, controls and heads with the measured RDMs, on held-out stimuli. "
             f"{'; '.join(f'{capital(name)}: {about}' for name, about in scored.items())}. Each score is compared "
             "with its own noise ceiling."

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from brainrdl.files.store import atomic_path
 from brainrdl.inference.model_comparison import ModelComparison
-from brainrdl.known import METHODS
+from brainrdl.known import METHODS, RANDOM_WEIGHTS
 from brainrdl.plots._style import FONT, INK, shortened, text_width, wrapped
 from brainrdl.plots.scores import SIGNIFICANT, align_scores, score_panel, similarity_matrix
 from brainrdl.studies.reports.words import capital, count, number, p_value, span
@@ -74,6 +74,7 @@ def comparison_caption(result: ModelComparison) -> str:
     over = "stimuli" if alone else " or ".join(dict.fromkeys(_OVER[scores.over] for scores in result.scores.values()))
     mean, measured = ("", "the one measured RDM") if alone else ("mean ", f"those of {n_subjects} subjects (dots)")
     parts = [
+        *([f"{_untrained(result)}."] if result.untrained else []),
         f"Bars: {mean}{METHODS[result.method]} between a model's RDM and {measured}, {n_stimuli} stimuli.",
         f"Whiskers: {100 * level:g} % t interval, standard error by the bootstrap over {over}.",
     ]
@@ -132,4 +133,9 @@ def comparison_text(result: ModelComparison) -> str:
         about.append(
             f"contrasts: {_n_different(result)} of {len(result.contrasts)} significant (two-sided t, Holm .05)"
         )
-    return "\n".join([text, *about, *map(one_line, result.notes)])
+    first = [one_line(_untrained(result))] if result.untrained else []
+    return "\n".join([*first, text, *about, *map(one_line, result.notes)])
+
+
+def _untrained(result: ModelComparison) -> str:
+    return f"{capital(RANDOM_WEIGHTS)}: {', '.join(result.untrained)}"

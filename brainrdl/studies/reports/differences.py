@@ -1,6 +1,6 @@
 """Method against method: paired differences over seeds, and McNemar's test over images.
 
-Differences are in percentage points. What the data cannot say is NaN: a study with one seed has no interval over
+Differences are in percentage points. What the data cannot say is NaN: one or two seeds have no interval over
 trainings.
 """
 
@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from brainrdl.inference.intervals import PERCENT
 from brainrdl.inference.multiplicity import holm
-from brainrdl.inference.trainings import crossed_bootstrap, mcnemar, paired_t_interval
+from brainrdl.inference.trainings import MIN_SEEDS, crossed_bootstrap, mcnemar, paired_t_interval
 from brainrdl.studies.paper import published as paper
 from brainrdl.studies.reports.methods import PAPER_ARMS, ArmWords, in_order, method_name, runs_of
 from brainrdl.studies.reports.words import records
@@ -28,7 +29,7 @@ class Difference(NamedTuple):
     """The test error of one method minus that of another, in percentage points, over the ``n_seeds`` both have.
 
     Means ``first, second`` in percent; ``low, high`` 95 % crossed bootstrap over seeds and images, ``paired_…`` 95 %
-    paired t interval over seeds, for this very test set; NaN below two seeds.
+    paired t interval over seeds, for this very test set; NaN below three seeds.
     """
 
     n_seeds: int
@@ -65,9 +66,9 @@ def difference(
         return NO_DIFFERENCE
     a, b = (np.stack([correctness[names[seed]] for seed in seeds]) for names in rows)
     errors_a, errors_b = (100 * (1 - right.mean(axis=1)) for right in (a, b))
-    estimate, paired_low, paired_high = paired_t_interval(errors_a, errors_b)
+    estimate, paired_low, paired_high = paired_t_interval(errors_a, errors_b, bounds=PERCENT)
     low = high = np.nan
-    if len(seeds) > 1:  # of one seed, the bootstrap would speak of images only
+    if len(seeds) >= MIN_SEEDS:  # of one seed, the bootstrap would speak of images only
         _, low, high = crossed_bootstrap(a, b, n_resamples=n_resamples)
     means = float(errors_a.mean()), float(errors_b.mean())
     return Difference(len(seeds), *means, estimate, low, high, paired_low, paired_high)

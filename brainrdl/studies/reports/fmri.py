@@ -42,10 +42,12 @@ def write_report(
     title: str = "RDMs from fMRI",
     findings: Sequence[str] = (),
     tables: Sequence[Table] = (),
+    about: Mapping[str, str] | None = None,
 ) -> Path:
     """Write a page about what `rdms_from_bids` returned; `sources` are what `process` did, by subject (and session).
 
-    `findings` are sentences for the beginning, `tables` further ones for the section on reliability.
+    `findings` are sentences for the beginning, `tables` further ones for the section on reliability. `about` says what
+    the RDMs do not hold: data set, task, command, date. The same RDMs and words make the same page on any day.
     """
     rdms = check_rdms(rdms)
     facts = facts_of(rdms)
@@ -54,16 +56,17 @@ def write_report(
     listed = f": {', '.join(names)}" if len(names) <= _MAX_LISTED else ""
     page = Page(
         title=title,
-        created="",  # the same RDMs make the same page on any day
+        created=(about or {}).get("date", ""),
         headline="",
-        summary=f"{count(rdms.sizes['rdm'], 'RDM')} of {len(names)} stimuli, metric {rdms.attrs['metric']}{listed}.",
+        summary=f"{count(rdms.sizes['rdm'], 'RDM')} of {len(names)} stimuli, metric {rdms.attrs['metric']}{listed}. "
+        + _noise(first["settings"]),
         findings=tuple(findings),
         sections=present(
             [
                 Section("rdms", "RDMs", (_rdms(rdms), _each(facts), *_ceilings(rdms))),
                 Section("reliability", "Reliability and signal", (*_reliability(facts), _tsnr(sources), *tables)),
                 Section("design", "Design and runs", (_design(sources), _runs(first))),
-                Section("settings", "Settings", (_settings(first),)),
+                Section("settings", "Settings", (_settings(first), *_about(rdms, first, about or {}))),
                 Section("inputs", "Inputs", tuple(_inputs(facts))),
             ]
         ),
@@ -71,6 +74,32 @@ def write_report(
         faults=tuple(_warnings(rdms, facts)),
     )
     return write_page(page, Path(path), "fmri.html.jinja", {"versions": first["versions"]})
+
+
+def _noise(settings: Mapping[str, Any]) -> str:
+    """Say of which residuals the noise was estimated, and why of these."""
+    if not settings.get("noise"):
+        return "Without noise normalisation: every voxel counts by its amplitude."
+    model = str(settings["glm"].get("noise_model", "ar1"))
+    if model == "ols":
+        return (
+            "The noise precision between voxels was estimated from residuals of ordinary least squares, which are not "
+            "whitened in time: where scans are autocorrelated, they have fewer degrees of freedom than were counted."
+        )
+    return (
+        "The noise precision between voxels was estimated from residuals that the GLM's "
+        f"{model[:2].upper()}({model[2:]}) model whitens in time, since the amplitudes are estimated from data "
+        "whitened alike: this is the noise that they have, and it is independent between scans, as its degrees of "
+        "freedom suppose. Plain residuals (nilearn's attribute residuals) also hold the autocorrelated fluctuations, "
+        "which count for less in the amplitudes: they overstate the noise, and distances come out smaller."
+    )
+
+
+def _about(rdms: xr.DataArray, fact: Mapping[str, Any], about: Mapping[str, str]) -> Iterator[Table]:
+    subjects = dict.fromkeys(map(str, rdms["subject"].values)) if "subject" in rdms.coords else {}
+    rows = [*about.items(), ("subjects", ", ".join(subjects))] if subjects else list(about.items())
+    software = ", ".join(f"{name} {number}" for name, number in fact["versions"].items())
+    yield Table("Data, command and software", ("", ""), [*rows, ("software", software)])
 
 
 def facts_of(rdms: xr.DataArray) -> dict[str, dict[str, Any]]:
@@ -82,12 +111,18 @@ def facts_of(rdms: xr.DataArray) -> dict[str, dict[str, Any]]:
 
 
 def _rdms(rdms: xr.DataArray) -> Picture:
-    caption = "RDM per subject and region. These distances are not cross-validated, hence biased by noise."
+    caption = (
+        "A representational dissimilarity matrix (RDM) per subject and region. Rows and columns are stimuli (trial "
+        "types); colour shows how different the responses of the region's voxels are to two of them. "
+    )
     if rdms.attrs["metric"] == "crossnobis":
-        caption = (
-            "RDM per subject and region: squared distance per voxel. Crossnobis distances are unbiased: values at or "
-            "below zero are no evidence of a difference."
+        caption += (
+            "Crossnobis distance: the squared distance between two patterns of amplitudes, in units of the noise, "
+            "divided by the number of voxels and cross-validated between runs. It is unbiased, 0 on average where "
+            "nothing differs, so that values at or below zero are no evidence of a difference."
         )
+    else:
+        caption += "These distances are not cross-validated, hence biased by noise."
     return Picture("rdm-panels", _rdms_figure(rdms), "A panel per subject and region.", caption, "png")
 
 

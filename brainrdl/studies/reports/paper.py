@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from brainrdl.inference.trainings import MIN_SEEDS
 from brainrdl.studies.paper import published as paper
 from brainrdl.studies.reports.differences import mcnemar_table
 from brainrdl.studies.reports.methods import ArmWords, distinct_networks, families, kinds_of, teacher_name, with_labels
@@ -119,7 +120,7 @@ def _errors(study: StudyFiles, networks: pd.DataFrame) -> Iterator[Table | Pictu
         table, "Test error of each method, all training images labelled", error_note(study, networks, table)
     )
     caption = "Test errors of single seeds."
-    if (table["n_seeds"] > 1).any():
+    if (table["n_seeds"] >= MIN_SEEDS).any():
         caption = "Test errors: mean, 95 % t interval over seeds, and single seeds."
     if len(published):
         caption += " Diamonds: the paper's single networks."

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import xarray as xr
 
+from brainrdl.inference.trainings import MIN_SEEDS
 from brainrdl.rdms.rounding import is_constant
 from brainrdl.studies.paper import published as paper
 from brainrdl.studies.reports.differences import SIGNIFICANT, Difference, difference, mcnemar_table
@@ -44,9 +45,9 @@ def summary(study: StudyFiles, networks: pd.DataFrame) -> str:
         f"{count(len(set(runs['seed'])), 'seed')}), each trained on {' or on '.join(sizes)} for {span(runs['epochs'])} "
         f"epoch{'' if (runs['epochs'] == 1).all() else 's'} and scored once on {study.n_images:,} test images. "
         + (
-            "Choices were made on validation images."
+            "Hyperparameters were selected on validation images."
             if study.chosen
-            else "Each method had one candidate setting, so that nothing was chosen."
+            else "Each method had one candidate setting, so that nothing was selected."
         )
     ]
     parts += _teaching(students, study.arms)
@@ -55,12 +56,12 @@ def summary(study: StudyFiles, networks: pd.DataFrame) -> str:
             "One teacher of each kind served all seeds: every claim about a taught method is conditional on that one "
             "teacher."
         )
-    if len(set(runs["seed"])) > 1:
-        parts.append("Brackets hold 95 % intervals, of a difference over seeds and test images.")
+    if len(set(runs["seed"])) >= MIN_SEEDS:
+        parts.append("Brackets are 95 % intervals; those of a difference are over seeds and test images.")
     # they are in no mean: a reader has to know
     died = study.results.loc[study.results["test_error"].isna(), "row"]
     if len(died):
-        parts.append(f"{count(len(died), 'run')} died in training and count nowhere: {', '.join(died)}.")
+        parts.append(f"{count(len(died), 'run')} diverged in training, left out of every mean: {', '.join(died)}.")
     # a seed is the same training on one kind of device only
     devices = study.results["device"].value_counts()
     if len(devices) > 1:
@@ -120,19 +121,23 @@ def findings(study: StudyFiles, networks: pd.DataFrame) -> list[str]:
 def error_note(study: StudyFiles, networks: pd.DataFrame, table: pd.DataFrame) -> str:
     """Say what the numbers of a table are, of what `error_table` makes of `networks` on the students' test images."""
     other = "plain" if set(table["baseline"]) <= {"", "plain"} else "the method named below it"
-    parts = [f"A negative difference: errs less than {other}."]
-    if (table["n_seeds"] > 1).any():
+    parts = [f"A negative difference: a lower error than {other}."]
+    if (table["n_seeds"] >= MIN_SEEDS).any():
         parts.append(
             "In brackets: of the error, the 95 % t interval over seeds; of the difference, the 95 % crossed bootstrap "
             "over seeds and images."
         )
-    if (table["n_seeds"] == 1).any():
-        parts.append("From one seed there is no interval over trainings.")
+    if (table["n_seeds"] < MIN_SEEDS).any():
+        parts.append("One or two seeds have no interval: they say nothing of other training runs.")
+    # t is symmetric, the logit is not
+    skewed = (table["high"] - table["test_error"]) - (table["test_error"] - table["low"])
+    if (skewed.abs() > 1e-9).any():
+        parts.append("Where the t interval of an error would leave 0 to 100 %, it is computed on the logit scale.")
     intervals = [table[["low", "high"]].to_numpy(float), table[["paired_low", "paired_high"]].to_numpy(float)]
     if any(has_no_width(low, high) for low, high in np.concatenate(intervals)):
         parts.append("Where all seeds came out equal there is no t interval: one without width would claim certainty.")
-    # a single seed has no bootstrap to be narrow
-    shared = table.loc[table["n_shared"] > 1, "n_shared"]
+    # one or two seeds have no bootstrap to be narrow
+    shared = table.loc[table["n_shared"] >= MIN_SEEDS, "n_shared"]
     if len(shared) and shared.min() < _FEW_SEEDS:
         parts.append(
             f"With fewer than {_FEW_SEEDS} seeds the bootstrap comes out somewhat narrow: read the paired t interval "
@@ -237,8 +242,10 @@ def _finding(study: StudyFiles, runs: pd.DataFrame, method: tuple[str, str], con
         p = float(mcnemar_table(pd.concat(both), study.correctness, seed=seed)["p"].iloc[0])
         text += (
             " between two networks. There is one seed, hence no interval over trainings; for these two networks, "
-            f"McNemar's exact test over images gives p {p_equals(p)}{': no difference is shown' * (p >= SIGNIFICANT)}."
+            f"McNemar's exact test over images gives p {p_equals(p)}{': no difference shown' * (p >= SIGNIFICANT)}."
         )
+    elif compared.n_seeds < MIN_SEEDS:
+        text += ". Two seeds are too few for an interval over training runs."
     else:
         spread = interval(compared.low, compared.high, signed=True)
         text += f"{' ' * bool(spread)}{spread}. {_verdict(compared, name, other)}"
@@ -251,10 +258,11 @@ def _finding_few(study: StudyFiles, runs: pd.DataFrame, method: tuple[str, str],
         compared = difference(with_labels(runs, labels), study.correctness, method, (control, ""))
         if compared.n_seeds:
             spread = interval(compared.low, compared.high, signed=True)
-            spread = spread or ("(one seed)" if compared.n_seeds == 1 else "(right on the same images)")
-            undecided = ", which holds 0," if _holds_0(compared.low, compared.high) else ""
+            few = {1: "(one seed)", 2: "(two seeds)"}.get(compared.n_seeds, "(right on the same images)")
+            spread = spread or few
+            undecided = f" ({_not_shown(compared)})" if _includes_0(compared.low, compared.high) else ""
             parts.append(
-                f"{signed_number(compared.estimate)} points {spread}{undecided} with {labels:,.0f} labelled images"
+                f"{signed_number(compared.estimate)} points {spread} with {labels:,.0f} labelled images{undecided}"
             )
     who, other = _taught(method, study.arms), arm_name(control, study.arms)
     if not parts:
@@ -266,29 +274,35 @@ def _taught(method: tuple[str, str], arms: ArmWords) -> str:
     return f"{arm_name(method[0], arms)} with {teacher_name(method[1])}"
 
 
-def _holds_0(low: float, high: float) -> bool:
+def _includes_0(low: float, high: float) -> bool:
     return low <= 0 <= high
+
+
+def _not_shown(compared: Difference) -> str:
+    """Say what an interval that includes 0 leaves open; a gain is a lower error."""
+    gain, loss = -compared.low, compared.high
+    open_ends = [f"a {noun} of up to {number(end)} points" for noun, end in (("gain", gain), ("loss", loss)) if end > 0]
+    if not open_ends:
+        return "no gain shown: the interval is 0"
+    return f"no gain shown: the interval includes 0, and does not exclude {' or '.join(open_ends)}"
 
 
 def _verdict(compared: Difference, name: str, other: str) -> str:
     if has_no_width(compared.low, compared.high):
         return "In every seed both are right on the same images: nothing tells them apart, and there is no interval."
-    seeds_undecided = _holds_0(compared.paired_low, compared.paired_high)
+    seeds_undecided = _includes_0(compared.paired_low, compared.paired_high)
     paired = interval(compared.paired_low, compared.paired_high, signed=True)
     agreed = f"paired t interval {paired}" if paired else "the same difference in each, hence no paired t interval"
     # the crossed interval decides; the paired one, blind to other images, may only take back
-    if _holds_0(compared.low, compared.high):
-        # the end farther from 0 bounds what may be missed
-        largest = max(-compared.low, compared.high)
-        text = "The interval holds 0: no difference is shown"
-        text += f", and one of more than {number(largest)} points is not supported." if largest > 0 else "."
+    if _includes_0(compared.low, compared.high):
+        text = f"{capital(_not_shown(compared))}."
         if not seeds_undecided:
             text += f" On this very test set the seeds do agree ({agreed})."
         return text
-    text = capital(f"{name} errs {'less' if compared.estimate < 0 else 'more'} than {other}.")
+    text = capital(f"{name} has a {'lower' if compared.estimate < 0 else 'higher'} error than {other}.")
     if seeds_undecided:
         text += (
-            f" But the paired t interval over the {compared.n_seeds} seeds, {paired or 'a mere 0'}, holds 0: these "
+            f" But the paired t interval over the {compared.n_seeds} seeds, {paired or 'a mere 0'}, includes 0: these "
             "seeds do not settle the matter."
         )
     return text

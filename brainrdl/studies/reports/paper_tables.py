@@ -1,6 +1,6 @@
 """The tables of a paper's report that are made of errors, tests and geometries: numbers (DataFrames), and as cells.
 
-Errors are in percent, differences in percentage points. What the data cannot say is NaN: a study with one seed has no
+Errors are in percent, differences in percentage points. What the data cannot say is NaN: one or two seeds have no
 interval over trainings. Nothing here reads a file.
 """
 
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from brainrdl.inference.intervals import PERCENT
 from brainrdl.inference.trainings import binomial_standard_error, t_interval
 from brainrdl.studies.paper import published as paper
 from brainrdl.studies.reports.differences import NO_DIFFERENCE, Correctness, difference, mcnemar_table
@@ -61,7 +62,7 @@ def error_table(
     for (arm, teacher), runs in in_order(results, arms).groupby(list(METHOD), sort=False):
         method = (str(arm), str(teacher))
         line: dict[str, Any] = {"arm": arm, "teacher": teacher, "method": method_name(*method, arms)}
-        mean, low, high = t_interval(runs["test_error"].to_numpy(float))
+        mean, low, high = t_interval(runs["test_error"].to_numpy(float), bounds=PERCENT)
         line |= {"n_seeds": len(runs), "test_error": mean, "low": low, "high": high}
         # of one network with that error; at 0 and 100 % the formula gives a certainty that no test set can
         error = binomial_standard_error(mean, len(correctness[runs["row"].iloc[0]])) or np.nan
