@@ -13,7 +13,7 @@ from typing import Any, NoReturn, TextIO, cast
 import brainrdl
 from brainrdl.cli._again import run
 from brainrdl.cli._stopping import Terminated, terminable
-from brainrdl.cli._terminal import Printable
+from brainrdl.cli._terminal import Printable, above_bars, wipe_bars
 from brainrdl.terminal import printable, say
 
 # a command's module has its name, and is imported only when the command is chosen: --help and a typo answer at once
@@ -52,10 +52,12 @@ def _main(arguments: Sequence[str] | None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt as stop:
+        wipe_bars()
         way_on = "; the same command resumes from here" if _is_resumable(options) else ""
         say(f"\nbrainrdl: stopped{way_on}", error=True)
         return stop.status if isinstance(stop, Terminated) else 130
     except (ValueError, OSError, FloatingPointError) as error:  # what a user can mend; anything else is our fault
+        wipe_bars()
         say(f"brainrdl: {name_options(_joined(error), _options(parser))}", error=True)
         return 2
 
@@ -79,7 +81,8 @@ def _warnings_in_words() -> Iterator[None]:
             before = warnings.formatwarning
             warnings.formatwarning = _in_words
             try:
-                show(*args, **kwargs)
+                with above_bars():
+                    show(*args, **kwargs)
             finally:
                 warnings.formatwarning = before
 
