@@ -13,7 +13,7 @@ from typing import Any, NoReturn, TextIO, cast
 import brainrdl
 from brainrdl.cli._again import run
 from brainrdl.cli._stopping import Terminated, terminable
-from brainrdl.cli._terminal import Printable
+from brainrdl.cli._terminal import Printable, above_bars, wipe_bars
 from brainrdl.cli._words import in_the_shells_words
 from brainrdl.terminal import printable, say
 
@@ -58,10 +58,12 @@ def _main(arguments: Sequence[str] | None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt as stop:
+        wipe_bars()
         way_on = "; the same command resumes from here" if _is_resumable(options) else ""
         say(f"\nbrainrdl: stopped{way_on}", error=True)
         return stop.status if isinstance(stop, Terminated) else 130
     except (ValueError, OSError, FloatingPointError) as error:  # what a user can mend; anything else is our fault
+        wipe_bars()
         say(f"brainrdl: {told(error)}", error=True)
         return 2
 
@@ -89,7 +91,8 @@ def _warnings_in_words(told: Callable[[object], str]) -> Iterator[None]:
             before = warnings.formatwarning
             warnings.formatwarning = in_words
             try:
-                show(*args, **kwargs)
+                with above_bars():
+                    show(*args, **kwargs)
             finally:
                 warnings.formatwarning = before
 

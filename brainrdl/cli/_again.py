@@ -60,13 +60,14 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     with redirect_stdout(cast(TextIO, out)), redirect_stderr(cast(TextIO, warned)):
         status = int(options.run(options, arguments))
     if status == 0 and len(out.text) <= _MOST_TEXT:
+        from brainrdl.cli._terminal import without_progress
+
         with suppress(OSError, _TooManyError):  # what cannot be kept is made again
             code = _files(_code())
             touched = max((moment for facts in (*named.values(), *code.values()) for moment in facts[1:3]), default=0)
             unchanged = named == _files(_named(options, rests), without=rests.out)
             if rests.out.exists() and unchanged and touched < (start - _MARGIN) * 1e9:
-                # but for bars, which go back to the beginning of a line
-                lines = [f"{line}\n" for line in warned.text.split("\n") if line and not set("\r\x1b") & set(line)]
+                lines = [f"{line}\n" for line in without_progress(warned.text)]
                 content = {"asked": asked, "named": named, "code": code, "made": _files(_made(rests.out))}
                 _write({**content, "printed": out.text, "warned": "".join(lines)}, _record(rests.out))
     return status

@@ -21,7 +21,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("configuration", type=Path, metavar="CONFIG.yaml", help="configuration of the study")
     add("--init", action="store_true", help="write a commented example to CONFIG.yaml, and stop")
-    add("--check", action="store_true", help="check the file and the data, print what would run, and stop")
+    text = "check the file and the data, print what would run and an estimate of the hours, and stop"
+    add("--check", action="store_true", help=text)
     add("-o", "--out", type=Path, metavar="DIR", help="output folder (default: runs/NAME)")
     add("--data-dir", type=Path, metavar="DIR", help="folder with the data (default: $BRAINRDL_DATA)")
     add("--download", action="store_true", help="fetch missing data files of the task")
@@ -53,22 +54,25 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         raise ValueError(f"--threads must be at least 1, got {options.threads}")
     configuration = read_configuration(options.configuration)
     # after the file is read: one that is no study is refused at once
+    from brainrdl.progress import log
     from brainrdl.studies.brain.inputs import fetch_task_images
     from brainrdl.studies.brain.study import Machine, describe_plan, fit
+    from brainrdl.studies.reports.plain import fit_results
 
     if options.download:
         fetch_task_images(configuration, options.data_dir)
+    machine = Machine(options.device, options.precision, options.threads)
     if options.check:
-        print(describe_plan(configuration, options.data_dir))
+        print(describe_plan(configuration, options.data_dir, machine=machine))
         return 0
     report = fit(
         configuration,
         options.out or Path("runs", configuration.name),
         data_dir=options.data_dir,
-        machine=Machine(options.device, options.precision, options.threads),
+        machine=machine,
         jobs=options.jobs,
         command=shlex.join(["brainrdl", *arguments]),
-        log=lambda line: print(line, flush=True),
+        log=log,
     )
-    print(f"report: {report}")
+    print(f"{fit_results(report.parent)}\n\nreport: {report}")
     return 0

@@ -52,12 +52,15 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     for arm in options.arms:
         check_arm(arm, outline.arms, outline.name)
     # imported here, as by _study: trainer, reports and figures, of which neither --help nor a typo needs anything
+    from brainrdl.progress import log
     from brainrdl.studies.paper.reproduce import reproduce
 
     study = _study(options.which)
-    report = reproduce(study, _request(options), recipe, command=shlex.join(["brainrdl", *arguments]))
+    report = reproduce(study, _request(options), recipe, command=shlex.join(["brainrdl", *arguments]), log=log)
     if report is not None:
-        print(f"report: {report}")
+        from brainrdl.studies.reports.plain import paper_results
+
+        print(f"{paper_results(report.parent)}\n\nreport: {report}")
     return 0
 
 

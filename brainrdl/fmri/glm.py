@@ -19,6 +19,7 @@ from brainrdl.fmri.noise import Method, noise_precision
 from brainrdl.fmri.sidecars import SliceTime, sidecar_beside, slice_time
 from brainrdl.fmri.trial_types import check_impulses, check_spelling
 from brainrdl.fmri.twins import mark, scan_digest
+from brainrdl.progress import track
 from brainrdl.rdms.patterns import Array
 
 
@@ -145,7 +146,8 @@ def fit_runs(
         check_same_space(image, imgs[0], f"the image of run {run},", "bring all runs into one space")
     fits, scans = [], []
     usable = np.ones(len(voxels), dtype=bool)
-    for image, design, run in zip(imgs, designs, runs, strict=True):
+    each = zip(imgs, designs, runs, strict=True)
+    for image, design, run in track(each, "GLMs of runs", total=len(imgs), delay=1):
         Y = read_voxels(image, voxels)
         if len(Y) != design.n_scans:
             raise ValueError(f"{image_name(image)} has {len(Y)} scans, expected {design.n_scans}")

@@ -25,6 +25,7 @@ from brainrdl.fmri.time_order import time_order
 from brainrdl.fmri.twins import check_scans
 from brainrdl.fmri.uncertainty import standard_errors
 from brainrdl.ids import spelling
+from brainrdl.progress import track
 from brainrdl.rdms.combine import concat_rdms
 from brainrdl.rdms.patterns import Array, Precision, run_means
 from brainrdl.warned import warnings_given, warnings_in, with_warnings
@@ -106,7 +107,8 @@ def rdms_from_bids(
     with warnings_given() as given:
         units = plan(bids_dir, task, subjects=subjects, settings=settings)
         check_masks(masks, settings)
-        rdms = joined([process(unit, masks, settings, log).rdms for unit in units])
+        each = track(units, "RDMs of subjects", total=len(units))
+        rdms = joined([process(unit, masks, settings, log).rdms for unit in each])
     return with_warnings(rdms, [text for text in given if text not in warnings_in(rdms)])
 
 

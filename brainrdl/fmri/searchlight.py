@@ -17,13 +17,13 @@ import xarray as xr
 from joblib import Parallel, delayed
 from numpy.typing import NDArray
 from scipy.stats import rankdata
-from tqdm import tqdm
 
 from brainrdl.arguments import name_some
 from brainrdl.fmri.distances import check_two_runs, over_runs
 from brainrdl.fmri.images import Image, image_name, is_surface, open_image
 from brainrdl.fmri.masks import Voxels, check_grid, mask_voxels
 from brainrdl.ids import spelling
+from brainrdl.progress import track
 from brainrdl.rdms.labelled import condense, select_stimuli
 from brainrdl.rdms.layout import DIMS, check_rdms
 from brainrdl.rdms.patterns import Array, check_folds, run_means
@@ -268,7 +268,7 @@ class _Spheres:
         done = Parallel(n_jobs=n_jobs, prefer="threads", return_as="generator")(
             delayed(self._block)(slice(start, start + size)) for start in starts
         )
-        yield from tqdm(done, total=len(starts), desc="searchlight", unit="block", disable=None)
+        yield from track(done, "searchlight", total=len(starts))
 
     def _block(self, which: slice) -> Array:
         index, sizes = self._grid.rows_around(self._positions[which])

@@ -8,6 +8,7 @@ import torch
 
 from brainrdl.arguments import whole_number
 from brainrdl.inference.ceiling import ceiling_of
+from brainrdl.progress import track
 from brainrdl.rdms.combine import scale_for, to_scale
 from brainrdl.rdms.similarities import Options, similarities
 from brainrdl.rdms.triangles import stimuli_of
@@ -174,7 +175,7 @@ def resample_scores(
     if stimulus_draws is None:
         return Resamples(estimate, itself.scores, None, of_subjects, None, n, n_subjects)
     of_stimuli, of_both = [], []
-    for k, sample in enumerate(whole.resampled(stimulus_draws)):
+    for k, sample in enumerate(track(whole.resampled(stimulus_draws), "bootstrap", total=n_resamples, delay=1)):
         of_stimuli.append(sample.row(everyone))
         if subject_counts is not None:
             of_both.append(sample.row(subject_counts[k]))

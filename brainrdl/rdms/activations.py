@@ -17,11 +17,11 @@ from typing import Any, NamedTuple, final
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from brainrdl.arguments import name_some
 from brainrdl.features.answers import DEPENDS, difference
 from brainrdl.features.recorder import Recorder
+from brainrdl.progress import Bar
 from brainrdl.rdms.float64 import not_finite, undefined, unit_means, unit_slices
 from brainrdl.stimuli.stimulus_set import StimulusSet
 
@@ -221,11 +221,10 @@ class Activations:
         self._patterns: dict[str, Patterns] = {}
         self._open = ExitStack()
         self._file = None if in_memory else self._open.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
-        # every number is recorded once and used once, at least
+        # every number is recorded once and used once, at least: a layer with close pairs, or a pass that is made again,
+        # is more work than is known at first, and the bar's total grows
         total = 2 * len(run.stimuli) * sum(layer.n_units for layer in layers.values())
-        self._bar = self._open.enter_context(
-            tqdm(total=total, bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}", disable=None)
-        )
+        self._bar = self._open.enter_context(Bar(total, "RDMs"))
 
     def __enter__(self) -> "Activations":
         return self
@@ -247,8 +246,8 @@ class Activations:
                 self._load(k)
             for block in of_layer:
                 yield self._store.get(block)
-                self._bar.set_description(self._describe(k, f"distances of {layer}"))
-                self._advance(len(self._run.stimuli) * block.width)
+                self._bar.describe(self._describe(k, f"distances of {layer}"))
+                self._bar.advance(len(self._run.stimuli) * block.width)
 
     def _load(self, number: int) -> None:
         if self._loaded == number:
@@ -263,9 +262,9 @@ class Activations:
             self._store = _File(self._file, blocks, n, self._layers)
         keep = {layer: self._keeper(layer, list(part)) for layer, part in groupby(blocks, lambda block: block.layer)}
         units = sum(block.width for block in blocks)
-        self._bar.set_description(self._describe(number, "the model runs"))
+        self._bar.describe(self._describe(number, "the model runs"))
         for size in self._run.answers(keep):
-            self._advance(size * units)
+            self._bar.advance(size * units)
         self._loaded = number
 
     def _keeper(self, layer: str, blocks: list[Block]) -> Callable[[Tensor, int], None]:
@@ -312,12 +311,6 @@ class Activations:
 
     def _describe(self, number: int, what: str) -> str:
         return f"pass {number + 1} of {len(self._passes)}, {what}"
-
-    def _advance(self, done: int) -> None:
-        # a layer with close pairs, or a pass that is made again, is more work than was known at first
-        if self._bar.total is not None:
-            self._bar.total = max(self._bar.total, self._bar.n + done)
-        self._bar.update(done)
 
 
 def disk_room() -> int:

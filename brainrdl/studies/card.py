@@ -21,6 +21,7 @@ from brainrdl.inference.repeats import check_apart, same_features
 from brainrdl.inference.reweighting.fit_heads import HeadSettings, fit_head
 from brainrdl.inference.splits import Split, inner_splits, stratified_splits
 from brainrdl.known import CARD_HEADS, HEADS, check_metric
+from brainrdl.progress import track
 from brainrdl.rdms.distances import rdm
 from brainrdl.rdms.float64 import undefined
 from brainrdl.rdms.labelled import condense, select_stimuli
@@ -207,7 +208,8 @@ def make_card(
     predicted: dict[Split, list[Predicted]] = {}
     choices = []
     layer_of: dict[tuple[str, str], str] = {}
-    for split in stratified_splits(labels, options.n_folds, seed=options.seed):
+    splits = stratified_splits(labels, options.n_folds, seed=options.seed)
+    for split in track(splits, "card", total=len(splits)):
         target = select_stimuli(people, split.training)
         predicted[split] = [fixed]
         if rivals is not None and rivals.sizes["rdm"] > 1:  # one control is its own mixture

@@ -16,6 +16,7 @@ from itertools import count
 from multiprocessing.queues import SimpleQueue
 from typing import Protocol, TypeVar
 
+from brainrdl.progress import time_left
 from brainrdl.studies.folder import HeldError
 from brainrdl.warned import warnings_given
 
@@ -114,14 +115,21 @@ def make_beside(
     tasks: Sequence[T],
     *,
     n: int,
+    left: int,
     note: Callable[[], None],
     log: Callable[[str], None],
 ) -> None:
-    """Make all results with `n` further processes; after each, a line of progress and a note of the call."""
-    made = count(1)
+    """Make all results, of which some are `left`, with `n` further processes; a line and a note of the call after each.
+
+    With further processes, the line gives the time left.
+    """
+    made, began = count(1), time.perf_counter()
 
     def done(task: T) -> None:
-        log(f"[{next(made)}/{len(tasks)}] {task.name}")
+        number = next(made)
+        now = number - (len(tasks) - left)  # those that were there before are read in no time
+        rest = time_left(now, len(tasks) - number, time.perf_counter() - began)
+        log(f"[{number}/{len(tasks)}] {task.name}{f', {rest}' if n and now > 0 and number < len(tasks) else ''}")
         note()
 
     with beside(n, open_runs, tasks):

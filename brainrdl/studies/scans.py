@@ -29,6 +29,7 @@ from brainrdl.fmri.pipeline import (
 )
 from brainrdl.fmri.run_designs import files_of
 from brainrdl.fmri.settings import Settings
+from brainrdl.progress import log as say_above, track
 from brainrdl.studies.kept import kept
 from brainrdl.studies.reports.fmri import write_report
 from brainrdl.terminal import one_line
@@ -43,7 +44,7 @@ def make_rdms(
     *,
     subjects: Sequence[str | SupportsIndex] | None = None,
     settings: Settings | None = None,
-    log: Callable[[str], None] = print,
+    log: Callable[[str], None] = say_above,
     command: str = "",
 ) -> Path:
     """Write the RDMs of a BIDS data set into a netCDF file, and a report into the ``.html`` file beside it, its path.
@@ -89,7 +90,7 @@ def _made(
         for name, mask in masks.items():
             region_voxels(name, subject_mask(mask, unit.subject), unit.runs[0].image, settings)
     results = {}
-    for number, unit in enumerate(units, start=1):
+    for number, unit in enumerate(track(units, "RDMs of subjects", total=len(units)), start=1):
         results[unit.label] = _part(unit, masks, settings, parts, f"[{number}/{len(units)}] {unit.label}", log)
     return joined([result.rdms for result in results.values()]), results
 

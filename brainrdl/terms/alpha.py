@@ -201,8 +201,8 @@ def alpha_of(alpha: Alpha | Schedule, layer: str, epoch: int, epochs: int) -> fl
     number = _number(value)
     if number is None:
         raise ValueError(
-            f"alpha of layer {layer!r} is {value!r} in epoch {epoch} of {epochs} (counted from 0); a schedule returns "
-            "finite numbers of at least 0"
+            f"alpha of layer {layer!r} is {value!r} in epoch {epoch + 1} of {epochs}; a schedule, which is called with "
+            f"({epoch}, {epochs}) there, returns finite numbers of at least 0"
         )
     return number
 

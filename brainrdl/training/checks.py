@@ -297,7 +297,7 @@ def warn_nothing_compared(columns: Sequence[str], epoch: int) -> None:
     """Warn of terms that compared nothing in a whole epoch."""
     for column in columns:
         warnings.warn(
-            f"{column} compared nothing in epoch {epoch} (counted from 0), and is NaN in the history: in every update "
+            f"{column} compared nothing in epoch {epoch + 1}, and is NaN in the history: in every update "
             "too few of its pairs were measured, or the student's or the teacher's distances were all alike, as a dead "
             "layer's are",
             stacklevel=2,

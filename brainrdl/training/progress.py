@@ -107,3 +107,17 @@ def restored(state: Mapping[str, Any], device: torch.device) -> Progress:
     means.load_state_dict(state["means"], device)
     began = time.perf_counter() - state["seconds"]
     return Progress(state["lr"], state["updates"], means, dict(state["alphas"]), began)
+
+
+def losses_in_short(means: Mapping[str, float], alphas: Mapping[str, float]) -> list[str]:
+    """Losses and α, for a bar that shows as many as fit."""
+    losses = [f"{column} {value:.3g}" for column, value in means.items()]
+    return [*losses, *(f"α({column}) {alpha:.2g}" for column, alpha in alphas.items())]
+
+
+def validation_in_short(row: Mapping[str, float]) -> list[str]:
+    """Scores on validation data of an epoch's row, for a bar that shows as many as fit; no loss beside an error."""
+    scores = {column.removeprefix("validation_"): row[column] for column in row if column.startswith("validation_")}
+    if "error" in scores:
+        scores.pop("loss", None)
+    return [f"val. {name} {value:.3g}{' %' if name == 'error' else ''}" for name, value in scores.items()]

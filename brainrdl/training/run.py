@@ -16,6 +16,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from brainrdl.features.networks import refuse_lazy
 from brainrdl.features.recorder import Recorder
 from brainrdl.identity import differences
+from brainrdl.progress import Bar
 from brainrdl.stimuli.stimulus_set import StimulusSet
 from brainrdl.teachers.base import RDMTeacher
 from brainrdl.teachers.network import NetworkTeacher
@@ -31,7 +32,7 @@ from brainrdl.training.first_look import look
 from brainrdl.training.generators import watched
 from brainrdl.training.keeping import Keeper
 from brainrdl.training.machine import memory_for
-from brainrdl.training.progress import EpochMeans, Progress, restored
+from brainrdl.training.progress import EpochMeans, Progress, losses_in_short, restored
 from brainrdl.training.randomness import RandomStates
 from brainrdl.training.schedulers import Interval, interval_of
 from brainrdl.training.stopping import until_asked
@@ -190,7 +191,7 @@ class TrainingRun:
             checkpoint,
         )
 
-    def epoch(self, epoch: int, log_every: int, bar: Any, keeper: Keeper) -> dict[str, float]:
+    def epoch(self, epoch: int, log_every: int, bar: Bar, keeper: Keeper) -> dict[str, float]:
         """Run one epoch, or what is left of it, update by update; its row of the history."""
         # read before the scheduler steps: the row says what the epoch was trained with
         progress = self.progress = self.progress or Progress(float(self.optimizer.param_groups[0]["lr"]))
@@ -231,12 +232,10 @@ class TrainingRun:
             self._step_scheduler("update")
             progress.updates = step + 1
             progress.alphas |= {part.column: part.alpha for part in parts if part.column != "task_loss"}
-            bar.update()
+            bar.advance()
             if (step + 1) % log_every == 0 or step + 1 == self.steps:
                 so_far = means.means()
-                bar.set_postfix_str(
-                    f"epoch {epoch + 1}/{self.epochs} " + _summary(so_far, progress.alphas), refresh=False
-                )
+                bar.describe(f"epoch {epoch + 1}/{self.epochs}", losses_in_short(so_far, progress.alphas))
                 if self.fabric.loggers:
                     self.fabric.log_dict(so_far, step=epoch * self.steps + step + 1)
             if keeper.due():
@@ -373,15 +372,9 @@ class TrainingRun:
 
 
 def _place(epoch: int, step: int) -> str:
-    return f"epoch {epoch}, update {step} (both counted from 0)"
+    return f"epoch {epoch + 1}, update {step + 1}"
 
 
 def _unique(names: Sequence[str]) -> list[str]:
     """Make names unique: the second of two equal ones becomes name_2, and so on."""
     return [f"{name}_{k + 1}" if (k := names[:i].count(name)) else name for i, name in enumerate(names)]
-
-
-def _summary(means: dict[str, float], alphas: dict[str, float]) -> str:
-    """Losses and α in short, for the progress bar."""
-    losses = [f"{column} {value:.3g}" for column, value in means.items()]
-    return " ".join([*losses, *(f"α({column}) {alpha:.2g}" for column, alpha in alphas.items())])

@@ -12,12 +12,12 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 from torch.nn.functional import cross_entropy
-from tqdm.auto import tqdm
 
 from brainrdl.arguments import whole_number
 from brainrdl.features.networks import train_as_set
 from brainrdl.features.recorder import kept_modes, run_model
 from brainrdl.files.store import path_of
+from brainrdl.progress import Bar
 from brainrdl.stimuli.stimulus_set import StimulusSet
 from brainrdl.terms.base import Term
 from brainrdl.training.checks import (
@@ -32,6 +32,7 @@ from brainrdl.training.checks import (
 )
 from brainrdl.training.keeping import Keeper, alone, read_every
 from brainrdl.training.loggers import closed, save
+from brainrdl.training.progress import validation_in_short
 from brainrdl.training.run import MakeOptimizer, Setup, TrainingRun
 from brainrdl.training.stopping import Stopped, stop_signals
 from brainrdl.training.streams import StimulusStream, task_batch
@@ -224,7 +225,7 @@ class Trainer:
                         check_writable(path)
                     with closed(self._fabric.loggers), stop.waiting():
                         self._epochs(run, keeper, log_every, validation)
-                        run.weights.check(f"epoch {epochs - 1} (counted from 0)")
+                        run.weights.check(f"epoch {epochs}")
             stop.hand_on()
         history = pd.DataFrame(keeper.rows)
         history.attrs["configuration"] = run.configuration
@@ -243,7 +244,9 @@ class Trainer:
         rows = keeper.rows
         done = len(rows) * run.steps + (0 if run.progress is None else run.progress.updates)
         # initial: a resumed run's bar starts where the run does
-        with tqdm(total=run.epochs * run.steps, initial=done, disable=None, unit="update") as bar:
+        with Bar(run.epochs * run.steps, "training", done=done) as bar:
+            if rows:
+                bar.lead(validation_in_short(rows[-1]))
             for epoch in range(len(rows), run.epochs):
                 train_as_set(self.student)
                 row = run.epoch(epoch, log_every, bar, keeper)
@@ -260,6 +263,7 @@ class Trainer:
                 row["seconds"] = run.progress.seconds
                 run.check_teachers()
                 rows.append(row)
+                bar.lead(validation_in_short(row))
                 run.progress = None
                 if self._fabric.loggers:
                     self._fabric.log_dict(row, step=(epoch + 1) * run.steps)

@@ -1,13 +1,16 @@
 """Nothing that a file says makes a terminal do anything."""
 
 import io
+import re
+import sys
 
 import h5py
 import pytest
 
 import brainrdl as rdl
 from brainrdl.cli import main
-from brainrdl.cli._terminal import Printable, printable
+from brainrdl.cli._terminal import Printable, above_bars, printable, wipe_bars, without_progress
+from brainrdl.progress import Bar
 from labelled_rdms import one
 
 EVIL = "\x1b]0;owned\x07\x1b[31mred\r\u202etxt"
@@ -25,6 +28,28 @@ def test_progress_bars_keep_what_moves_them():
     written = Printable(stream, progress=True)
     written.write("\r10 %\x1b[A\x1b[2J")
     assert stream.getvalue() == "\r10 %\x1b[A\\x1b[2J"
+
+
+def test_warnings_stand_above_a_bar_and_an_error_takes_it_away(monkeypatch):
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with Bar(2, "fits"):
+        with above_bars():
+            terminal.write("a warning\n")
+        wipe_bars()
+        terminal.write("an error\n")
+    shown = terminal.getvalue()
+    assert without_progress(shown) == ["a warning", "an error"]
+    assert re.search(r"\r +\ra warning\n\rfits: +0%[^\n]*\r +\r+an error\n$", shown)
+
+
+def test_lines_of_a_log_are_told_from_what_is_said():
+    shown = f"fits: {Bar(4, done=1).line(5.0)}\nbrainrdl: warning: 5 % of voxels\n{Bar(4, 'a').line(9.0)}\n"
+    assert without_progress(shown) == ["brainrdl: warning: 5 % of voxels"]
 
 
 def test_names_of_a_file_are_printed_escaped(tmp_path, capsys):

@@ -429,6 +429,14 @@ class TestErrorCurves:
         (ax,) = error_curves({"plain": history(1.0, epochs=1)}, columns=["task_error"]).axes
         assert ax.lines[0].get_marker() == "."
 
+    def test_epochs_of_the_trainers_history_are_drawn_from_one(self):
+        counted = history(1.0, epochs=3)
+        counted["epoch"] = [0, 1, 2]
+        for ax in error_curves({"plain": counted}).axes:
+            assert ax.lines[0].get_xdata().tolist() == [1, 2, 3]
+        assert counted["epoch"].tolist() == [0, 1, 2]
+        assert error_curves({"plain": history(1.0, epochs=3)}).axes[0].lines[0].get_xdata().tolist() == [1, 2, 3]
+
     def test_tells_twenty_one_methods_apart(self):
         figure = error_curves({str(k): history(k + 1.0) for k in range(21)})
         looks = {(line.get_color(), str(line._dash_pattern)) for line in figure.axes[0].lines}

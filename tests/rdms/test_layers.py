@@ -1,6 +1,7 @@
 import io
 import json
 import re
+import sys
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
@@ -342,10 +343,7 @@ def test_passes_and_time_left_are_shown(monkeypatch):
             return True
 
     shown = Terminal()
-    real = _activations.tqdm
-    monkeypatch.setattr(
-        _activations, "tqdm", lambda **options: real(**options, file=shown, mininterval=0, miniters=0, ncols=99)
-    )
+    monkeypatch.setattr(sys, "stderr", shown)
     rdl.layer_rdms(network(), stimuli(), ["0", "4"], max_memory=forced("again", monkeypatch))
     lines = [line for line in re.split(r"[\r\n]+", shown.getvalue()) if line.strip()]
     texts = list(dict.fromkeys(line.split(":")[0] for line in lines if line.startswith("pass")))

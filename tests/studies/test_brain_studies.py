@@ -549,7 +549,9 @@ def test_the_command(study: dict[str, Any], tmp_path: Path, capsys: pytest.Captu
     path.write_text(json.dumps(study))  # JSON is YAML
     assert main(["fit", str(path), "--check"]) == 0
     told = capsys.readouterr().out
-    assert told == describe_plan(checked(study)) + "\n"
+    *plan, hours = told.splitlines()
+    assert "\n".join(plan) == describe_plan(checked(study))
+    assert hours.startswith("time: about ")
     assert "study two: 3 RDMs, scored" in told
     assert "splits: 2 stratified, 3 leave_one_category_out, 2 random" in told
     assert main(["fit", str(path), "--threads", "0"]) == 2

@@ -105,7 +105,7 @@ def test_an_update_that_is_not_finite_is_named_and_not_applied_when_repeated(rep
             trainer.fit(batches, epochs=1, log_every=3)
         said.append(str(error.value))
         left.append(weights(student))
-    assert said[0].startswith(f"spoils/one is nan in epoch 0, update {at} (both counted from 0): task_loss = ")
+    assert said[0].startswith(f"spoils/one is nan in epoch 1, update {at + 1}: task_loss = ")
     assert said[0] == said[1]
     assert_same(*left)
     assert repeats

@@ -42,8 +42,8 @@ class Spoils(rdl.Term):
 
 
 SPOILT = (
-    r"^the gradient of 'one\.weight', 'one\.bias', 'two\.weight', 'two\.bias' is not finite in epoch 1, update 2 "
-    r"\(both counted from 0\): task_loss = [\d.]+, spoils/one = [\d.e-]+, spoils/two = [\d.e-]+\. That update was not "
+    r"^the gradient of 'one\.weight', 'one\.bias', 'two\.weight', 'two\.bias' is not finite in epoch 2, update 3"
+    r": task_loss = [\d.]+, spoils/one = [\d.e-]+, spoils/two = [\d.e-]+\. That update was not "
     r"applied, and training stopped\. Lower the learning rate or α, or look for images or targets with values "
     r"that are not finite$"
 )
@@ -147,8 +147,8 @@ def test_an_alpha_that_a_schedule_spoils_later_is_refused_before_training(schedu
     layer = "two" if value == "-0.5" else "one"
     with raises(
         ValueError,
-        f"alpha of layer '{layer}' is {value} in epoch 2 of 3 (counted from 0); a schedule returns finite numbers of "
-        "at least 0",
+        f"alpha of layer '{layer}' is {value} in epoch 3 of 3; a schedule, which is called with (2, 3) there, returns "
+        "finite numbers of at least 0",
     ):
         rdl.Trainer(student, [Spoils(-1, 1.0, alpha=schedule)]).fit(loader(), epochs=3)
     assert_same(weights(student), weights(network()))
@@ -247,7 +247,7 @@ def test_weights_that_are_not_finite_after_the_last_update(tmp_path):
     path, (x, y) = tmp_path / "run", data(6)
     with raises(
         FloatingPointError,
-        "'0.weight' is not finite after epoch 0, update 0 (both counted from 0), whose loss and gradient were. No "
+        "'0.weight' is not finite after epoch 1, update 1, whose loss and gradient were. No "
         "checkpoint was written of it, and training stopped. Lower the learning rate or α",
     ):
         rdl.Trainer(nn.Sequential(nn.Linear(4, 3)), optimizer=far).fit([(1e3 * x, y)], epochs=1, checkpoint=path)
@@ -268,7 +268,7 @@ def test_buffers_that_are_not_finite_after_the_last_update():
 
     with raises(
         FloatingPointError,
-        "'mean' is not finite after epoch 0, update 3 (both counted from 0), whose loss and gradient were. No "
+        "'mean' is not finite after epoch 1, update 4, whose loss and gradient were. No "
         "checkpoint was written of it, and training stopped. Lower the learning rate or α",
     ):
         rdl.Trainer(Counts()).fit(loader(), epochs=1)
@@ -282,7 +282,7 @@ def test_heads_that_are_not_finite_after_the_last_update():
             return {"act": self.heads["act/"].weight.sum()}
 
     with pytest.raises(
-        FloatingPointError, match=r"^'deep_supervision/act/\.bias' is not finite after epoch 0, update "
+        FloatingPointError, match=r"^'deep_supervision/act/\.bias' is not finite after epoch 1, update "
     ):
         rdl.Trainer(network(), [Far(["act"], 3)]).fit(loader(), epochs=1)
 
@@ -293,7 +293,7 @@ def test_a_finished_run_with_weights_that_are_not_finite(tmp_path):
     state = torch.load(path, weights_only=True)
     state["student"]["two.bias"][0] = torch.nan
     save_checkpoint(state, path)
-    with pytest.raises(FloatingPointError, match=r"^'two\.bias' is not finite after epoch 0 \(counted from 0\), "):
+    with pytest.raises(FloatingPointError, match=r"^'two\.bias' is not finite after epoch 1, "):
         rdl.Trainer(network()).fit(loader(), epochs=1, checkpoint=path)
 
 
@@ -331,7 +331,7 @@ def test_images_that_are_not_finite_are_named(ids):
     where = "'c', 'e'" if ids else "'position 2', 'position 4'"
     with raises(
         FloatingPointError,
-        "task_loss is nan in epoch 0, update 0 (both counted from 0): task_loss = nan. That update was not applied, "
+        "task_loss is nan in epoch 1, update 1: task_loss = nan. That update was not applied, "
         "and training stopped. Lower the learning rate or α, or look for images or targets with values that are not "
         f"finite; in the task batch the images of {where} are not finite",
     ):
@@ -362,7 +362,7 @@ class Hog(nn.Module):
 def test_memory_that_ran_out_is_named_with_its_update():
     with pytest.raises(
         RuntimeError,
-        match=r"^memory ran out in epoch 0, update 0 \(both counted from 0\): .*can't allocate memory.*; take smaller "
+        match=r"^memory ran out in epoch 1, update 1: .*can't allocate memory.*; take smaller "
         r"batches, or compare fewer layers or pairs$",
     ):
         rdl.Trainer(Hog()).fit(loader(), epochs=1)

@@ -319,7 +319,7 @@ DEAD = (
     "lower the learning rate"
 )
 COMPARED_NOTHING = (
-    "{} compared nothing in epoch 0 (counted from 0), and is NaN in the history: in every update too few of its pairs "
+    "{} compared nothing in epoch 1, and is NaN in the history: in every update too few of its pairs "
     "were measured, or the student's or the teacher's distances were all alike, as a dead layer's are"
 )
 

@@ -507,7 +507,7 @@ def drawn_term():
 
 
 def run(scenario, checkpoint=None, stop=None, epochs=4):
-    """One run; with `stop`, cut off in epoch 2 (from 0) where a file is given."""
+    """One run; with `stop`, cut off in the third epoch where a file is given."""
     terms, made, fitted = SCENARIOS[scenario]()
     student = network()
     task = loader()
@@ -792,7 +792,7 @@ def as_on_an_accelerator(monkeypatch):
 
 
 BROKEN = (
-    r"^breaks/two is {} in epoch 1, update 2 \(both counted from 0\): task_loss = [\d.]+, breaks/one = [\d.e-]+, "
+    r"^breaks/two is {} in epoch 2, update 3: task_loss = [\d.]+, breaks/one = [\d.e-]+, "
     r"breaks/two = {}\. That update was not applied, and training stopped\. Lower the learning rate or α, or look for "
     r"images or targets with values that are not finite$"
 )
@@ -844,14 +844,14 @@ def test_the_accelerators_way_is_the_same_training(monkeypatch, request):
 def test_the_first_loss_that_is_not_finite_is_named():
     x, y = data(6)
     x[2, 1] = torch.nan
-    with pytest.raises(FloatingPointError, match=r"^task_loss is nan in epoch 0, update 1 \(both"):
+    with pytest.raises(FloatingPointError, match=r"^task_loss is nan in epoch 1, update 2: task"):
         rdl.Trainer(network()).fit([data(6), (x, y), data(6)], epochs=1)
 
 
 def test_a_term_that_is_not_finite_stops_training_whatever_its_alpha():
     term = Breaks(1, float("inf"))
     term.alpha = 0.0
-    with pytest.raises(FloatingPointError, match=r"^breaks/two is inf in epoch 0, update 1 "):
+    with pytest.raises(FloatingPointError, match=r"^breaks/two is inf in epoch 1, update 2: "):
         rdl.Trainer(network(), [term]).fit(loader(), epochs=1)
 
 

@@ -190,6 +190,7 @@ class Head(FittedArm):
         # kept beside the fit, for the table of choices: nothing is read back from it
         runs.chosen(name, lambda: found.tries.assign(**where, arm=self.name, seed=seed))
         runs.log(f"{name}: {found.layer}, {found.setting}")
+        runs.advance(max(configuration.fit.updates))
         rdm = np.asarray(found.rdm(features, ids))
         return Outcome(self.name, seed, rdm, found.fitted_to, found.layer, dict(found.setting), error)
 
@@ -222,6 +223,7 @@ class Student(FittedArm):
                 f"{name} diverged with α = {alpha:g}, selected in inner folds: {error}; take smaller fit.alphas or "
                 "a smaller fit.learning_rate, and a new folder"
             ) from error
+        runs.advance(max(runs.configuration.fit.updates) - updates)  # it was not known how many would be chosen
         # the number of updates is what inner folds chose, and so there is one snapshot
         last = found.snapshots[-1]
         runs.log(f"{name}: {'fitted' if np.isnan(last.task_error) else f'task error {last.task_error:.2f} %'}")

@@ -23,7 +23,7 @@ from brainrdl.studies.brain.configuration import Configuration
 from brainrdl.studies.brain.inputs import Inputs
 from brainrdl.studies.brain.outcomes import Outcome, load_outcome, save_outcome
 from brainrdl.studies.brain.students import FittedStudent, Plan, Snapshot, fit_student, rdms_by_layer
-from brainrdl.studies.brain.task_networks import attempt_of, make_student, task_network
+from brainrdl.studies.brain.task_networks import attempt_of, make_student, task_network, updates_of_task
 from brainrdl.studies.folder import locked
 from brainrdl.studies.kept import kept
 from brainrdl.studies.tries import Tries, kept_tries
@@ -35,6 +35,11 @@ def file_name(name: str) -> str:
     safe = "".join(c if c.isalnum() or c in "-_. " else quote(c, safe="") for c in name)
     # a leading dot hides a file, and two of them lead out of the folder
     return (safe.replace(".", "%2E") if safe.startswith(".") else safe).replace(" ", "-")
+
+
+def place(fitted: str, split: Split) -> str:
+    """Name the folder of what belongs to a split in a fitted study."""
+    return "/".join(map(file_name, (fitted, split.scheme, split.name)))
 
 
 class RunsInStudy(Protocol):
@@ -57,6 +62,7 @@ class FitRuns:
     folder: Path
     log: Callable[[str], None] = print
     locks: bool = False
+    advance: Callable[[float], None] = lambda updates: None  # called with the updates of each training that is done
     _networks: dict[int, nn.Module] = field(default_factory=dict)
     _starts: dict[int, Snapshot] = field(default_factory=dict)
 
@@ -69,17 +75,23 @@ class FitRuns:
         # a copy each time, since students are trained in place
         if seed not in self._networks:
             folder, lock = self._network_folder, self._lock(f"networks/task-seed{seed}")
+            there = (folder / f"task-seed{seed}.safetensors").exists()
             self._networks[seed] = task_network(
                 self.configuration, self.inputs.task, seed, folder, self.fabric, lock=lock, log=self.log
             )
+            if not there:
+                self.advance(updates_of_task(self.configuration, self.inputs))
         return deepcopy(self._networks[seed])
 
     def fit(self, target: xr.DataArray | None, plan: Plan, *, on_test: bool = False) -> FittedStudent:
         """Fit the student of the plan's seed, see `fit_student`."""
         student, configuration, inputs = self.task_network(plan.seed), self.configuration, self.inputs
-        return fit_student(
-            student, target, plan, configuration=configuration, inputs=inputs, fabric=self.fabric, on_test=on_test
-        )
+        try:
+            return fit_student(
+                student, target, plan, configuration=configuration, inputs=inputs, fabric=self.fabric, on_test=on_test
+            )
+        finally:  # a fit that died is done, too
+            self.advance(plan.updates[-1])
 
     def features(self, seed: int) -> dict[str, Tensor]:
         """Compute the task network's features of all stimuli at the layers that may be fitted."""
@@ -192,7 +204,7 @@ class FitRuns:
 
     def place(self, fitted: str, split: Split) -> str:
         """Name the folder of what belongs to a split."""
-        return "/".join(map(file_name, (fitted, split.scheme, split.name)))
+        return place(fitted, split)
 
     def _continued(self, seed: int) -> dict[tuple[str, int], Outcome]:
         """Go on with the task as in the fits of this seed, but without stimuli."""

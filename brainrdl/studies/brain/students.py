@@ -55,6 +55,7 @@ class FittedStudent:
         pd.DataFrame
     )  # a row per length in question up to its own: update, task_loss, rdm_loss since the one before
     fitted_to: tuple[str, ...]  # the stimuli whose targets it has seen
+    seconds: tuple[float, ...]  # of each stretch, and of the look behind it where there is one
 
 
 def fit_student(
@@ -116,7 +117,7 @@ def fit_student(
         curve[name] = course.over_stretches(column, updates, in_epoch=stretch, every=every)
     if "rdl/pairs" in history:  # updates that compared nothing are in no mean, and cannot be counted in it
         curve["rdm_loss"] = nan
-    return FittedStudent(student.eval(), snapshots, curve, fitted_to)
+    return FittedStudent(student.eval(), snapshots, curve, fitted_to, tuple(history["seconds"]))
 
 
 def rdms_by_layer(model: nn.Module, inputs: Inputs, fit: Fit) -> dict[str, np.ndarray]:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from lightning_fabric import Fabric
 from brainrdl.exchange import netcdf
 from brainrdl.files.store import atomic_path, versions, write_json, write_table
 from brainrdl.inference.splits import Split, category_splits, random_splits, stratified_splits
+from brainrdl.progress import Bar, log as say_above, track, without_bars
 from brainrdl.rdms.combine import average_rdms
 from brainrdl.rdms.labelled import condense, label_rdms
 from brainrdl.studies.brain.arms import ARMS, START, Arm, FittedArm, Fold, TaskOnly, arms_of, outcomes
@@ -27,6 +29,7 @@ from brainrdl.studies.brain.outcomes import Outcome
 from brainrdl.studies.brain.runs import FitRuns
 from brainrdl.studies.brain.scores import Scored, score_scheme
 from brainrdl.studies.brain.tasks import fit_tasks
+from brainrdl.studies.brain.workload import estimate, workload
 from brainrdl.studies.folder import calls_of, claimed, noted, warnings_of
 from brainrdl.studies.jobs import make_beside
 from brainrdl.studies.reports.fit import write_report
@@ -60,7 +63,7 @@ def fit(
     machine: Machine | None = None,
     jobs: int = 1,
     command: str = "",
-    log: Callable[[str], None] = print,
+    log: Callable[[str], None] = say_above,
 ) -> Path:
     """Run a study, or resume it, and write its report.
 
@@ -132,13 +135,17 @@ def fit(
                     tasks = fit_tasks(runs, arms, folds)
                     # where all fits are there, no further process has to read the data
                     left = [task for task in tasks if not task.done(runs)]
-                    make_beside(runs, open_runs, tasks, n=jobs - 1 if left else 0, note=note, log=log)
-                found = _all_outcomes(runs, arms, folds, note)
+                    with without_bars():
+                        n = jobs - 1 if left else 0
+                        make_beside(runs, open_runs, tasks, n=n, left=len(left), note=note, log=log)
+                work = workload(configuration, inputs, arms, folds, out)
+                with Bar(work.weight(configuration), "fits") as bar:
+                    found = _all_outcomes(replace(runs, advance=bar.advance), arms, folds, note)
                 log("all fits are done: scoring them on held-out stimuli")
+                each = list(product(found.items(), configuration.studies))
                 scored = [
                     score_scheme(of_splits, configuration, inputs, fitted=fitted, scored=name)
-                    for (fitted, _), of_splits in found.items()
-                    for name in configuration.studies
+                    for ((fitted, _), of_splits), name in track(each, "scoring", total=len(each))
                 ]
                 _write_tables(runs, found, scored)
                 _write_rdms(runs, found)
@@ -153,7 +160,9 @@ def _open_runs(configuration: Configuration, out: Path, data_dir: str | Path | N
     return FitRuns(configuration, load_inputs(configuration, data_dir), fabric, out, say, locks=True)
 
 
-def describe_plan(configuration: Configuration, data_dir: str | Path | None = None) -> str:
+def describe_plan(
+    configuration: Configuration, data_dir: str | Path | None = None, *, machine: Machine | None = None
+) -> str:
     """Read a study's data and describe what it would run, without running it.
 
     Parameters
@@ -162,11 +171,14 @@ def describe_plan(configuration: Configuration, data_dir: str | Path | None = No
         Configuration of the study, from `read_configuration`.
     data_dir : path, optional
         Folder of the data sets known by name, as for `fit`.
+    machine : Machine, optional
+        Device, precision and threads on which some updates are timed, to estimate the hours; without it there is no
+        estimate. Nothing is kept of these updates.
 
     Returns
     -------
     str
-        A few lines: stimuli, studies, arms, splits, primary contrast.
+        A few lines: stimuli, studies, arms, splits, primary contrast, and the time with what was counted for it.
 
     Raises
     ------
@@ -194,6 +206,10 @@ def describe_plan(configuration: Configuration, data_dir: str | Path | None = No
         f"primary contrast: {primary.arm} − {primary.against}, fitted to {primary.fitted}, scored in {primary.scored}, "
         f"{primary.scheme}",
     ]
+    if machine is not None:
+        use_threads(machine.threads)
+        fabric = open_fabric(machine.device, machine.precision)
+        lines.append(estimate(configuration, inputs, arms, _folds(configuration, schemes), fabric))
     return "\n".join(map(one_line, lines))
 
 

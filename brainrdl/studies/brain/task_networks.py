@@ -17,7 +17,7 @@ from brainrdl.files.store import check_json
 from brainrdl.inference.splits import Split
 from brainrdl.named_models import load_named_model
 from brainrdl.studies.brain.configuration import Configuration, Task, configuration_hash
-from brainrdl.studies.brain.inputs import TaskImages
+from brainrdl.studies.brain.inputs import Inputs, TaskImages
 from brainrdl.studies.brain.outcomes import Outcome
 from brainrdl.studies.kept import kept
 from brainrdl.studies.optimizers import linear_sgd
@@ -38,6 +38,21 @@ def make_student(configuration: Configuration, seed: int, attempt: int = 0, *, t
     key = ("initialisation",) if attempt == 0 else ("initialisation", attempt)
     weights = student.weights if trained else None
     return load_named_model(student.model, weights, seed=derive_seed(seed, *key), untrained=True).model
+
+
+def trained_here(configuration: Configuration, inputs: Inputs) -> tuple[Task, TaskImages] | None:
+    """Task and images of the task networks that the study trains, None where it trains none."""
+    if configuration.task is None or inputs.task is None or configuration.student.weights is not None:
+        return None
+    return configuration.task, inputs.task
+
+
+def updates_of_task(configuration: Configuration, inputs: Inputs) -> int:
+    """Count the updates of one task network, 0 where none is trained."""
+    if (trained := trained_here(configuration, inputs)) is None:
+        return 0
+    task, images = trained
+    return task.epochs * len(images.batches.training(images.training, task.batch_size))
 
 
 def attempt_of(configuration: Configuration, seed: int, folder: Path) -> int:

@@ -11,12 +11,14 @@ from typing import Any
 import torch
 
 from brainrdl.files.store import read_json, versions, write_json
+from brainrdl.progress import Bar, log as say_above, track, without_bars
 from brainrdl.studies.folder import calls_of, claimed, noted, warnings_of
 from brainrdl.studies.jobs import make_beside
 from brainrdl.studies.paper.recipe import Recipe
 from brainrdl.studies.paper.runs import StudyRuns
 from brainrdl.studies.paper.score import write_geometry, write_mds, write_rdms, write_results, write_teacher_output
 from brainrdl.studies.paper.study import Request, Row, Study, check, frozen, plan
+from brainrdl.studies.paper.workload import epochs_left
 from brainrdl.studies.reports.paper import write_report
 from brainrdl.terminal import say
 from brainrdl.training.functions import facts_of
@@ -25,7 +27,7 @@ from brainrdl.warned import warnings_given
 
 
 def reproduce(
-    study: Study, request: Request, recipe: Recipe, *, command: str = "", log: Callable[[str], None] = print
+    study: Study, request: Request, recipe: Recipe, *, command: str = "", log: Callable[[str], None] = say_above
 ) -> Path | None:
     """Run a study, or resume it, and write its report; None for a request that leaves the test set closed.
 
@@ -48,18 +50,22 @@ def reproduce(
                 open_runs = partial(_open_runs, study, recipe, dataclasses.replace(request, threads=threads))
                 # where all runs are there, no further process has to read the data
                 left = [row for row in rows if not (request.out / "runs" / row.name / "run.json").exists()]
-                make_beside(runs, open_runs, rows, n=request.jobs - 1 if left else 0, note=note, log=log)
+                n = request.jobs - 1 if left else 0
+                # of several processes each knows its own share alone, and a line a run says how far all are
+                with Bar(epochs_left(runs, rows), study.name) if not n else without_bars() as bar:
+                    if isinstance(bar, Bar):
+                        runs.advance = bar.advance
+                    make_beside(runs, open_runs, rows, n=n, left=len(left), note=note, log=log)
                 # the test set is opened when teachers, choices and runs are all done
                 if request.unscored:  # so that further arms can be added before anyone has seen a score
                     log("all runs are done; the test set stays closed until a call that is not unscored")
                     return None
                 rows = _all_rows(study, request, rows)
                 log("all runs are done: scoring them on the test set")
-                write_results(runs, rows)
-                write_geometry(runs, rows)
-                write_rdms(runs, rows)
-                write_teacher_output(runs, rows)
-                write_mds(runs, rows)
+                steps: list[Callable[[StudyRuns, list[Row]], object]] = [write_results, write_geometry, write_rdms]
+                steps += [write_teacher_output, write_mds]
+                for write in track(steps, "scoring", total=len(steps)):
+                    write(runs, rows)
             _write_manifest(runs)
             return write_report(request.out)
 

@@ -32,7 +32,7 @@ from brainrdl.training.checkpoint import load_model, remove_checkpoint, save_mod
 from brainrdl.training.machine import device_name, precision_of
 from brainrdl.training.randomness import derive_seed
 
-_CHOICE_SEED = -1  # trials share no seed with the runs they choose for
+CHOICE_SEED = -1  # trials share no seed with the runs they choose for
 _LABELS_FOR_CHOICE = 1_000
 _RECORD = ("arm", "seed", "labels", "teacher", "setting", "epochs", "seconds", "weights", "history", "died")
 
@@ -64,6 +64,7 @@ class StudyRuns:
     request: Request
     fabric: Fabric
     log: Callable[[str], None] = print  # called with a line of progress at a time
+    advance: Callable[[float], None] = lambda epochs: None  # called with the epochs of each training that is done
     _teacher_images: dict[tuple[str, int | None], Partition] = field(default_factory=dict)
 
     def make(self, arm: str) -> nn.Sequential:
@@ -89,7 +90,7 @@ class StudyRuns:
         """Train a teacher, or read it where it is done; FloatingPointError if its training diverged."""
         row = Row(TEACHER, seed, kind, labels if kind == "labels" else None)
         arm = self.study.arm(TEACHER)
-        setting = self._choose(arm, kind, row.labels, lambda: self._teacher_context(row, _CHOICE_SEED))
+        setting = self._choose(arm, kind, row.labels, lambda: self._teacher_context(row, CHOICE_SEED))
         folder = self.request.out / "runs" / row.name
         run = self._make(row, arm, lambda: self._teacher_context(row, seed, final=True), setting, folder)
         if run.model is None:
@@ -111,11 +112,11 @@ class StudyRuns:
 
     def choose(self, arm: Arm, labels: int | None) -> Setting:
         """Choose an arm's setting on validation, beside what was chosen for its baseline."""
-        n_labels = None if labels is None else self._labels_for_choice(labels)
+        n_labels = None if labels is None else self.labels_for_choice(labels)
 
         def context() -> Context:
             teacher = self.teacher(self.study.choice_teacher, 0).model if arm.taught else None
-            return self._context(arm, n_labels, _CHOICE_SEED, teacher)
+            return self._context(arm, n_labels, CHOICE_SEED, teacher)
 
         setting = self._choose(arm, self.study.choice_teacher if arm.taught else "", n_labels, context)
         # an arm and its baseline differ in the arm's terms alone: learning rate and weight decay are the baseline's
@@ -129,9 +130,13 @@ class StudyRuns:
         """List the files of the choices made so far in this folder."""
         return sorted((self.request.out / "tries").glob("*/choice.json"))
 
+    def choice_folder(self, row: Row) -> Path:
+        """Name the folder of a choice, whose row has the seed of choices."""
+        return self.request.out / "tries" / row.name.removesuffix(f"-seed{CHOICE_SEED}")
+
     def _choose(self, arm: Arm, kind: str, labels: int | None, context: Callable[[], Context]) -> Setting:
-        row = Row(arm.name, _CHOICE_SEED, kind, labels)
-        folder = self.request.out / "tries" / row.name.removesuffix(f"-seed{_CHOICE_SEED}")
+        row = Row(arm.name, CHOICE_SEED, kind, labels)
+        folder = self.choice_folder(row)
         # without a lock of its own: of two processes that have read all trials, each writes the same
         note = folder / "choice.json"
         tries = kept_tries(note, lambda: self._try_all(row, arm, context, folder), fields=("setting", "chosen"))
@@ -186,7 +191,7 @@ class StudyRuns:
             raise held
         return runs
 
-    def _labels_for_choice(self, labels: int) -> int:
+    def labels_for_choice(self, labels: int) -> int:
         """One number of labels for all choices, so that α₀ is fixed once; a study with fewer images: each its own."""
         unlabelled = len(self.splits.students.training) - _LABELS_FOR_CHOICE
         return _LABELS_FOR_CHOICE if unlabelled >= self.recipe.batch_size else labels
@@ -270,6 +275,7 @@ class StudyRuns:
             died, model, history = str(error), context.model(), pd.DataFrame()
         if not died and not all(bool(torch.isfinite(value).all()) for value in model.state_dict().values()):
             died = "its weights are not finite after the last update"
+        self.advance(epochs)
         steps = len(context.batches.training(context.training, context.recipe.batch_size))
         teacher_seed = row.seed if row.of_teacher else None
         record = {
