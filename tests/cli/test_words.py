@@ -51,7 +51,7 @@ OWN_CODE = (
     "with drop_vars",
 )
 ADVICE = re.compile(
-    r"\b[\w.]+\((?=[\w'\"\[.*{)])(?!s\)|n\)|-?n|rdms,|pairs|triangle|\d)|\brdms\.(?!nc\b)\w+|\bnp\.\w+|json\.dumps|select_stimuli"
+    r"\b(?!subject\()[\w.]+\((?=[\w'\"\[.*{)])(?!s\)|n\)|-?n|rdms,|pairs|triangle|\d)|\brdms\.(?!nc\b)\w+|\bnp\.\w+|json\.dumps|select_stimuli"
     r"|list_layers|drop_vars|untrained=|init is asked"
 )
 

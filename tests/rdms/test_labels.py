@@ -35,6 +35,11 @@ def test_networks_of_one_name_keep_their_source():
     assert labels(layers("torchvision:net"), layers("mine:net", 1))[::2] == ["torchvision:net conv1", "mine:net conv1"]
 
 
+def test_one_network_with_and_without_its_weights():
+    with_weights, without = layers("torchvision:resnet18"), layers("torchvision:resnet18 (random weights)", 1)
+    assert labels(with_weights, without)[::2] == ["resnet18 conv1", "resnet18 (random weights) conv1"]
+
+
 def test_keys_come_before_the_labels():
     assert labels({"old": layers(), "new": layers(seed=1)}) == ["old conv1", "old fc", "new conv1", "new fc"]
 
