@@ -5,7 +5,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib import import_module
 from typing import Any, NoReturn, TextIO, cast
@@ -14,6 +14,7 @@ import brainrdl
 from brainrdl.cli._again import run
 from brainrdl.cli._stopping import Terminated, terminable
 from brainrdl.cli._terminal import Printable, above_bars, wipe_bars
+from brainrdl.cli._words import in_the_shells_words
 from brainrdl.terminal import printable, say
 
 # a command's module has its name, and is imported only when the command is chosen: --help and a typo answer at once
@@ -43,8 +44,13 @@ def _main(arguments: Sequence[str] | None) -> int:
     parser = _Parser(prog=f"brainrdl {arguments[0]}", allow_abbrev=False)
     import_module(f"brainrdl.cli.{arguments[0]}").add_options(parser)
     options = parser.parse_args(arguments[1:])
+
+    def told(message: object) -> str:
+        known = _options(parser)
+        return name_options(in_the_shells_words(_joined(message), arguments[0], known), known)
+
     try:
-        with terminable(), _warnings_in_words():
+        with terminable(), _warnings_in_words(told):
             status = run(options, arguments)
         sys.stdout.flush()  # here, where a reader that has gone away is no fault
         return status
@@ -58,7 +64,7 @@ def _main(arguments: Sequence[str] | None) -> int:
         return stop.status if isinstance(stop, Terminated) else 130
     except (ValueError, OSError, FloatingPointError) as error:  # what a user can mend; anything else is our fault
         wipe_bars()
-        say(f"brainrdl: {name_options(_joined(error), _options(parser))}", error=True)
+        say(f"brainrdl: {told(error)}", error=True)
         return 2
 
 
@@ -70,8 +76,12 @@ class _Parser(argparse.ArgumentParser):
 
 
 @contextmanager
-def _warnings_in_words() -> Iterator[None]:
-    """Print warnings as errors are printed, without a place in the code."""
+def _warnings_in_words(told: Callable[[object], str]) -> Iterator[None]:
+    """Print warnings as errors are printed, in the words that `told` makes of them, without a place in the code."""
+
+    def in_words(message: Warning | str, *_: object, **__: object) -> str:
+        return printable(f"brainrdl: warning: {told(message)}") + "\n"
+
     with warnings.catch_warnings():
         show = warnings.showwarning
 
@@ -79,7 +89,7 @@ def _warnings_in_words() -> Iterator[None]:
             # here, since libraries put a format of their own in place when they are imported; and by way of the
             # function that was there, since somebody may record warnings
             before = warnings.formatwarning
-            warnings.formatwarning = _in_words
+            warnings.formatwarning = in_words
             try:
                 with above_bars():
                     show(*args, **kwargs)
@@ -88,10 +98,6 @@ def _warnings_in_words() -> Iterator[None]:
 
         warnings.showwarning = show_in_words
         yield
-
-
-def _in_words(message: Warning | str, *_: object, **__: object) -> str:
-    return printable(f"brainrdl: warning: {_joined(message)}") + "\n"
 
 
 def _joined(message: object) -> str:

@@ -4,14 +4,16 @@ import json
 import os
 from collections.abc import Iterable
 
+import torch
 import xarray as xr
 from PIL import Image
 
 from brainrdl.features.networks import with_weights
 from brainrdl.features.recorder import layer_shapes
-from brainrdl.named_models import load_named_model
+from brainrdl.named_models import NamedModel, load_named_model
 from brainrdl.rdms.layers import MAX_MEMORY, layer_rdms
 from brainrdl.stimuli.stimulus_set import StimulusSet
+from brainrdl.studies.inputs import as_floats, read_images
 from brainrdl.terminal import one_line
 from brainrdl.warned import warnings_given, with_warnings
 
@@ -21,19 +23,21 @@ def list_named_layers(
     stimuli: str | os.PathLike[str] | None = None,
     weights: str | os.PathLike[str] | None = None,
     *,
+    data_dir: str | os.PathLike[str] | None = None,
     follow_links: bool = False,
 ) -> str:
     """Write out a named network's layers and their shapes: what ``brainrdl rdms network --list-layers`` prints.
 
-    The first image in the folder `stimuli` is shown to it; needed where no transform makes one of its size.
+    The first image of `stimuli` is shown to it, as `network_rdms` has them; needed where no transform makes one of its
+    size.
     """
     named = load_named_model(name, weights, untrained=True)  # the command says so
     if stimuli is not None:
-        image = StimulusSet.from_folder(stimuli, named.transform, follow_links=follow_links)[0][0]
+        image = _images(stimuli, data_dir, named, follow_links)[0][0]
     elif named.transform is not None:
         image = named.transform(Image.new("RGB", (256, 256)))
     else:
-        raise ValueError(f"{name} does not say how large its images are; name a folder of stimuli, to show it one")
+        raise ValueError(f"{name} does not say how large its images are; name stimuli=, to show it one")
     shapes = layer_shapes(named.model, image[None])
     wide = max(map(len, shapes), default=0)
     lines = []
@@ -52,16 +56,19 @@ def network_rdms(
     weights: str | os.PathLike[str] | None = None,
     device: str | None = None,
     max_memory: int = MAX_MEMORY,
+    data_dir: str | os.PathLike[str] | None = None,
     follow_links: bool = False,
 ) -> xr.DataArray:
-    """Compute a named network's RDMs over a folder of images, as `layer_rdms`: what ``brainrdl rdms network`` does.
+    """Compute a named network's RDMs over images, as `layer_rdms`: what ``brainrdl rdms network`` does.
+
+    `stimuli` is a folder, or ``objects92`` for the 92 object images, below `data_dir`.
 
     `name` is their coordinate ``model``, with ``(random weights)`` where torchvision's are random; name, weights and
     preprocessing are in the provenance.
     """
     with warnings_given() as given:
         named = load_named_model(name, weights, untrained=True)  # the command says so
-        images = StimulusSet.from_folder(stimuli, named.transform, follow_links=follow_links)
+        images = _images(stimuli, data_dir, named, follow_links)
         rdms = layer_rdms(named.model, images, layers, metric, device=device, max_memory=max_memory)
     preprocessing = "floats in [0, 1]" if named.transform is None else " ".join(repr(named.transform).split())
     facts = {"name": name, "weights": named.weights, "preprocessing": preprocessing}
@@ -69,3 +76,15 @@ def network_rdms(
     model = with_weights(name, random=named.is_random)
     rdms = rdms.assign_coords(model=("rdm", [model] * rdms.sizes["rdm"])).assign_attrs(provenance=provenance)
     return with_warnings(rdms, given)
+
+
+def _images(
+    stimuli: str | os.PathLike[str], data_dir: str | os.PathLike[str] | None, named: NamedModel, follow_links: bool
+) -> StimulusSet:
+    images = read_images(stimuli, data_dir, named.transform, follow_links=follow_links)
+    if named.transform is not None or images[0][0].is_floating_point():
+        return images
+    # the 92 images as a folder's are without a transform
+    return StimulusSet.from_arrays(
+        torch.stack([as_floats(images[place][0]) for place in range(len(images))]), images.ids
+    )

@@ -2,8 +2,13 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from brainrdl.exchange.listed import read_ids, read_subjects
 from brainrdl.known import METRICS
+
+if TYPE_CHECKING:
+    from brainrdl.exchange.parts import Given
 
 REPLACED = "an existing file of RDMs is replaced"
 """Help of an option whose file `check_replaced` has checked."""
@@ -36,6 +41,10 @@ def numbers(text: str) -> tuple[float, ...]:
         raise argparse.ArgumentTypeError(f"numbers like 0.3,1 are expected, got {text!r}") from None
 
 
+SUBJECTS = "whose the RDMs are: a text file with a name a line, how many people there are (S1, S2, …), or a coordinate"
+"""Help of ``--subjects``."""
+
+
 def add_what_a_file_lacks(parser: argparse.ArgumentParser) -> None:
     """Add the options that say what a file of RDMs does not."""
     group = parser.add_argument_group("what a file does not say", "what is missing is asked for, never guessed")
@@ -44,6 +53,7 @@ def add_what_a_file_lacks(parser: argparse.ArgumentParser) -> None:
     text = "confirm the order of the file named by --stimuli, although it is alphabetical (img1, img10, img2)"
     group.add_argument("--as-listed", action="store_true", help=text)
     group.add_argument("--names", metavar="FILE|FIELD", help="names of the RDMs, given likewise")
+    group.add_argument("--subjects", metavar="FILE|COUNT|FIELD", help=SUBJECTS)
     group.add_argument("--metric", help=f"distance measure, such as {', '.join(METRICS)}, crossnobis or undeclared")
     group.add_argument(
         "--order",
@@ -74,26 +84,22 @@ def check_replaced(path: Path) -> None:
             ) from error
 
 
+def given_words(options: argparse.Namespace) -> "Given":
+    """Put what the options of `add_what_a_file_lacks` say into one piece."""
+    from brainrdl.exchange.parts import Given  # and with it arrays, of which --help needs nothing
+
+    return Given(
+        stimuli=read_stimuli(options),
+        metric=options.metric,
+        names=read_ids(options.names),
+        order=options.order,
+        variable=options.variable,
+        max_bytes=options.max_bytes,
+        subjects=read_subjects(options.subjects),
+    )
+
+
 def read_stimuli(options: argparse.Namespace) -> list[str] | dict[int, str] | str | None:
     """Read the ids that --stimuli names: by row where --as-listed says that they are in the RDMs' order."""
     given = read_ids(options.stimuli)
     return dict(enumerate(given)) if options.as_listed and isinstance(given, list) else given
-
-
-def read_ids(given: str | None) -> list[str] | str | None:
-    """Read ids from a text file, one a line; what is not a file is the name of a field.
-
-    ValueError if the file is not UTF-8 text, or has an empty line.
-    """
-    if given is None or not Path(given).is_file():
-        if given is not None and Path(given).suffix in (".txt", ".csv", ".tsv"):
-            raise FileNotFoundError(f"there is no file {given}; name a text file with one id a line, or a field")
-        return given
-    try:
-        lines = Path(given).read_text(encoding="utf-8-sig").splitlines()  # a byte-order mark is no part of an id
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{given} is not UTF-8 text: {error}; give a text file with one id a line") from error
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            raise ValueError(f"{given}: line {number} is empty; give one id a line")
-    return lines

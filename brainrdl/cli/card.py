@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from brainrdl.cli._again import Rests
-from brainrdl.cli._parsing import FOLLOW_LINKS, names
+from brainrdl.cli._parsing import FOLLOW_LINKS, SUBJECTS, names
 from brainrdl.files.present import check_categories_file, check_image_folder, check_measured
 from brainrdl.known import CARD_HEADS, HEADS, METRICS
 from brainrdl.warned import warnings_given, warnings_in
@@ -28,6 +28,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--follow-links", action="store_true", help=FOLLOW_LINKS)
     add("--rdms", required=True, metavar="FILE|objects92:SET", help="measured RDMs, such as objects92:human")
     add("--layers", required=True, type=names, metavar="A,B", help="named modules of the network")
+    _add_words(parser)
     add("--roi", metavar="NAME", help="region of interest, if the file contains several")
     text = "table with columns stimulus and category (default: the categories of objects92)"
     add("--categories", type=Path, metavar="FILE.csv", help=text)
@@ -44,6 +45,19 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("-o", "--out", type=Path, required=True, metavar="DIR", help="folder for scores.csv, card.png, card.html …")
 
 
+def _add_words(parser: argparse.ArgumentParser) -> None:
+    """Add what the file of measured RDMs may not say; --stimuli and --metric are those of the network."""
+    add = parser.add_argument_group("what the file of measured RDMs does not say").add_argument
+    add("--subjects", metavar="FILE|COUNT|FIELD", help=SUBJECTS)
+    text = "stimulus ids: a text file with one per line, or the name of the field that contains them"
+    add("--rdms-stimuli", metavar="FILE|FIELD", help=text)
+    add("--rdms-metric", metavar="METRIC", help="distance measure, such as correlation, crossnobis or undeclared")
+    add(
+        "--order", choices=("row-major", "column-major"), help="order of pairs in vectors (see brainrdl convert --help)"
+    )
+    add("--variable", metavar="NAME", help="variable of a .mat, .npz, .h5 or .nc file that contains the RDMs")
+
+
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     check_measured(options.rdms)
     if options.stimuli != "objects92":
@@ -51,6 +65,8 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     if options.categories is not None:
         check_categories_file(options.categories)
     # imported here: networks, images and figures, of which --help needs nothing
+    from brainrdl.exchange.listed import read_ids, read_subjects
+    from brainrdl.exchange.parts import Given
     from brainrdl.files.store import check_place
     from brainrdl.studies.card import CardOptions, make_card
     from brainrdl.studies.inputs import CardRequest, read_inputs
@@ -64,6 +80,13 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         n_resamples=options.n_resamples,
         seed=options.seed,
     )
+    given = Given(
+        stimuli=read_ids(options.rdms_stimuli),
+        metric=options.rdms_metric,
+        order=options.order,
+        variable=options.variable,
+        subjects=read_subjects(options.subjects),
+    )
     request = CardRequest(
         options.model,
         options.layers,
@@ -76,12 +99,13 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         data_dir=options.data_dir,
         device=options.device,
         follow_links=options.follow_links,
+        given=given,
     )
-    with warnings_given() as given:
+    with warnings_given() as warned:
         inputs = read_inputs(request)
         measured = inputs.features, inputs.ids, inputs.subjects
         card = make_card(*measured, categories=inputs.categories, controls=inputs.controls, options=how)
-    notes = dict.fromkeys([*inputs.notes, *warnings_in(inputs.subjects), *given])
+    notes = dict.fromkeys([*inputs.notes, *warnings_in(inputs.subjects), *warned])
     title = f"{options.model} against {Path(options.rdms).name}{f', {options.roi}' if options.roi else ''}"
     if inputs.weights:
         print(f"{inputs.weights}: {options.model}")

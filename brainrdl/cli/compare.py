@@ -1,18 +1,21 @@
 """``brainrdl compare``: model RDMs against measured ones."""
 
 import argparse
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from brainrdl.cli._parsing import add_what_a_file_lacks, names, read_ids, read_stimuli
+from brainrdl.cli._parsing import add_what_a_file_lacks, given_words, names
 from brainrdl.files.present import check_rdms_file
 from brainrdl.known import METHODS
 from brainrdl.warned import warnings_given, warnings_in
 
 if TYPE_CHECKING:
     import xarray as xr
+
+    from brainrdl.exchange.parts import Given
 
 _ABOUT = (
     "Compare model RDMs with measured RDMs: noise ceilings, confidence intervals, corrected tests. --stimuli, --metric "
@@ -46,6 +49,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="compare only the stimuli that all files share (default: an error if a file lacks any)",
     )
+    text = (
+        "a word for each file of models, put before the names of its RDMs (default: the network's name, if files share "
+    )
+    add("--prefix", type=names, metavar="P,Q", help=f"{text}names)")
     text = "output folder: scores.csv, contrasts.csv and scores.png, which replace those of an earlier run"
     add("-o", "--out", type=Path, metavar="DIR", help=text)
     add_what_a_file_lacks(parser)
@@ -65,21 +72,26 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     contrasts = options.contrast
     if contrasts is not None and (odd := [pair for pair in contrasts if len(pair) != 2]):
         raise ValueError(f"--contrast takes two models as X,Y, got {','.join(odd[0])!r}")
+    _check_prefix(options.prefix, options.models)
     variables = _variables([*options.models, options.data], options)
     with warnings_given() as given:
-        models = [_read(path, variables[path], options) for path in options.models]
-        data = _read(options.data, variables[options.data], options, names=read_ids(options.names))
+        *models, data = _read(variables, options)
         if options.join:
             models, data = _shared(models, data)
-        result = compare_models(
-            models,
-            data,
-            options.method,
-            over=options.over,
-            contrasts=contrasts,
-            n_resamples=options.n_resamples,
-            seed=options.seed,
-        )
+        named = models if options.prefix is None else dict(zip(options.prefix, models, strict=True))
+        try:
+            result = compare_models(
+                named,
+                data,
+                options.method,
+                over=options.over,
+                contrasts=contrasts,
+                n_resamples=options.n_resamples,
+                seed=options.seed,
+            )
+        except ValueError as error:  # which counts the arrays that it was given
+            files = [str(path) for path in options.models]
+            raise ValueError(re.sub(r"rdms\[(\d+)\]", lambda found: files[int(found[1])], str(error))) from error
     # with those that were given when the files were made: into the caption, and what is printed
     warned = [*(text for part in (*models, data) for text in warnings_in(part)), *given]
     result = replace(result, notes=list(dict.fromkeys([*result.notes, *warned])))
@@ -128,20 +140,55 @@ def _variables(paths: list[Path], options: argparse.Namespace) -> dict[Path, str
     return chosen
 
 
-def _read(
-    path: Path, variable: str | None, options: argparse.Namespace, *, names: list[str] | str | None = None
-) -> "xr.DataArray":
+def _read(variables: Mapping[Path, str | None], options: argparse.Namespace) -> list["xr.DataArray"]:
+    """Read models, then data; ValueError that names all that any of the files lacks."""
+    from brainrdl.exchange.missing import MissingError
+
+    words = given_words(options)
+    read, lacking = [], []
+    for path in (*options.models, options.data):
+        try:
+            of_file = replace(words, variable=variables[path])
+            read.append(_read_file(path, of_file, of_people=path is options.data))
+        except MissingError as error:
+            lacking.append(str(error))
+    if lacking:
+        raise ValueError("; ".join(dict.fromkeys(lacking)))
+    return read
+
+
+def _read_file(path: Path, words: "Given", *, of_people: bool) -> "xr.DataArray":
     """Read a file, giving it only what it lacks: of several files, some may say what others do not."""
     from brainrdl.exchange.description import describe
-    from brainrdl.exchange.files import read_rdms
+    from brainrdl.exchange.files import read_given
+    from brainrdl.exchange.missing import MissingError
 
-    found = describe(path, metric=options.metric, order=options.order, variable=variable, max_bytes=options.max_bytes)
-    return read_rdms(
-        path,
-        stimuli=read_stimuli(options) if found["stimuli"] is None else None,
-        metric=options.metric if found["metric"] in (None, options.metric) else None,
-        names=names if found["names"] is None else None,
-        order=options.order,
-        variable=variable,
-        max_bytes=options.max_bytes,
+    found = describe(path, metric=words.metric, order=words.order, variable=words.variable, max_bytes=words.max_bytes)
+    # models are of nobody; and names and subjects are those of the measured RDMs
+    lacked = replace(
+        words,
+        stimuli=words.stimuli if found["stimuli"] is None else None,
+        metric=words.metric if found["metric"] in (None, words.metric) else None,
+        names=words.names if of_people and found["names"] is None else None,
+        subjects=words.subjects if of_people else None,
     )
+    unnamed = (
+        of_people and words.subjects is None and found["n_rdms"] > 1 and not {"subject", "roi"} & {*found["coords"]}
+    )
+    people = (
+        f"names no subjects, of whom each has one of its {found['n_rdms']} RDMs; give subjects=, as names or a number"
+    )
+    try:
+        rdms = read_given(path, lacked)
+    except MissingError as error:
+        raise MissingError(f"{error}; and it {people}" if unnamed else str(error)) from error
+    if unnamed:
+        raise MissingError(f"{path}: {people}")
+    return rdms
+
+
+def _check_prefix(prefix: Sequence[str] | None, models: Sequence[Path]) -> None:
+    if prefix is not None and len(prefix) != len(models):
+        raise ValueError(f"--prefix gives {len(prefix)} words for {len(models)} files of models; give one for each")
+    if prefix is not None and len(set(prefix)) < len(prefix):
+        raise ValueError(f"--prefix gives {','.join(prefix)}, one word twice; give each file of models its own")

@@ -25,6 +25,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--check", action="store_true", help=text)
     add("-o", "--out", type=Path, metavar="DIR", help="output folder (default: runs/NAME)")
     add("--data-dir", type=Path, metavar="DIR", help="folder with the data (default: $BRAINRDL_DATA)")
+    add("--download", action="store_true", help="fetch missing data files of the task")
     add("--device", default="auto", choices=("auto", "cpu", "cuda"))
     text = "auto: bf16 if the processor supports it (default: auto)"
     add("--precision", default="auto", choices=("auto", "32-true", "bf16-mixed"), help=text)
@@ -54,9 +55,12 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     configuration = read_configuration(options.configuration)
     # after the file is read: one that is no study is refused at once
     from brainrdl.progress import log
+    from brainrdl.studies.brain.inputs import fetch_task_images
     from brainrdl.studies.brain.study import Machine, describe_plan, fit
     from brainrdl.studies.reports.plain import fit_results
 
+    if options.download:
+        fetch_task_images(configuration, options.data_dir)
     machine = Machine(options.device, options.precision, options.threads)
     if options.check:
         print(describe_plan(configuration, options.data_dir, machine=machine))

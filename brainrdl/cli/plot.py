@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from brainrdl.cli._parsing import FOLLOW_LINKS, add_what_a_file_lacks, read_ids, read_stimuli
+from brainrdl.cli._parsing import FOLLOW_LINKS, add_what_a_file_lacks, given_words
 from brainrdl.files.present import check_rdms_file
 
 
@@ -27,19 +27,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     check_rdms_file(options.source)
     # imported here: figures and images, of which --help needs nothing
-    from brainrdl.exchange.files import read_rdms
+    from brainrdl.exchange.files import read_given
     from brainrdl.plots.mds import save_plot
     from brainrdl.stimuli.stimulus_set import StimulusSet
 
-    rdms = read_rdms(
-        options.source,
-        stimuli=read_stimuli(options),
-        metric=options.metric,
-        names=read_ids(options.names),
-        order=options.order,
-        variable=options.variable,
-        max_bytes=options.max_bytes,
-    )
+    rdms = read_given(options.source, given_words(options))
     images = None
     if options.images is not None:
         images = StimulusSet.from_folder(options.images, follow_links=options.follow_links)

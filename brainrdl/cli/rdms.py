@@ -32,7 +32,9 @@ def _add_network(sources: "argparse._SubParsersAction[argparse.ArgumentParser]")
     add("--weights", metavar="FILE|NAME", help="a state_dict or safetensors file, or the name of torchvision weights")
     add("--layers", type=names, metavar="A,B", help="named modules (see --list-layers)")
     add("--list-layers", action="store_true", help="list names and shapes of all layers, and stop")
-    add("--stimuli", type=Path, metavar="DIR", help="folder of images; an image's id is its path without the suffix")
+    text = "folder of images (an image's id is its path without the suffix), or objects92"
+    add("--stimuli", metavar="DIR|objects92", help=text)
+    add("--data-dir", type=Path, metavar="DIR", help="folder with the data of objects92 (default: $BRAINRDL_DATA)")
     add("--follow-links", action="store_true", help=FOLLOW_LINKS)
     add("--metric", default="mse", choices=METRICS, help="distance measure (default: mse)")
     add("--max-memory", type=int, default=1024, metavar="MIB", help="beyond the network's own (default: 1024)")
@@ -51,8 +53,14 @@ def _network(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     from brainrdl.exchange.files import write_rdms
 
     if options.list_layers:
-        links = options.follow_links
-        print(list_named_layers(options.model, options.stimuli, options.weights, follow_links=links))
+        shown = list_named_layers(
+            options.model,
+            options.stimuli,
+            options.weights,
+            data_dir=options.data_dir,
+            follow_links=options.follow_links,
+        )
+        print(shown)
         return 0
     check_replaced(options.out)
     rdms = network_rdms(
@@ -63,6 +71,7 @@ def _network(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         weights=options.weights,
         device=options.device,
         max_memory=options.max_memory * _MIB,
+        data_dir=options.data_dir,
         follow_links=options.follow_links,
     )
     write_rdms(rdms, options.out)
@@ -75,12 +84,12 @@ def _network(options: argparse.Namespace, arguments: Sequence[str]) -> int:
 def _check_network_options(options: argparse.Namespace) -> None:
     """Refuse what can be refused before anything is loaded."""
     if not options.list_layers:
-        for name in ("layers", "stimuli", "out"):
-            if getattr(options, name) is None:
-                raise ValueError(f"--{name} is needed, unless --list-layers is asked for")
+        if missing := [f"--{name}" for name in ("layers", "stimuli", "out") if getattr(options, name) is None]:
+            is_needed = "is needed" if len(missing) == 1 else "are needed"
+            raise ValueError(f"{', '.join(missing)} {is_needed}, unless --list-layers is asked for")
         if options.max_memory < 1:
             raise ValueError(f"--max-memory must be at least 1 MiB, got {options.max_memory}")
-    if options.stimuli is not None:
+    if options.stimuli not in (None, "objects92"):
         check_image_folder(options.stimuli)
 
 

@@ -80,9 +80,11 @@ def _study(name: str) -> "Study":
 
 def _add_options(parser: argparse.ArgumentParser, study: Outline) -> None:
     add = parser.add_argument
-    add("--out", type=Path, metavar="DIR", help="output folder (required); an existing study in it is resumed")
+    text = "output folder (required); an existing study in it is resumed"
+    add("-o", "--out", type=Path, metavar="DIR", help=text)
     add("--data-dir", type=Path, metavar="DIR", help="folder with the data (default: $BRAINRDL_DATA)")
-    add("--download", action="store_true", help="fetch missing data files")
+    text = "fetch missing data files" if study.downloads else argparse.SUPPRESS  # accepted where there are none
+    add("--download", action="store_true", help=text)
     add("--seeds", type=int, metavar="N", help="seeds 0 … N−1 (default: 3)")
     add("--epochs", type=int, metavar="E", help=f"epochs of students (default: {study.recipe.epochs})")
     add("--teacher-epochs", type=int, metavar="E", help=f"epochs of teachers (default: {study.recipe.teacher_epochs})")

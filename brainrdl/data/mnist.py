@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from platformdirs import user_cache_dir
 from torch import Tensor
 
 from brainrdl.data._published import published_md5
@@ -40,7 +41,7 @@ def load_mnist(
     data_dir : path, optional
         The folder that holds the four files (``train-images-idx3-ubyte.gz`` and so on, gzipped or not) in
         ``mnist/``, in ``MNIST/raw/`` (torchvision's layout) or directly; the environment variable
-        BRAINRDL_DATA where it is not given.
+        BRAINRDL_DATA where it is not given, and the cache of `load_cifar` where there is neither.
     download : bool
         Fetch missing files through torchvision, into ``MNIST/raw/``.
 
@@ -56,8 +57,8 @@ def load_mnist(
     FileNotFoundError
         If a file is missing.
     ValueError
-        If neither `data_dir` nor BRAINRDL_DATA is given, or a file is not MNIST's: the MD5 of every file is
-        compared with the published one before it is read.
+        If neither `data_dir` nor BRAINRDL_DATA is given and nothing was fetched, or a file is not MNIST's: the MD5 of
+        every file is compared with the published one before it is read.
 
     Examples
     --------
@@ -66,7 +67,7 @@ def load_mnist(
     >>> train.ids[0], tuple(train.images.shape)  # doctest: +SKIP
     ('mnist-train-00000', (60000, 1, 28, 28))
     """
-    root = _root(data_dir)
+    root = _root(data_dir, download=download)
     if download and not all(_found(root, file) for file in _FILES):
         _download(root)
     train = _read_part(root, _TRAIN_IMAGES, _TRAIN_LABELS, "mnist-train")
@@ -140,13 +141,17 @@ def split_mnist(train: LabelledImages, *, n_train: int = _N_TRAIN) -> tuple[Labe
     return first_of_order(train, n_train, _N_TRAIN, "MNIST")
 
 
-def _root(data_dir: str | os.PathLike[str] | None) -> Path:
+def _root(data_dir: str | os.PathLike[str] | None, *, download: bool = False) -> Path:
     if data_dir is not None:
         return Path(data_dir)
     if named := os.environ.get("BRAINRDL_DATA"):
         return Path(named)
+    cache = Path(os.environ.get("BRAINRDL_CACHE") or user_cache_dir("brainrdl"))
+    if download or (cache / "MNIST" / "raw").is_dir():
+        return cache
     raise ValueError(
-        "there is no folder to look for MNIST in: give data_dir= or set the environment variable BRAINRDL_DATA"
+        "there is no folder to look for MNIST in: give data_dir= or set the environment variable BRAINRDL_DATA, "
+        "or fetch the files with download=True"
     )
 
 

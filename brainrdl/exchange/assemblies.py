@@ -12,6 +12,7 @@ import pandas as pd
 import xarray as xr
 
 from brainrdl.arguments import name_some
+from brainrdl.exchange.missing import MissingError
 from brainrdl.exchange.parts import Coord, Given, Parts, as_labels
 from brainrdl.ids import alike, difference
 from brainrdl.known import METRICS
@@ -29,7 +30,7 @@ def find_assembly(dataset: xr.Dataset) -> xr.DataArray | None:
 def read_parts(assembly: xr.DataArray, given: Given, path: Path) -> Parts:
     """Turn patterns into RDMs; ValueError without a metric for patterns, without ids, or if a value is not finite."""
     if given.metric not in METRICS:
-        raise ValueError(
+        raise MissingError(
             f"{path} holds patterns, which a metric turns into RDMs; give metric=, one of {', '.join(METRICS)}"
         )
     extra = [str(dim) for dim in assembly.dims if dim not in _DIMS]

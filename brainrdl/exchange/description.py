@@ -1,6 +1,8 @@
 """Description of a file of RDMs, which is neither changed nor completed."""
 
 import os
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +10,8 @@ import numpy as np
 
 from brainrdl.arguments import name_some
 from brainrdl.exchange.files import read_parts
-from brainrdl.exchange.parts import Given, Order, complete
+from brainrdl.exchange.parts import Given, Order, along_rdm, complete
+from brainrdl.rdms.subjects import subjects_of
 from brainrdl.rdms.triangles import upper_triangles
 from brainrdl.terminal import one_line
 
@@ -22,6 +25,7 @@ def describe(
     order: Order | None = None,
     variable: str | None = None,
     format: str | None = None,
+    subjects: Sequence[str] | str | int | None = None,
     max_bytes: int | None = None,
 ) -> dict[str, Any]:
     """Describe what a file says of its RDMs, and what it lacks.
@@ -30,6 +34,9 @@ def describe(
     ----------
     path, metric, order, variable, format, max_bytes
         File and its facts as in `read_rdms`; nothing but patterns needs a metric, and nothing an order.
+    subjects : sequence of str, int or str, optional
+        Names of the people whose RDMs a file without the coordinate ``subject`` holds, how many they are (S1, S2, …),
+        or the coordinate that names them.
 
     Returns
     -------
@@ -60,6 +67,12 @@ def describe(
     parts = read_parts(path, given, format)
     if parts.seal is not None:
         complete(parts, Given(max_bytes=max_bytes), path)  # compares the file's checksum
+    if subjects is not None:
+        try:
+            people = subjects_of(subjects, len(parts.values), along_rdm(parts.coords))
+        except ValueError as error:
+            raise ValueError(f"{path}: {error}") from error
+        parts = replace(parts, coords={**parts.coords, "subject": (("rdm",), people)})
     values = parts.values
     if values.dtype.kind not in "biuf":
         raise ValueError(f"{path}: the values are of type {values.dtype}; expected real numbers")
@@ -96,10 +109,11 @@ def describe_as_text(
     metric: str | None = None,
     variable: str | None = None,
     format: str | None = None,
+    subjects: Sequence[str] | str | int | None = None,
     max_bytes: int | None = None,
 ) -> str:
     """Write `describe` out for reading, one line per RDM; long attributes (provenance) are cut, and come last."""
-    found = describe(path, metric=metric, variable=variable, format=format, max_bytes=max_bytes)
+    found = describe(path, metric=metric, variable=variable, format=format, subjects=subjects, max_bytes=max_bytes)
     stimuli = "no ids in the file" if found["stimuli"] is None else name_some(found["stimuli"])
     lines = [
         f"{path}",

@@ -9,6 +9,7 @@ import xarray as xr
 
 from brainrdl.arguments import did_you_mean
 from brainrdl.exchange import assemblies, matlab, meadows, net2brain, netcdf, plain, rsatoolbox, tidy
+from brainrdl.exchange.missing import MissingError
 from brainrdl.exchange.parts import Given, Order, Parts, complete
 from brainrdl.exchange.seal import check_seal
 from brainrdl.files.budget import allowed_bytes
@@ -113,6 +114,11 @@ def read_rdms(
     return complete(read_parts(path, given, format), given, path)
 
 
+def read_given(path: Path, given: Given, format: str | None = None) -> xr.DataArray:
+    """Read RDMs as `read_rdms` does, with the caller's words in one piece, subjects among them."""
+    return complete(read_parts(path, given, format), given, path)
+
+
 def write_rdms(rdms: xr.DataArray, path: str | os.PathLike[str], *, format: str | None = None) -> None:
     """Write RDMs for this or another tool.
 
@@ -172,6 +178,10 @@ def read_parts(path: Path, given: Given, format: str | None = None) -> Parts:
     check_rdms_file(path)
     try:
         return _read_parts(path, given, chosen)
+    except MissingError as error:
+        lacking = [f"{name}=" for name in error.beside if getattr(given, name) is None]
+        more = f"; with it give {' and '.join(lacking)}, which it does not say" if lacking else ""
+        raise MissingError(f"{error}{more}") from error
     except (TypeError, ValueError) as error:  # TypeError: of a file's content, which no caller's type can mend
         if str(path) in str(error) and not isinstance(error, TypeError):
             raise

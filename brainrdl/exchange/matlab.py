@@ -21,6 +21,7 @@ import xarray as xr
 from brainrdl.exchange.document import Document, to_document
 from brainrdl.exchange.matlab5 import broken, readable_variables, stated_seal, write_seal
 from brainrdl.exchange.matlab73 import read_variables as read_variables_73
+from brainrdl.exchange.missing import PLAIN, MissingError
 from brainrdl.exchange.parts import Coord, Parts, toolbox_coords, unpadded, with_texts
 from brainrdl.exchange.plain import from_array, likely, pick, possible, shapes
 from brainrdl.rdms.layout import DIMS
@@ -60,18 +61,20 @@ def _the_one(variables: Mapping[str, Any], path: Path) -> str:
             f"in MATLAB, save('one.mat', '{structs[0]}') keeps a single variable"
         )
     if structs and plain:
-        raise ValueError(
+        raise MissingError(
             f"{path} holds several variables that could be the RDMs: {', '.join(map(repr, structs))} (struct arrays "
-            f"with a field 'RDM'), {shapes(variables, plain)}; choose one by variable="
+            f"with a field 'RDM'), {shapes(variables, plain)}; choose one by variable=",
+            PLAIN,
         )
     only = structs or (shaped if len(shaped) == 1 and (plain or len(variables) == 1) else [])
     if not only:
         known = ", ".join(map(repr, variables)) or "(none)"
         way = f"; choose a plain array by variable=, of {shapes(variables, shaped)}" if shaped else ""
-        raise ValueError(
+        message = (
             f"{path} holds no struct array with a field 'RDM', as the RSA toolbox writes them; its variables are "
             f"{known}{way}"
         )
+        raise MissingError(message, PLAIN) if shaped else ValueError(message)
     return only[0]
 
 

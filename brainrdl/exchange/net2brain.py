@@ -16,6 +16,7 @@ import numpy as np
 import xarray as xr
 
 from brainrdl.exchange.document import Document, to_document
+from brainrdl.exchange.missing import PLAIN, MissingError
 from brainrdl.exchange.npz import Npz
 from brainrdl.exchange.parts import Coord, Parts, as_labels, with_texts
 from brainrdl.exchange.plain import from_array, likely, pick, possible, shapes
@@ -40,19 +41,21 @@ def read_parts(path: Path, variable: str | None = None, max_bytes: int | None = 
     others = members.read(name for name in members.names if name not in (*own, *members.objects))
     if own:
         if passed_over := likely(others):
-            raise ValueError(
+            raise MissingError(
                 f"{path} holds several arrays that could be the RDMs: {own[0]!r} and {shapes(others, passed_over)}; "
-                "choose one by variable="
+                "choose one by variable=",
+                PLAIN,
             )
         parts = _read_model(members) if own is _MODEL else _read_brain(members)
         return replace(parts, seal=seal_in_text(members.comment, "the archive's comment"))
     if len(others) == 1 and possible(others):
         name = next(iter(others))
         return from_array(others[name], f"the array {name!r} of {path}", name)
-    raise ValueError(
+    message = (
         f"{path} holds neither 'rdm' (Net2Brain's model form) nor 'arr_0' (its brain form); choose an array by "
         f"variable=, of {shapes(others, others) or 'none'}"
     )
+    raise MissingError(message, PLAIN) if possible(others) else ValueError(message)
 
 
 def _read_model(members: Npz) -> Parts:

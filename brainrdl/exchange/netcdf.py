@@ -13,6 +13,7 @@ import xarray as xr
 
 from brainrdl.exchange.guarded import guarded
 from brainrdl.exchange.hdf5 import opened
+from brainrdl.exchange.missing import MissingError
 from brainrdl.exchange.parts import Coord, Parts, as_labels
 from brainrdl.exchange.plain import from_array, pick, possible, shapes
 from brainrdl.exchange.seal import KEY, checksum, seal_of
@@ -50,10 +51,11 @@ def read_parts(dataset: xr.Dataset, path: Path) -> Parts:
     if "dissimilarity" not in dataset:
         arrays = {str(name): array.values for name, array in dataset.data_vars.items()}
         way = f"; choose a plain array by variable=, of {shapes(arrays, found)}" if (found := possible(arrays)) else ""
-        raise ValueError(
+        message = (
             f"{path} holds no variable 'dissimilarity', and no patterns with dimensions presentation and neuroid; its "
             f"variables are {', '.join(map(repr, dataset.variables)) or '(none)'}{way}"
         )
+        raise MissingError(message, ("metric",)) if way else ValueError(message)
     array = dataset["dissimilarity"]
     if array.dims != DIMS:
         raise ValueError(f"{path}: 'dissimilarity' has dimensions {array.dims}, expected {DIMS}")

@@ -9,18 +9,21 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
 import xarray as xr
 
 from brainrdl.arguments import did_you_mean, name_some
+from brainrdl.exchange.missing import LABELS, MissingError, missing_labels, missing_metric, missing_order
 from brainrdl.exchange.seal import Seal, check_seal
 from brainrdl.files.budget import check_claim
 from brainrdl.ids import check_ids, difference, spelling, text_order
 from brainrdl.rdms.labelled import label_rdms
 from brainrdl.rdms.layout import METRICS, check_rdms
 from brainrdl.rdms.plausible import check_people, check_possible, check_varied
+from brainrdl.rdms.subjects import subjects_of
 from brainrdl.rdms.triangles import stimuli_of
 
 Order = Literal["row-major", "column-major"]
@@ -41,6 +44,7 @@ class Given:
     order: Order | None = None
     variable: str | None = None
     max_bytes: int | None = None
+    subjects: Sequence[str] | str | int | None = None  # whose the RDMs are, see `brainrdl.rdms.subjects`
 
     def __post_init__(self) -> None:
         """Refuse what no file could agree with."""
@@ -92,11 +96,7 @@ class Parts:
             return self.values
         known = self.order or order
         if known is None:
-            raise ValueError(
-                f"holds vectors of {self.values.shape[1]} pairs, but not their order; give order=: "
-                "'row-major' for SciPy's and MATLAB's squareform, 'column-major' for MATLAB's "
-                "rdm(triu(true(n), 1)) and nilearn's lower triangles"
-            )
+            raise MissingError(missing_order(self.values.shape[1]))
         return self.values if known == "row-major" else by_row(self.values, self.n_stimuli)
 
 
@@ -120,6 +120,8 @@ def complete(parts: Parts, given: Given, path: object) -> xr.DataArray:
             raise ValueError(f"the distances are of type {parts.values.dtype}; expected real numbers")
         n, n_rdms = parts.n_stimuli, len(parts.values)
         check_claim(n_rdms * n * n * 8, "its RDMs, as squares,", given.max_bytes)
+        default = _default_names(parts, path)
+        _check_complete(parts, given, n, default)
         values = parts.by_row(given.order)
         coords = dict(parts.coords)
         ids = _resolve("stimuli", given.stimuli, parts.stimuli, parts.fields, n)
@@ -127,13 +129,13 @@ def complete(parts: Parts, given: Given, path: object) -> xr.DataArray:
             _check_beside(ids, parts.beside)
         if parts.stimuli is not None and list(parts.stimuli) != list(ids):
             coords["stimulus_in_file"] = (("stimulus",), list(parts.stimuli))
-        called = parts.default_names if given.names is None else given.names
+        called = default if given.names is None else given.names
         names = _resolve("names", called, parts.names, parts.name_fields, n_rdms)
         if parts.names is not None and list(parts.names) != list(names):
             coords["name_in_file"] = (("rdm",), list(parts.names))
         metric = _metric(parts, given)
         _check_coords(coords, n)
-        along = {name: values for name, (dims, values) in coords.items() if dims == ("rdm",)}
+        along = along_rdm(coords)
         if "standard_error" in coords:
             along["standard_error"] = coords["standard_error"][1]
         others = {name: coord for name, coord in coords.items() if coord[0] in (("stimulus",), ("stimulus_",))}
@@ -144,6 +146,8 @@ def complete(parts: Parts, given: Given, path: object) -> xr.DataArray:
         except TypeError as error:  # of a file's content, which no caller's type can mend
             raise ValueError(str(error)) from error
         check_seal(rdms, parts.seal)
+        if given.subjects is not None:  # after the seal, which is of what the file says
+            rdms = rdms.assign_coords(subject=("rdm", subjects_of(given.subjects, n_rdms, along_rdm(coords))))
         check_possible(rdms)
         check_varied(rdms)
     except (TypeError, ValueError) as error:
@@ -153,6 +157,41 @@ def complete(parts: Parts, given: Given, path: object) -> xr.DataArray:
     except ValueError as error:  # whoever reads them may leave one out; what counts people refuses them
         warnings.warn(f"{path}: {error}", stacklevel=3)
     return rdms
+
+
+def along_rdm(coords: Mapping[str, Coord]) -> dict[str, Any]:
+    """Values of the coordinates along ``rdm``."""
+    return {name: values for name, (dims, values) in coords.items() if dims == ("rdm",)}
+
+
+def _check_complete(parts: Parts, given: Given, n: int, default: Sequence[str] | None) -> None:
+    """Ask for all that a file lacks in one error: a way in pieces is as many calls as there are pieces."""
+    missing = []
+    if given.stimuli is None and parts.stimuli is None:
+        missing.append(missing_labels("stimuli", parts.fields, n))
+    if given.names is parts.names is default is None:
+        missing.append(missing_labels("names", parts.name_fields, len(parts.values)))
+    if given.metric is None and parts.metric is None:
+        missing.append(missing_metric(parts.foreign_metric))
+    if given.order is None and parts.order is None and parts.is_condensed and n > 3:
+        missing.append(missing_order(parts.values.shape[1]))
+    if missing:
+        raise MissingError("; and it ".join(missing))
+
+
+def _default_names(parts: Parts, path: object) -> Sequence[str] | None:
+    """Names of RDMs that their file does not name: the variable's or the file's own, numbered where there are several.
+
+    Unlike the id of a stimulus, to which an image is joined, such a name is taken for nothing else.
+    """
+    if parts.default_names is not None or parts.names is not None or not isinstance(path, Path):
+        return parts.default_names
+    return numbered(path.stem, len(parts.values))
+
+
+def numbered(name: str, count: int) -> list[str]:
+    """Names of `count` RDMs that have one in common: ``name``, or ``name-1``, ``name-2`` …"""
+    return [name] if count == 1 else [f"{name}-{number}" for number in range(1, count + 1)]
 
 
 def _check_beside(ids: Sequence[str], beside: Mapping[str, Sequence[str]]) -> None:
@@ -186,8 +225,7 @@ def _resolve(
     count: int,
 ) -> Sequence[str]:
     """Return the ids or names: the file's, or the caller's where it has none that can serve."""
-    labels = "the stimulus ids" if what == "stimuli" else "the names of the RDMs"
-    axis = "stimuli" if what == "stimuli" else "RDMs"
+    labels, axis = LABELS[what], "stimuli" if what == "stimuli" else "RDMs"
     if isinstance(given, str):
         return check_ids(_field(given, what, labels, stated, fields), what)
     answer = None if given is None else check_ids(_by_row(given, what) if isinstance(given, Mapping) else given, what)
@@ -200,12 +238,7 @@ def _resolve(
             if what == "stimuli" and not isinstance(given, Mapping):
                 _check_order(answer)
             return answer
-        if fields:
-            raise ValueError(
-                f"does not say which of its fields holds {labels}: {name_some(fields)}; choose one "
-                f"by {what}=, such as {next(iter(fields))!r}"
-            )
-        raise ValueError(f"does not hold {labels}; give {what}=, {count} strings in the file's order")
+        raise MissingError(missing_labels(what, fields, count))
     if len(stated) != count:
         raise ValueError(f"holds {count} {axis}, but {len(stated)} of {labels}; the file contradicts itself")
     copies = [name for name, times in Counter(stated).items() if times > 1]
@@ -266,13 +299,9 @@ def _check_order(ids: Sequence[str]) -> None:
 
 def _metric(parts: Parts, given: Given) -> str:
     if parts.metric is None:
-        if given.metric is not None:
-            return given.metric
-        called = f", and calls it {parts.foreign_metric!r}, which is none of them" if parts.foreign_metric else ""
-        raise ValueError(
-            f"does not say by a known name what the distances are{called}; give metric=, one "
-            f"of {', '.join(METRICS)} ('undeclared' where it is not known)"
-        )
+        if given.metric is None:
+            raise MissingError(missing_metric(parts.foreign_metric))
+        return given.metric
     if given.metric not in (None, parts.metric):
         raise ValueError(
             f"the metric {given.metric!r} contradicts the file, which says {parts.metric!r}; leave the metric out"

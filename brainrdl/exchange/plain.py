@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from brainrdl.arguments import name_some
-from brainrdl.exchange.parts import Coord, Parts
+from brainrdl.exchange.parts import Coord, Parts, numbered
 from brainrdl.files.budget import BudgetError, check_claim
 from brainrdl.ids import nearest
 
@@ -97,8 +97,7 @@ def from_array(array: Any, place: str, name: str) -> Parts:
     if values.ndim == 3 and values.dtype.kind == "f":
         unmeasured = np.isnan(np.diagonal(values, axis1=1, axis2=2)).all(axis=1)
         values = np.where(unmeasured[:, None, None] & np.eye(values.shape[1], dtype=bool), 0.0, values)
-    names = [name] if len(values) == 1 else [f"{name}-{number}" for number in range(1, len(values) + 1)]
-    return Parts(values, default_names=names, coords=coords)
+    return Parts(values, default_names=numbered(name, len(values)), coords=coords)
 
 
 def likely(variables: Mapping[str, Any]) -> list[str]:

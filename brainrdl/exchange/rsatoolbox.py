@@ -22,6 +22,7 @@ import xarray as xr
 
 from brainrdl.exchange.document import damaged, dump_document, encode_values, is_type, load_document
 from brainrdl.exchange.hdf5 import read_group, read_hdf5, write_group
+from brainrdl.exchange.missing import PLAIN, MissingError
 from brainrdl.exchange.parts import Coord, Given, Parts, as_labels, complete, with_texts
 from brainrdl.exchange.plain import from_array, pick, possible, shapes
 from brainrdl.exchange.seal import KEY, checksum, seal_of
@@ -195,10 +196,11 @@ def _from_dict(content: Mapping[str, Any], place: str) -> Parts:
         way = (
             f"; choose a plain array by variable=, of {shapes(content, found)}" if (found := possible(content)) else ""
         )
-        raise ValueError(
+        message = (
             f"{place} holds no 'dissimilarities', as files of RDMs that rsatoolbox wrote do; there are: "
             f"{', '.join(map(repr, content)) or 'none'}{way}"
         )
+        raise MissingError(message, PLAIN) if way else ValueError(message)
     descriptors, rows, patterns = (
         _mapping(content.get(kind), kind, place) for kind in ("descriptors", "rdm_descriptors", "pattern_descriptors")
     )

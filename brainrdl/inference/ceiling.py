@@ -51,7 +51,8 @@ def noise_ceiling(
     method : str
         Comparison of RDMs, as in `compare_rdms`.
     over : str
-        Coordinate along ``rdm`` that tells the subjects apart.
+        Coordinate along ``rdm`` that tells the subjects apart; ``rdm`` itself where each RDM is another subject's, or
+        another measurement of one (the ceiling then speaks of repetitions).
     normalize : bool
         True brings RDMs to one scale before they are averaged over subjects: z-scored for ``corr`` and
         ``corr_cov``, divided by their root mean square for the cosines, ranked for the rank correlations, left as they
@@ -87,9 +88,13 @@ def noise_ceiling(
     0.70 to 0.80
     """
     check_method(method)
+    if over == "subject":
+        _check_over(check_rdms(rdms), over, ", or give over='rdm' where each RDM is a subject's, or a repetition")
     subjects = subject_rdms(rdms, over=over)
     if subjects.sizes["rdm"] < 2:
-        raise ValueError(f"there is a single {over}; a noise ceiling needs at least two, to compare them")
+        raise ValueError(
+            f"there is a single {'RDM' if over == 'rdm' else over}; a noise ceiling needs at least two, to compare them"
+        )
     values, names = upper_triangles(subjects.values), [str(name) for name in subjects[over].values]
     check_geometry(values, names, method, f"{over}s")
     scaled = to_scale(values, scale_for(method) if normalize else None)[0]
@@ -139,12 +144,7 @@ def subject_rdms(rdms: xr.DataArray, *, over: str = "subject") -> xr.DataArray:
     """
     rdms = check_rdms(rdms)
     check_possible(rdms)
-    if over not in rdms.coords or rdms[over].dims != ("rdm",):
-        there = ", ".join(repr(str(name)) for name, coord in rdms.coords.items() if coord.dims == ("rdm",))
-        raise ValueError(
-            f"no coordinate {over!r} along 'rdm' to tell subjects apart; there are: {there}; add it: "
-            f"rdms.assign_coords({over}=('rdm', [...]))"
-        )
+    _check_over(rdms, over)
     _check_copies(rdms)
     # over another coordinate, such as the session itself, sessions are what is compared
     if over == "subject" and "session" in rdms.coords:
@@ -164,6 +164,15 @@ def subject_rdms(rdms: xr.DataArray, *, over: str = "subject") -> xr.DataArray:
             "rdms.isel(rdm=rdms['roi'] == 'IT'), or average over it with average_rdms"
         )
     return rdms
+
+
+def _check_over(rdms: xr.DataArray, over: str, otherwise: str = "") -> None:
+    if over not in rdms.coords or rdms[over].dims != ("rdm",):
+        there = ", ".join(repr(str(name)) for name, coord in rdms.coords.items() if coord.dims == ("rdm",))
+        raise ValueError(
+            f"no coordinate {over!r} along 'rdm' to tell subjects apart; there are: {there}; add it: "
+            f"rdms.assign_coords({over}=('rdm', [...])){otherwise}"
+        )
 
 
 def ceiling_of(rdms: np.ndarray, scaled: np.ndarray, method: str, counts: np.ndarray) -> NoiseCeiling:

@@ -1,6 +1,6 @@
 """Models against subjects' RDMs, region by region, with ceilings, intervals and corrected tests."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, final
 
@@ -12,6 +12,7 @@ from brainrdl.inference.models import ModelScores, score_models
 from brainrdl.inference.multiplicity import fdr, holm
 from brainrdl.known import RANDOM_WEIGHTS
 from brainrdl.rdms.combine import concat_rdms
+from brainrdl.rdms.labels import checked_parts
 from brainrdl.rdms.layout import check_rdms
 
 
@@ -49,7 +50,7 @@ class ModelComparison:
 
 
 def compare_models(
-    models: xr.DataArray | Sequence[xr.DataArray],
+    models: xr.DataArray | Sequence[xr.DataArray] | Mapping[str, xr.DataArray],
     data: xr.DataArray,
     method: str = "corr",
     *,
@@ -62,8 +63,9 @@ def compare_models(
 
     Parameters
     ----------
-    models : DataArray (rdm, stimulus, stimulus_) or sequence of them
-        Model RDMs; several arrays may have different metrics, but no two RDMs one label.
+    models : DataArray (rdm, stimulus, stimulus_), sequence or mapping of them
+        Model RDMs; several arrays may have different metrics. Labels that arrays share are told apart as in
+        `concat_rdms`, by the coordinate ``model`` or by the keys of a mapping.
     data : DataArray (rdm, stimulus, stimulus_)
         Measured RDMs of the same stimuli, with a ``subject`` coordinate where there are several subjects, and ``roi``
         where there are several regions.
@@ -96,7 +98,8 @@ def compare_models(
     0  good   0.75  both
     1   bad   0.18  both
     """
-    pooled = _pooled(models, method)
+    parts = models if isinstance(models, xr.DataArray) else checked_parts(models)
+    pooled = _pooled(parts, method)
     scores = {
         roi: score_models(pooled, part, method, over=over, n_resamples=n_resamples, seed=seed)
         for roi, part in _by_roi(check_rdms(data)).items()
@@ -117,19 +120,18 @@ def compare_models(
     table.insert(table.columns.tolist().index("p") + 1, "p_fdr", fdr(table["p"].to_numpy(dtype=float)))
     tested["p_holm"] = holm(tested["p"].to_numpy(dtype=float))
     notes = list(dict.fromkeys(scored.note for scored in scores.values() if scored.note))
-    return ModelComparison(method, scores, table, tested, notes, contrasts is not None, _untrained(models))
+    return ModelComparison(method, scores, table, tested, notes, contrasts is not None, _untrained(parts))
 
 
 def _pooled(models: xr.DataArray | Sequence[xr.DataArray], method: str) -> xr.DataArray:
     """Put all models into one array, whatever their metrics: a comparison without a scale needs no common one."""
     if isinstance(models, xr.DataArray):
         return models
-    parts = [check_rdms(part) for part in models]
-    if len({part.attrs["metric"] for part in parts}) > 1 and method == "mse":
+    if len({part.attrs["metric"] for part in models}) > 1 and method == "mse":
         raise ValueError("mse compares units, so that the models must have one metric; take corr or cosine")
     # arrays of different coordinates and attributes do not concatenate
     bare = []
-    for part in parts:
+    for part in models:
         labels = {dim: part[dim].values for dim in part.dims}
         metric = part.attrs["metric"] if method == "mse" else "undeclared"
         bare.append(xr.DataArray(part.values, labels, part.dims, part.name, {"metric": metric}))

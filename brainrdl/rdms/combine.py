@@ -4,7 +4,7 @@ RDMs are joined on the stimulus ids, and nothing is filled in: what differs is r
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -14,6 +14,7 @@ import xarray as xr
 from brainrdl.arguments import did_you_mean, name_some
 from brainrdl.ids import spelling
 from brainrdl.rdms.labelled import select_stimuli
+from brainrdl.rdms.labels import checked_parts
 from brainrdl.rdms.layout import DIMS, Normalization, check_rdms
 from brainrdl.rdms.plausible import check_people
 from brainrdl.rdms.ranks import midranks
@@ -22,15 +23,19 @@ from brainrdl.rdms.triangles import to_squares, upper_triangles
 from brainrdl.rdms.union import on_all_stimuli
 
 
-def concat_rdms(rdms: Iterable[xr.DataArray], *, join: Literal["exact", "union"] = "exact") -> xr.DataArray:
+def concat_rdms(
+    rdms: Iterable[xr.DataArray] | Mapping[str, xr.DataArray], *, join: Literal["exact", "union"] = "exact"
+) -> xr.DataArray:
     """Put labelled RDMs one behind the other.
 
     RDMs are joined on the stimulus ids: where the order differs, all follow the first.
 
     Parameters
     ----------
-    rdms : sequence of DataArray (rdm, stimulus, stimulus_)
-        Labelled RDMs with the same metric and coordinates, and with ``exact`` of the same stimuli.
+    rdms : sequence, or mapping of str, of DataArray (rdm, stimulus, stimulus_)
+        Labelled RDMs with the same metric and coordinates, and with ``exact`` of the same stimuli. The key of a mapping
+        comes before the labels of its array. Where arrays of a sequence share a label, the coordinate ``model`` does:
+        ``resnet18 layer1``.
     join : {"exact", "union"}
         Whether other stimuli are an error, or the result has the stimuli of all, in order of first occurrence, and NaN
         for the pairs that an RDM has not measured.
@@ -61,7 +66,7 @@ def concat_rdms(rdms: Iterable[xr.DataArray], *, join: Literal["exact", "union"]
     """
     if isinstance(rdms, xr.DataArray):
         raise TypeError("rdms is a single DataArray; expected a list of labelled RDMs: concat_rdms([a, b])")
-    parts = [check_rdms(part) for part in rdms]
+    parts = checked_parts(rdms)
     if not parts:
         raise ValueError("rdms is empty; expected at least one labelled RDM")
     if join not in ("exact", "union"):
@@ -69,13 +74,6 @@ def concat_rdms(rdms: Iterable[xr.DataArray], *, join: Literal["exact", "union"]
     if join == "union":
         parts = on_all_stimuli(parts)
     parts = [_in_order_of(parts[0], part, number) for number, part in enumerate(parts)]
-    labels = [label for part in parts for label in part["rdm"].values.tolist()]
-    if len(set(labels)) < len(labels):
-        copies = list(dict.fromkeys(label for label in labels if labels.count(label) > 1))
-        raise ValueError(
-            f"labels along 'rdm' must be unique, but these occur more than once: {name_some(copies)}; rename "
-            "them first: rdms.assign_coords(rdm=[...])"
-        )
     _check_same_coords(parts)
     attrs = _joined_attrs(parts)
     joined = xr.concat(parts, dim="rdm", coords="minimal", compat="override", join="exact", combine_attrs="override")

@@ -3,7 +3,7 @@
 import csv
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, final
 
@@ -14,7 +14,8 @@ from torchvision.transforms.functional import to_pil_image
 
 from brainrdl.arguments import name_some
 from brainrdl.data.objects92 import CATEGORIES, IDS, RDMSet, load_objects92, load_objects92_images
-from brainrdl.exchange.files import read_rdms
+from brainrdl.exchange.files import read_given
+from brainrdl.exchange.parts import Given
 from brainrdl.features.recorder import capture
 from brainrdl.files.present import check_categories_file, check_measured
 from brainrdl.ids import read_labels, spelling
@@ -81,14 +82,20 @@ def check_distinct(stimuli: StimulusSet, remedy: str) -> None:
         )
 
 
-def read_measured(name: Folder, data_dir: Folder | None = None) -> xr.DataArray:
-    """Read RDMs from a file, or a set of RDMs of the 92 object images by name (``objects92:human``)."""
+def read_measured(name: Folder, data_dir: Folder | None = None, given: Given | None = None) -> xr.DataArray:
+    """Read RDMs from a file, or a set of RDMs of the 92 object images by name (``objects92:human``).
+
+    `given` holds the words that a file lacks: ids, metric, subjects, the variable of a plain array.
+    """
+    given = Given() if given is None else given
     source, separator, which = str(name).partition(":")
     if separator and source == OBJECTS92:
+        if said := [field.name for field in fields(Given) if getattr(given, field.name) is not None]:
+            raise ValueError(f"{name} says of itself what {' and '.join(said)} would; leave {' and '.join(said)} out")
         known: RDMSet = which  # type: ignore[assignment] # load_objects92 refuses others, and lists those there are
         return load_objects92(known, data_dir)
     check_measured(name)
-    return read_rdms(name)
+    return read_given(Path(name), given)
 
 
 def of_region(rdms: xr.DataArray, roi: str | None, place: Folder) -> xr.DataArray:
@@ -209,6 +216,8 @@ class CardRequest:
         Device that the network runs on.
     follow_links : bool
         Permission to read what links lead to outside of the folder of images.
+    given : Given, optional
+        Words on what the file of measured RDMs does not say, see `brainrdl.exchange.parts.Given`.
 
     Examples
     --------
@@ -228,6 +237,7 @@ class CardRequest:
     data_dir: Folder | None = None
     device: str = "cpu"
     follow_links: bool = False
+    given: Given | None = None
 
 
 @final
@@ -290,7 +300,8 @@ def read_inputs(request: CardRequest) -> CardInputs:
     >>> from brainrdl.studies import CardRequest, read_inputs
     >>> read_inputs(CardRequest("torchvision:resnet18", ("layer4",), "images", "brain.nc"))  # doctest: +SKIP
     """
-    subjects = of_region(read_measured(request.rdms, request.data_dir), request.roi, request.rdms)
+    measured = read_measured(request.rdms, request.data_dir, request.given)
+    subjects = of_region(measured, request.roi, request.rdms)
     named = load_named_model(request.model, request.weights)
     images = read_images(request.stimuli, request.data_dir, named.transform, follow_links=request.follow_links)
     ids = tuple(str(stimulus) for stimulus in subjects["stimulus"].values)

@@ -150,7 +150,7 @@ def test_compare_leaves_out_what_is_not_shared_only_when_asked(
     given = ("compare", tmp_path / "model.nc", tmp_path / "brains.nc", "--resamples", 20)
     assert failed(capsys, *given) == (
         f"brainrdl: the stimuli of models and subjects differ: 5 are shared, subjects alone has {IDS[5]!r}; "
-        "--shared, or select_stimuli first, leaves the others out"
+        "--shared leaves the others out"
     )
     assert run(*given, "--shared", "-o", tmp_path / "out") == 0
     assert capsys.readouterr().out.startswith("5 stimuli are shared; 1 that some file lacks are left out\n")
@@ -169,7 +169,9 @@ def test_what_a_file_lacks_is_given(tmp_path: Path, capsys: pytest.CaptureFixtur
     message = failed(capsys, "convert", tmp_path / "bare.mat", tmp_path / "out.nc")
     assert message == (
         f"brainrdl: {tmp_path / 'bare.mat'}: does not hold the stimulus ids; give --stimuli, 6 strings "
-        "in the file's order"
+        "in the file's order; and it does not say by a known name what the distances are; give --metric, one of mse, "
+        "sqeuclidean, euclidean, correlation, cosine, mahalanobis, crossnobis, undeclared ('undeclared' where it is "
+        "not known)"
     )
     given = ("--stimuli", ids, "--metric", "undeclared", "--names", tmp_path / "names.txt")
     (tmp_path / "names.txt").write_text("IT\n", encoding="utf-8")

@@ -115,7 +115,8 @@ class TestLoading:
     def test_no_folder(self, monkeypatch):
         monkeypatch.delenv("BRAINRDL_DATA", raising=False)
         message = (
-            "there is no folder to look for MNIST in: give data_dir= or set the environment variable BRAINRDL_DATA"
+            "there is no folder to look for MNIST in: give data_dir= or set the environment variable BRAINRDL_DATA, "
+            "or fetch the files with download=True"
         )
         with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
             load_mnist()

@@ -73,7 +73,10 @@ def test_the_order_of_a_list_is_promised_on_the_command_line(tmp_path, capsys):
     source, target = tmp_path / "a.npy", tmp_path / "b.nc"
     given = ["--stimuli", str(tmp_path / "ids.txt"), "--metric", "undeclared"]
     assert cli.main(["convert", str(source), str(target), *given]) == 2
-    assert capsys.readouterr().err == f"brainrdl: {source}: {ORDERS.replace('stimuli= gives', '--stimuli gives')}\n"
+    told = ORDERS.replace("stimuli= gives", "--stimuli gives").replace(
+        "stimuli=dict(enumerate(ids)), on the command line --as-listed", "--as-listed"
+    )
+    assert capsys.readouterr().err == f"brainrdl: {source}: {told}\n"
     assert cli.main(["convert", str(source), str(target), *given, "--as-listed"]) == 0
     assert rdl.read_rdms(target)["stimulus"].values.tolist() == AS_TEXT
 

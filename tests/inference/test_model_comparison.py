@@ -70,8 +70,8 @@ def test_declared_contrasts_and_few_subjects():
     text = comparison_text(result)
     significant = (result.contrasts["p_holm"] < 0.05).sum()
     assert text.splitlines()[7:] == [
-        "p_fdr: of a score of zero or less, one-sided t with the bootstrap's standard error, FDR over 6 rows",
-        "p_ceiling: of a score equal to the lower noise ceiling, two-sided t, not corrected",
+        "p_fdr: score above 0, one-sided t with the bootstrap's standard error, FDR over 6 rows",
+        "p_ceiling: score different from the noise ceiling's lower bound, two-sided t, uncorrected",
         f"contrasts: {significant} of 2 significant (two-sided t, Holm .05)",
         result.notes[0],
     ]

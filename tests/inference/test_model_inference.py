@@ -102,13 +102,23 @@ def test_missing_pairs_take_no_part_in_the_means():
     np.testing.assert_allclose(rdl.noise_ceiling(gappy), (lower, upper), atol=1e-12)
 
 
+def test_the_ceiling_over_rdms_is_that_over_subjects_of_one_rdm_each():
+    rdms = subjects_of(4)
+    unnamed = rdms.drop_vars("subject")
+    assert rdl.noise_ceiling(unnamed, over="rdm") == rdl.noise_ceiling(rdms)
+    with pytest.raises(ValueError) as error:
+        rdl.noise_ceiling(unnamed.isel(rdm=[0]), over="rdm")
+    assert str(error.value) == "there is a single RDM; a noise ceiling needs at least two, to compare them"
+
+
 def test_ceiling_refusals():
     rdms = subjects_of(3)
     for wrong, message in (
         (
             rdms.drop_vars("subject"),
             "no coordinate 'subject' along 'rdm' to tell subjects apart; there are: 'rdm'; add it: "
-            "rdms.assign_coords(subject=('rdm', [...]))",
+            "rdms.assign_coords(subject=('rdm', [...])), or give over='rdm' where each RDM is a subject's, or a "
+            "repetition",
         ),
         (rdms.isel(rdm=[0]), "there is a single subject; a noise ceiling needs at least two, to compare them"),
         (

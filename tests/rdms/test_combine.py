@@ -64,8 +64,8 @@ def test_provenances_that_differ_are_all_kept():
             [one(), one()],
             ValueError,
             (
-                "labels along 'rdm' must be unique, but these occur more than once: 'IT'; rename them first: "
-                "rdms.assign_coords(rdm=[...])"
+                "labels along 'rdm' must be unique, but these occur more than once: 'IT'; give the "
+                "arrays by name, as in {'first': rdms, 'second': others}, and the name comes before each label"
             ),
         ),
         (

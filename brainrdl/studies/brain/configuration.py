@@ -1,15 +1,16 @@
 """The file of a study: everything that decides what is fitted, chosen and scored, fixed before anything is scored."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, Field, ValidationError, model_validator
 
 from brainrdl.arguments import did_you_mean, name_some
 from brainrdl.files.store import atomic_path, sha256
 from brainrdl.known import METRICS
+from brainrdl.studies.brain.measured import Measured as Measured, Part
 from brainrdl.studies.brain.yaml_file import read_yaml
 
 ARMS = (
@@ -19,32 +20,7 @@ ARMS = (
 """Names that a study's own controls may not have: those of the arms (`brainrdl.studies.brain.arms`)."""
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-    @field_validator("*", mode="before")
-    @classmethod
-    def _no_switch_for_a_number(cls, value: Any, info: ValidationInfo) -> Any:
-        if info.field_name is None or cls.model_fields[info.field_name].annotation is bool:
-            return value
-        if any(isinstance(entry, bool) for entry in (value if isinstance(value, list | tuple) else [value])):
-            raise ValueError(
-                f"expected no switch, got {value!r} (YAML reads yes, no, on and off as true and false; a name of that "
-                "kind needs quotes)"
-            )
-        return value
-
-
-class Measured(_Part):
-    """Measured RDMs of one study and region, one per subject (and session)."""
-
-    rdms: str
-    """A file of labelled RDMs, or ``objects92:human``, ``objects92:second-study``."""
-    roi: str | None = None
-    """Its region, where the file holds several."""
-
-
-class Task(_Part):
+class Task(Part):
     """The task that the network is trained for."""
 
     data: Literal["cifar10", "cifar100", "mnist", "digits"]
@@ -57,7 +33,7 @@ class Task(_Part):
     """Training images set aside, the last ones, to see what fitting does to the task while settings are chosen."""
 
 
-class Student(_Part):
+class Student(Part):
     """The network that is fitted."""
 
     model: str = "brainrdl.models:cifar_cnn"
@@ -67,7 +43,7 @@ class Student(_Part):
     """Height and width that stimuli are brought to; none: by the network's own transform."""
 
 
-class Fit(_Part):
+class Fit(Part):
     """Settings of the fits of students to the brain."""
 
     layers: tuple[str, ...] = Field(min_length=1)
@@ -101,7 +77,7 @@ class Fit(_Part):
         return self
 
 
-class Schemes(_Part):
+class Schemes(Part):
     """Numbers of splits of the stimuli."""
 
     stratified: int = Field(default=5, ge=2)
@@ -112,7 +88,7 @@ class Schemes(_Part):
     """Folds of the training stimuli in which everything is chosen."""
 
 
-class Primary(_Part):
+class Primary(Part):
     """The one contrast that the study is for; every other score is secondary."""
 
     arm: str = "rdl"
@@ -125,7 +101,7 @@ class Primary(_Part):
     """The smallest raw gain of interest: "no gain" is said only where a bound lies below it."""
 
 
-class Configuration(_Part):
+class Configuration(Part):
     """A study of students fitted to measured RDMs: everything that decides what is fitted, chosen and scored.
 
     Read one with `read_configuration`; ``brainrdl fit --init`` writes one with comments on every field.
@@ -149,7 +125,8 @@ class Configuration(_Part):
     early_visual : Measured, optional
         Target of the control ``rdl_early_visual``.
     controls : dict of str, or "objects92"
-        Files by name, each with one control RDM, or the five controls of the 92 object images.
+        Files by name, each with one control RDM, or the five controls of the 92 object images, which are taken for
+        these images where nothing is said; for others that is none.
     task : Task, optional
         Images and length of the training on the task.
     student : Student
@@ -194,6 +171,15 @@ class Configuration(_Part):
     primary: Primary
     resamples: int = Field(default=1000, ge=100, le=1_000_000)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _no_controls(cls, content: Any) -> Any:
+        """Take absent controls for none, where the stimuli have none of their own."""
+        if isinstance(content, dict) and content.get("controls") is None:
+            rest = {name: value for name, value in content.items() if name != "controls"}
+            return rest if content.get("stimuli") == "objects92" else {**rest, "controls": {}}
+        return content
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         _once(self.fit_to, "fit_to")
@@ -220,21 +206,20 @@ class Configuration(_Part):
                 "primary.scheme is leave_one_category_out, which schemes switches off; set "
                 "schemes.leave_one_category_out: true"
             )
-        if self.stimuli != "objects92":
-            if self.categories is None:
-                raise ValueError("categories is missing: a table (.csv) of stimulus,category, which the splits follow")
-            if self.controls == "objects92":
-                raise ValueError(
-                    "controls are those of the 92 object images, and stimuli are others; name files, or {}"
-                )
-        # before any data is read: these would show when the first network is made
-        if self.task is None and self.student.weights is None:
-            raise ValueError("there is neither a task to train on nor student.weights: nothing to start from")
-        if self.task is not None and self.student.weights is None and self.student.image_size is None:
-            raise ValueError(
-                "student.image_size is missing: a network that is trained here has no transform of its own"
-            )
+        if missing := list(self._missing()):
+            raise ValueError("; ".join(missing))
         return self
+
+    def _missing(self) -> Iterator[str]:
+        """All that is missing, before any data is read: it would show when the first network is made."""
+        if self.stimuli != "objects92" and self.categories is None:
+            yield "categories is missing: a table (.csv) of stimulus,category, which the splits follow"
+        if self.stimuli != "objects92" and self.controls == "objects92":
+            yield "controls are those of the 92 object images, and stimuli are others; name files, or {}"
+        if self.task is None and self.student.weights is None:
+            yield "there is neither a task to train on nor student.weights: nothing to start from"
+        if self.task is not None and self.student.weights is None and self.student.image_size is None:
+            yield "student.image_size is missing: a network that is trained here has no transform of its own"
 
 
 def read_configuration(path: str | Path) -> Configuration:

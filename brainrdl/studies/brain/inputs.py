@@ -16,6 +16,8 @@ from brainrdl.data.images import LabelledImages, to_float
 from brainrdl.data.mnist import load_mnist
 from brainrdl.data.objects92 import load_objects92
 from brainrdl.data.transforms import flip_half
+from brainrdl.exchange.listed import read_ids, read_subjects
+from brainrdl.exchange.parts import Given
 from brainrdl.inference.ceiling import subject_rdms
 from brainrdl.named_models import load_named_model
 from brainrdl.rdms.combine import concat_rdms
@@ -37,6 +39,7 @@ from brainrdl.studies.inputs import (
 )
 
 _THUMBNAIL = 32  # pixels
+_CLASSES = {"cifar10": 10, "cifar100": 100}
 _FEWEST = 2  # pairs that can be correlated
 
 
@@ -127,7 +130,7 @@ def _task_images(configuration: Configuration, data_dir: Folder | None) -> TaskI
     elif task.data == "mnist":
         train, test = load_mnist(data_dir)
     else:
-        train, test = load_cifar(10 if task.data == "cifar10" else 100, data_dir)
+        train, test = load_cifar(_CLASSES[task.data], data_dir)
     # the last images are set aside, so that a limit leaves the validation images as they are
     n_train = min(len(train) - task.validation, task.limit or len(train))
     batch = max(task.batch_size, configuration.fit.task_batch)
@@ -142,6 +145,15 @@ def _task_images(configuration: Configuration, data_dir: Folder | None) -> TaskI
     augment = flip_half if task.data.startswith("cifar") else None
     batches = Batches(normalise=_normalisation(training), augment=augment, drop_last=True)
     return TaskImages(training, validation, test, batches)
+
+
+def fetch_task_images(configuration: Configuration, data_dir: Folder | None = None) -> None:
+    """Fetch the data set of a study's task where it is missing, as its loader does."""
+    data = None if configuration.task is None else configuration.task.data
+    if data == "mnist":
+        load_mnist(data_dir, download=True)
+    elif data in _CLASSES:
+        load_cifar(_CLASSES[data], data_dir, download=True)
 
 
 def _normalisation(training: LabelledImages) -> Callable[[Tensor], Tensor]:
@@ -194,7 +206,14 @@ def _resized(images: StimulusSet, size: int) -> Tensor:
 
 
 def _measured(study: Measured, ids: tuple[str, ...], data_dir: Folder | None) -> xr.DataArray:
-    rdms = of_region(read_measured(study.rdms, data_dir), study.roi, study.rdms)
+    given = Given(
+        stimuli=read_ids(study.stimuli),
+        metric=study.metric,
+        order=study.order,
+        variable=study.variable,
+        subjects=read_subjects(study.subjects),
+    )
+    rdms = of_region(read_measured(study.rdms, data_dir, given), study.roi, study.rdms)
     return _by_subject(in_order(rdms, ids, study.rdms))
 
 

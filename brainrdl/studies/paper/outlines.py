@@ -21,6 +21,7 @@ class Outline:
     arms: tuple[str, ...] = _ARMS  # by name
     train_sizes: tuple[int, ...] = ()
     few_labels: bool = True
+    downloads: bool = True  # the study has files that --download fetches
     precision: str = "32-true"
     threads: int | None = None
 
@@ -54,6 +55,7 @@ DIGITS = Outline(
     recipe=Recipe(epochs=15, teacher_epochs=10, choice_epochs=10),
     teachers=("clean",),
     teacher_size=4_000,
+    downloads=False,
     threads=1,
 )
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from brainrdl.files.store import atomic_path
@@ -42,7 +43,12 @@ def comparison_figure(result: ModelComparison) -> Figure:
     foot = max(text_width(name, FONT - 1) for name in names) + 1.5 * (FONT - 1) / 72 * len(caption)
     figure = Figure(figsize=(width, 2.8 + foot), layout="constrained")
     axes = figure.subplots(1, len(widths), squeeze=False, width_ratios=widths)[0]
+    drawn = []
     for ax, roi in zip(axes, rois, strict=False):
+        if result.scores[roi].table["score"].isna().all():
+            _no_score(ax, roi)
+            continue
+        drawn.append(ax)
         score_panel(
             result.table[result.table["roi"] == roi].set_index("model"),
             ceiling=result.scores[roi].ceiling,
@@ -52,8 +58,11 @@ def comparison_figure(result: ModelComparison) -> Figure:
             title=roi or None,
             ax=ax,
         )
-    align_scores(axes[: len(rois)])
-    if matrix:
+    if drawn:
+        align_scores(drawn)
+    if matrix and not drawn:
+        axes[-1].set_axis_off()
+    elif matrix:
         by_roi = [(roi, rows.set_index("model")) for roi, rows in result.table.groupby("roi", sort=False)]
         similarity_matrix(
             pd.DataFrame({roi: rows["score"] for roi, rows in by_roi}),
@@ -63,6 +72,13 @@ def comparison_figure(result: ModelComparison) -> Figure:
         )
     figure.supxlabel("\n".join(caption), x=0.01, ha="left", fontsize=FONT - 1, color=INK)
     return figure
+
+
+def _no_score(ax: Axes, roi: str) -> None:
+    """Say in a region's panel that none of its scores is defined, as where no pair of models is measured there."""
+    ax.set_axis_off()
+    ax.text(0.5, 0.5, "no score is defined", ha="center", va="center", fontsize=FONT - 1, color=INK)
+    ax.set_title(roi, fontsize=FONT)
 
 
 def comparison_caption(result: ModelComparison) -> str:
