@@ -889,8 +889,8 @@ class TestFaults:
         assert distances["layer"].values.tolist() == ["pixels", "pool1", "pool2", "labels"]
         page = read(report)
         assert (
-            "At chance, with about the 90 % error of guessing among 10 classes: plain-seed0. They are included in every "
-            "mean."
+            "At chance, with about the 90 % error of guessing among 10 classes: plain-seed0. They are included in "
+            "every mean."
         ) in page.texts[""]
         assert (
             "Collapsed, all images being equally far apart in a layer: plain (fc, softmax). A constant RDM correlates "
