@@ -893,8 +893,8 @@ class TestFaults:
             "every mean."
         ) in page.texts[""]
         assert (
-            "Collapsed, all images being equally far apart in a layer: plain (fc, softmax). A constant RDM correlates "
-            "with nothing, so the maps leave it out."
+            "Collapsed, all images being equally far apart in a layer: plain (fc, softmax). A constant RDM has no "
+            "correlation, so the maps omit it."
         ) in page.texts[""]
         assert "Left out, their RDMs being constant: plain (fc, softmax)." in page.texts["map"]
 
