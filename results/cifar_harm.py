@@ -2,9 +2,9 @@
 
     python results/cifar_harm.py results/cifar100/60-epochs --data-dir DIR
 
-Each try is one training on 20,000 images for 20 epochs, toward the study's own teacher, and validated on its 10,000
-validation images, with one thing different from the recipe: what the list `VARIANTS` names. A line is added to
-`harm.csv` in the study's folder as each try ends; tries found there are not made again.
+Each variant is one training run on 20,000 images for 20 epochs, toward the study's own teacher, scored on its 10,000
+validation images, with one thing different from the recipe: those in the list `VARIANTS`. A line is added to `harm.csv`
+in the study's folder as each run ends; those found there are not repeated.
 """
 
 import argparse
@@ -198,7 +198,7 @@ def main() -> None:
     parser.add_argument("study", type=Path, help="folder of a CIFAR-100 study whose teacher is trained")
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="folder with the data (default: $BRAINRDL_DATA)")
     parser.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
-    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="tries side by side (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, default=1, metavar="N", help="parallel processes (default: %(default)s)")
     options = parser.parse_args()
     path = options.study / "harm.csv"
     done = {tuple(line[name] for name in ("variant", "arm", "alpha0", "changed")) for line in _read(path)}

@@ -1,10 +1,10 @@
-"""Ids and names as a user lists them: in a text file with one a line, or by the field of a file that holds them."""
+"""Ids and names as a user lists them: in a text file with one per line, or by the field of a file that holds them."""
 
 from pathlib import Path
 
 
 def read_ids(given: str | None) -> list[str] | str | None:
-    """Read ids from a text file, one a line; what is not a file is the name of a field.
+    """Read ids from a text file, one per line; what is not a file is the name of a field.
 
     ValueError if the file is not UTF-8 text, or has an empty line.
     """

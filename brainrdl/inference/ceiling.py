@@ -52,7 +52,7 @@ def noise_ceiling(
         Comparison of RDMs, as in `compare_rdms`.
     over : str
         Coordinate along ``rdm`` that tells the subjects apart; ``rdm`` itself where each RDM is another subject's, or
-        another measurement of one (the ceiling then speaks of repetitions).
+        another measurement of one (the ceiling then describes repetitions).
     normalize : bool
         True brings RDMs to one scale before they are averaged over subjects: z-scored for ``corr`` and
         ``corr_cov``, divided by their root mean square for the cosines, ranked for the rank correlations, left as they

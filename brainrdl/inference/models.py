@@ -262,17 +262,17 @@ def factor_of(over: str, n_subjects: int) -> tuple[Factor, str]:
     if over not in ("auto", "stimuli", "subjects", "both"):
         raise ValueError(f"unknown over {over!r}; known are: auto, stimuli, subjects, both")
     few = (
-        f"{n_subjects} subject{'s are' if n_subjects > 1 else ' is'} too few to speak of other subjects, which takes "
+        f"{n_subjects} subject{'s are' if n_subjects > 1 else ' is'} too few to generalise over subjects, which takes "
         f"{MIN_SUBJECTS}"
     )
     if over in ("subjects", "both"):
         if n_subjects < MIN_SUBJECTS:
-            raise ValueError(f"{few}; take over='stimuli', which speaks of other stimuli for these subjects")
+            raise ValueError(f"{few}; take over='stimuli', which generalises over stimuli, for these subjects only")
         return ("subjects", "") if over == "subjects" else ("both", "")
     if over == "auto" and n_subjects >= MIN_SUBJECTS:
         return "both", ""
     if n_subjects < MIN_SUBJECTS:
-        return "stimuli", f"{few}: intervals and tests speak of other stimuli, for these subjects only"
+        return "stimuli", f"{few}: intervals and tests generalise over stimuli, for these subjects only"
     return "stimuli", ""
 
 

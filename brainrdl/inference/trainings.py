@@ -1,4 +1,4 @@
-"""Certainty of a difference between networks: over test images, over trainings, over both."""
+"""Certainty of a difference between networks: over test images, over training runs, over both."""
 
 from typing import Literal, NamedTuple
 
@@ -49,8 +49,8 @@ class Interval(NamedTuple):
 def mcnemar(correct_a: ArrayLike, correct_b: ArrayLike, *, method: Literal["exact", "corrected"] = "exact") -> McNemar:
     """Test whether two networks err equally often, on the same images.
 
-    Only the images on which exactly one of the two is right say anything. The p-value speaks of other images
-    from the same source, for these two trained networks; it says nothing about other trainings.
+    Only the images on which exactly one of the two is right say anything. The p-value generalises over
+    images from the same source, for these two trained networks; it says nothing about other training runs.
 
     Parameters
     ----------
@@ -76,7 +76,7 @@ def mcnemar(correct_a: ArrayLike, correct_b: ArrayLike, *, method: Literal["exac
     See Also
     --------
     holm : Correct the p-values of a table of tests.
-    crossed_bootstrap : An interval over images and trainings.
+    crossed_bootstrap : An interval over images and training runs.
 
     References
     ----------
@@ -148,7 +148,7 @@ def t_interval(values: ArrayLike, *, level: float = 0.95, bounds: Bounds | None 
 def paired_t_interval(a: ArrayLike, b: ArrayLike, *, level: float = 0.95, bounds: Bounds | None = None) -> Interval:
     """Take the mean difference ``a - b`` over seeds with Student's t interval, paired by seed.
 
-    Speaks of other trainings, on this very test set.
+    Generalises over training runs, on this very test set.
 
     Parameters
     ----------
@@ -190,13 +190,13 @@ def paired_t_interval(a: ArrayLike, b: ArrayLike, *, level: float = 0.95, bounds
 def crossed_bootstrap(
     correct_a: ArrayLike, correct_b: ArrayLike, *, level: float = 0.95, n_resamples: int = 10_000, seed: int = 0
 ) -> Interval:
-    """Take the difference of two methods' error rates, with an interval over trainings *and* images.
+    """Take the difference of two methods' error rates, with an interval over training runs *and* images.
 
     Each resample draws the seeds with replacement and, independently, the images with replacement, and takes
     the difference over all drawn seed × image cells ("pigeonhole" bootstrap [1]_). Noise of single cells
-    enters the variance more than once, which errs on the wide side. Few seeds err on the narrow side, since
+    enters the variance more than once, which makes it too wide. Few seeds make it too narrow, since
     their share of the variance comes out (seeds - 1)/seeds of what it is: below ten seeds, read
-    `paired_t_interval` beside it. With two seeds there is no interval; with one, it speaks of images only.
+    `paired_t_interval` beside it. With two seeds there is no interval; with one, it generalises over images only.
 
     Parameters
     ----------
@@ -213,7 +213,7 @@ def crossed_bootstrap(
     Returns
     -------
     Interval
-        Error rate of a minus error rate of b in percentage points (negative: a errs less), with the
+        Error rate of a minus error rate of b in percentage points (negative: a has the lower error), with the
         percentile interval. With two seeds its limits are NaN.
 
     Raises

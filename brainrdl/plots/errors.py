@@ -235,7 +235,7 @@ def _check_results(results: pd.DataFrame, keys: Sequence[str]) -> None:
     bad = np.flatnonzero(~np.isfinite(errors))
     if bad.size:
         raise ValueError(
-            f"test_error is {errors[bad[0]]} for {_row(results, bad[0], keys)}; leave out the trainings that "
+            f"test_error is {errors[bad[0]]} for {_row(results, bad[0], keys)}; leave out the training runs that "
             "failed, and say so"
         )
     twice = np.flatnonzero(results.duplicated(list(keys)))

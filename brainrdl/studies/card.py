@@ -168,7 +168,7 @@ def make_card(
     Returns
     -------
     Card
-        Scores, their means with intervals, and what the heads chose.
+        Scores, their means with intervals, and the hyperparameters selected for the heads.
 
     Raises
     ------

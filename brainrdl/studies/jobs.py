@@ -1,4 +1,4 @@
-"""Several processes that make the results of one study side by side: each makes what no other is making.
+"""Several processes that make the results of one study in parallel: each makes what no other is making.
 
 There is no list of who does what. Every process walks through all tasks; one whose lock another process holds, or that
 needs such a result first (a teacher, a task network, a choice), is left for later.

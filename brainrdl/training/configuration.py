@@ -53,7 +53,7 @@ def other_configuration(
 ) -> list[str]:
     """Name in what a checkpoint's configuration differs from the run's; that it has fewer epochs is no difference.
 
-    `described` is `describe_run` of so many epochs. A longer training is gone on with where its first epochs are those
+    `described` is `describe_run` of so many epochs. A longer training run is resumed where its first epochs are those
     of the checkpoint: where no schedule depends on the number of epochs.
     """
     there, here = stored.get("epochs"), asked["epochs"]

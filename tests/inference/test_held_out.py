@@ -393,8 +393,8 @@ def without(study, name):
         (
             lambda s: score_folds(s.folds(), over="both"),
             ValueError,
-            "5 subjects are too few to speak of other subjects, which takes 8; take over='stimuli', "
-            "which speaks of other stimuli for these subjects",
+            "5 subjects are too few to generalise over subjects, which takes 8; take over='stimuli', "
+            "which generalises over stimuli, for these subjects only",
         ),
     ],
 )

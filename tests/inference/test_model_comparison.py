@@ -116,8 +116,8 @@ def test_the_caption_says_what_is_drawn():
         "interval, standard error by the bootstrap over stimuli, for these subjects. Grey: noise ceiling, from its "
         "lower to its upper bound. *: above 0 (one-sided t, FDR .05 over 12 scores). "
         f"{n} contrasts between models are significant (two-sided t, Holm .05 over 30 contrasts): too many for lines. "
-        "4 subjects are too few to speak of other subjects, which takes 8: intervals and tests speak of other stimuli, "
-        "for these subjects only."
+        "4 subjects are too few to generalise over subjects, which takes 8: intervals and tests generalise over "
+        "stimuli, for these subjects only."
     )
     figure.canvas.draw()
     for line in figure.texts:
@@ -126,7 +126,7 @@ def test_the_caption_says_what_is_drawn():
     assert caption(comparison_figure(alone)) == (
         "Bars: Pearson r between a model's RDM and the one measured RDM, 10 stimuli. Whiskers: 95 % t interval, "
         "standard error by the bootstrap over stimuli. *: above 0 (one-sided t, FDR .05 over 1 "
-        "score). 1 subject is too few to speak of other subjects, which takes 8: intervals and tests speak of other "
+        "score). 1 subject is too few to generalise over subjects, which takes 8: intervals and tests generalise over "
         "stimuli, for these subjects only."
     )
 

@@ -244,14 +244,14 @@ def test_few_subjects_speak_of_stimuli_only_and_it_says_so():
     scores = score_models(models, subjects, n_resamples=20)
     assert scores.over == "stimuli"
     assert scores.note == (
-        "4 subjects are too few to speak of other subjects, which takes 8: intervals and tests speak of other stimuli, "
-        "for these subjects only"
+        "4 subjects are too few to generalise over subjects, which takes 8: intervals and tests generalise over "
+        "stimuli, for these subjects only"
     )
     with pytest.raises(ValueError) as error:
         score_models(models, subjects, over="both")
     assert str(error.value) == (
-        "4 subjects are too few to speak of other subjects, which takes 8; take over='stimuli', "
-        "which speaks of other stimuli for these subjects"
+        "4 subjects are too few to generalise over subjects, which takes 8; take over='stimuli', "
+        "which generalises over stimuli, for these subjects only"
     )
 
 
@@ -381,7 +381,7 @@ def test_three_stimuli_measure_no_uncertainty():
     assert scores.table.drop(columns="score").isna().all(axis=None)
     assert scores.contrasts()[["se", "low", "high", "p"]].isna().all(axis=None)
     assert scores.note == (
-        "1 subject is too few to speak of other subjects, which takes 8: intervals and tests speak of other stimuli, "
+        "1 subject is too few to generalise over subjects, which takes 8: intervals and tests generalise over stimuli, "
         "for these subjects only; all usable resamples give one score to 'x', 'y', which says nothing of its "
         "uncertainty: intervals and tests are NaN, and take more stimuli"
     )

@@ -654,7 +654,7 @@ class TestLabelCurve:
             label_curve(pd.concat([results, results]))
         results.loc[7, "test_error"] = np.nan
         with raises(
-            "test_error is nan for arm RDL, labels 100, seed 1; leave out the trainings that failed, and say so"
+            "test_error is nan for arm RDL, labels 100, seed 1; leave out the training runs that failed, and say so"
         ):
             label_curve(results)
 

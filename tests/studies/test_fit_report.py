@@ -111,15 +111,15 @@ class TestVerdict:
         assert found.words == "A gain, not shown to be more than category structure"
         assert found.reasons == (
             "the interval of the partial gain is not above 0",
-            "in the within-category score it is not above the student of the category target",
+            "in the within-category score it is not above the network trained on the category RDM",
         )
 
     def test_without_controls_the_kind_is_open(self):
         found = judge(contrasts(raw=UP, partial=UP, within_category=ACROSS))
         assert found.kind == "open"
         assert found.reasons[0] == (
-            "in the partial score it was not held against the students of the category target and of the "
-            "within-category shuffle"
+            "in the partial score it was not compared with the networks trained on the category RDM and on the "
+            "RDM shuffled within categories"
         )
 
     def test_no_gain_and_loss(self):
@@ -187,20 +187,20 @@ class TestWords:
         assert (
             "The primary contrast, fixed before anything was scored: RDL minus task only, fitted to kriegeskorte2008, "
             "scored on held-out stimuli in another study, cichy2014 (15 subjects), stratified folds (5), Pearson r, "
-            "3 seeds. Brackets are 95\u00a0% intervals over stimuli and subjects, both drawn with replacement. Seeds "
-            "are averaged inside, so that the intervals are conditional on the fitted networks."
+            "3 seeds. Brackets are 95\u00a0% intervals over stimuli and subjects, both drawn with replacement. Scores "
+            "are averaged over seeds first, so the intervals are conditional on the fitted networks."
         ) in page.text
 
     def test_each_score_is_told_beside_its_controls_whatever_its_sign(self, tmp_path):
         worse = {**ARMS, "rdl": (0.1, 0.02, 0.03)}
         study = read_fit(make_fit(tmp_path, arms=worse, rdms=False, thumbnails=False))
-        assert verdict_sentence(study) == "A loss: fitting to the brain made the match worse."
+        assert verdict_sentence(study) == "A loss: fitting to the brain lowered the score."
         told = findings(study)
         for score, sentence in zip(("Raw", "Partial", "Within-category"), told, strict=False):
             assert re.match(
                 rf"{score}: RDL 0\.\d{{3}}, task only 0\.\d{{3}}, difference −0\.\d{{3}} \[−0\.\d{{3}},\s−0\.\d{{3}}\]"
-                r"; noise ceiling 0\.\d{3} to 0\.\d{3}\. RDL minus the student of the category target −0\.\d{3} "
-                r"\[.*\], of the within-category shuffle −0\.\d{3} \[.*\]\.$",
+                r"; noise ceiling 0\.\d{3} to 0\.\d{3}\. RDL minus the network trained on the category RDM −0\.\d{3} "
+                r"\[.*\], on the RDM shuffled within categories −0\.\d{3} \[.*\]\.$",
                 sentence,
             ), sentence
 
@@ -209,20 +209,20 @@ class TestWords:
         rivals = ["rdl_category", "rdl_within_shuffle"]
         contrasts = study.contrasts[(study.contrasts["score"] != "partial") & ~study.contrasts["b"].isin(rivals)]
         told = findings(replace(study, summary=study.summary[study.summary["score"] != "partial"], contrasts=contrasts))
-        assert told[0].endswith(". No student of a control target was fitted.")
-        assert told[1] == "Partial: not scored, since the study names no control RDMs."
+        assert told[0].endswith(". No network was trained on a control RDM.")
+        assert told[1] == "Partial: not scored, since the study has no control RDMs."
 
     def test_the_word_is_not_used_of_category_structure(self, tmp_path):
         controls = {**ARMS, "rdl_category": (0.29, 0.13, 0.15)}
         text = verdict_sentence(read_fit(make_fit(tmp_path, arms=controls, rdms=False, thumbnails=False)))
         assert text.startswith(
-            "A gain, not shown to be more than category structure: in the partial score it is not above the student"
+            "A gain, not shown to be more than category structure: in the partial score it is not above the network"
         )
 
     def test_what_fitting_did_to_the_task_and_who_scores_higher(self, folder):
         told = findings(read_fit(folder))
         assert told[3] == (
-            "Task error: 15.00 % start network (as its heads have it), 15.00 % task only, 17.00 % RDL (means over "
+            "Task error: 15.00 % start network (as scored with its heads), 15.00 % task only, 17.00 % RDL (means over "
             "seeds and splits)."
         )
         assert told[4].startswith("Raw scores above that of RDL (0.")
@@ -268,7 +268,7 @@ class TestNumbers:
         chosen = choices[
             choices["chosen"] & (choices["arm"] == "rdl") & (choices["fitted_study"] == "kriegeskorte2008")
         ]
-        rows = page.tables["Chosen when fitted to kriegeskorte2008, stratified folds"]
+        rows = page.tables["Selected when fitted to kriegeskorte2008, stratified folds"]
         of_rdl = [row for row in rows[1:] if row[0] == "RDL"]
         assert {row[1] for row in of_rdl} == {"|0, for all"}
         assert [row[4] for row in of_rdl] == [f"|α {alpha:g}, 300 updates" for alpha in (1, 1, 0.1, 1, 1)]

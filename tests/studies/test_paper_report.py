@@ -391,7 +391,7 @@ class TestErrors:
         }
 
     def test_few_seeds_are_pointed_out(self, full):
-        assert "With fewer than 10 seeds the bootstrap comes out somewhat narrow" in full[1].texts["errors"]
+        assert "With fewer than 10 seeds the bootstrap interval is somewhat too narrow" in full[1].texts["errors"]
 
 
 class TestSummary:
@@ -464,7 +464,9 @@ class TestMcNemar:
         arms = ["plain", "teacher", "finetuning", "deep_supervision", "hints", "rdl"]
         names = ["plain", "teacher", "fine-tuning", "deep supervision", "hints", "RDL"]
         rows = [f"{arm}-seed0" if arm in UNTAUGHT else f"{arm}-paper-seed0" for arm in arms]
-        table = page.table("tests", "The paper's methods, taught by the paper's teacher: networks of seed 0, 15 tests")
+        table = page.table(
+            "tests", "The paper's methods, trained with the paper's teacher: networks of seed 0, 15 tests"
+        )
         assert list(table) == names
         pairs = [(i, j) for i in range(6) for j in range(i + 1, 6)]
         counts = {
@@ -495,7 +497,7 @@ class TestMcNemar:
         assert table["hints"]["hints"] == ("–",)
 
     def test_other_tables_have_no_published_p(self, full):
-        caption = "RDL and further methods, taught by the clean teacher: networks of seed 0, 21 tests"
+        caption = "RDL and further methods, trained with the clean teacher: networks of seed 0, 21 tests"
         table = full[1].table("tests", caption)
         assert list(table) == ["plain", "RDL", "scale-free RDL", "KD", "RKD", "SP", "CKA"]
         assert table["RDL"]["plain"] == ("",)
@@ -561,7 +563,7 @@ class TestGeometry:
 class TestTries:
     def test_chosen_and_failed_and_untried(self, full):
         page = full[1]
-        chosen = page.table("tries", "What was chosen on validation")
+        chosen = page.table("tries", "Hyperparameters selected on validation images")
         assert chosen["RDL (clean)"]["setting"] == ("α₀ 2",)
         assert chosen["RDL (clean)"]["validation error, %"] == ("3.00",)
         assert chosen["plain"]["setting"] == ("as in the recipe",)
@@ -687,7 +689,7 @@ class TestPartsOfAStudy:
         assert "paired t over seeds" not in line
         for section in ("", "errors", "labels"):
             assert "[" not in page.texts[section]
-        assert "There is one seed, hence no interval over trainings" in page.texts[""]
+        assert "There is one seed, hence no interval over training runs" in page.texts[""]
         assert re.search(r"McNemar's exact test over images gives p [=<]", page.texts[""])
         assert "(one seed) with 100 labelled images" in page.texts[""]
         assert "One or two seeds have no interval: they say nothing of other training runs." in page.texts["errors"]
@@ -738,9 +740,9 @@ class TestPartsOfAStudy:
         assert told in page.texts[""]
         assert told in page.texts["statistics"]
         assert "hoices were made on validation images" not in page.texts[""] + page.texts["statistics"]
-        taken = page.table("tries", "What was taken without trying")
+        taken = page.table("tries", "Hyperparameters that were not selected")
         assert taken["RDL (clean)"]["validation error, %"] == ("the only candidate, not tried",)
-        assert "Nothing was chosen: no method had a rival." in page.texts["tries"]
+        assert "Nothing was selected: each method had one candidate." in page.texts["tries"]
 
     def test_an_error_of_nought_has_no_binomial_standard_error(self, tmp_path):
         folder = small(tmp_path, seeds=1)
@@ -804,7 +806,7 @@ class TestPartsOfAStudy:
         results.to_csv(folder / "results.csv", index=False)
         np.savez(folder / "correctness.npz", **correctness)
         page = read(write_report(folder))
-        assert "every claim about a taught method is conditional on that one teacher" in page.texts[""]
+        assert "every claim about a method with a teacher is conditional on that one teacher" in page.texts[""]
         assert "Conditional on one teacher of each kind." in page.texts["errors"]
         assert "every interval over seeds is conditional on it" in page.texts["statistics"]
         line = page.table("errors")["teacher (clean)"]
@@ -819,7 +821,7 @@ class TestPartsOfAStudy:
         results.to_csv(folder / "results.csv", index=False)
         assert (
             f"Trained on NVIDIA H200 ({len(results) - 1} networks) and cpu (1 network), whose rounding differs: the "
-            "same seed is another training there."
+            "same seed gives another training run there."
         ) in read(write_report(folder)).texts[""]
 
     def test_runs_that_died_are_named(self, tmp_path):
@@ -841,7 +843,7 @@ class TestPartsOfAStudy:
             folder / "results.csv", index=False
         )
         opening = read(write_report(folder)).texts[""]
-        assert "between two networks. There is one seed, hence no interval over trainings" in opening
+        assert "between two networks. There is one seed, hence no interval over training runs" in opening
 
     def test_fewer_training_images_than_the_paper(self, tmp_path):
         folder = small(tmp_path, seeds=1)
@@ -887,12 +889,12 @@ class TestFaults:
         assert distances["layer"].values.tolist() == ["pixels", "pool1", "pool2", "labels"]
         page = read(report)
         assert (
-            "At chance, that is at about the 90 % error of a guess among 10 classes: plain-seed0. They count in every "
-            "mean."
+            "At chance, with about the 90 % error of guessing among 10 classes: plain-seed0. They are included in "
+            "every mean."
         ) in page.texts[""]
         assert (
-            "Collapsed, all images being equally far apart in a layer: plain (fc, softmax). A constant RDM correlates "
-            "with nothing, so the maps leave it out."
+            "Collapsed, all images being equally far apart in a layer: plain (fc, softmax). A constant RDM has no "
+            "correlation, so the maps omit it."
         ) in page.texts[""]
         assert "Left out, their RDMs being constant: plain (fc, softmax)." in page.texts["map"]
 
@@ -936,7 +938,7 @@ class TestIntervalsWithoutWidth:
         table = page.table("errors")
         assert table["plain"]["test error, %"] == ("3.00", "all seeds equal")
         assert table["RDL (clean)"]["paired t over seeds"] == ("the same in each",)
-        assert "Where all seeds came out equal there is no t interval" in page.texts["errors"]
+        assert "Where all seeds have the same error there is no t interval" in page.texts["errors"]
         assert "[3.00" not in page.texts["errors"]
         assert "[−1.00, −1.00]" not in page.texts[""] + page.texts["errors"]
 
@@ -986,7 +988,7 @@ def settings_page(tmp_path_factory):
 
 class TestSettings:
     def rows(self, page):
-        found = page.tables["tries", "What each method was trained with"]
+        found = page.tables["tries", "Hyperparameters of each method"]
         head = [cell[0] for cell in found[0]]
         return {(row[0][0], row[1][0]): dict(zip(head, row, strict=True)) for row in found[1:]}
 
@@ -1092,7 +1094,7 @@ class TestTransfer:
         assert "teacher" not in page.table("tests")
         error = results.loc[results["arm"] == "teacher", "test_error"].mean()
         assert (
-            f"The CIFAR-10 teacher has other classes, hence no row: its test error is {number(error)} % of 2,000 "
+            f"The CIFAR-10 teacher has other classes and hence no row: its test error is {number(error)} % of 2,000 "
             "CIFAR-10 images, mean of 3 seeds (the paper's: 8.0 %)."
         ) in page.texts["errors"]
         assert "each trained on 50,000 CIFAR-100 images for 20 epochs" in page.texts[""]

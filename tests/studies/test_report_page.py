@@ -235,7 +235,7 @@ class TestNames:
         assert methods.fit_arm_name("task_only") == "task only"
         assert methods.fit_arm_name("my_arm") == "my_arm"
         assert methods.fit_arm_family("gains") == "heads"
-        assert methods.fit_arm_family("my_arm") == "as they are"
+        assert methods.fit_arm_family("my_arm") == "fixed RDMs"
         assert methods.about_fit_arm("my_arm") == "A control RDM that the study's file names."
 
     def test_order_of_a_fit_s_arms(self):

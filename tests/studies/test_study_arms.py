@@ -88,5 +88,5 @@ def test_every_arm_has_words():
     for arm in brain.ARMS:
         assert arm.label
         assert arm.about.endswith(".")
-        assert arm.family in ("as they are", "networks", "heads", "RDL", "RDL's controls")
+        assert arm.family in ("fixed RDMs", "networks", "heads", "RDL", "RDL's controls")
     assert len({arm.name for arm in brain.ARMS}) == len(brain.ARMS)

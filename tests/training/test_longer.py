@@ -1,4 +1,4 @@
-"""A training made longer: gone on with from its checkpoint where no schedule depends on the number of epochs."""
+"""A training run made longer: resumed from its checkpoint where no schedule depends on the number of epochs."""
 
 import math
 from functools import partial

@@ -237,20 +237,20 @@ class Student(FittedArm):
         return outcome
 
 
-_GIVEN, _NETWORKS, _HEADS, _RDL, _CONTROLS = "as they are", "networks", "heads", "RDL", "RDL's controls"
+_GIVEN, _NETWORKS, _HEADS, _RDL, _CONTROLS = "fixed RDMs", "networks", "heads", "RDL", "RDL's controls"
 
 START = Start(
     "start",
     "start network",
-    "The network that every fit begins with and every head sits on: trained on the task, or given, and not fitted to "
-    "a brain.",
+    "The network from which every fit starts and on which every head is fitted: trained on the task, or given, and "
+    "not fitted to a brain.",
     _NETWORKS,
 )
 TASK_ONLY = TaskOnly(
     "task_only",
     "task only",
-    "The start network trained further on the task alone, for as many updates as RDL: what further training does by "
-    "itself.",
+    "The start network trained further on the task alone, for as many updates as RDL: the control for further "
+    "training.",
     _NETWORKS,
 )
 
@@ -264,82 +264,78 @@ ARMS: tuple[Arm, ...] = (
         _GIVEN,
     ),
     GivenRDM("silhouette", "silhouette", "Distances between the objects' outlines, without any network.", _GIVEN),
-    GivenRDM("hmax", "HMAX", "Distances in HMAX, a hand-made model of the ventral stream.", _GIVEN),
+    GivenRDM("hmax", "HMAX", "Distances in HMAX, a model of the ventral stream without learning.", _GIVEN),
     Mixture(
         "mixture",
         "mixture of controls",
-        "The weighted sum of the control RDMs, with weights of at least 0, that comes nearest to the brain's RDM of "
-        "the training stimuli.",
+        "The non-negative weighted sum of the control RDMs, fitted to the brain's RDM of the training stimuli.",
         _GIVEN,
     ),
-    GivenRDM("monkey_it", "monkey IT", "The RDM of recordings in the IT of monkeys who saw the same images.", _GIVEN),
-    GivenRDM("behaviour", "behaviour", "The mean RDM of people's judgements of how similar the images are.", _GIVEN),
+    GivenRDM("monkey_it", "monkey IT", "The RDM of recordings in monkey IT with the same images.", _GIVEN),
+    GivenRDM("behaviour", "behaviour", "The mean RDM of human similarity judgements.", _GIVEN),
     Untrained("untrained", "untrained", "The network with random weights, before any training.", _NETWORKS),
     START,
     TASK_ONLY,
     Head(
         "frrsa",
         "FR-RSA",
-        "The start network as it is, each of its features with a weight of at least 0 that is fitted to the brain "
-        "(feature-reweighted RSA).",
+        "The start network with a non-negative weight for each feature, fitted to the brain (feature-reweighted RSA).",
         _HEADS,
     ),
     Head(
         "gains",
         "channel gains",
-        "The start network as it is, each channel of a layer with a gain of at least 0 that is fitted to the brain.",
+        "The start network with a non-negative gain for each channel of a layer, fitted to the brain.",
         _HEADS,
         cheap=False,
     ),
     Head(
         "low_rank",
         "low-rank readout",
-        "The start network as it is, a layer's features mapped linearly onto a few dimensions that are fitted to the "
-        "brain.",
+        "The start network with a linear map of a layer's features to few dimensions, fitted to the brain.",
         _HEADS,
         cheap=False,
     ),
     Head(
         "readout",
         "full readout",
-        "The start network as it is, a layer's features mapped linearly onto as many dimensions, fitted to the brain.",
+        "The start network with a linear map of a layer's features to as many dimensions, fitted to the brain.",
         _HEADS,
         cheap=False,
     ),
     Student(
         "rdl",
         "RDL",
-        "The start network trained further on the task and, at once, toward the brain's RDM of the training stimuli.",
+        "The start network trained further on the task and, jointly, on the brain's RDM of the training stimuli.",
         _RDL,
         keep=True,
     ),
     Student(
         "rdl_category",
-        "RDL, category target",
-        "As RDL, but each distance of the target is the mean of its block of categories: it can learn of categories "
-        "alone.",
+        "RDL, category RDM",
+        "RDL with each distance of the target replaced by the mean of its category block: only categories can be "
+        "learned.",
         _CONTROLS,
         target=block_means_target,
     ),
     Student(
         "rdl_within_shuffle",
         "RDL, shuffled within categories",
-        "As RDL, but the target's stimuli are permuted within their categories: only categories are left of it.",
+        "RDL with the target's stimuli permuted within categories: only category structure remains.",
         _CONTROLS,
         target=within_shuffle_target,
     ),
     Student(
         "rdl_global_shuffle",
         "RDL, shuffled",
-        "As RDL, but all of the target's stimuli are permuted: nothing is left of it but its distribution of "
-        "distances.",
+        "RDL with all stimuli of the target permuted: only the distribution of distances remains.",
         _CONTROLS,
         target=global_shuffle_target,
     ),
     Student(
         "rdl_early_visual",
-        "RDL, early visual target",
-        "As RDL, but the target is the RDM of early visual cortex in place of the study's region.",
+        "RDL, early visual RDM",
+        "RDL with the RDM of early visual cortex as the target.",
         _CONTROLS,
         target=early_visual_target,
         early_visual=True,

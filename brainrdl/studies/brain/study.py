@@ -75,13 +75,13 @@ def fit(
     configuration : Configuration
         Configuration of the study, from `read_configuration`.
     out : path
-        Folder in which everything is left: a new one, or one in which the same study was interrupted.
+        Output folder: a new one, or one in which the same study was interrupted.
     data_dir : path, optional
         Folder of the data sets known by name; the environment variable BRAINRDL_DATA where it is not given.
     machine : Machine, optional
         Device, precision, threads.
     jobs : int
-        Number of processes that make fits side by side; they share the threads where the machine names none.
+        Number of parallel processes; they share the threads where the machine names none.
     command : str
         Command line, for the manifest.
     log : callable

@@ -1,4 +1,4 @@
-"""The fits of a study as tasks, which several processes may do side by side."""
+"""The fits of a study as tasks, which several processes may do in parallel."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -39,7 +39,7 @@ class FitTask:
 
 
 def fit_tasks(runs: FitRuns, arms: Sequence[Arm], folds: Mapping[tuple[str, str], Sequence[Split]]) -> list[FitTask]:
-    """List the fits that can be made side by side, by (fitted study, scheme), split, arm and seed."""
+    """List the fits that can be made in parallel, by (fitted study, scheme), split, arm and seed."""
     # in the order in which one process would make them, so that what is needed first is made first
     tasks = []
     for (fitted, scheme), splits in folds.items():

@@ -48,7 +48,7 @@ class Workload:
 
     @property
     def updates(self) -> int:
-        """Updates of all trainings."""
+        """Updates of all training runs."""
         return self.task + self.task_only + self.choices + self.fits
 
     def weight(self, configuration: Configuration) -> int:

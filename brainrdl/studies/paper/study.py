@@ -107,7 +107,7 @@ class Study:
 class Request:
     """The request of a user; an empty tuple or None leaves a field to the study."""
 
-    out: Path  # folder in which everything is left
+    out: Path  # output folder
     data_dir: Path | None = None
     seeds: int = 1  # seeds 0 … seeds − 1
     arms: tuple[str, ...] = ()

@@ -10,7 +10,7 @@ from brainrdl.studies.paper.training import Arm
 
 
 def epochs_left(runs: StudyRuns, rows: Sequence[Row]) -> int:
-    """Count the epochs of all trainings that a study's rows need and that are not done: tries and teachers among them.
+    """Count the epochs of all training runs that a study needs and that are not done, tries and teachers among them.
 
     Where one is under way, its epochs count as a whole.
     """

@@ -89,7 +89,7 @@ def write_card(
         sections=present(
             [
                 Section("scores", "Scores on held-out stimuli", (*_scores(card, figure), *choices, *_dropped(card))),
-                Section("statistics", "How the numbers are made", ()),
+                Section("statistics", "Statistics", ()),
             ]
         ),
         notes=tuple(notes),
@@ -126,4 +126,4 @@ def _scores(card: Card, figure: Figure) -> Iterator[Table | Picture]:
 def _dropped(card: Card) -> Iterator[Table]:
     rows = [(split, ", ".join(map(fit_arm_name, names))) for split, names in card.dropped.items()]
     if rows:
-        yield Table("Controls that are constant on held-out pairs", ("split", "dropped from the partial score"), rows)
+        yield Table("Controls that are constant on held-out pairs", ("split", "omitted from the partial score"), rows)

@@ -1,7 +1,7 @@
 """Method against method: paired differences over seeds, and McNemar's test over images.
 
 Differences are in percentage points. What the data cannot say is NaN: one or two seeds have no interval over
-trainings.
+training runs.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ Correctness = Mapping[str, NDArray[np.bool_]]
 """By name of a row of the results: whether the network is right, (test images,)."""
 
 SIGNIFICANT = 0.05
-"""Below it, p shows that one network errs less than another."""
+"""Below it, p shows that one network has a lower error than another."""
 
 
 class Difference(NamedTuple):
@@ -85,7 +85,7 @@ def mcnemar_table(
     """Tables 2 and 5: McNemar's exact test between each two methods, for the networks of one seed (the lowest one).
 
     A row per pair: ``p``, two-sided, not corrected; ``b`` images only the first gets right, ``c`` only the second;
-    ``better``, the method that errs less, where p < .05; ``paper_p, paper_better`` as published for `study`.
+    ``better``, the method with the lower error, where p < .05; ``paper_p, paper_better`` as published for `study`.
     """
     runs = in_order(results[results["seed"] == (results["seed"].min() if seed is None else seed)], arms)
     named = [(str(run["arm"]), str(run["teacher"]), correctness[run["row"]]) for run in records(runs)]

@@ -70,17 +70,17 @@ def _sections(study: FitFiles) -> tuple[Section, ...]:
         "The study left neither a histories.csv with more than the ends of fits of the primary setting, nor choices of "
         "their length, so there are no curves."
     )
-    no_choices = "The study left no choices.csv: nothing was chosen, or nothing is known of it here."
+    no_choices = "The study left no choices.csv: nothing was selected, or the selection was not recorded."
     every = [
-        section("contrasts", "The primary contrast beside its controls", _contrasts(study)),
-        section("rdms", "RDMs: the brain, before and after", _rdms(study), no_rdms),
-        section("map", "The stimuli as a map", _maps(study), no_rdms),
+        section("contrasts", "The primary contrast and its controls", _contrasts(study)),
+        section("rdms", "RDMs of the brain and of the network, before and after fitting", _rdms(study), no_rdms),
+        section("map", "MDS of the stimuli", _maps(study), no_rdms),
         section("scores", "Scores of all arms", _scores(study)),
-        section("trade-off", "The brain against the task", _trade_off(study), no_trade_off),
+        section("trade-off", "Brain score and task error", _trade_off(study), no_trade_off),
         section("curves", "Learning curves", _curves(study), no_curves),
         section("secondary", "Secondary results", _secondary(study), "There are none."),
-        section("choices", "What was chosen, and among what", _choices(study), no_choices),
-        section("statistics", "How the numbers are made", dropped_table(study)),
+        section("choices", "Hyperparameter selection", _choices(study), no_choices),
+        section("statistics", "Statistics", dropped_table(study)),
         section("key", "Arms", [arm_table(study)]),
         section("manifest", "How the study was run", [manifest_table(study)]),
     ]
@@ -103,8 +103,8 @@ def _rdms(study: FitFiles) -> Iterator[Picture]:
         "rdms",
         rdm_figure(study.rdms),
         "Panels of RDMs: the brain's, the network's before any fit, and after.",
-        f"All {study.rdms.sizes['stimulus']} stimuli. Colours are percentiles within each RDM, since the scales of "
-        f"brains and networks do not compare.{_held_out(study.rdms)}",
+        f"All {study.rdms.sizes['stimulus']} stimuli. Colours are percentiles within each RDM, since brains and "
+        f"networks have different scales.{_held_out(study.rdms)}",
         "png",
     )
 
@@ -116,21 +116,23 @@ def _maps(study: FitFiles) -> Iterator[Picture]:
     figure, left_out = mds_figure(study.rdms, study.thumbnails)
     if figure is None:
         return
-    pictures = "" if study.thumbnails is None else " Frames have the colours of the categories."
-    missing = f" Without a map, since pairs were not measured or all are alike: {', '.join(left_out)}." * bool(left_out)
+    pictures = "" if study.thumbnails is None else " The frame's colour is the category."
+    missing = f" Not shown, since pairs were not measured or the RDM is constant: {', '.join(left_out)}." * bool(
+        left_out
+    )
     yield Picture(
         "map",
         figure,
-        "Maps of the stimuli: near each other where their RDM says that they are alike.",
-        "Metric MDS of the percentiles of each RDM's dissimilarities, a map each: compare distances within a map, not "
-        f"places between maps.{pictures}{missing}{_held_out(study.rdms)}",
+        "MDS maps of the stimuli: stimuli with small distances in the RDM are close together.",
+        "Metric MDS of the percentiles of each RDM's dissimilarities, a separate map each: compare distances within "
+        f"a map, not positions between maps.{pictures}{missing}{_held_out(study.rdms)}",
         "png",
     )
 
 
 def _held_out(rdms: xr.DataArray) -> str:
     held_out, n = held_out_of(rdms), rdms.sizes["stimulus"]
-    text = f" The network after the fit was fitted to the other stimuli: {len(held_out)} of {n} were held out."
+    text = f" The fitted network was fitted to the other stimuli: {len(held_out)} of {n} were held out."
     return text if held_out else ""
 
 
@@ -145,13 +147,13 @@ def _scores(study: FitFiles) -> Iterator[Table | Picture]:
         score_figure(study),
         "Dot plot of three scores of each arm; the numbers are those of the tables.",
         f"Scores on held-out stimuli, {format_setting(study.primary)}{also}. {interval_unit(scored)} Bands: noise "
-        "ceilings, lower to upper bound, of the same pairs and subjects and after the same removal. A dash: the arm is "
-        "made of what is removed.",
+        "ceilings, lower to upper bound, for the same pairs and subjects, after the same controls were removed. A "
+        "dash: the model is itself a control.",
     )
     yield score_table(
         sort_fit_arms(scored),
         f"All scores, {format_setting(study.primary)}",
-        f"{interval_unit(scored)} A dash: the arm is made of what is removed. Task errors are means over seeds and "
+        f"{interval_unit(scored)} A dash: the model is itself a control. Task errors are means over seeds and "
         f"splits. {about_baselines(study)}",
     )
 
@@ -164,8 +166,8 @@ def _trade_off(study: FitFiles) -> Iterator[Picture]:
             figure,
             "Brain score against task error, a line per layer, points joined as α grows.",
             f"{fit_arm_name(study.pair[0])}, when fitted to {study.primary.fitted_study}. Each point is the mean over "
-            "the inner folds of all splits; the number beside it is α. Rings: what was chosen, and by how many splits. "
-            "No stimulus is scored here by a split that holds it out.",
+            "the inner folds of all splits; the number beside it is α. Rings: the selected settings, and in how many "
+            "splits. No stimulus is scored here in a split that holds it out.",
         )
 
 
@@ -175,16 +177,17 @@ def _curves(study: FitFiles) -> Iterator[Picture]:
         return
     fitted = study.primary.fitted_study
     losses = (
-        f"Losses are those of the final fits to {fitted}, each the mean since the point before, RDM losses to each "
-        "arm's own target: means over splits and seeds, faint lines single trainings where there are at most twenty."
+        f"Losses are those of the final fits to {fitted}, each the mean since the previous point, the RDM loss with "
+        "respect to each arm's own target: means over splits and seeds, faint lines single training runs if there are "
+        "at most twenty."
         if training_curves(study)
-        else "Of its final fits this study kept the losses at their ends alone, so that there are no curves of them."
+        else "This study kept the losses of its final fits only at their ends, so there are no curves of them."
     )
     inner = (
-        f" Inner folds: {fit_arm_name(study.pair[0])} at each length tried, with the α that its split chose, on the "
-        "stimuli that these folds hold out and on validation images, a faint line per split. Held out: the final fits "
-        "at their ends, on the split's held-out stimuli in the fitted study and on test images, means over seeds and "
-        "the splits that chose this length."
+        f" Inner folds: {fit_arm_name(study.pair[0])} at each candidate number of updates, with the α selected in its "
+        "split, on the stimuli held out by these folds and on validation images, a faint line per split. Held out: "
+        "the final fits at their ends, on the split's held-out stimuli in the fitted study and on test images, means "
+        "over seeds and the splits in which this number of updates was selected."
     )
     yield Picture(
         "curves",

@@ -18,7 +18,7 @@ from brainrdl.studies.reports.words import number
 
 
 class Setting(NamedTuple):
-    """The columns that results have in common which may be held against each other."""
+    """The columns that results have in common which may be compared with each other."""
 
     scheme: str
     fitted_study: str

@@ -37,10 +37,10 @@ def format_setting(setting: Setting) -> str:
 
 
 def interval_unit(rows: pd.DataFrame) -> str:
-    """Say what the intervals of a setting speak of: rows of ``summary.csv`` (column ``over``)."""
+    """Say over what the intervals of a setting generalise: rows of ``summary.csv`` (column ``over``)."""
     return (
-        f"Brackets are 95 % intervals over {format_drawn(rows)}. Seeds are averaged inside, so that the intervals are "
-        "conditional on the fitted networks."
+        f"Brackets are 95 % intervals over {format_drawn(rows)}. Scores are averaged over seeds first, so the "
+        "intervals are conditional on the fitted networks."
     )
 
 
@@ -63,7 +63,7 @@ def findings(study: FitFiles) -> list[str]:
         gain = _difference(contrasts, a, b, score)
         # without controls there is nothing to take out: that is said, and not "not in contrasts.csv"
         if score == "partial" and not (scored["score"] == score).any():
-            sentences.append(f"{capital(name)}: not scored, since the study names no control RDMs.")
+            sentences.append(f"{capital(name)}: not scored, since the study has no control RDMs.")
             continue
         if not gain:
             sentences.append(f"{capital(name)}: the contrast is not in contrasts.csv.")
@@ -74,9 +74,9 @@ def findings(study: FitFiles) -> list[str]:
         found = [(words, _difference(contrasts, a, rival, score)) for rival, words in RIVALS.items()]
         over_start = _difference(contrasts, a, START, score) if b != START else ""
         text += f". {fit_arm_name(a)} minus the {fit_arm_name(START)} {over_start}" if over_start else ""
-        beside = ", of the ".join(f"{words} {value}" for words, value in found if value)
-        against = f"{fit_arm_name(a)} minus the student of the {beside}"
-        sentences.append(f"{text}. {against if beside else 'No student of a control target was fitted'}.")
+        beside = ", on the ".join(f"{words} {value}" for words, value in found if value)
+        against = f"{fit_arm_name(a)} minus the network trained on the {beside}"
+        sentences.append(f"{text}. {against if beside else 'No network was trained on a control RDM'}.")
     # the network that a user begins with first, then what further training does to it by itself
     of_arms = task_errors(study)
     if len(of_arms) > 1:
@@ -97,27 +97,30 @@ def task_errors(study: FitFiles) -> dict[str, float]:
     # in a study without a row of it, it is known by its heads, which leave what it answers as it is
     heads = [arm for arm in errors.index if fit_arm_family(str(arm)) == "heads"]
     if START not in errors and heads:
-        return {f"{fit_arm_name(START)} (as its heads have it)": float(errors[heads[0]]), **found}
+        return {f"{fit_arm_name(START)} (as scored with its heads)": float(errors[heads[0]]), **found}
     return found
 
 
 def about_baselines(study: FitFiles) -> str:
-    """Say in one line what the start network and task only are, and what heads are held against without the former."""
+    """Say in one line what the start network and task only are, and what heads are compared with without the former."""
     arms = set(in_setting(study.summary, study.primary)["arm"])
     further = "task only is that network trained further on the task alone, for as many updates as RDL"
     if START in arms:
-        text = "The start network is the one that heads sit on and fits begin with"
+        text = "The start network is the one from which all fits start and on which the heads are fitted"
         return f"{text}; {further}." if TASK_ONLY in arms else f"{text}."
     if TASK_ONLY not in arms:
         return ""
     heads = any(fit_arm_family(arm) == "heads" for arm in arms)
     text = f"{capital(further.replace('that network', 'the start network'))}."
-    without = " The study has no row of the start network itself, on which its heads sit: a head minus task only is its"
-    return f"{text}{without} gain less that of further training, and not head against no head." if heads else text
+    without = (
+        " The study did not score the start network itself, on which its heads are fitted: the difference of a head "
+        "from task only is its gain minus that of further training, not the gain of a head over no head."
+    )
+    return f"{text}{without}" if heads else text
 
 
 def _rivals(scored: pd.DataFrame, a: str) -> list[str]:
-    """Name the arms, no students of control targets, that score above it."""
+    """Name the arms, not trained on control RDMs, that score above it."""
     raw = scored[(scored["score"] == "raw") & scored["value"].notna()].set_index("arm")["value"]
     if a not in raw:
         return []

@@ -104,8 +104,8 @@ def _precision(study: FitFiles) -> str:
     trained = {"32-true": "float32", "bf16-mixed": "bf16"}.get(str(precision), str(precision))
     return (
         f"Networks were trained in {trained}, distances, heads and scores computed in full precision. brainrdl fit "
-        "takes bf16 where the processor multiplies it, for speed, as all that it compares is trained alike; brainrdl "
-        "reproduce keeps to float32 for digits and MNIST, whose errors are held against published ones."
+        "uses bf16 for speed if the processor supports it, since all networks that it compares are trained in the "
+        "same way; brainrdl reproduce uses float32 for digits and MNIST, whose errors are compared with published ones."
     )
 
 

@@ -27,7 +27,7 @@ PAPER_ARMS: ArmWords = {arm.name: Words(arm.label, arm.about, arm.family) for ar
 FIT_ARMS: ArmWords = {arm.name: Words(arm.label, arm.about, arm.family) for arm in brain_arms.ARMS}
 
 START, TASK_ONLY = brain_arms.START.name, brain_arms.TASK_ONLY.name
-"""The arms of a fit that others are held against: the network before it, and what further training does by itself."""
+"""The baselines of a fit: the network before it, and what further training does by itself."""
 
 TEACHERS: Mapping[str, tuple[str, str]] = {
     "paper": (
@@ -156,7 +156,7 @@ def about_fit_arm(arm: str, arms: ArmWords = FIT_ARMS) -> str:
 
 def fit_arm_family(arm: str) -> str:
     """Name the kind of arm, by which a page parts its lists."""
-    return FIT_ARMS[arm].family if arm in FIT_ARMS else "as they are"
+    return FIT_ARMS[arm].family if arm in FIT_ARMS else "fixed RDMs"
 
 
 def order_fit_arms(arms: Iterable[str]) -> list[str]:

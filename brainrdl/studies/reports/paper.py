@@ -91,18 +91,18 @@ def _sections(study: StudyFiles, networks: pd.DataFrame) -> tuple[Section, ...]:
     no_rdms = "The study left no rdms.nc, so there are no RDMs to show."
     no_mds = "The study left no mds.nc, so there is no map."
     no_geometry = "The study left no geometry.csv, or no run has a teacher to be compared with."
-    no_settings = "The study left neither results.json nor tries.csv, so the methods' settings are not known here."
+    no_settings = "The study left neither results.json nor tries.csv, so the methods' hyperparameters are not known."
     every = [
         section("errors", "Test errors", _errors(study, networks), "No run had all labels."),
         section("tests", "McNemar tests between methods", _tests(study, networks, shown), "There is only one method."),
         section("labels", "Few labels", _labels(study, networks)),
         section("curves", "Errors during training", _curves(study, shown), no_histories),
-        section("output", "A network's output as an RDM", _output(study)),
+        section("output", "RDM of a network's output", _output(study)),
         section("rdms", "RDMs of all layers", _rdms(study, shown), no_rdms),
-        section("map", "The methods' geometries as a map", _maps(study, shown), no_mds),
-        section("geometry", "Distance to the teacher's geometry", _geometry(study), no_geometry),
-        section("tries", "Settings, and how they were chosen", _settings(study, networks), no_settings),
-        section("statistics", "How the numbers are made", ()),
+        section("map", "MDS of the methods' geometries", _maps(study, shown), no_mds),
+        section("geometry", "Distance from the teacher's geometry", _geometry(study), no_geometry),
+        section("tries", "Hyperparameters and their selection", _settings(study, networks), no_settings),
+        section("statistics", "Statistics", ()),
         section("key", "Methods and teachers", key_tables(networks, study.arms)),
         section("manifest", "How the study was run", manifest_tables(study)),
     ]
@@ -262,7 +262,7 @@ def _described(name: str, shown: Shown, rows: pd.DataFrame | None) -> str:
 
 
 def _taught_by(kind: str) -> str:
-    return f", taught by {teacher_name(kind)}" if kind else ""
+    return f", trained with {teacher_name(kind)}" if kind else ""
 
 
 def _labelled(shown: Shown) -> str:

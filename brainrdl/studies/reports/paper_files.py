@@ -130,7 +130,7 @@ def read_study(folder: Path) -> StudyFiles:
 
 
 def check_results(results: pd.DataFrame, correctness: Correctness, *, one_teacher: bool = False) -> None:
-    """Check that results and correctness speak of the same networks, once each, with the same error rates.
+    """Check that results and correctness are of the same networks, once each, with the same error rates.
 
     With `one_teacher` the teacher of all seeds may have a row for each of them.
     """

@@ -53,8 +53,8 @@ def summary(study: StudyFiles, networks: pd.DataFrame) -> str:
     parts += _teaching(students, study.arms)
     if study.one_teacher:
         parts.append(
-            "One teacher of each kind served all seeds: every claim about a taught method is conditional on that one "
-            "teacher."
+            "One teacher of each kind served all seeds: every claim about a method with a teacher is conditional on "
+            "that one teacher."
         )
     if len(set(runs["seed"])) >= MIN_SEEDS:
         parts.append("Brackets are 95 % intervals; those of a difference are over seeds and test images.")
@@ -66,7 +66,7 @@ def summary(study: StudyFiles, networks: pd.DataFrame) -> str:
     devices = study.results["device"].value_counts()
     if len(devices) > 1:
         trained = _list([f"{name} ({count(int(n), 'network')})" for name, n in devices.items()])
-        parts.append(f"Trained on {trained}, whose rounding differs: the same seed is another training there.")
+        parts.append(f"Trained on {trained}, whose rounding differs: the same seed gives another training run there.")
     # left by an earlier call with other arms or labels
     unlisted = sorted(set(study.correctness) - set(study.results["row"]))
     if unlisted:
@@ -135,13 +135,13 @@ def error_note(study: StudyFiles, networks: pd.DataFrame, table: pd.DataFrame) -
         parts.append("Where the t interval of an error would leave 0 to 100 %, it is computed on the logit scale.")
     intervals = [table[["low", "high"]].to_numpy(float), table[["paired_low", "paired_high"]].to_numpy(float)]
     if any(has_no_width(low, high) for low, high in np.concatenate(intervals)):
-        parts.append("Where all seeds came out equal there is no t interval: one without width would claim certainty.")
+        parts.append("Where all seeds have the same error there is no t interval: its width would be 0.")
     # one or two seeds have no bootstrap to be narrow
     shared = table.loc[table["n_shared"] >= MIN_SEEDS, "n_shared"]
     if len(shared) and shared.min() < _FEW_SEEDS:
         parts.append(
-            f"With fewer than {_FEW_SEEDS} seeds the bootstrap comes out somewhat narrow: read the paired t interval "
-            "beside it."
+            f"With fewer than {_FEW_SEEDS} seeds the bootstrap interval is somewhat too narrow: see also the paired t "
+            "interval."
         )
     if (table["arm"] == "teacher").any():
         parts.append("The teacher's row is plain training on the teacher's images.")
@@ -161,7 +161,7 @@ def _teachers_elsewhere(study: StudyFiles, networks: pd.DataFrame) -> list[str]:
         published = paper.PAPER[study.name].teacher_error if study.name in paper.PAPER else None
         data = _DATASETS.get(str(runs["dataset"].iloc[0]), str(runs["dataset"].iloc[0]))
         sentences.append(
-            f"{capital(teacher_name(kind))} has other classes, hence no row: its test error is "
+            f"{capital(teacher_name(kind))} has other classes and hence no row: its test error is "
             f"{number(runs['test_error'].mean())} % of {n_images:,} {data} images"
             + (f", mean of {count(len(runs), 'seed')}" if len(runs) > 1 else "")
             + (f" (the paper's: {number(published, 1)} %)." if published is not None else ".")
@@ -177,14 +177,14 @@ def faults(study: StudyFiles, networks: pd.DataFrame) -> list[str]:
     guessing = at_chance(study.on_the_test_set(networks), n_classes, study.n_images)
     if guessing:
         sentences.append(
-            f"At chance, that is at about the {number(100 * (1 - 1 / n_classes), 0)} % error of a guess among "
-            f"{n_classes} classes: {', '.join(guessing)}. They count in every mean."
+            f"At chance, with about the {number(100 * (1 - 1 / n_classes), 0)} % error of guessing among "
+            f"{n_classes} classes: {', '.join(guessing)}. They are included in every mean."
         )
     collapsed = constant_layers(study.rdms, study.mds)
     if collapsed:
         sentences.append(
             f"Collapsed, all images being equally far apart in a layer: {format_layers(collapsed, study.arms)}. A "
-            "constant RDM correlates with nothing, so the maps leave it out."
+            "constant RDM has no correlation, so the maps omit it."
         )
     return sentences
 
@@ -241,7 +241,7 @@ def _finding(study: StudyFiles, runs: pd.DataFrame, method: tuple[str, str], con
         (seed,) = set(both[0]["seed"]) & set(both[1]["seed"])
         p = float(mcnemar_table(pd.concat(both), study.correctness, seed=seed)["p"].iloc[0])
         text += (
-            " between two networks. There is one seed, hence no interval over trainings; for these two networks, "
+            " between two networks. There is one seed, hence no interval over training runs; for these two networks, "
             f"McNemar's exact test over images gives p {p_equals(p)}{': no difference shown' * (p >= SIGNIFICANT)}."
         )
     elif compared.n_seeds < MIN_SEEDS:

@@ -1,7 +1,7 @@
 """The tables of a paper's report that are made of errors, tests and geometries: numbers (DataFrames), and as cells.
 
 Errors are in percent, differences in percentage points. What the data cannot say is NaN: one or two seeds have no
-interval over trainings. Nothing here reads a file.
+interval over training runs. Nothing here reads a file.
 """
 
 import math

@@ -59,19 +59,19 @@ def settings_cells(table: pd.DataFrame, arms: ArmWords = PAPER_ARMS) -> Table:
         row |= {"chosen among": _chosen_cell(line), "epochs": (f"{line['epochs']}", *hints)}
         rows.append(row | {"updates": "" if math.isnan(line["labels"]) else f"{line['updates']:,}"})
     notes = [
-        "Learning rate and weight decay at the start, of the first seed's run; “as” names the method whose choice it "
-        "took over."
+        "Learning rate and weight decay at the start, of the first seed's run; “as” names the method whose "
+        "hyperparameters it shares."
     ]
     if table["relative"].any():
         notes.append(
-            "RDL's α₀ is relative: in each layer it is divided by the squared mean distance of the teacher's RDM, and "
-            "what comes out in the first epoch is told below it."
+            "RDL's α₀ is relative: in each layer it is divided by the squared mean distance of the teacher's RDM; the "
+            "resulting α in the first epoch is given below it."
         )
     if (table["tried_epochs"] < table["epochs"]).any():
         notes.append("Candidates were trained for fewer epochs than the runs.")
     if few:
-        notes.append("With few labels an epoch is a share of the updates, of which every run has the same number.")
-    return Table.of("What each method was trained with", rows, " ".join(notes), optional=("labels", "updates"))
+        notes.append("With few labels an epoch is a fraction of the updates, whose number is the same in every run.")
+    return Table.of("Hyperparameters of each method", rows, " ".join(notes), optional=("labels", "updates"))
 
 
 def tries_tables(tries: pd.DataFrame, arms: ArmWords = PAPER_ARMS) -> Iterator[Table]:
@@ -98,14 +98,13 @@ def tries_tables(tries: pd.DataFrame, arms: ArmWords = PAPER_ARMS) -> Iterator[T
     chosen = [cells[:-2] for cells in every.rows if cells[-2]]
     if tried:
         note = (
-            "Chosen by validation error, then validation loss; the test set was not used. Each choice was made once "
-            "and serves all seeds; where a kind of teacher is named, the choice was made with it and serves the "
-            "others, too."
+            "Selected by validation error, then validation loss; the test set was not used. Each selection was made "
+            "once, for all seeds; where a kind of teacher is named, it was made with that teacher, for the others too."
         )
-        yield Table("What was chosen on validation", every.head[:-2], chosen, note)
+        yield Table("Hyperparameters selected on validation images", every.head[:-2], chosen, note)
     else:
-        note = "Nothing was chosen: no method had a rival."
-        yield Table("What was taken without trying", every.head[:-2], chosen, note)
+        note = "Nothing was selected: each method had one candidate."
+        yield Table("Hyperparameters that were not selected", every.head[:-2], chosen, note)
     yield every
 
 
@@ -118,12 +117,13 @@ def choice_tables(choices: pd.DataFrame, fitted_study: str, scheme: str) -> Iter
     # an arm chooses within each outer split for itself, and a head for each seed's network
     means = _over_inner_splits(choices, by)
     note = (
-        "Chosen by the mean score on the held-out stimuli of inner folds, which hold training stimuli of the outer "
-        "split alone. What was chosen for RDL was chosen with one seed's networks, for all seeds and for its controls."
+        "Selected by the mean score on the held-out stimuli of inner folds, which contain only training stimuli of "
+        "the outer split. RDL's hyperparameters were selected with one seed's networks, for all seeds and for its "
+        "controls."
     )
     for (fitted, of_scheme), part in means[means["chosen"]].groupby(["fitted_study", "scheme"], sort=False):
         primary = (fitted, of_scheme) == (fitted_study, scheme)
-        caption = f"Chosen when fitted to {fitted}, {SCHEMES.get(str(of_scheme), str(of_scheme))}"
+        caption = f"Selected when fitted to {fitted}, {SCHEMES.get(str(of_scheme), str(of_scheme))}"
         columns = ("arm", "seed", "split", "layer", "setting", "inner score", "task error, %")
         cells = []
         for line in records(part):
@@ -143,8 +143,8 @@ def choice_tables(choices: pd.DataFrame, fitted_study: str, scheme: str) -> Iter
         )
         for line in records(counted.reset_index())
     ]
-    head = ("arm", "fitted to", "layer", "setting", "inner score", "task error, %", "chosen, splits × seeds")
-    note = "Means over inner and outer splits and seeds; an empty score is of a setting whose training died."
+    head = ("arm", "fitted to", "layer", "setting", "inner score", "task error, %", "selected, splits × seeds")
+    note = "Means over inner and outer splits and seeds; an empty score is of a setting whose training diverged."
     # a page of ten thousand rows does not open on a telephone
     if len(rows) > _MAX_TRIES:
         note += f" The first {_MAX_TRIES} of them; all are in choices.csv."
@@ -156,8 +156,16 @@ def head_choice_table(choices: pd.DataFrame) -> Table:
     # heads have no task
     means = _over_inner_splits(choices.assign(task_error=math.nan), ["split", "arm", "layer", "tried"])
     rows = [_choice_cells(line) for line in records(means[means["chosen"]])]
-    note = "Chosen by the mean score on the held-out stimuli of inner folds, within the training stimuli of the split."
-    return Table("What the heads chose", ("head", "split", "layer", "setting", "inner score"), rows, note, folded=True)
+    note = (
+        "Selected by the mean score on the held-out stimuli of inner folds, within the training stimuli of the split."
+    )
+    return Table(
+        "Hyperparameters selected for the heads",
+        ("head", "split", "layer", "setting", "inner score"),
+        rows,
+        note,
+        folded=True,
+    )
 
 
 def format_setting(setting: str) -> str:
@@ -174,7 +182,7 @@ def format_setting(setting: str) -> str:
 
 
 def _over_inner_splits(choices: pd.DataFrame, by: list[str]) -> pd.DataFrame:
-    """Average tries over inner splits: a choice is one of settings, not of splits; NaN where a training died."""
+    """Average tries over inner splits: a choice is one of settings, not of splits; NaN where training diverged."""
     tries = choices.assign(tried=[_format_try(line) for line in records(choices)])
     # a choice that serves all seeds may name none
     means = tries.groupby(by, sort=False, dropna=False).agg(

@@ -12,8 +12,8 @@ from brainrdl.studies.reports.words import capital, not_shown
 
 Kind = Literal["brain-specific", "category", "open", "none", "loss", "unknown"]
 
-RIVALS = {"rdl_category": "category target", "rdl_within_shuffle": "within-category shuffle"}
-"""Students that learned from categories only: what is brain-specific is above both."""
+RIVALS = {"rdl_category": "category RDM", "rdl_within_shuffle": "RDM shuffled within categories"}
+"""Networks trained on categories only: what is brain-specific is above both."""
 
 STRICT_SCORES = ("partial", "within_category")
 """Scores in which a gain is not one of categories alone."""
@@ -52,7 +52,7 @@ def judge(contrasts: pd.DataFrame, a: str = "rdl", b: str = "task_only", *, smal
         return Verdict("unknown", "The gain is not known", ("the raw contrast has no interval",))
     low, high = raw
     if high < 0:
-        return Verdict("loss", "A loss: fitting to the brain made the match worse")
+        return Verdict("loss", "A loss: fitting to the brain lowered the score")
     # not "low <= 0": a NaN must not pass as a gain
     if not low > 0:
         words, why = not_shown(low, high, digits=DIGITS, smallest=smallest)
@@ -67,7 +67,7 @@ def judge(contrasts: pd.DataFrame, a: str = "rdl", b: str = "task_only", *, smal
         missing |= lacking
     # too few contrasts were made to say of which kind
     if missing:
-        return Verdict("open", "A gain, and too little was compared to say of which kind", tuple(reasons))
+        return Verdict("open", "A gain, whose kind is not known for lack of contrasts", tuple(reasons))
     # where categories are taken out it is not shown, or students that learned from them alone may have as much
     return Verdict("category", "A gain, not shown to be more than category structure", tuple(reasons))
 
@@ -100,9 +100,9 @@ def _shortfall(contrasts: pd.DataFrame, a: str, b: str, score: str) -> tuple[str
     against = {words: _interval_of(contrasts, a, rival, score) for rival, words in RIVALS.items()}
     not_above = [words for words, found in against.items() if found is not None and not found[0] > 0]
     unmade = [words for words, found in against.items() if found is None]
-    for students, lack, is_missing in ((not_above, "above", False), (unmade, "held against", True)):
+    for students, lack, is_missing in ((not_above, "above", False), (unmade, "compared with", True)):
         if students:
             plural = "s" * (len(students) > 1)
-            verb, named = "was" if is_missing else "is", " and of the ".join(students)
-            return f"in the {name} score it {verb} not {lack} the student{plural} of the {named}", is_missing
+            verb, named = "was" if is_missing else "is", " and on the ".join(students)
+            return f"in the {name} score it {verb} not {lack} the network{plural} trained on the {named}", is_missing
     return "", False
