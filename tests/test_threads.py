@@ -177,10 +177,7 @@ def test_a_script_that_says_nothing_trains_a_small_network_on_one_thread(before,
         "import torch, brainrdl as rdl; m = torch.nn.Linear(4, 2); b = [(torch.rand(8, 4), torch.zeros(8).long())]; "
         "h = rdl.Trainer(m).fit(b, epochs=1); print(h.attrs['threads']['number'])"
     )
-    environment = {
-        name: value for name, value in os.environ.items() if name not in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
-    }
-    for pair in before.split():
-        environment |= [pair.split("=")]
+    said = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+    environment = {name: value for name, value in os.environ.items() if name not in said} | before
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.split() == [str(expected)]
