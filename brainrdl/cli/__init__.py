@@ -14,6 +14,7 @@ import brainrdl
 from brainrdl.cli._again import run
 from brainrdl.cli._stopping import Terminated, terminable
 from brainrdl.cli._terminal import Printable, above_bars, wipe_bars
+from brainrdl.cli._threads import check_threads
 from brainrdl.cli._words import in_the_shells_words
 from brainrdl.terminal import printable, say
 
@@ -51,6 +52,7 @@ def _main(arguments: Sequence[str] | None) -> int:
 
     try:
         with terminable(), _warnings_in_words(told):
+            check_threads(options)
             status = run(options, arguments)
         sys.stdout.flush()  # here, where a reader that has gone away is no fault
         return status

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, TextIO, cast, final
 
 import brainrdl
+from brainrdl.cli._threads import using_threads
 
 _PACKAGES = ("torch", "torchvision", "lightning-fabric", "numpy", "scipy", "xarray", "pandas", "scikit-learn")
 _SCANS = ("nilearn", "nibabel")
@@ -42,13 +43,13 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     find = getattr(options, "rests", None)
     rests: Rests | None = None if find is None else find(options)
     if rests is None:
-        return int(options.run(options, arguments))
+        return _computed(options, arguments)
     record, start = _record(rests.out), time.time()
     asked = _asked(options, rests, arguments)
     try:
         named = _files(_named(options, rests), without=rests.out)
     except (OSError, _TooManyError):
-        return int(options.run(options, arguments))
+        return _computed(options, arguments)
     kept = _read(record)
     # the results are looked at last, since a folder of results may hold much
     if kept is not None and kept.get("asked") == asked and kept.get("named") == named and _unchanged(kept, rests.out):
@@ -58,7 +59,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
         return 0
     out, warned = _Copied(sys.stdout), _Copied(sys.stderr)
     with redirect_stdout(cast(TextIO, out)), redirect_stderr(cast(TextIO, warned)):
-        status = int(options.run(options, arguments))
+        status = _computed(options, arguments)
     if status == 0 and len(out.text) <= _MOST_TEXT:
         from brainrdl.cli._terminal import without_progress
 
@@ -71,6 +72,11 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
                 content = {"asked": asked, "named": named, "code": code, "made": _files(_made(rests.out))}
                 _write({**content, "printed": out.text, "warned": "".join(lines)}, _record(rests.out))
     return status
+
+
+def _computed(options: argparse.Namespace, arguments: Sequence[str]) -> int:
+    with using_threads(getattr(options, "threads", None)):
+        return int(options.run(options, arguments))
 
 
 @final

@@ -41,6 +41,12 @@ def numbers(text: str) -> tuple[float, ...]:
         raise argparse.ArgumentTypeError(f"numbers like 0.3,1 are expected, got {text!r}") from None
 
 
+def add_threads(parser: argparse.ArgumentParser) -> None:
+    """Add ``--threads``, which `brainrdl.cli.main` applies."""
+    text = "CPU threads (default: one for small work, else all cores if they are measured to be free)"
+    parser.add_argument("--threads", type=int, metavar="N", help=text)
+
+
 SUBJECTS = "whose the RDMs are: a text file with a name a line, how many people there are (S1, S2, …), or a coordinate"
 """Help of ``--subjects``."""
 

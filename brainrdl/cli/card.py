@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from brainrdl.cli._again import Rests
-from brainrdl.cli._parsing import FOLLOW_LINKS, SUBJECTS, names
+from brainrdl.cli._parsing import FOLLOW_LINKS, SUBJECTS, add_threads, names
 from brainrdl.files.present import check_categories_file, check_image_folder, check_measured
 from brainrdl.known import CARD_HEADS, HEADS, METRICS
 from brainrdl.warned import warnings_given, warnings_in
@@ -42,6 +42,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--device", default="cpu", help="device of the network (default: cpu)")
     add("--seed", type=int, default=0, metavar="S", help="seed of folds and bootstrap (default: 0)")
     add("--resamples", dest="n_resamples", type=int, default=1000, metavar="N", help="of the bootstrap (default: 1000)")
+    add_threads(parser)
     add("-o", "--out", type=Path, required=True, metavar="DIR", help="folder for scores.csv, card.png, card.html …")
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from brainrdl.cli._parsing import add_what_a_file_lacks, given_words, names
+from brainrdl.cli._parsing import add_threads, add_what_a_file_lacks, given_words, names
 from brainrdl.files.present import check_rdms_file
 from brainrdl.known import METHODS
 from brainrdl.warned import warnings_given, warnings_in
@@ -55,6 +55,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--prefix", type=names, metavar="P,Q", help=f"{text}names)")
     text = "output folder: scores.csv, contrasts.csv and scores.png, which replace those of an earlier run"
     add("-o", "--out", type=Path, metavar="DIR", help=text)
+    add_threads(parser)
     add_what_a_file_lacks(parser)
 
 

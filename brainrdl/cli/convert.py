@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from brainrdl.arguments import name_some
-from brainrdl.cli._parsing import add_what_a_file_lacks, given_words
+from brainrdl.cli._parsing import add_threads, add_what_a_file_lacks, given_words
 from brainrdl.exchange.listed import read_ids
 from brainrdl.files.present import check_rdms_file
 from brainrdl.warned import warnings_given, with_warnings
@@ -28,6 +28,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     text = "only the RDMs with this value of a coordinate, such as roi=IT; may be repeated"
     add("--select", action="append", default=[], metavar="NAME=VALUE", help=text)
     add("--keep", metavar="FILE", help="only the stimuli in this text file, one id per line, in its order")
+    add_threads(parser)
     add_what_a_file_lacks(parser)
 
 

@@ -29,7 +29,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--device", default="auto", choices=("auto", "cpu", "cuda"))
     text = "auto: bf16 if the processor supports it (default: auto)"
     add("--precision", default="auto", choices=("auto", "32-true", "bf16-mixed"), help=text)
-    add("--threads", type=int, metavar="N", help="CPU threads of a process (default: all cores, shared by --jobs)")
+    text = "CPU threads of a process (default: one, or all cores shared by --jobs if measured to be free)"
+    add("--threads", type=int, metavar="N", help=text)
     add("--jobs", type=int, default=1, metavar="N", help="number of parallel processes (default: 1)")
 
 

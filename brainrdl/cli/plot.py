@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from brainrdl.cli._parsing import FOLLOW_LINKS, add_what_a_file_lacks, given_words
+from brainrdl.cli._parsing import FOLLOW_LINKS, add_threads, add_what_a_file_lacks, given_words
 from brainrdl.files.present import check_rdms_file
 
 
@@ -21,6 +21,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--follow-links", action="store_true", help=FOLLOW_LINKS)
     add("--scale", choices=("panel", "all"), default="panel", help="one colour scale per panel, or one for all")
     add("--rank", action="store_true", help="show percentiles of the distances")
+    add_threads(parser)
     add_what_a_file_lacks(parser)
 
 

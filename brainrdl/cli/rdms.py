@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from brainrdl.cli._again import Rests
-from brainrdl.cli._parsing import FOLLOW_LINKS, REPLACED, check_replaced, names
+from brainrdl.cli._parsing import FOLLOW_LINKS, REPLACED, add_threads, check_replaced, names
 from brainrdl.files.present import check_image_folder, check_scans_folder
 from brainrdl.known import METRICS
 
@@ -39,6 +39,7 @@ def _add_network(sources: "argparse._SubParsersAction[argparse.ArgumentParser]")
     add("--metric", default="mse", choices=METRICS, help="distance measure (default: mse)")
     add("--max-memory", type=int, default=1024, metavar="MIB", help="beyond the network's own (default: 1024)")
     add("--device", help="cpu, cuda, cuda:1, … (default: the network's)")
+    add_threads(parser)
     add("-o", "--out", type=Path, metavar="FILE", help=f".nc, .h5 (rsatoolbox), .npz, .mat, .csv, …; {REPLACED}")
 
 
@@ -142,6 +143,7 @@ def _add_fmri(sources: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     add("--max-bytes", type=int, metavar="N", help=text)
     add("--dry-run", action="store_true", help="print what was found, and stop")
     text = f"netCDF; the report is the .html beside it, intermediate results stay in FILE.parts; {REPLACED}"
+    add_threads(parser)
     add("-o", "--out", type=Path, metavar="FILE.nc", help=text)
 
 

@@ -120,7 +120,8 @@ def _add_options(parser: argparse.ArgumentParser, study: Outline) -> None:
     add("--device", choices=("auto", "cpu", "cuda"), default="auto")
     text = f"auto: bf16 if the processor supports it (default: {study.precision})"
     add("--precision", choices=PRECISIONS, help=text)
-    text = f"CPU threads of a process (default: {study.threads or 'all cores, shared by --jobs'})"
+    default = study.threads or "one, or all cores shared by --jobs if measured to be free"
+    text = f"CPU threads of a process (default: {default})"
     add("--threads", type=int, metavar="N", help=text)
     add("--jobs", type=int, metavar="N", help="number of parallel processes, on a GPU too (default: 1)")
     text = "checkpoint within an epoch too, after N updates or minutes (500, 10min; default: each epoch)"

@@ -12,6 +12,7 @@ from brainrdl.progress import track
 from brainrdl.rdms.combine import scale_for, to_scale
 from brainrdl.rdms.similarities import Options, similarities
 from brainrdl.rdms.triangles import stimuli_of
+from brainrdl.threads import one_unless_said
 
 _ROUNDING = 1e-12
 _CANCELLED = 1e-10
@@ -175,10 +176,11 @@ def resample_scores(
     if stimulus_draws is None:
         return Resamples(estimate, itself.scores, None, of_subjects, None, n, n_subjects)
     of_stimuli, of_both = [], []
-    for k, sample in enumerate(track(whole.resampled(stimulus_draws), "bootstrap", total=n_resamples, delay=1)):
-        of_stimuli.append(sample.row(everyone))
-        if subject_counts is not None:
-            of_both.append(sample.row(subject_counts[k]))
+    with one_unless_said():  # each sample is small
+        for k, sample in enumerate(track(whole.resampled(stimulus_draws), "bootstrap", total=n_resamples, delay=1)):
+            of_stimuli.append(sample.row(everyone))
+            if subject_counts is not None:
+                of_both.append(sample.row(subject_counts[k]))
     both = np.stack(of_both) if of_both else None
     return Resamples(estimate, itself.scores, np.stack(of_stimuli), of_subjects, both, n, n_subjects)
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from brainrdl.arguments import name_some, whole_number
 from brainrdl.features.networks import is_random, refuse_lazy, weights_digest, with_weights
+from brainrdl.features.work import threads_for
 from brainrdl.identity import DIGEST
 from brainrdl.ids import check_ids
 from brainrdl.known import check_metric
@@ -22,6 +23,7 @@ from brainrdl.rdms.float64 import fill_distances, mirror
 from brainrdl.rdms.layout import DIMS
 from brainrdl.stimuli.repeats import SAME_IMAGE, find_repeats
 from brainrdl.stimuli.stimulus_set import StimulusSet
+from brainrdl.threads import limited
 from brainrdl.warned import warnings_given, with_warnings
 
 MAX_MEMORY = 2**30
@@ -122,7 +124,7 @@ def layer_rdms(
         "weights_sha256": weights.removeprefix(DIGEST),
         "versions": {name: version(name) for name in ("brainrdl", "torch")},
     }
-    with warnings_given() as given, _evaluating(model, device) as place:
+    with warnings_given() as given, _evaluating(model, device) as place, limited(threads_for(model, n, place)):
         run = ModelOnStimuli(model, stimuli, batch_size, place)
         sizes = measure_layers(run, names)
         squares = _squares(run, sizes, metric, max_memory)

@@ -17,6 +17,7 @@ from brainrdl.data.objects92 import CATEGORIES, IDS, RDMSet, load_objects92, loa
 from brainrdl.exchange.files import read_given
 from brainrdl.exchange.parts import Given
 from brainrdl.features.recorder import capture
+from brainrdl.features.work import threads_for
 from brainrdl.files.present import check_categories_file, check_measured
 from brainrdl.ids import read_labels, spelling
 from brainrdl.known import RANDOM_WEIGHTS
@@ -26,6 +27,7 @@ from brainrdl.rdms.distances import rdm
 from brainrdl.rdms.labelled import label_rdms, select_stimuli
 from brainrdl.stimuli.repeats import find_repeats
 from brainrdl.stimuli.stimulus_set import StimulusSet
+from brainrdl.threads import limited
 
 OBJECTS92 = "objects92"
 """Name of the 92 object images; ``objects92:SET`` is a set of their RDMs, see `load_objects92`."""
@@ -336,7 +338,7 @@ def _features(named: NamedModel, images: StimulusSet, request: CardRequest) -> d
     """Features of all images, each layer in its own shape, in eval mode."""
     model = named.model.eval().to(request.device)
     parts: dict[str, list[Tensor]] = {layer: [] for layer in request.layers}
-    with torch.no_grad():
+    with torch.no_grad(), limited(threads_for(model, len(images), request.device)):
         for start in range(0, len(images), _BATCH):
             batch, _ = images.batch(range(start, min(start + _BATCH, len(images))))
             try:

@@ -29,6 +29,7 @@ from brainrdl.training.dead_layers import DeadLayers
 from brainrdl.training.fingerprint import Fingerprint
 from brainrdl.training.finite import FiniteGuard, FiniteWeights, Value, naming_images, updates_between_reads
 from brainrdl.training.first_look import look
+from brainrdl.training.fit_threads import FitThreads
 from brainrdl.training.generators import watched
 from brainrdl.training.keeping import Keeper
 from brainrdl.training.machine import memory_for
@@ -61,6 +62,7 @@ class Setup:
     make_optimizer: MakeOptimizer
     fabric: Fabric
     cuda_graphs: bool = False
+    threads: int | None = None
 
 
 @final
@@ -82,6 +84,7 @@ class TrainingRun:
         self.epochs = epochs
         self.seed = seed
         self.states = RandomStates(seed, self.device)
+        self.threads = FitThreads(setup.threads, self.device)
         stream = StimulusStream(stimuli) if isinstance(stimuli, StimulusSet) else stimuli
         self.every = stream.every if isinstance(stream, StimulusStream) else 1
         self.stimuli_per_update = stream.batch_size if isinstance(stream, StimulusStream) else None
@@ -163,6 +166,7 @@ class TrainingRun:
         if self.scheduler is not None:
             self.scheduler.load_state_dict(state["scheduler"])
         self.states.load_state_dict(state["random"])
+        self.threads.resume(state.get("threads"))
         # the task's passes need no state: an epoch is one pass, seeded by its number
         if self.stimuli is not None:
             self.stimuli.load_state_dict(state["stimuli"])
@@ -185,6 +189,7 @@ class TrainingRun:
                 "random": self.states.state_dict(),
                 "stimuli": None if self.stimuli is None else self.stimuli.state_dict(),
                 "history": rows,
+                "threads": torch.get_num_threads(),
                 "warnings": list(self.warned),
                 "progress": None if self.progress is None else self.progress.state_dict(),
             },
@@ -209,6 +214,7 @@ class TrainingRun:
         for step, task, stimuli in until_asked(self._updates(epoch, progress.updates), keeper.stop):
             place = _place(epoch, step)
             self.dead.watch_last(epoch, step + 2 >= self.steps)
+            self.threads.decide(self._networks(), [part.images for part in (task, stimuli) if part is not None])
             given = self._recordable(task)
             # behind an update of the same shapes: by then the optimiser has its state, and the pairs are known
             if recorded is None and given is not None and shapes == [part.shape for part in given]:
@@ -247,6 +253,10 @@ class TrainingRun:
         self._step_scheduler("epoch")
         warn_nothing_compared(self.dead.unsaid(means.uncompared()), epoch)
         return {"epoch": epoch, **self._columns(progress), "lr": progress.lr}
+
+    def _networks(self) -> list[nn.Module]:
+        """The networks that compute in an update."""
+        return [self.setup.student, *(found._model for found in self.teachers if isinstance(found, NetworkTeacher))]
 
     def _check_values(self, guard: FiniteGuard, epoch: int, progress: Progress) -> None:
         """Refuse updates, and weights behind the last one, that are not finite."""

@@ -20,6 +20,7 @@ from brainrdl.files.store import path_of
 from brainrdl.progress import Bar
 from brainrdl.stimuli.stimulus_set import StimulusSet
 from brainrdl.terms.base import Term
+from brainrdl.threads import settled
 from brainrdl.training.checks import (
     check_ranks,
     check_request,
@@ -30,6 +31,7 @@ from brainrdl.training.checks import (
     scalar_loss,
     validation_scores,
 )
+from brainrdl.training.fit_threads import FitThreads
 from brainrdl.training.keeping import Keeper, alone, read_every
 from brainrdl.training.loggers import closed, save
 from brainrdl.training.progress import validation_in_short
@@ -67,6 +69,11 @@ class Trainer:
         at every update and never wait for the device, as those of this package do: what Python code decides or counts
         is decided once an epoch. Updates that also see a stimulus stream, batches with ids, teachers that are no
         networks and optimisers that count on the host run as ever, and so does everything on a CPU.
+    threads : int, optional
+        Number of CPU threads of a fit; torch's own is restored behind it. Absent: what ``OMP_NUM_THREADS`` or
+        ``torch.set_num_threads`` says; else one for updates below 10⁸ multiply-adds, which gain nothing by more and
+        lose much where other work shares the cores, and for larger ones all cores if they are measured to be free. The
+        number changes the last digits.
 
     Raises
     ------
@@ -94,6 +101,7 @@ class Trainer:
         optimizer: MakeOptimizer | None = None,
         fabric: Fabric | None = None,
         cuda_graphs: bool = False,
+        threads: int | None = None,
     ) -> None:
         if isinstance(terms, Term):
             raise TypeError(f"terms must be a sequence, got the single term {terms.name!r}; write [term]")
@@ -112,6 +120,8 @@ class Trainer:
         self._make_optimizer = optimizer or partial(torch.optim.SGD, lr=0.05, momentum=0.9)
         self._fabric = fabric or Fabric(accelerator="auto", devices=1)
         self._cuda_graphs = cuda_graphs
+        self._threads = threads
+        self._chosen = settled(threads)  # of the last fit, once there is one
         if self._fabric.world_size > 1:
             raise ValueError(
                 f"the Fabric stands for {self._fabric.world_size} devices, and training runs on one: the pairs of a "
@@ -173,9 +183,10 @@ class Trainer:
             ``task_error`` that of the training batches as they were seen, ``lr`` that of the epoch's first update.
             ``history.attrs["configuration"]`` holds what was run, the comparison each term chose among it,
             ``["fingerprint"]`` checksums of the first batches (see `checkpoint`) and facts of the functions,
-            ``["warnings"]`` all that was warned of. A batch in which a term has nothing to compare (too few stimuli, no
-            measured pair, a dead layer) is left out of its means; the epoch's row then has ``<term>/pairs``, the number
-            of pairs compared (in the layer with the fewest), and NaN for the mean of none.
+            ``["warnings"]`` all that was warned of, ``["threads"]`` the number of CPU threads and why. A batch in which
+            a term has nothing to compare (too few stimuli, no measured pair, a dead layer) is left out of its means;
+            the epoch's row then has ``<term>/pairs``, the number of pairs compared (in the layer with the fewest), and
+            NaN for the mean of none.
 
         Raises
         ------
@@ -207,14 +218,19 @@ class Trainer:
                 check_validation(validation)
             path = None if checkpoint is None else path_of(checkpoint, "checkpoint")
             every = read_every(checkpoint_every, path)
-            setup = Setup(
-                self.student, self.terms, self._task_loss, self._make_optimizer, self._fabric, self._cuda_graphs
-            )
+            how = self._make_optimizer, self._fabric, self._cuda_graphs, self._threads
+            setup = Setup(self.student, self.terms, self._task_loss, *how)
             run = TrainingRun(setup, task_loader, stimuli, epochs, seed)
             run.warned = given
             # outside the loop: hooks are taken off and modes given back however training ends, and before a signal is
             # handed on
-            with stop_signals(path is not None) as stop, run.recorder, kept_modes(self.student), run.device_queue():
+            with (
+                stop_signals(path is not None) as stop,
+                run.recorder,
+                kept_modes(self.student),
+                run.device_queue(),
+                run.threads,
+            ):
                 run.prepare()
                 with alone(path):
                     keeper = Keeper(run.save, path, every, stop)
@@ -231,6 +247,9 @@ class Trainer:
         history.attrs["configuration"] = run.configuration
         history.attrs["fingerprint"] = run.fingerprint.state_dict()
         history.attrs["warnings"] = given
+        self._chosen = run.threads.chosen
+        if self._chosen is not None:  # a finished checkpoint computes nothing
+            history.attrs["threads"] = self._chosen._asdict()
         return history
 
     def _epochs(
@@ -313,12 +332,18 @@ class Trainer:
         # sums stay on the device: reading each batch's would make the host wait
         loss = wrong = torch.zeros((), device=device, dtype=torch.float64)
         n, classified = 0, False
+        threads = FitThreads(self._threads if self._chosen is None else self._chosen.number, device)
         # a loader may draw from the global generators: what it draws must not shift the training
-        with kept_modes(self.student), torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        with (
+            threads,
+            kept_modes(self.student),
+            torch.random.fork_rng(devices=[device] if device.type == "cuda" else []),
+        ):
             self.student.eval()
             for batch in loader:
                 images, labels, _ = task_batch(batch)
                 images, labels = images.to(device), labels.to(device)
+                threads.decide([self.student], [images])
                 with self._fabric.autocast():
                     output = run_model(self.student, images, "the student")
                     if self._task_loss is not None:

@@ -12,11 +12,20 @@ import brainrdl as rdl
 from brainrdl.data import load_digits
 from brainrdl.inference import noise_ceiling
 from brainrdl.inference.held_out import held_out_scores
+from brainrdl.inference.reweighting import head_paths
 from brainrdl.inference.reweighting.fit_heads import HeadSettings, fit_head
-from brainrdl.inference.reweighting.head_paths import Problem, frrsa_path, gains_path, readout_path
+from brainrdl.inference.reweighting.frrsa import moments_of
+from brainrdl.inference.reweighting.head_paths import (
+    Problem,
+    comparison_of,
+    frrsa_path,
+    gains_path,
+    readout_path,
+)
 from brainrdl.inference.reweighting.heads import Headed
 from brainrdl.inference.splits import Split, inner_splits, stratified_splits
 from brainrdl.known import HEADS, METRICS
+from brainrdl.rdms.differentiable import dissimilarity
 from small_network import raises
 
 IDS = [f"image-{k:02}" for k in range(30)]
@@ -61,6 +70,32 @@ def paths(problem):
     yield from gains_path(problem, [0.1, 0.0], [0, 10], 0.05)
     yield from readout_path(problem, None, [0.1, 0.0], [0, 10], 0.05)
     yield from readout_path(problem, 2, [0.1, 0.0], [0, 10], 0.05)
+
+
+@pytest.mark.parametrize("compare", ["corr", "cosine", "corr_cov"])
+@pytest.mark.parametrize("missing", [0, 40])
+def test_settings_are_compared_at_once_as_one_by_one(compare, missing):
+    rng = torch.Generator().manual_seed(0)
+    rows, target = torch.rand(3, 190, generator=rng).double(), torch.rand(190, generator=rng).double()
+    rows[1] = 0.3  # constant: nothing compares, and there is no gradient
+    target[:missing] = torch.nan
+    problem = Problem(torch.zeros(20, 2), torch.zeros(0, 2), target, "correlation", compare)
+    at_once, singly = rows.clone().requires_grad_(), rows.clone().requires_grad_()
+    found = comparison_of(problem)(at_once)
+    measured = ~target.isnan()
+    weights, filled = measured.double(), target.nan_to_num()
+    expected = torch.stack([dissimilarity(row, filled, compare, weights) for row in singly])
+    torch.testing.assert_close(found, expected, rtol=1e-12, atol=1e-14)
+    (found.sum() + expected.sum()).backward()
+    torch.testing.assert_close(at_once.grad, singly.grad, rtol=1e-9, atol=1e-14)
+
+
+def test_ways_of_the_same_positions_share_what_is_made_of_the_features(monkeypatch):
+    made = []
+    monkeypatch.setattr(head_paths, "moments_of", lambda *given: made.append(1) or moments_of(*given))
+    fit("frrsa", inner=INNER[:1])
+    # conv shared and averaged, fc; then the chosen one on all training stimuli
+    assert len(made) == 4
 
 
 @pytest.mark.parametrize("layer", ["conv", "fc"])

@@ -8,7 +8,7 @@ import torch
 from scipy.optimize import nnls
 
 import brainrdl as rdl
-from brainrdl.inference.reweighting.frrsa import fit_frrsa, fit_frrsa_path
+from brainrdl.inference.reweighting.frrsa import fit_frrsa, fit_frrsa_path, squared_differences
 from small_network import raises
 
 
@@ -82,6 +82,23 @@ def test_path_is_that_of_single_fits():
     path = fit_frrsa_path(features, target, ridges)
     singly = torch.stack([fit_frrsa(features, target, ridge) for ridge in ridges])
     torch.testing.assert_close(path, singly, rtol=1e-9, atol=1e-12)
+
+
+def test_squared_differences_are_those_of_the_patterns_whatever_their_offset():
+    features, _ = example(positions=(5, 3))
+    i, j = np.triu_indices(len(features), 1)
+    expected = (features[i] - features[j]).square().flatten(2).sum(dim=2)
+    for offset in (0.0, 1e6):
+        torch.testing.assert_close(squared_differences(features + offset), expected, rtol=1e-9, atol=1e-8)
+    assert squared_differences(features[:0]).shape == (0, features.shape[1])
+
+
+def test_maps_of_many_positions_cost_their_inner_products():
+    features, target = example(n=60, n_features=64, positions=(40, 40))
+    start = time.process_time()
+    fit_frrsa(features, target, 0.1)
+    # pair by pair the differences alone take a hundred times as long as the products that give them
+    assert time.process_time() - start < 2
 
 
 def test_features_that_do_not_differ_get_no_weight():

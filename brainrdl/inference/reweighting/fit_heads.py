@@ -29,6 +29,7 @@ from brainrdl.rdms.layout import check_rdms
 from brainrdl.rdms.plausible import check_possible
 from brainrdl.rdms.rounding import check_geometry
 from brainrdl.rdms.triangles import upper_triangles
+from brainrdl.threads import one_unless_said
 
 _TRIED = {
     "frrsa": ("ridges", "standardize", "positions"),
@@ -296,7 +297,8 @@ def fit_head(
         for split in inner:
             fit_to, predict = sorted(split.training), sorted(split.held_out)
             against = torch.from_numpy(upper_triangles(select_stimuli(subjects, predict).values))
-            with torch.no_grad():
+            # thousands of small operations
+            with torch.no_grad(), one_unless_said():
                 for tried in _candidates(kind, problem(layer, fit_to, predict), settings):
                     value = score_head(tried.distances, against, compare)
                     tries.append((layer, json.dumps(tried.setting), tried.steps, split.name, value))
@@ -307,7 +309,7 @@ def fit_head(
     layer, setting, steps = means.index[int(np.nanargmax(means.to_numpy()))]
     table["chosen"] = (table[keys] == [layer, setting, steps]).all(axis=1)
     chosen = _only(kind, settings, json.loads(setting), steps)
-    with torch.no_grad():
+    with torch.no_grad(), one_unless_said():
         # fitted to all training stimuli; there is nothing to predict here
         *_, final = (head for head in _candidates(kind, problem(layer, training, ()), chosen) if head.steps == steps)
     how = final.setting if kind == "frrsa" else {**final.setting, "steps": final.steps}

@@ -9,17 +9,18 @@ there are stimuli, and stands for the full map of the units.
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any, NamedTuple, final
 
 import torch
 from torch import Tensor, nn
 
-from brainrdl.inference.reweighting.frrsa import fit_frrsa_path
+from brainrdl.inference.reweighting.frrsa import moments_of, squared_differences, weights_of
 from brainrdl.inference.reweighting.heads import Gains, PositionMean, Readout, UnitPatterns
 from brainrdl.rdms.differentiable import dissimilarity
-from brainrdl.rdms.distances import rdm
 
 _RANK_TOLERANCE = 1e-10
+_ROUNDING = 8 * torch.finfo(torch.float64).eps  # that of `dissimilarity`
 
 
 class Candidate(NamedTuple):
@@ -56,23 +57,24 @@ class Problem:
 
 def frrsa_path(problem: Problem, settings: Iterable[tuple[dict[str, Any], Sequence[float]]]) -> Iterator[Candidate]:
     """Fit feature-reweighted RSA for each setting (``positions`` and ``standardize``) and each of its ridges."""
-    for setting, ridges in settings:
+    # settings of the same positions share all that is made of the features, which is nearly all the work
+    for positions, ways in groupby(settings, key=lambda way: way[0]["positions"]):
         before = nn.Sequential()
-        if setting["positions"] == "mean":
+        if positions == "mean":
             before.append(PositionMean())
         if problem.metric in ("correlation", "cosine"):
             before.append(UnitPatterns(centred=problem.metric == "correlation"))
-        features, predicted = before(problem.training), before(problem.predicted)
-        path = fit_frrsa_path(features, problem.target, ridges, standardize=setting["standardize"])
-        for ridge, weights in zip(ridges, path, strict=True):
+        moments = moments_of(before(problem.training), problem.target)
+        differences = squared_differences(before(problem.predicted))
+        for setting, ridges in ways:
+            path = weights_of(moments, ridges, standardize=setting["standardize"])
+            for ridge, weights, distances in zip(ridges, path, path @ differences.T, strict=True):
 
-            def head(before: nn.Sequential = before, weights: Tensor = weights) -> nn.Module:
-                return nn.Sequential(*before, Gains.of(weights.sqrt()))
+                def head(before: nn.Sequential = before, weights: Tensor = weights) -> nn.Module:
+                    return nn.Sequential(*before, Gains.of(weights.sqrt()))
 
-            gains = weights.sqrt().reshape(1, -1, *[1] * (predicted.ndim - 2))
-            distances = rdm(predicted * gains, "sqeuclidean") if len(predicted) > 1 else predicted.new_zeros(0)
-            # weights are of squared differences, and there are no steps to take
-            yield Candidate({**setting, "ridge": ridge}, 0, distances, "sqeuclidean", head)
+                # weights are of squared differences, and there are no steps to take
+                yield Candidate({**setting, "ridge": ridge}, 0, distances, "sqeuclidean", head)
 
 
 def gains_path(
@@ -82,10 +84,11 @@ def gains_path(
     fitted, wanted = _ChannelGrams(problem.training), _ChannelGrams(problem.predicted)
     n_channels = problem.training.shape[1]
     pull = torch.tensor(strengths, dtype=torch.float64)
+    losses = comparison_of(problem)
 
     def objective(weights: Sequence[Tensor]) -> Tensor:
         gains = weights[0].abs()
-        return _losses(problem, fitted.distances(gains, problem.metric)) + pull * (gains - 1).square().mean(dim=1)
+        return losses(fitted.distances(gains, problem.metric)) + pull * (gains - 1).square().mean(dim=1)
 
     start = [torch.ones(len(strengths), n_channels, dtype=torch.float64)]
     for step, (weights,) in _descend(start, objective, steps, learning_rate):
@@ -111,13 +114,14 @@ def readout_path(
     span = _Span(problem)
     n, dims = len(problem.training), span.basis.shape[1]
     pull = torch.tensor(strengths, dtype=torch.float64)
+    losses = comparison_of(problem)
 
     def maps(factors: Sequence[Tensor]) -> Tensor:
         return factors[0] if rank is None else factors[0] @ factors[1]
 
     def objective(factors: Sequence[Tensor]) -> Tensor:
         changes = maps(factors)
-        return _losses(problem, span.distances(span.training, changes)) + pull * changes.square().sum(dim=(1, 2)) / n
+        return losses(span.distances(span.training, changes)) + pull * changes.square().sum(dim=(1, 2)) / n
 
     start = [torch.zeros(len(strengths), dims if rank is None else rank, dims, dtype=torch.float64)]
     if rank is not None:  # with both factors at 0 there would be no gradient
@@ -154,11 +158,38 @@ def _descend(
             optimizer.step()
 
 
-def _losses(problem: Problem, distances: Tensor) -> Tensor:
+def comparison_of(problem: Problem) -> Callable[[Tensor], Tensor]:
+    """Make a function from RDMs (settings, pairs) to each one's dissimilarity (settings,) to the target."""
     # NaN would reach the gradient even at weight 0
     measured = ~problem.target.isnan()
-    target = torch.where(measured, problem.target, 0.0)
-    return torch.stack([dissimilarity(row, target, problem.compare, measured.double()) for row in distances])
+    if problem.compare not in ("corr", "cosine"):
+        target, weights = torch.where(measured, problem.target, 0.0), measured.double()
+        return lambda distances: torch.stack(
+            [dissimilarity(row, target, problem.compare, weights) for row in distances]
+        )
+    # `dissimilarity` of all settings at once, on the measured pairs alone: called thousands of times, on little
+    everywhere, centred = bool(measured.all()), problem.compare == "corr"
+
+    def deviations(rdms: Tensor) -> Tensor:
+        found = rdms if everywhere else rdms[:, measured]
+        if not centred:
+            return found
+        apart = found - found.mean(dim=1, keepdim=True)
+        # equal values differ by their rounding, which has no direction
+        spread, size = apart.square().sum(dim=1), found.square().sum(dim=1)
+        return torch.where((spread <= _ROUNDING**2 * size)[:, None], 0.0, apart)
+
+    wanted = deviations(problem.target[None])[0]
+    length = wanted.square().sum()
+
+    def losses(distances: Tensor) -> Tensor:
+        found = deviations(distances)
+        lengths = found.square().sum(dim=1) * length
+        comparable = ~(lengths <= 0)
+        # `where` twice: the root's gradient at 0 would be NaN even in the branch not taken
+        return 1 - torch.where(comparable, found @ wanted / torch.where(comparable, lengths, 1.0).sqrt(), 0.0)
+
+    return losses
 
 
 @final
@@ -182,7 +213,7 @@ class _ChannelGrams:
         if metric == "correlation":
             sums = gains @ self.sums
             i, j = self.pairs
-            products = products - sums[:, i] * sums[:, j] / self.n_units
+            products = products - sums.index_select(1, i) * sums.index_select(1, j) / self.n_units
             squares = squares - sums.square() / self.n_units
         return _distances(products, squares, self.pairs, metric, self.n_units)
 
@@ -230,12 +261,12 @@ def _distances(products: Tensor, squares: Tensor, pairs: Tensor, metric: str, n_
     """
     i, j = pairs
     if metric in ("correlation", "cosine"):
-        lengths = squares[:, i] * squares[:, j]
+        lengths = squares.index_select(1, i) * squares.index_select(1, j)
         # `where` twice: the root's gradient at 0 would be NaN even in the branch not taken
         defined = lengths > 0
         return 1 - torch.where(defined, products / torch.where(defined, lengths, 1.0).sqrt(), 0.0)
     # rounding leaves distances just below 0
-    square = (squares[:, i] + squares[:, j] - 2 * products).clamp_min(0.0)
+    square = (squares.index_select(1, i) + squares.index_select(1, j) - 2 * products).clamp_min(0.0)
     if metric == "euclidean":
         return torch.where(square > 0, torch.where(square > 0, square, 1.0).sqrt(), 0.0)
     return square / n_units if metric == "mse" else square

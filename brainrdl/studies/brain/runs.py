@@ -108,7 +108,9 @@ class FitRuns:
             return float("nan")
 
         def make() -> Outcome:
-            trainer = Trainer(self.task_network(seed).to(self.fabric.device), fabric=self.fabric)
+            trainer = Trainer(
+                self.task_network(seed).to(self.fabric.device), fabric=self.fabric, threads=torch.get_num_threads()
+            )
             error = trainer.evaluate(images.batches.evaluation(images.test))["error"]
             return Outcome("task_network", seed, np.empty(0), task_error=error)
 

@@ -93,7 +93,7 @@ def fit_student(
     # an epoch of the trainer is one stretch, after which the student is looked at
     loader = None if task is None else repeat(task.batches.training(task.training, fit.task_batch), stretch)
     sgd = partial(torch.optim.SGD, lr=fit.learning_rate, momentum=fit.momentum, weight_decay=fit.weight_decay)
-    trainer = Trainer(student, terms, optimizer=sgd, fabric=fabric)
+    trainer = Trainer(student, terms, optimizer=sgd, fabric=fabric, threads=torch.get_num_threads())
     images = None if task is None else task.batches.evaluation(task.test if on_test else task.validation)
     snapshots: list[Snapshot] = []
     done = 0

@@ -33,6 +33,7 @@ from brainrdl.studies.brain.workload import estimate, workload
 from brainrdl.studies.folder import calls_of, claimed, noted, warnings_of
 from brainrdl.studies.jobs import make_beside
 from brainrdl.studies.reports.fit import write_report
+from brainrdl.studies.study_threads import set_threads
 from brainrdl.studies.tries import tries_table
 from brainrdl.terminal import one_line, say
 from brainrdl.training.machine import (
@@ -113,9 +114,10 @@ def fit(
         raise ValueError(f"jobs must be at least 1, got {jobs}")
     machine = machine or Machine()
     out = Path(out).resolve()
-    # as many in every process: the last digits of a fit may differ with the number of threads
-    machine = replace(machine, threads=use_threads(machine.threads, processes=jobs))
     fabric = open_fabric(machine.device, machine.precision)
+    # as many in every process: the last digits of a fit may differ with the number of threads
+    threads = set_threads(machine.threads, fabric.device, out, processes=jobs, log=log)
+    machine = replace(machine, threads=threads)
     with warnings_given() as given:
         inputs = load_inputs(configuration, data_dir)
         arms, splits = arms_of(configuration, inputs), _splits(configuration, inputs)

@@ -7,6 +7,7 @@ from inspect import isfunction
 from pathlib import Path
 from typing import Any
 
+import torch
 import torchvision.models
 from lightning_fabric import Fabric
 from safetensors import SafetensorError
@@ -122,7 +123,7 @@ def _train(
         key = ("task",) if attempt == 0 else ("task", attempt)
         network = make_student(configuration, seed, attempt)
         sgd = linear_sgd(task.epochs, learning_rate=task.learning_rate, weight_decay=task.weight_decay)
-        history = Trainer(network, optimizer=sgd, fabric=fabric).fit(
+        history = Trainer(network, optimizer=sgd, fabric=fabric, threads=torch.get_num_threads()).fit(
             images.batches.training(images.training, task.batch_size),
             epochs=task.epochs,
             validation=images.batches.evaluation(images.validation),

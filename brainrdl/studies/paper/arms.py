@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import pandas as pd
+import torch
 from torch import nn
 
 from brainrdl.studies.paper.recipe import Recipe
@@ -113,7 +114,15 @@ def _hint_stage(student: nn.Sequential, context: Context, setting: Setting, fold
     hint = Hint(context.ask(layers=layers), layers, alpha=constant(setting["alpha0"]))
     epochs = hint_epochs(recipe, recipe.epochs)
     optimizer = make_optimizer(recipe, setting, epochs)
-    trainer = Trainer(front, [hint], task_loss=None, optimizer=optimizer, fabric=context.fabric, cuda_graphs=True)
+    trainer = Trainer(
+        front,
+        [hint],
+        task_loss=None,
+        optimizer=optimizer,
+        fabric=context.fabric,
+        cuda_graphs=True,
+        threads=torch.get_num_threads(),
+    )
     loader: Iterable[object] = context.batches.training(context.training, recipe.batch_size)
     if context.unlabelled is not None:
         loader = repeat(loader, recipe.updates_per_epoch)

@@ -36,6 +36,7 @@ class Recorded:
     weights: str  # SHA-256 of the trained network
     test_error: float  # in percent
     made_on: str  # device and threads
+    threads: int  # with which it comes out again bitwise
 
 
 def replay(study: Study, source: Path, row_name: str, request: Request, *, log: Callable[[str], None] = print) -> bool:
@@ -45,8 +46,8 @@ def replay(study: Study, source: Path, row_name: str, request: Request, *, log: 
     `read_row`, or if the row was made from other data.
     """
     # to come out again: bitwise the same weights and test error, or a test error within 3 binomial standard errors
-    use_threads(request.threads or study.threads, processes=request.jobs)
     recorded = read_row(source, row_name, study.name)
+    use_threads(request.threads or recorded.threads)
     if request.out.exists() and any(request.out.iterdir()):
         raise ValueError(f"{request.out} is not empty; a row is repeated from scratch, so give another out=")
     request = dataclasses.replace(request, out=request.out.resolve(), **recorded.asked)
@@ -116,4 +117,5 @@ def read_row(source: Path, name: str, study: str) -> Recorded:
         weights=line["weights"],
         test_error=line["test_error"],
         made_on=f"{line['device']} with {line['threads']} threads",
+        threads=line["threads"],
     )

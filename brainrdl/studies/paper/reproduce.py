@@ -20,6 +20,7 @@ from brainrdl.studies.paper.score import write_geometry, write_mds, write_rdms, 
 from brainrdl.studies.paper.study import Request, Row, Study, check, frozen, plan
 from brainrdl.studies.paper.workload import epochs_left
 from brainrdl.studies.reports.paper import write_report
+from brainrdl.studies.study_threads import set_threads
 from brainrdl.terminal import say
 from brainrdl.training.functions import facts_of
 from brainrdl.training.machine import PACKAGES, describe_call, device_name, now, open_fabric, processor, use_threads
@@ -35,12 +36,13 @@ def reproduce(
     folder of another configuration; BlockingIOError if another process works in it.
     """
     with warnings_given() as given:
-        threads = use_threads(request.threads or study.threads, processes=request.jobs)
         rows = plan(study, request)
         request = dataclasses.replace(request, out=request.out.resolve())
         splits = study.load(request)
         check(study, recipe, request, splits, rows)
         fabric = open_fabric(request.device, request.precision or study.precision)
+        asked = request.threads or study.threads
+        threads = set_threads(asked, fabric.device, request.out, processes=request.jobs, log=log)
         # not how data are loaded: their checksums say what came of it
         functions = facts_of(networks=study.networks, arms=study.arms, batches=study.batches)
         with claimed(request.out, frozen(study, recipe, request, splits, fabric), functions=functions):

@@ -223,7 +223,7 @@ def _line(runs: StudyRuns, row: Row, run: FinishedTraining) -> dict[str, Any]:
     if run.model is not None and not trained_on_it and not _has_own_data(runs, row):
         # a teacher's own validation images may be others: the column means the same in every row
         loader = runs.study.batches.evaluation(runs.splits.students.validation)
-        validation = Trainer(run.model, fabric=runs.fabric).evaluate(loader)["error"]
+        validation = Trainer(run.model, fabric=runs.fabric, threads=torch.get_num_threads()).evaluate(loader)["error"]
     shared = ("arm", "seed", "train_size", "labels", "teacher", "teacher_size", "teacher_seed")
     return {
         "row": row.name,

@@ -105,7 +105,9 @@ def _fit(arm: Arm, student: nn.Sequential, context: Context, setting: Setting, f
     recipe = context.recipe
     epochs = recipe.epochs - (0 if before is None else len(before))
     terms, optimizer = arm.terms(context, setting), make_optimizer(recipe, setting, epochs)
-    trainer = Trainer(student, terms, optimizer=optimizer, fabric=context.fabric, cuda_graphs=True)
+    trainer = Trainer(
+        student, terms, optimizer=optimizer, fabric=context.fabric, cuda_graphs=True, threads=torch.get_num_threads()
+    )
     loader: Iterable[object] = context.batches.training(context.training, recipe.batch_size)
     unlabelled = None
     # with few labels an epoch is a number of updates, since a pass over so few images is no measure of training
