@@ -44,7 +44,7 @@ def _add_network(sources: "argparse._SubParsersAction[argparse.ArgumentParser]")
 
 
 def _network_rests(options: argparse.Namespace) -> Rests | None:
-    return None if options.list_layers or options.out is None else Rests(options.out)
+    return None if options.list_layers or options.out is None else Rests(options.out, is_file=True)
 
 
 def _network(options: argparse.Namespace, arguments: Sequence[str]) -> int:
@@ -149,7 +149,7 @@ def _add_fmri(sources: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 
 def _fmri_rests(options: argparse.Namespace) -> Rests | None:
     derivatives = str(options.bids_dir / options.derivatives)
-    return None if options.dry_run or options.out is None else Rests(options.out, derivatives)
+    return None if options.dry_run or options.out is None else Rests(options.out, derivatives, is_file=True)
 
 
 def _by_region(given: Sequence[str], option: str, form: str, kind: Callable[[str], Value]) -> dict[str, Value]:

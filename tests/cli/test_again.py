@@ -1,6 +1,7 @@
 """A finished command given again is answered from what is kept, and never where something has changed."""
 
 import argparse
+import contextlib
 import os
 import sys
 from collections.abc import Callable
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import brainrdl
 from brainrdl.cli import _again, main
 from brainrdl.cli._again import Rests, run
 
@@ -199,3 +201,129 @@ def test_rdms_of_a_network_are_there_at_once(
     (tmp_path / "rdms.nc").unlink()
     assert main(asked) == 0
     assert capsys.readouterr().out == printed
+
+
+def _write_network(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.delitem(sys.modules, "networks_of_mine", raising=False)
+    (folder / "networks_of_mine.py").write_text("from pathlib import Path\nsize = Path('width.txt').read_text()\n")
+
+
+@pytest.mark.parametrize("change", ["what it reads", "what it looks for", "a package before it"])
+def test_what_the_users_code_rests_on_is_part_of_it(
+    command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, change: str
+) -> None:
+    def during() -> None:
+        __import__("networks_of_mine")
+        with contextlib.suppress(FileNotFoundError):
+            (tmp_path / "settings.json").read_text()
+
+    _write_network(tmp_path, monkeypatch)
+    (tmp_path / "width.txt").write_text("1")
+    command.during = during
+    command()
+    command()
+    assert command.runs == 1
+    if change == "a package before it":
+        (tmp_path / "networks_of_mine").mkdir()
+        (tmp_path / "networks_of_mine" / "__init__.py").write_text("size = 2")
+    else:
+        (tmp_path / {"what it reads": "width.txt", "what it looks for": "settings.json"}[change]).write_text("2")
+    command()
+    assert command.runs == 2
+
+
+def test_what_it_wrote_itself_is_no_input(command: Command, tmp_path: Path) -> None:
+    def during() -> None:
+        cache = tmp_path / f"cache-{command.runs}"
+        cache.write_text("kept elsewhere")
+        cache.read_text()
+        cache.unlink()
+
+    command.during = during
+    command()
+    command()
+    assert command.runs == 1
+
+
+def test_an_input_called_like_the_folder_of_results_is_an_input(command: Command, tmp_path: Path) -> None:
+    command.options["rdms"] = str(tmp_path / "out.nc")
+    (tmp_path / "out.nc").write_text("brain")
+    command()
+    (tmp_path / "out.nc").write_text("another")
+    command()
+    assert (tmp_path / "out" / "report.html").read_text() == "another"
+
+
+def test_an_input_called_like_the_file_of_results_is_one_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    runs = []
+
+    def write(options: argparse.Namespace, arguments: list[str]) -> int:
+        runs.append(options.mask)
+        (tmp_path / "it.nc").write_text(Path(options.mask).read_text())
+        return 0
+
+    monkeypatch.setattr(_again, "_MARGIN", -3600)
+    mask = tmp_path / "it.nii.gz"
+    options = argparse.Namespace(
+        mask=str(mask), run=write, rests=lambda options: Rests(tmp_path / "it.nc", is_file=True)
+    )
+    for text in ("mask", "another"):
+        mask.write_text(text)
+        run(options, ["rdms"])
+        assert (tmp_path / "it.nc").read_text() == text
+    run(options, ["rdms"])
+    assert len(runs) == 2
+
+
+def test_folders_behind_links_are_looked_into(command: Command, tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "a.png").write_text("a")
+    (tmp_path / "linked").symlink_to("first")
+    command.options["roi"] = [f"IT={tmp_path / 'linked'}"]
+    command()
+    (tmp_path / "linked").unlink()
+    (tmp_path / "linked").symlink_to("second")
+    command()
+    assert command.runs == 2
+    (tmp_path / "second" / "a.png").write_text("another")
+    command()
+    assert command.runs == 3
+
+
+@pytest.mark.parametrize("change", ["a package is installed", "another Python", "another copy of this package"])
+def test_another_environment_is_another_answer(
+    command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, change: str
+) -> None:
+    (tmp_path / "site-packages").mkdir()
+    monkeypatch.setattr(_again, "_installed", lambda: {str(tmp_path / "site-packages")})
+    command()
+    command()
+    assert command.runs == 1
+    if change == "a package is installed":
+        (tmp_path / "site-packages" / "timm-1.0.dist-info").mkdir()
+    elif change == "another Python":
+        monkeypatch.setattr(sys, "prefix", str(tmp_path))
+    else:
+        (tmp_path / "brainrdl").mkdir()
+        monkeypatch.setattr(brainrdl, "__file__", str(tmp_path / "brainrdl" / "__init__.py"))
+    command()
+    assert command.runs == 2
+
+
+def test_an_installed_network_that_is_named_is_code_of_the_users(
+    command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    place = tmp_path / "site-packages"
+    place.mkdir()
+    monkeypatch.setattr(_again, "_installed", lambda: {str(place)})
+    _write_network(place, monkeypatch)
+    (tmp_path / "width.txt").write_text("1")
+    command.options["model"] = "networks_of_mine:make"
+    command.during = lambda: __import__("networks_of_mine")
+    command()
+    with (place / "networks_of_mine.py").open("a") as file:
+        file.write("size = 3\n")
+    command()
+    assert command.runs == 2
