@@ -1,4 +1,4 @@
-"""CPU threads of a study: one number for all its trainings and processes, and the same when it is resumed."""
+"""CPU threads of a study: one number for all its training runs and processes, and the same when it is resumed."""
 
 from collections.abc import Callable
 from pathlib import Path
