@@ -55,6 +55,33 @@ def test_a_student_that_is_no_network(given, what):
         rdl.Trainer(given)
 
 
+FUNCTION = (
+    "expected a function (output, label) -> mean, such as torch.nn.functional.cross_entropy, or None"  # of the task
+)
+FABRIC = "expected a lightning_fabric.Fabric, such as Fabric(accelerator='cpu', devices=1)"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"terms": network_teacher()}, "terms must be a sequence of Terms, got a NetworkTeacher; write [RDLTerm(…)]"),
+        ({"terms": "rdl"}, "terms[0] is a str; expected a Term (RDLTerm, Hint, KD, …)"),
+        (
+            {"task_loss": nn.CrossEntropyLoss},
+            f"task_loss is the class CrossEntropyLoss; {FUNCTION}, not yet made: call it",
+        ),
+        ({"task_loss": "mse"}, f"task_loss is a str; {FUNCTION}"),
+        ({"fabric": "cuda"}, f"fabric is a str; {FABRIC}"),
+        ({"fabric": torch.device("cpu")}, f"fabric is a device; {FABRIC}"),
+        ({"threads": "auto"}, "threads is 'auto'; expected a whole number"),
+        ({"threads": 1.5}, "threads is 1.5; expected a whole number"),
+    ],
+)
+def test_what_a_trainer_is_made_of_by_mistake(given, message):
+    with raises(TypeError, message):
+        rdl.Trainer(network(), **given)
+
+
 def test_a_data_set_in_the_place_of_a_loader():
     pictures = TensorDataset(torch.zeros(6, 3, 2, 2), torch.zeros(6, dtype=torch.int64))
     student = nn.Sequential(nn.Flatten(), nn.Linear(4, 3))
