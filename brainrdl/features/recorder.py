@@ -301,9 +301,10 @@ def run_model(model: nn.Module, images: Any, who: str, *, own_input: bool = Fals
                 f"{who} has parameters of {expected} and got images of {images.dtype} ({error}); convert the images, "
                 f"as in images.to({expected}){scaled}{network}"
             ) from error
-        # not of a subclass: memory that is too small is told by sizes as well
+        # not of a subclass: memory that is too small is told by sizes as well; of `capture`, callers say it themselves
         kind = type(error)
-        if kind in (RuntimeError, ValueError, AssertionError) and images.ndim and _OF_SHAPES.search(str(error)):
+        of_shapes = kind in (RuntimeError, ValueError, AssertionError) and _OF_SHAPES.search(str(error))
+        if who in ("the student", "the teacher") and images.ndim and of_shapes:
             own = "; NetworkTeacher(…, preprocess=function) changes them for the teacher alone"
             raise kind(
                 f"{who} failed on {len(images)} images of shape {tuple(images.shape[1:])} ({error}); give images of "

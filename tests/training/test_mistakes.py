@@ -280,10 +280,10 @@ def test_images_of_another_shape_name_the_network_and_what_it_got():
         rdl.Trainer(convolutional(1), [term]).fit(grey, epochs=1)
     with raises(
         ValueError,
-        "BatchNorm2d failed on 4 images of shape (4,) (expected 4D input (got 2D input)); give images of the shape "
+        "the student failed on 4 images of shape (4,) (expected 4D input (got 2D input)); give images of the shape "
         "that it takes: (channels, height, width)",
     ):
-        rdl.capture(nn.BatchNorm2d(4), [], torch.zeros(4, 4))
+        rdl.Trainer(nn.BatchNorm2d(4)).fit([(torch.zeros(4, 4), torch.zeros(4, dtype=torch.int64))], epochs=1)
 
 
 def test_a_fault_of_a_network_that_is_not_of_shapes_is_left_as_it_is():
@@ -292,4 +292,4 @@ def test_a_fault_of_a_network_that_is_not_of_shapes_is_left_as_it_is():
             raise RuntimeError("no licence")
 
     with raises(RuntimeError, "no licence"):
-        rdl.capture(Broken(2, 2), [], torch.zeros(3, 2))
+        rdl.Trainer(Broken(2, 2)).fit([(torch.zeros(3, 2), torch.zeros(3, dtype=torch.int64))], epochs=1)
