@@ -16,6 +16,8 @@ from typing import NamedTuple
 
 import torch
 
+from brainrdl.arguments import whole_number
+
 LITTLE = 1e8
 """Multiply-adds of an update, or of one pass over stimuli, below which one thread computes."""
 
@@ -41,6 +43,7 @@ def settled(asked: int | None = None, *, processes: int = 1) -> Threads | None:
     What was asked for counts, then OMP_NUM_THREADS and ``torch.set_num_threads``, of which processes get equal shares.
     """
     if asked is not None:
+        asked = whole_number(asked, "threads", at_least=None)
         if asked < 1:
             raise ValueError(f"threads must be at least 1, got {asked}")
         return Threads(asked, "as asked for")

@@ -1,5 +1,6 @@
 """Features: the answers of named layers to a batch of stimuli."""
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 from brainrdl.arguments import did_you_mean
 from brainrdl.features.networks import refuse_compiled, refuse_scripted
 
+_OF_SHAPES = re.compile(r"shape|size|channel|dimension|height|width|\dD input", re.IGNORECASE)
 _WRAPPERS = ("module", "_orig_mod", "_forward_module", "_original_module")
 
 Selector = int | str | Callable[[Any], Tensor]
@@ -282,7 +284,7 @@ def run_model(model: nn.Module, images: Any, who: str, *, own_input: bool = Fals
     version = _version(images)
     try:
         output = model(images)
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, AssertionError) as error:
         if not isinstance(images, Tensor):
             raise
         if "more than 1 value per channel" in str(error):
@@ -298,6 +300,15 @@ def run_model(model: nn.Module, images: Any, who: str, *, own_input: bool = Fals
             raise TypeError(
                 f"{who} has parameters of {expected} and got images of {images.dtype} ({error}); convert the images, "
                 f"as in images.to({expected}){scaled}{network}"
+            ) from error
+        # not of a subclass: memory that is too small is told by sizes as well; of `capture`, callers say it themselves
+        kind = type(error)
+        of_shapes = kind in (RuntimeError, ValueError, AssertionError) and _OF_SHAPES.search(str(error))
+        if who in ("the student", "the teacher") and images.ndim and of_shapes:
+            own = "; NetworkTeacher(…, preprocess=function) changes them for the teacher alone"
+            raise kind(
+                f"{who} failed on {len(images)} images of shape {tuple(images.shape[1:])} ({error}); give images of "
+                f"the shape that it takes: (channels, height, width){own if who == 'the teacher' else ''}"
             ) from error
         raise
     if not own_input and _version(images) != version:

@@ -1,6 +1,6 @@
 """The course of training: errors against epochs, and other quantities against updates."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -76,6 +76,8 @@ def error_curves(
 
     Raises
     ------
+    TypeError
+        If a history is no DataFrame.
     ValueError
         If there is nothing to draw, a column is missing, an epoch occurs twice in a DataFrame, there are too
         many methods to tell apart, or `palette` lacks one.
@@ -87,7 +89,7 @@ def error_curves(
     >>> [ax.get_title() for ax in figure.axes]
     ['training images', 'validation images']
     """
-    runs, unnamed = _by_name(histories), not isinstance(histories, Mapping)
+    runs, unnamed = _by_name(histories, "histories"), not isinstance(histories, Mapping)
     if not runs or not columns:
         raise ValueError("nothing to draw; give at least one method and one column")
     for name, frames in runs.items():
@@ -147,6 +149,8 @@ def learning_curves(
 
     Raises
     ------
+    TypeError
+        If a history is no DataFrame.
     ValueError
         If there is nothing to draw, a column is missing, or an epoch or update occurs twice in a training.
 
@@ -161,7 +165,7 @@ def learning_curves(
     >>> learning_curves({"RDL": [history]}, columns={"task_loss": "task loss"}).axes[0].get_xlabel()
     'update'
     """
-    arms, unnamed = _by_name(runs), not isinstance(runs, Mapping)
+    arms, unnamed = _by_name(runs, "runs"), not isinstance(runs, Mapping)
     every = [history for histories in arms.values() for history in histories]
     of_epochs = bool(every) and all("epoch" in history and "update" not in history for history in every)
     course = _EPOCHS if of_epochs else _UPDATES
@@ -196,9 +200,21 @@ def learning_curves(
     return figure
 
 
-def _by_name(runs: Histories) -> dict[str, list[pd.DataFrame]]:
+def _by_name(runs: Histories, argument: str) -> dict[str, list[pd.DataFrame]]:
     named = runs if isinstance(runs, Mapping) else {"": runs}
-    return {name: [given] if isinstance(given, pd.DataFrame) else list(given) for name, given in named.items()}
+    found = {}
+    for name, given in named.items():
+        histories = [given] if isinstance(given, pd.DataFrame) else list(given) if isinstance(given, Iterable) else None
+        other = [given] if histories is None else [part for part in histories if not isinstance(part, pd.DataFrame)]
+        if histories is None or other:
+            where = f" for {name!r}" if isinstance(runs, Mapping) else ""
+            raise TypeError(
+                f"{argument} must be DataFrames, as Trainer.fit returns them, or lists of these, got a "
+                f"{type(other[0]).__name__}{where}; pandas.DataFrame(rows) makes one of a dict for each epoch, with "
+                "columns such as 'epoch' and 'task_loss'"
+            )
+        found[name] = histories
+    return found
 
 
 def _is_measured(column: str, histories: Sequence[pd.DataFrame]) -> bool:

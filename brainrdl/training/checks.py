@@ -25,6 +25,8 @@ from brainrdl.training.streams import StimulusStream, first_batch, last_batch_si
 
 def check_terms(terms: Sequence[Term]) -> None:
     """Refuse anything that is not a term, and the same term twice, which would share its heads."""
+    if not isinstance(terms, Sequence):
+        raise TypeError(f"terms must be a sequence of Terms, got a {type(terms).__name__}; write [RDLTerm(…)]")
     for i, term in enumerate(terms):
         if not isinstance(term, Term):
             raise TypeError(f"terms[{i}] is a {type(term).__name__}; expected a Term (RDLTerm, Hint, KD, …)")
@@ -38,9 +40,32 @@ def check_terms(terms: Sequence[Term]) -> None:
 def check_student(student: Any) -> None:
     """Refuse what is no network."""
     if not isinstance(student, nn.Module):
-        what = f"the class {student.__name__}" if isinstance(student, type) else f"a {type(student).__name__}"
         made = ", not yet made: call it" if isinstance(student, type) and issubclass(student, nn.Module) else ""
-        raise TypeError(f"student is {what}; expected a network, a torch.nn.Module{made}")
+        raise TypeError(f"student is {_called(student)}; expected a network, a torch.nn.Module{made}")
+
+
+def check_task_loss(task_loss: Any) -> None:
+    """Refuse a loss that is no function, or a class of losses."""
+    if task_loss is not None and (isinstance(task_loss, type) or not callable(task_loss)):
+        made = ", not yet made: call it" if isinstance(task_loss, type) else ""
+        raise TypeError(
+            f"task_loss is {_called(task_loss)}; expected a function (output, label) -> mean, such as "
+            f"torch.nn.functional.cross_entropy, or None{made}"
+        )
+
+
+def check_fabric(fabric: Any) -> None:
+    """Refuse what is no Fabric, such as a device's name."""
+    # not by its class: the `lightning` package has another one of the same abilities
+    if fabric is not None and not (hasattr(fabric, "setup") and hasattr(fabric, "world_size")):
+        raise TypeError(
+            f"fabric is {_called(fabric)}; expected a lightning_fabric.Fabric, such as Fabric(accelerator='cpu', "
+            "devices=1)"
+        )
+
+
+def _called(value: Any) -> str:
+    return f"the class {value.__name__}" if isinstance(value, type) else f"a {type(value).__name__}"
 
 
 def check_ranks(student: nn.Module) -> None:

@@ -32,6 +32,7 @@ from brainrdl.training.first_look import look
 from brainrdl.training.fit_threads import FitThreads
 from brainrdl.training.generators import watched
 from brainrdl.training.keeping import Keeper
+from brainrdl.training.label_order import LabelOrder
 from brainrdl.training.machine import memory_for
 from brainrdl.training.progress import EpochMeans, Progress, losses_in_short, restored
 from brainrdl.training.randomness import RandomStates
@@ -106,6 +107,7 @@ class TrainingRun:
         self.record = recording_on(self.device) if self._can_be_recorded() else None
         self.configuration: dict[str, Any] = {}
         self.dead = DeadLayers()
+        self.order = LabelOrder()
         self.warned: list[str] = []  # warnings so far, before an interruption too
         self.interval: Interval = "epoch"  # how often the scheduler steps
         self.progress: Progress | None = None  # of an epoch that is under way
@@ -213,6 +215,8 @@ class TrainingRun:
         pairs: Pairs = {}
         for step, task, stimuli in until_asked(self._updates(epoch, progress.updates), keeper.stop):
             place = _place(epoch, step)
+            if epoch == 0:
+                self.order.note(None if task is None else task.labels, stacklevel=5)
             self.dead.watch_last(epoch, step + 2 >= self.steps)
             self.threads.decide(self._networks(), [part.images for part in (task, stimuli) if part is not None])
             given = self._recordable(task)
@@ -251,6 +255,8 @@ class TrainingRun:
         if progress.updates < self.steps:  # the process was asked to end while it waited for a batch
             keeper.write()
         self._step_scheduler("epoch")
+        if epoch == 0:
+            self.order.end(stacklevel=5)
         warn_nothing_compared(self.dead.unsaid(means.uncompared()), epoch)
         return {"epoch": epoch, **self._columns(progress), "lr": progress.lr}
 

@@ -22,9 +22,11 @@ from brainrdl.stimuli.stimulus_set import StimulusSet
 from brainrdl.terms.base import Term
 from brainrdl.threads import settled
 from brainrdl.training.checks import (
+    check_fabric,
     check_ranks,
     check_request,
     check_student,
+    check_task_loss,
     check_terms,
     check_validation,
     check_writable,
@@ -78,7 +80,8 @@ class Trainer:
     Raises
     ------
     TypeError
-        If `student` is no module, `terms` holds anything but terms, or `optimizer` is not a function.
+        If `student` is no module, `terms` is no sequence of terms, `task_loss` or `optimizer` is not a function, or
+        `fabric` no Fabric.
     ValueError
         If `fabric` stands for more than one device, `student` is distributed over several, or a term is given twice.
 
@@ -112,6 +115,8 @@ class Trainer:
                 "parameters exist only in fit: write lambda parameters: SGD(parameters, lr=…)"
             )
         check_student(student)
+        check_task_loss(task_loss)
+        check_fabric(fabric)
         check_ranks(student)
         self.student = student
         # a copy: a list that grows behind the checks would not be checked

@@ -118,3 +118,23 @@ def test_the_history_given_is_not_changed():
 def test_what_cannot_be_drawn(runs, columns, message):
     with raises(ValueError, message):
         learning_curves(runs, columns=columns)
+
+
+@pytest.mark.parametrize(
+    ("given", "of"),
+    [
+        ([{"epoch": 0, "task_loss": 1.0}], "dict"),
+        ([1.0, 0.5], "float"),
+        ({"RDL": [1.0, 0.5]}, "float for 'RDL'"),
+        ({"RDL": 3}, "int for 'RDL'"),
+        (None, "NoneType"),
+    ],
+)
+@pytest.mark.parametrize(("draw", "argument"), [(learning_curves, "runs"), (error_curves, "histories")])
+def test_what_is_no_history_is_refused_in_words(draw, argument, given, of):
+    with raises(
+        TypeError,
+        f"{argument} must be DataFrames, as Trainer.fit returns them, or lists of these, got a {of}; "
+        "pandas.DataFrame(rows) makes one of a dict for each epoch, with columns such as 'epoch' and 'task_loss'",
+    ):
+        draw(given)

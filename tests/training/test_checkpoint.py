@@ -273,6 +273,23 @@ def test_differences():
     assert differences({"x": 1}, {"y": 1}) == ["x is 1 there and None here", "y is None there and 1 here"]
 
 
+def test_differences_are_short():
+    # α of each of a hundred epochs, the same in all
+    always, half = {"alpha": [{"fc": 1.0}] * 100}, {"alpha": [{"fc": 0.5}] * 100}
+    assert differences(always, half) == ["alpha.fc is 1.0 there and 0.5 here"]
+    assert differences(always, {"alpha": [{"fc": 1.0}] * 99 + [{"fc": 0.0}]}) == [
+        "alpha.99.fc is 1.0 there and 0.0 here"
+    ]
+    # numbers of a list are told apart by their places
+    assert differences({"betas": [1, 1]}, {"betas": [2, 2]}) == [
+        "betas.0 is 1 there and 2 here",
+        "betas.1 is 1 there and 2 here",
+    ]
+    rdl, kd = {"name": "rdl", "alpha": [{"fc": 1.0}] * 100}, {"name": "kd", "alpha": [{"output": 1.0}] * 100}
+    assert differences({"terms": [rdl]}, {"terms": [rdl, kd]}) == ["terms is [rdl] there and [rdl, kd] here"]
+    assert differences({"layers": None}, {"layers": "x" * 300}) == [f"layers is None there and '{'x' * 198}… here"]
+
+
 # models
 
 

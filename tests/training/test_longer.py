@@ -217,9 +217,7 @@ def test_what_else_differs_is_named_in_a_longer_training_too(tmp_path):
     train(2, path, terms=lambda: [rdl_term(0.5)])
     with refused(path, "seed is 0 there and 1 here"):
         train(3, path, terms=lambda: [rdl_term(0.5)], seed=1)
-    with refused(
-        path, "terms.0.alpha.0.two is 0.5 there and 0.25 here; terms.0.alpha.1.two is 0.5 there and 0.25 here"
-    ):
+    with refused(path, "terms.0.alpha.two is 0.5 there and 0.25 here"):
         train(3, path, terms=lambda: [rdl_term({"two": 0.25, "one": 0.5})])
 
 

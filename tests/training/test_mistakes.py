@@ -1,5 +1,7 @@
 """What a training is given by mistake: refused in words before the first update, or warned of."""
 
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -7,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 from torch.optim import SGD
 from torch.optim.lr_scheduler import ExponentialLR
-from torch.utils.data import TensorDataset
+from torch.utils.data import DataLoader, TensorDataset
 
 import brainrdl as rdl
 from small_network import assert_same, data, loader, network, network_teacher, raises, weights
@@ -51,6 +53,33 @@ def test_numpys_whole_numbers_are_whole_numbers(tmp_path):
 def test_a_student_that_is_no_network(given, what):
     with raises(TypeError, f"student is {what}"):
         rdl.Trainer(given)
+
+
+FUNCTION = (
+    "expected a function (output, label) -> mean, such as torch.nn.functional.cross_entropy, or None"  # of the task
+)
+FABRIC = "expected a lightning_fabric.Fabric, such as Fabric(accelerator='cpu', devices=1)"
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"terms": network_teacher()}, "terms must be a sequence of Terms, got a NetworkTeacher; write [RDLTerm(…)]"),
+        ({"terms": "rdl"}, "terms[0] is a str; expected a Term (RDLTerm, Hint, KD, …)"),
+        (
+            {"task_loss": nn.CrossEntropyLoss},
+            f"task_loss is the class CrossEntropyLoss; {FUNCTION}, not yet made: call it",
+        ),
+        ({"task_loss": "mse"}, f"task_loss is a str; {FUNCTION}"),
+        ({"fabric": "cuda"}, f"fabric is a str; {FABRIC}"),
+        ({"fabric": torch.device("cpu")}, f"fabric is a device; {FABRIC}"),
+        ({"threads": "auto"}, "threads is 'auto'; expected a whole number"),
+        ({"threads": 1.5}, "threads is 1.5; expected a whole number"),
+    ],
+)
+def test_what_a_trainer_is_made_of_by_mistake(given, message):
+    with raises(TypeError, message):
+        rdl.Trainer(network(), **given)
 
 
 def test_a_data_set_in_the_place_of_a_loader():
@@ -191,3 +220,76 @@ def test_distillation_of_probabilities_is_said(who):
         f"KD takes logits, and the {who} returns probabilities, which a softmax makes all alike; leave the "
         "softmax out of it"
     ]
+
+
+def _in_order(classes, batch):
+    """A loader of as many images as `classes`, and a student for them."""
+    labels = torch.as_tensor(classes)
+    pictures = TensorDataset(torch.randn(len(labels), 4, generator=torch.Generator().manual_seed(0)), labels)
+    return DataLoader(pictures, batch), nn.Linear(4, 5)
+
+
+@pytest.mark.parametrize(
+    ("per_class", "n", "last"),
+    [
+        (30, 120, 3),  # at the end of the first pass
+        (300, 550, 1),  # as soon as many images have been seen
+        (580, 600, 1),  # of one class alone, no order can be told
+    ],
+)
+def test_a_loader_of_images_class_by_class_is_warned_of(per_class, n, last):
+    loader, student = _in_order([i // per_class for i in range(4 * per_class)], 50)
+    told = (
+        f"the labels of the first {n} task images are in order, from 0 to {last}: each batch shows few classes, and "
+        "distances between the others are not compared; shuffle=True in the DataLoader mixes them"
+    )
+    with pytest.warns(UserWarning, match=f"^{re.escape(told)}$") as given:
+        history = rdl.Trainer(student).fit(loader, epochs=2)
+    assert [warning.filename for warning in given] == [__file__]
+    assert history.attrs["warnings"] == [told]
+
+
+@pytest.mark.parametrize(
+    ("classes", "batch"),
+    [
+        ([i % 4 for i in range(600)], 50),  # in one order, and of all classes
+        ([0] * 600, 50),  # of one class
+        ([0] * 50 + [1] * 50, 50),  # two batches
+    ],
+)
+def test_other_orders_are_not_warned_of(classes, batch):
+    loader, student = _in_order(classes, batch)
+    assert rdl.Trainer(student).fit(loader, epochs=1).attrs["warnings"] == []
+
+
+def test_images_of_another_shape_name_the_network_and_what_it_got():
+    def convolutional(channels):
+        return nn.Sequential(nn.Conv2d(channels, 2, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(2, 3))
+
+    grey = [(torch.zeros(5, 1, 4, 4), torch.zeros(5, dtype=torch.int64))]
+    end = (
+        "failed on 5 images of shape (1, 4, 4) (Given groups=1, weight of size [2, 3, 1, 1], expected input[5, 1, 4, "
+        "4] to have 3 channels, but got 1 channels instead); give images of the shape that it takes: (channels, "
+        "height, width)"
+    )
+    with raises(RuntimeError, f"the student {end}"):
+        rdl.Trainer(convolutional(3)).fit(grey, epochs=1)
+    term = rdl.RDLTerm(rdl.NetworkTeacher(convolutional(3), ["2"]), {"2": "2"})
+    of_teacher = "; NetworkTeacher(…, preprocess=function) changes them for the teacher alone"
+    with raises(RuntimeError, f"the teacher {end}{of_teacher}"):
+        rdl.Trainer(convolutional(1), [term]).fit(grey, epochs=1)
+    with raises(
+        ValueError,
+        "the student failed on 4 images of shape (4,) (expected 4D input (got 2D input)); give images of the shape "
+        "that it takes: (channels, height, width)",
+    ):
+        rdl.Trainer(nn.BatchNorm2d(4)).fit([(torch.zeros(4, 4), torch.zeros(4, dtype=torch.int64))], epochs=1)
+
+
+def test_a_fault_of_a_network_that_is_not_of_shapes_is_left_as_it_is():
+    class Broken(nn.Linear):
+        def forward(self, x):
+            raise RuntimeError("no licence")
+
+    with raises(RuntimeError, "no licence"):
+        rdl.Trainer(Broken(2, 2)).fit([(torch.zeros(3, 2), torch.zeros(3, dtype=torch.int64))], epochs=1)

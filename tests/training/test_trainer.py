@@ -700,7 +700,7 @@ CHANGES = {
         one_term(rdl.NetworkTeacher(network(8, dropout=0.0), ["one", "two"])),
         "teachers.0 has other parameters",
     ),
-    "no term": ({"terms": []}, "terms is [{"),
+    "no term": ({"terms": []}, "terms is [rdl] there and [] here"),
     "learning rate": (sgd(lr=0.2), "optimizer.groups.0.lr is 0.1 there and 0.2 here"),
     "weight decay": (sgd(weight_decay=0.1), "optimizer.groups.0.weight_decay is 0 there and 0.1 here"),
     "no scheduler": (
