@@ -203,6 +203,8 @@ def make_card(
         )
     labels = {stimulus: labels[stimulus] for stimulus in known}
     rivals = None if controls is None else _alike(controls, known, "the controls")
+    # each head would make a copy of its own
+    features = {layer: values.detach().cpu().double() for layer, values in features.items()}
     repeats = same_features(features, known) if options.heads else []
     fixed, groups = _as_they_are(features, known, rivals, options)
     predicted: dict[Split, list[Predicted]] = {}

@@ -284,7 +284,9 @@ def fit_head(
     training = tuple(sorted(subjects["stimulus"].values.tolist()))
     rows = dict(zip(training, find_ids(training, known, "features"), strict=True))
     _check_inner(inner, training)
-    repeats = same_features({layer: values[list(rows.values())] for layer, values in patterns.items()}, training)
+    # of all stimuli, as a copy of the training ones may be large
+    groups = (sorted(set(group).intersection(training)) for group in same_features(patterns, known))
+    repeats = sorted(group for group in groups if len(group) > 1)
     for split in inner:
         check_apart(repeats, split.training, split.held_out, f"the head {kind!r}", f"inner split {split.name!r}")
 

@@ -19,6 +19,7 @@ from brainrdl.inference.reweighting.frrsa import moments_of, squared_differences
 from brainrdl.inference.reweighting.heads import Gains, PositionMean, Readout, UnitPatterns
 from brainrdl.rdms.differentiable import dissimilarity
 
+_BETAS, _EPSILON = (0.9, 0.999), 1e-8  # Adam's, of Kingma & Ba (2015)
 _RANK_TOLERANCE = 1e-10
 _ROUNDING = 8 * torch.finfo(torch.float64).eps  # that of `dissimilarity`
 
@@ -143,19 +144,24 @@ def _descend(
     start: Sequence[Tensor], objective: Callable[[Sequence[Tensor]], Tensor], steps: Sequence[int], learning_rate: float
 ) -> Iterator[tuple[int, list[Tensor]]]:
     """Descend the sum of independent objectives, one per entry along the first dimension; the values after `steps`."""
-    # Adam moves each number by its own gradient alone, so that the entries do not know of each other
+    # Adam moves each number by its own gradient alone, so that the entries do not know of each other. Its step is written
+    # out: the numbers are few and the steps thousands, and torch's asks what accelerators there are before each
     parameters = [value.clone().requires_grad_() for value in start]
-    optimizer = torch.optim.Adam(parameters, lr=learning_rate)
+    means, squares = ([torch.zeros_like(value) for value in start] for _ in range(2))
     for step in range(max(steps) + 1):
         if step in steps:
             yield step, [value.detach().clone() for value in parameters]
-        if step < max(steps):
-            with torch.enable_grad():
-                loss = objective(parameters).sum()
-                gradients = torch.autograd.grad(loss, parameters)
-            for parameter, gradient in zip(parameters, gradients, strict=True):
-                parameter.grad = gradient
-            optimizer.step()
+        if step == max(steps):
+            return
+        with torch.enable_grad():
+            gradients = torch.autograd.grad(objective(parameters).sum(), parameters)
+        # both means begin at 0, which is divided out
+        size, root = learning_rate / (1 - _BETAS[0] ** (step + 1)), (1 - _BETAS[1] ** (step + 1)) ** 0.5
+        with torch.no_grad():
+            for value, gradient, mean, square in zip(parameters, gradients, means, squares, strict=True):
+                mean.lerp_(gradient, 1 - _BETAS[0])
+                square.mul_(_BETAS[1]).addcmul_(gradient, gradient, value=1 - _BETAS[1])
+                value.addcdiv_(mean, (square.sqrt() / root).add_(_EPSILON), value=-size)
 
 
 def comparison_of(problem: Problem) -> Callable[[Tensor], Tensor]:
