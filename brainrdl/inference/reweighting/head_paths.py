@@ -144,8 +144,8 @@ def _descend(
     start: Sequence[Tensor], objective: Callable[[Sequence[Tensor]], Tensor], steps: Sequence[int], learning_rate: float
 ) -> Iterator[tuple[int, list[Tensor]]]:
     """Descend the sum of independent objectives, one per entry along the first dimension; the values after `steps`."""
-    # Adam moves each number by its own gradient alone, so that the entries do not know of each other. Its step is written
-    # out: the numbers are few and the steps thousands, and torch's asks what accelerators there are before each
+    # Adam moves each number by its own gradient alone, so that the entries do not know of each other. Its step is
+    # written out: the numbers are few, the steps thousands, and torch's asks what accelerators there are before each
     parameters = [value.clone().requires_grad_() for value in start]
     means, squares = ([torch.zeros_like(value) for value in start] for _ in range(2))
     for step in range(max(steps) + 1):
