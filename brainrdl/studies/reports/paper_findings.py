@@ -87,7 +87,8 @@ def _teaching(students: pd.DataFrame, arms: ArmWords) -> list[str]:
     for kind in kinds_of(taught):
         runs = taught[taught["teacher"] == kind]
         names = tuple(dict.fromkeys(arm_name(str(arm), arms) for arm in in_order(runs, arms)["arm"]))
-        trained = f"{teacher_name(kind)} (trained on {span(runs['teacher_size'])} images)"
+        what = "deformations of them" if kind == "labels" else "images"
+        trained = f"{teacher_name(kind)} (trained on {span(runs['teacher_size'])} {what})"
         by_names.setdefault(names, []).append(trained)
     sentences = [
         f"{capital(_list(names))} had {' or, in networks of their own, '.join(teachers)}."
