@@ -178,7 +178,7 @@ def trade_off(
     ----------
     tries : mapping of str to DataFrame
         The tries of each line (at most 21), such as a layer: columns ``alpha0, task_error, value``, and, optionally,
-        ``n_chosen``: how often this weight was chosen, written beside its ring where it is above 0. Points are joined
+        ``n_chosen``: how often this weight was selected, written beside its ring where it is above 0. Points are joined
         in the order of α, which stands beside them.
     label, x : str
         Labels of the vertical and of the horizontal axis.
@@ -218,7 +218,7 @@ def trade_off(
             if n_chosen:
                 ring = marker(INK, "o", "none") | {"markersize": 8.5}
                 ax.plot(*place, linestyle="none", **ring)
-            text = f"{point['alpha0']:g}" + (f" (chosen {n_chosen}×)" if n_chosen else "")
+            text = f"{point['alpha0']:g}" + (f" (selected {n_chosen}×)" if n_chosen else "")
             near = (4 * x_side, 3 * y_side)
             note = ax.annotate(text, place, near, textcoords="offset points", fontsize=FONT - 1.5, color=style.color)
             note.set(**aligned, path_effects=[Stroke(linewidth=2, foreground="white"), Normal()], zorder=3)

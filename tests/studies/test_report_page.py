@@ -146,7 +146,7 @@ class TestOnePage:
         page = Page("T", "", "", "S", (), (Section("one", "O", (Picture("dot", figure, "alt", ""),)),), ())
         write_page(page, tmp_path / "page.html", "base.html.jinja", {}, figures=tmp_path / "figures")
         assert (tmp_path / "figures" / "dot.svg").read_bytes() == render(figure, "svg")
-        assert ' width="230" alt="alt"' in (tmp_path / "page.html").read_text(encoding="utf-8")
+        assert ' style="--width: 230px" width="230" alt="alt"' in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
 class TestOneSpelling:
@@ -156,6 +156,18 @@ class TestOneSpelling:
             if path.name != "words.py":
                 assert not re.search(r":[+,]?\.[1-9]f\b|:\.\{digits\}f", text), path
             assert '.replace("-", "−")' not in text, path
+
+    @pytest.mark.parametrize(
+        ("ends", "text"),
+        [
+            ((-0.118, -0.0004), "[−0.118,\u00a0−0.000]"),
+            ((0.0004, 0.2), "[+0.000,\u00a0+0.200]"),
+            ((-0.2, 0.0), "[−0.200,\u00a00.000]"),
+            ((-0.2, 1e-17), "[−0.200,\u00a00.000]"),
+        ],
+    )
+    def test_the_sign_of_a_rounded_end_tells_whether_an_interval_includes_0(self, ends, text):
+        assert words.interval(*ends, signed=True, digits=3) == text
 
     def test_each_comparison_has_one_name(self):
         for name in ("whitened Pearson r", "Kendall's τ-a", "− mean squared difference"):
@@ -179,6 +191,7 @@ class TestOneSpelling:
             ("signed_number", (-0.001,), "0.00"),
             ("interval", (1, 2), "[1.00,\u00a02.00]"),
             ("interval", (1, 1 + 1e-12), ""),
+            ("interval", (-0.118, -0.0004), "[−0.12,\u00a0−0.00]"),
             ("interval", (None, None), ""),
             ("span_of", (0.35, 0.55, 3), "0.350 to 0.550"),
             ("span_of", (float("nan"), float("nan")), ""),
@@ -191,7 +204,10 @@ class TestOneSpelling:
             ("unbroken", ("5 % of 2 points",), "5\u00a0% of 2\u00a0points"),
             ("capital", ("the CIFAR teacher",), "The CIFAR teacher"),
             ("share", (0.25,), "25 %"),
+            ("share", (0.0002,), "<1 %"),
+            ("share", (0.0,), "0 %"),
             ("share", (12.0,), "12 ×"),
+            ("share", (4207.0,), "4,207 ×"),
             ("count", (1, "seed"), "1 seed"),
             ("count", (1000, "seed"), "1,000 seeds"),
             ("labels_cell", (1000.0,), "1,000"),

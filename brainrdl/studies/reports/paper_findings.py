@@ -129,7 +129,7 @@ def error_note(study: StudyFiles, networks: pd.DataFrame, table: pd.DataFrame) -
             "over seeds and images."
         )
     if (table["n_seeds"] < MIN_SEEDS).any():
-        parts.append("One or two seeds have no interval: they say nothing of other training runs.")
+        parts.append("One or two seeds have no interval: they say nothing about other training runs.")
     # t is symmetric, the logit is not
     skewed = (table["high"] - table["test_error"]) - (table["test_error"] - table["low"])
     if (skewed.abs() > 1e-9).any():
