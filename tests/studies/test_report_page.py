@@ -146,7 +146,7 @@ class TestOnePage:
         page = Page("T", "", "", "S", (), (Section("one", "O", (Picture("dot", figure, "alt", ""),)),), ())
         write_page(page, tmp_path / "page.html", "base.html.jinja", {}, figures=tmp_path / "figures")
         assert (tmp_path / "figures" / "dot.svg").read_bytes() == render(figure, "svg")
-        assert ' style="--width: 230px" width="230" alt="alt"' in (tmp_path / "page.html").read_text(encoding="utf-8")
+        assert ' width="230" alt="alt"' in (tmp_path / "page.html").read_text(encoding="utf-8")
 
 
 class TestOneSpelling:
