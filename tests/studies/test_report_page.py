@@ -18,7 +18,7 @@ from test_paper_report import edit, small
 import brainrdl
 from brainrdl.rdms.labelled import label_rdms
 from brainrdl.studies.card import CardOptions, make_card
-from brainrdl.studies.reports import methods, words
+from brainrdl.studies.reports import card as card_report, methods, words
 from brainrdl.studies.reports.card import write_card
 from brainrdl.studies.reports.fit import write_report as write_fit_report
 from brainrdl.studies.reports.fit_figures import held_out_of
@@ -316,6 +316,18 @@ def test_a_card_of_random_weights_says_so_in_title_figure_and_first_line(tmp_pat
     assert "andom weights" not in plain
     # the figure, too, is another
     assert (tmp_path / "card.png").read_bytes() != (tmp_path / "other" / "card.png").read_bytes()
+
+
+def test_the_words_for_random_weights_are_not_drawn_over_the_legend(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(card_report, "render", lambda figure, kind: drawn.append(figure) or render(figure, kind))
+    options = CardOptions(heads=(), n_folds=2, n_resamples=20)
+    card = make_card(FEATURES, IDS, brains(), categories=CATEGORIES, controls=controls(), options=options)
+    write_card(card, tmp_path, weights="random weights")
+    (legend,) = drawn[0].legends
+    title, *texts = (text.get_window_extent() for text in (legend.get_title(), *legend.get_texts()))
+    assert legend.get_title().get_text() == "Random weights"
+    assert not any(title.overlaps(box) for box in texts)
 
 
 @pytest.mark.parametrize(

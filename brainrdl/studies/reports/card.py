@@ -70,7 +70,8 @@ def write_card(
     figure = card_figure(card)
     if weights:
         title = f"{title} ({weights})"
-        figure.suptitle(capital(weights), fontsize=FONT + 1)
+        # a title of the figure would be drawn over the legend above its panels
+        figure.legends[0].set_title(capital(weights), prop={"size": FONT + 1})
     with atomic_path(folder / "card.png") as temporary:
         temporary.write_bytes(render(figure, "png"))
     scored = {SCORES[score]: ABOUT_SCORES[score] for score in SCORES if (card.summary["score"] == score).any()}
