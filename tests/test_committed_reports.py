@@ -25,7 +25,7 @@ from real_data import data_dir
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results"
 TESTED = ("mnist/full", "mnist/labels", "cifar100/32-epochs", "human_it")
-OTHERS = ("mnist/10000", "mnist/10000-clipped", "cifar100/5000")
+OTHERS = ("mnist/10000", "mnist/10000-clipped", "cifar100/45-epochs", "cifar100/5000")
 
 # other versions of these may draw the same figure in other bytes: then only what is around the pictures is compared
 DRAWN_BY = {mpl: "3.11.", PIL: "13."}

@@ -1,12 +1,13 @@
 """The course of training: errors against epochs, and other quantities against updates."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import NamedTuple, cast
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from pandas.api.types import is_numeric_dtype
@@ -189,6 +190,8 @@ def learning_curves(
         course = course._replace(beside=_NO_LEGEND)
     counted = _counted_from_one(arms) if of_epochs else arms
     figure, axes = _draw_course(counted, list(labels), styles, course)
+    # each panel has a label of its own, which is not to touch the panel before it
+    cast(ConstrainedLayoutEngine, figure.get_layout_engine()).set(w_pad=0.09)
     for ax, (column, name) in zip(axes, labels.items(), strict=True):
         ax.set_ylabel(name, fontsize=FONT)
         values = _values(arms, column)
@@ -196,7 +199,8 @@ def learning_curves(
         if values.size and values.min() > 0 and values.max() > 20 * values.min():
             ax.set_yscale("log")
     if not unnamed:
-        _write_legend(figure, styles, list(styles))
+        ends = {n for n in arms if all(_ends_only(_series(arms[n], course.along, column)) for column in labels)}
+        _write_legend(figure, styles, list(styles), dots=ends)
     return figure
 
 
@@ -282,6 +286,10 @@ def _values(runs: Mapping[str, Sequence[pd.DataFrame]], column: str) -> np.ndarr
     return np.concatenate([history[column].dropna() for histories in runs.values() for history in histories])
 
 
-def _write_legend(figure: Figure, styles: Mapping[str, Style], order: Sequence[str]) -> None:
-    handles = [Line2D([], [], color=styles[n].color, linestyle=styles[n].dash, linewidth=1.3) for n in order]
+def _write_legend(
+    figure: Figure, styles: Mapping[str, Style], order: Sequence[str], dots: Collection[str] = ()
+) -> None:
+    """Name the lines, and those of which only `dots` are drawn."""
+    looks = {n: {"linestyle": "none", "marker": "."} if n in dots else {"linestyle": styles[n].dash} for n in order}
+    handles = [Line2D([], [], color=styles[n].color, linewidth=1.3, **looks[n]) for n in order]
     legend_beside(figure, handles, order)

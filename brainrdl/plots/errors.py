@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import Normal, Stroke
 from matplotlib.ticker import NullLocator
 
 from brainrdl.inference.intervals import PERCENT
@@ -24,6 +25,9 @@ from brainrdl.plots._style import (
 )
 from brainrdl.plots.names import as_written
 from brainrdl.plots.numbers import decimals
+
+# where the weights of a line stand beside its points, so that those of neighbouring lines do not meet
+_SIDES = ((1, 1), (1, -1), (-1, 1), (-1, -1))
 
 
 @as_written
@@ -174,7 +178,7 @@ def trade_off(
     ----------
     tries : mapping of str to DataFrame
         The tries of each line (at most 21), such as a layer: columns ``alpha0, task_error, value``, and, optionally,
-        ``n_chosen``: how often this weight was chosen, written beside its ring where it is above 0. Points are joined
+        ``n_chosen``: how often this weight was selected, written beside its ring where it is above 0. Points are joined
         in the order of α, which stands beside them.
     label, x : str
         Labels of the vertical and of the horizontal axis.
@@ -202,7 +206,9 @@ def trade_off(
             raise ValueError(f"tries[{name!r}] has a weight twice; average its tries first")
     figure = Figure(figsize=(5.6, 3.3), layout="constrained")
     ax = figure.subplots()
-    for name, style in styles_of(list(tries)).items():
+    for k, (name, style) in enumerate(styles_of(list(tries)).items()):
+        x_side, y_side = _SIDES[k % len(_SIDES)]
+        aligned = {"ha": "left" if x_side > 0 else "right", "va": "bottom" if y_side > 0 else "top"}
         line = tries[name].sort_values("alpha0")
         dot = marker(style.color, "o", style.fill) | {"markersize": 3.6}
         ax.plot(line["task_error"], line["value"], linestyle=style.dash, linewidth=1.1, label=name, **dot)
@@ -212,8 +218,10 @@ def trade_off(
             if n_chosen:
                 ring = marker(INK, "o", "none") | {"markersize": 8.5}
                 ax.plot(*place, linestyle="none", **ring)
-            text = f"{point['alpha0']:g}" + (f" (chosen {n_chosen}×)" if n_chosen else "")
-            ax.annotate(text, place, (4, 4), textcoords="offset points", fontsize=FONT - 1.5, color=style.color)
+            text = f"{point['alpha0']:g}" + (f" (selected {n_chosen}×)" if n_chosen else "")
+            near = (4 * x_side, 3 * y_side)
+            note = ax.annotate(text, place, near, textcoords="offset points", fontsize=FONT - 1.5, color=style.color)
+            note.set(**aligned, path_effects=[Stroke(linewidth=2, foreground="white"), Normal()], zorder=3)
     ax.margins(0.1)
     ax.set_xlabel(x, fontsize=FONT)
     ax.set_ylabel(label, fontsize=FONT)

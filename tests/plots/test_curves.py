@@ -5,9 +5,10 @@ from io import StringIO
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 import brainrdl as rdl
-from brainrdl.plots import error_curves, learning_curves
+from brainrdl.plots import error_curves, learning_curves, trade_off
 from small_network import loader, network, network_teacher, raises
 
 
@@ -138,3 +139,26 @@ def test_what_is_no_history_is_refused_in_words(draw, argument, given, of):
         "pandas.DataFrame(rows) makes one of a dict for each epoch, with columns such as 'epoch' and 'task_loss'",
     ):
         draw(given)
+
+
+def test_the_legend_shows_a_dot_for_runs_that_are_known_at_their_ends_only() -> None:
+    course = pd.DataFrame({"update": [0, 10], "score": [0.1, 0.2]})
+    figure = learning_curves({"along": [course], "held out": [course[-1:]]}, columns={"score": "r"})
+    handles = figure.legends[0].legend_handles
+    assert [(handle.get_linestyle(), handle.get_marker()) for handle in handles] == [("-", "None"), ("None", ".")]
+
+
+def test_the_label_of_a_panel_does_not_touch_the_panel_before_it() -> None:
+    runs = {"RDL": pd.DataFrame({"update": [0, 10], "score": [0.1, 0.2], "task_error": [20.0, 36.0]})}
+    figure = learning_curves(runs, columns={"score": "Pearson r", "task_error": "task error (%)"})
+    FigureCanvasAgg(figure).draw()
+    first, second = figure.axes
+    assert second.yaxis.label.get_window_extent().x0 - first.get_window_extent().x1 > 0.1 * figure.dpi
+
+
+def test_weights_of_lines_that_cross_stand_on_different_sides_of_their_points() -> None:
+    tries = pd.DataFrame({"alpha0": [1.0], "task_error": [20.0], "value": [0.3]})
+    figure = trade_off({f"{n} updates": tries for n in (20, 40, 80, 160)})
+    FigureCanvasAgg(figure).draw()
+    boxes = [text.get_window_extent() for text in figure.axes[0].texts]
+    assert not any(a.overlaps(b) for k, a in enumerate(boxes) for b in boxes[:k])

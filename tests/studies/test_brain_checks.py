@@ -103,7 +103,8 @@ def test_one_measurement_in_two_studies_is_refused(study: dict[str, Any], tmp_pa
             "student.image_size",
             7,
             "small_student:make cannot be asked for fit.layers pool1, pool2 on stimuli of shape (1, 7, 7): mat1 and "
-            "mat2 shapes cannot be multiplied (2x12 and 48x10)",
+            "mat2 shapes cannot be multiplied (2x12 and 48x10); student.image_size is the size of the stimuli: give "
+            "the one that the network takes",
         ),
         (
             "student.model",

@@ -284,8 +284,8 @@ class TestNumbers:
         (ax,) = trade_off_figure(study).axes
         assert [text.get_text() for text in ax.texts] == [
             "0",
-            "0.1 (chosen 1×)",
-            "1 (chosen 4×)",
+            "0.1 (selected 1×)",
+            "1 (selected 4×)",
             "10",
             "0",
             "0.1",

@@ -692,7 +692,7 @@ class TestPartsOfAStudy:
         assert "There is one seed, hence no interval over training runs" in page.texts[""]
         assert re.search(r"McNemar's exact test over images gives p [=<]", page.texts[""])
         assert "(one seed) with 100 labelled images" in page.texts[""]
-        assert "One or two seeds have no interval: they say nothing of other training runs." in page.texts["errors"]
+        assert "One or two seeds have no interval: they say nothing about other training runs." in page.texts["errors"]
         assert "There is one seed here: nothing is said about other training runs." in page.texts["statistics"]
         assert "Seeds are few here" not in page.texts["statistics"]
 
@@ -812,6 +812,15 @@ class TestPartsOfAStudy:
         line = page.table("errors")["teacher (clean)"]
         assert line["seeds"] == ("1",)
         assert line["paired t over seeds"] == ("",)
+
+    def test_the_teacher_of_few_labels_saw_deformations_of_its_students_images(self, tmp_path):
+        folder = small(tmp_path)
+        results = pd.read_csv(folder / "results.csv")
+        results.loc[results["teacher"] == "clean", "teacher"] = "labels"
+        results.to_csv(folder / "results.csv", index=False)
+        assert (
+            "RDL had the teacher trained on the labelled images alone (trained on 120,000 deformations of them)."
+        ) in read(write_report(folder)).texts[""]
 
     def test_runs_of_two_devices_are_told(self, tmp_path):
         folder = small(tmp_path)
@@ -1008,14 +1017,14 @@ class TestSettings:
 
     def test_where_it_was_chosen_and_for_how_long_it_was_trained(self, settings_page):
         rows = self.rows(settings_page)
-        assert rows["plain", "all"]["chosen among"] == ("2 candidates", "10 epochs each")
-        assert rows["RDL (clean)", "all"]["chosen among"] == (
+        assert rows["plain", "all"]["selected among"] == ("2 candidates", "10 epochs each")
+        assert rows["RDL (clean)", "all"]["selected among"] == (
             "2 candidates",
             "with the clean teacher",
             "10 epochs each",
         )
-        assert rows["RDL (clean)", "100"]["chosen among"][2:] == ("at 100 labels", "10 epochs each")
-        assert rows["KD (clean)", "all"]["chosen among"] == ("not tried",)
+        assert rows["RDL (clean)", "100"]["selected among"][2:] == ("at 100 labels", "10 epochs each")
+        assert rows["KD (clean)", "all"]["selected among"] == ("not tried",)
         assert rows["hints (clean)", "all"]["epochs"] == ("20", "4 of them for the hint")
         assert "Candidates were trained for fewer epochs than the runs." in settings_page.texts["tries"]
 

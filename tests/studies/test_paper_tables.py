@@ -419,7 +419,7 @@ class TestTriesTable:
         errors = [np.nan, 1.2, np.nan]
         tries = pd.DataFrame(lines).assign(validation_error=errors, validation_loss=errors, seconds=1.0)
         chosen, every = tries_tables(tries)
-        assert every.head == ["method", "setting", "validation error, %", "validation loss", "chosen", "time"]
+        assert every.head == ["method", "setting", "validation error, %", "validation loss", "selected", "time"]
         assert every.rows == [
             ["plain", "as in the recipe", "the only candidate, not tried", "", "✓", "1 s"],
             ["RDL (clean)", "α₀ 2", "1.20", "1.2000", "✓", "1 s"],

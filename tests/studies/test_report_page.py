@@ -18,7 +18,7 @@ from test_paper_report import edit, small
 import brainrdl
 from brainrdl.rdms.labelled import label_rdms
 from brainrdl.studies.card import CardOptions, make_card
-from brainrdl.studies.reports import methods, words
+from brainrdl.studies.reports import card as card_report, methods, words
 from brainrdl.studies.reports.card import write_card
 from brainrdl.studies.reports.fit import write_report as write_fit_report
 from brainrdl.studies.reports.fit_figures import held_out_of
@@ -157,6 +157,18 @@ class TestOneSpelling:
                 assert not re.search(r":[+,]?\.[1-9]f\b|:\.\{digits\}f", text), path
             assert '.replace("-", "−")' not in text, path
 
+    @pytest.mark.parametrize(
+        ("ends", "text"),
+        [
+            ((-0.118, -0.0004), "[−0.118,\u00a0−0.000]"),
+            ((0.0004, 0.2), "[+0.000,\u00a0+0.200]"),
+            ((-0.2, 0.0), "[−0.200,\u00a00.000]"),
+            ((-0.2, 1e-17), "[−0.200,\u00a00.000]"),
+        ],
+    )
+    def test_the_sign_of_a_rounded_end_tells_whether_an_interval_includes_0(self, ends, text):
+        assert words.interval(*ends, signed=True, digits=3) == text
+
     def test_each_comparison_has_one_name(self):
         for name in ("whitened Pearson r", "Kendall's τ-a", "− mean squared difference"):
             assert len([path for path in PACKAGE.rglob("*.py") if f'"{name}"' in path.read_text("utf-8")]) == 1
@@ -179,6 +191,7 @@ class TestOneSpelling:
             ("signed_number", (-0.001,), "0.00"),
             ("interval", (1, 2), "[1.00,\u00a02.00]"),
             ("interval", (1, 1 + 1e-12), ""),
+            ("interval", (-0.118, -0.0004), "[−0.12,\u00a0−0.00]"),
             ("interval", (None, None), ""),
             ("span_of", (0.35, 0.55, 3), "0.350 to 0.550"),
             ("span_of", (float("nan"), float("nan")), ""),
@@ -191,7 +204,10 @@ class TestOneSpelling:
             ("unbroken", ("5 % of 2 points",), "5\u00a0% of 2\u00a0points"),
             ("capital", ("the CIFAR teacher",), "The CIFAR teacher"),
             ("share", (0.25,), "25 %"),
+            ("share", (0.0002,), "<1 %"),
+            ("share", (0.0,), "0 %"),
             ("share", (12.0,), "12 ×"),
+            ("share", (4207.0,), "4,207 ×"),
             ("count", (1, "seed"), "1 seed"),
             ("count", (1000, "seed"), "1,000 seeds"),
             ("labels_cell", (1000.0,), "1,000"),
@@ -300,6 +316,18 @@ def test_a_card_of_random_weights_says_so_in_title_figure_and_first_line(tmp_pat
     assert "andom weights" not in plain
     # the figure, too, is another
     assert (tmp_path / "card.png").read_bytes() != (tmp_path / "other" / "card.png").read_bytes()
+
+
+def test_the_words_for_random_weights_are_not_drawn_over_the_legend(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(card_report, "render", lambda figure, kind: drawn.append(figure) or render(figure, kind))
+    options = CardOptions(heads=(), n_folds=2, n_resamples=20)
+    card = make_card(FEATURES, IDS, brains(), categories=CATEGORIES, controls=controls(), options=options)
+    write_card(card, tmp_path, weights="random weights")
+    (legend,) = drawn[0].legends
+    title, *texts = (text.get_window_extent() for text in (legend.get_title(), *legend.get_texts()))
+    assert legend.get_title().get_text() == "Random weights"
+    assert not any(title.overlaps(box) for box in texts)
 
 
 @pytest.mark.parametrize(

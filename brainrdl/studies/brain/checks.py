@@ -114,9 +114,12 @@ def _check_network(configuration: Configuration, inputs: Inputs) -> None:
             with torch.no_grad(), torch.random.fork_rng(devices=[]):
                 output, _ = capture(model, fit.layers, images)
         except (TypeError, ValueError, RuntimeError) as error:
+            # PyTorch's own errors, of shapes that do not fit, say nothing about the file
+            size = isinstance(error, RuntimeError) and what == "stimuli"
+            hint = "; student.image_size is the size of the stimuli: give the one that the network takes"
             raise ValueError(
                 f"{student.model} cannot be asked for fit.layers {', '.join(fit.layers)} on {what} of shape "
-                f"{tuple(images.shape[1:])}: {error}"
+                f"{tuple(images.shape[1:])}: {error}{hint * size}"
             ) from error
     if fit.unfrozen:
         parameters = [name for name, _ in model.named_parameters()]

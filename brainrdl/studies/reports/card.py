@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
 
 from brainrdl.files.store import atomic_path
 from brainrdl.known import METHODS
@@ -70,7 +71,8 @@ def write_card(
     figure = card_figure(card)
     if weights:
         title = f"{title} ({weights})"
-        figure.suptitle(capital(weights), fontsize=FONT + 1)
+        # a title of the figure would be drawn over the legend above its panels
+        figure.legends[0].set_title(capital(weights), prop=FontProperties(size=FONT + 1))
     with atomic_path(folder / "card.png") as temporary:
         temporary.write_bytes(render(figure, "png"))
     scored = {SCORES[score]: ABOUT_SCORES[score] for score in SCORES if (card.summary["score"] == score).any()}

@@ -87,7 +87,8 @@ def _teaching(students: pd.DataFrame, arms: ArmWords) -> list[str]:
     for kind in kinds_of(taught):
         runs = taught[taught["teacher"] == kind]
         names = tuple(dict.fromkeys(arm_name(str(arm), arms) for arm in in_order(runs, arms)["arm"]))
-        trained = f"{teacher_name(kind)} (trained on {span(runs['teacher_size'])} images)"
+        what = "deformations of them" if kind == "labels" else "images"
+        trained = f"{teacher_name(kind)} (trained on {span(runs['teacher_size'])} {what})"
         by_names.setdefault(names, []).append(trained)
     sentences = [
         f"{capital(_list(names))} had {' or, in networks of their own, '.join(teachers)}."
@@ -128,7 +129,7 @@ def error_note(study: StudyFiles, networks: pd.DataFrame, table: pd.DataFrame) -
             "over seeds and images."
         )
     if (table["n_seeds"] < MIN_SEEDS).any():
-        parts.append("One or two seeds have no interval: they say nothing of other training runs.")
+        parts.append("One or two seeds have no interval: they say nothing about other training runs.")
     # t is symmetric, the logit is not
     skewed = (table["high"] - table["test_error"]) - (table["test_error"] - table["low"])
     if (skewed.abs() > 1e-9).any():

@@ -56,7 +56,7 @@ def settings_cells(table: pd.DataFrame, arms: ArmWords = PAPER_ARMS) -> Table:
         row: dict[str, Cell] = {"method": line["method"], "labels": labels_cell(line["labels"]) if few else ""}
         row["learning rate"] = (f"{line['learning_rate']:g}", *([times] if times else []))
         row |= {"weight decay": (f"{line['weight_decay']:g}", *origin), "α₀": _alpha_cell(line)}
-        row |= {"chosen among": _chosen_cell(line), "epochs": (f"{line['epochs']}", *hints)}
+        row |= {"selected among": _chosen_cell(line), "epochs": (f"{line['epochs']}", *hints)}
         rows.append(row | {"updates": "" if math.isnan(line["labels"]) else f"{line['updates']:,}"})
     notes = [
         "Learning rate and weight decay at the start, of the first seed's run; “as” names the method whose "
@@ -92,9 +92,9 @@ def tries_tables(tries: pd.DataFrame, arms: ArmWords = PAPER_ARMS) -> Iterator[T
         row: dict[str, Cell] = {"method": method_name(str(line["arm"]), str(line["teacher"]), arms)}
         row |= {"labels": labels_cell(line["labels"]) if few else "", "setting": format_setting(str(line["setting"]))}
         row |= {"validation error, %": error, "validation loss": loss}
-        rows.append(row | {"chosen": "✓" if line["chosen"] else "", "time": duration(line["seconds"])})
+        rows.append(row | {"selected": "✓" if line["chosen"] else "", "time": duration(line["seconds"])})
     every = Table.of(f"All {count(len(rows), 'candidate')}", rows, optional=["labels"], folded=True)
-    # all but the columns "chosen" and "time"
+    # all but the columns "selected" and "time"
     chosen = [cells[:-2] for cells in every.rows if cells[-2]]
     if tried:
         note = (

@@ -25,10 +25,18 @@ def signed_number(value: float | None, digits: int = 2) -> str:
 
 def interval(low: float | None, high: float | None, *, signed: bool = False, digits: int = 2) -> str:
     """In brackets: [1.00, 2.00]; empty without width, too, as that of seeds which are all equal."""
-    format_end = signed_number if signed else number
+    format_end = _signed_end if signed else number
     if _known(low) and _known(high) and not has_no_width(low, high):
         return f"[{format_end(low, digits)},\u00a0{format_end(high, digits)}]"
     return ""
+
+
+def _signed_end(value: float, digits: int) -> str:
+    text = signed_number(value, digits)
+    # of an end that is rounded to 0 the sign tells whether the interval includes 0
+    if text.strip("0.") or abs(value) < 1e-9:
+        return text
+    return f"{'−' if value < 0 else '+'}{text}"
 
 
 def has_no_width(low: float, high: float) -> bool:
@@ -91,9 +99,11 @@ def capital(text: str) -> str:
 
 
 def share(ratio: float) -> str:
-    """As a percentage: 25 %; from ten on as a multiple: 12 ×."""
+    """As a percentage: 25 %, <1 %; from ten on as a multiple: 12 ×."""
+    if 0 < ratio < 0.005:
+        return "<1 %"
     # 1,200 % is harder to read than 12 ×
-    return f"{100 * ratio:.0f} %" if ratio < 10 else f"{ratio:.0f} ×"
+    return f"{100 * ratio:.0f} %" if ratio < 10 else f"{ratio:,.0f} ×"
 
 
 def count(n: int, noun: str) -> str:
