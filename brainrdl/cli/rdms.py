@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from brainrdl.cli._again import Rests
 from brainrdl.cli._parsing import FOLLOW_LINKS, REPLACED, add_threads, check_replaced, names
-from brainrdl.files.present import check_image_folder, check_scans_folder
+from brainrdl.files.present import check_image_folder, check_mask_file, check_netcdf_name, check_scans_folder
 from brainrdl.known import METRICS
 
 _MIB = 2**20
@@ -175,6 +175,10 @@ def _fmri(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     if options.out is None and not options.dry_run:
         raise ValueError("--out is needed, unless --dry-run is asked for")
     check_scans_folder(options.bids_dir)
+    for region, mask in masks.items():
+        check_mask_file(region, mask)
+    if not options.dry_run:
+        check_netcdf_name(options.out)
     # imported here: nilearn and nibabel, of which --help needs nothing
     from brainrdl.fmri.design import GLM
     from brainrdl.fmri.settings import Settings

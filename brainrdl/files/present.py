@@ -31,6 +31,18 @@ def check_image_folder(root: Place) -> None:
         raise NotADirectoryError(f"{root} is not a folder; from_folder needs the folder that holds the images")
 
 
+def check_netcdf_name(path: Place) -> None:
+    """Raise a ValueError unless a path is the name of a netCDF file."""
+    if Path(path).suffix != ".nc":
+        raise ValueError(f"the RDMs are written as netCDF, so {path} should end in .nc")
+
+
+def check_mask_file(region: str, mask: Place) -> None:
+    """Raise a FileNotFoundError unless there is a file at the path of a region's mask, but for one of each subject."""
+    if "{subject}" not in str(mask) and not Path(mask).is_file():
+        raise FileNotFoundError(f"the mask of region {region!r} is missing: there is no image {mask}")
+
+
 def check_scans_folder(root: Place) -> None:
     """Raise a FileNotFoundError unless there is a folder at the path of a BIDS data set."""
     if not Path(root).is_dir():

@@ -5,6 +5,7 @@ list. Sidecars and events may lie higher up, as BIDS' inheritance allows. ``run-
 files, such as the ``._`` files that macOS leaves beside the real ones, are none of the data set.
 """
 
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -113,6 +114,32 @@ def find_runs(
     if lacking and subjects is not None:
         raise FileNotFoundError(f"no image of task {task!r} of subject {name_some(lacking)} in {folder}")
     return sorted(runs, key=lambda run: (run.subject, run.session, run.run))
+
+
+def warn_of_raw(root: Path, task: str, runs: Sequence[Run], *, derivatives: str | None, all_subjects: bool) -> None:
+    """Warn of runs whose raw images were not preprocessed, of all subjects or of those that `runs` are of."""
+    if derivatives is None:
+        return
+    there = {(_value("sub", run.subject), _value("ses", run.session), _value("run", run.run)) for run in runs}
+    subjects = {subject for subject, _, _ in there}
+    lacking: dict[tuple[str, str, str], str] = {}
+    for path in _files(root, "sub-*/func/*_bold.nii*") + _files(root, "sub-*/ses-*/func/*_bold.nii*"):
+        of_raw = entities(path)
+        subject, session, run = (_value(entity, of_raw.get(entity, "")) for entity in ("sub", "ses", "run"))
+        # a session may be named in the derivatives only
+        done = any((subject, run) == (one[0], one[2]) and session in ("", one[1]) for one in there)
+        if of_raw.get("task") == task and (all_subjects or subject in subjects) and not done:
+            named = {entity: of_raw[entity] for entity in ("sub", "ses", "run") if entity in of_raw}
+            lacking[subject, session, run] = _format(named)  # once for all echoes
+    if lacking:
+        warnings.warn(
+            f"{len(lacking)} of {len(lacking) + len(there)} runs of task {task!r} have a raw image in {root} and no "
+            f"preprocessed one in {_pipeline(root / derivatives)}, and are left out: "
+            f"{name_some(list(lacking.values()))}; finish the preprocessing, or name the subjects that are meant "
+            "(subjects=)",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def entities(path: Path) -> dict[str, str]:

@@ -12,7 +12,7 @@ import xarray as xr
 
 from brainrdl.arguments import name_some
 from brainrdl.files.store import to_json
-from brainrdl.fmri.bids import Run, find_runs
+from brainrdl.fmri.bids import Run, find_runs, warn_of_raw
 from brainrdl.fmri.distances import crossnobis, pattern_rdm
 from brainrdl.fmri.glm import fit_precision, fit_runs
 from brainrdl.fmri.images import Image, checksums, image_name, open_image
@@ -132,6 +132,7 @@ def plan(
                 f"{unit.label} has one run only ({unit.runs[0].image}), so there is nothing to cross-validate over"
                 f"{way_out}"
             )
+    warn_of_raw(Path(bids_dir), task, runs, derivatives=settings.derivatives, all_subjects=subjects is None)
     return units
 
 

@@ -15,6 +15,7 @@ import xarray as xr
 
 from brainrdl.exchange.files import read_rdms, write_rdms
 from brainrdl.exchange.npz import load_arrays
+from brainrdl.files.present import check_netcdf_name
 from brainrdl.files.store import atomic_path, file_sha256, sha256, to_json
 from brainrdl.fmri.images import Image, content_sha256
 from brainrdl.fmri.pipeline import (
@@ -54,8 +55,7 @@ def make_rdms(
     `command` is what the report names as the command.
     """
     out, settings = Path(out), settings or Settings()
-    if out.suffix != ".nc":
-        raise ValueError(f"the RDMs are written as netCDF, so {out} should end in .nc")
+    check_netcdf_name(out)
     check_masks(masks, settings)
     with warnings_given() as given:
         units = plan(bids_dir, task, subjects=subjects, settings=settings)

@@ -67,6 +67,8 @@ AT_ONCE = (
     ("rdms", "network", "--model", "torchvision:resnet18", "--layers", "fc", "--stimuli", "nowhere", "-o", "a.nc"),
     ("rdms", "network", "--model", "torchvision:resnet18"),
     ("rdms", "fmri", "nowhere", "--task", "a", "--roi", "a=b.nii", "-o", "a.nc"),
+    ("rdms", "fmri", ".", "--task", "a", "--roi", "a=missing.nii", "-o", "a.nc"),
+    ("rdms", "fmri", ".", "--task", "a", "--roi", "a=FILE", "-o", "a.h5"),
     ("reproduce", "digits"),
     ("reproduce", "digits", "--out", "out", "--arms", "rdll"),
     ("reproduce", "digits", "--out", "out", "--teacher", "celan"),
@@ -76,7 +78,7 @@ AT_ONCE = (
 
 @pytest.mark.parametrize("arguments", AT_ONCE, ids=" ".join)
 def test_what_needs_nothing_loads_nothing(arguments: tuple[str, ...], file: str) -> None:
-    modules, printed, complaints = loaded(*(file if argument == "FILE" else argument for argument in arguments))
+    modules, printed, complaints = loaded(*(argument.replace("FILE", file) for argument in arguments))
     assert not modules & {*ARRAYS, *HEAVY}
     assert "brainrdl" in modules
     assert "Traceback" not in complaints

@@ -31,6 +31,7 @@ from brainrdl.rdms.labelled import label_rdms
 from brainrdl.rdms.layout import check_rdms
 from brainrdl.studies.reports.fmri import facts_of
 from brainrdl.studies.scans import describe, make_rdms
+from brainrdl.warned import warnings_in
 from real_data import data_dir
 
 IDS = ["face", "body", "house", "tool", "car"]
@@ -363,6 +364,27 @@ def test_several_spaces(copy):
         f"{folder}/derivatives/simulated has images of space 'T1w', 'sim'; choose one: space='sim'",
     ):
         find_runs(folder, "sim")
+
+
+@pytest.mark.parametrize("subjects", [None, ["02"]])
+def test_what_was_not_preprocessed_is_told(copy, subjects):
+    folder, masks = copy
+    derived = folder / "derivatives" / "simulated"
+    shutil.rmtree(derived / "sub-01")
+    (derived / "sub-02" / "func" / "sub-02_task-sim_run-03_space-sim_desc-preproc_bold.nii.gz").unlink()
+    lacking = ["sub-01_run-01", "sub-01_run-02", "sub-01_run-03", "sub-01_run-04", "sub-02_run-03"]
+    runs, first = (8, 0) if subjects is None else (4, 4)
+    named = ", ".join(map(repr, lacking[first:]))
+    message = (
+        f"{5 - first} of {runs} runs of task 'sim' have a raw image in {folder} and no preprocessed one in {derived}, "
+        f"and are left out: {named}; finish the preprocessing, or name the subjects that are meant (subjects=)"
+    )
+    with pytest.warns(UserWarning, match=f"^{re.escape(message)}$"):
+        rdms = rdms_from_bids(folder, "sim", masks, subjects=subjects)
+    assert message in warnings_in(rdms)
+    # neither other tasks nor the raw images themselves are meant
+    func(folder).joinpath("sub-01_task-rest_run-01_bold.nii.gz").touch()
+    assert len(find_runs(folder, "sim", subjects=["02"], derivatives=None)) == 4
 
 
 def test_missing_events(copy):

@@ -312,9 +312,8 @@ def test_a_study_goes_on_with_the_data_it_began_with(study: dict[str, Any], tmp_
     with pytest.raises(ValueError) as error:
         fit(checked(study), tmp_path / "out", machine=QUIET, log=lambda line: None)
     files = f"stimuli ({tmp_path}/images), categories ({tmp_path}/categories.csv), student "
-    files += (
-        f"({tmp_path}/weights.safetensors), controls ({{'size': '{tmp_path}/size.nc', 'hue': '{tmp_path}/hue.nc'}})"
-    )
+    files += f"({study['student']['model']}, {tmp_path}/weights.safetensors), "
+    files += f"controls ({{'size': '{tmp_path}/size.nc', 'hue': '{tmp_path}/hue.nc'}})"
     assert str(error.value) == (
         f"{tmp_path}/out holds a study of other data, which have changed since it began: {files}, studies.one "
         f"({tmp_path}/one.nc). Restore them to resume it, or give another out="

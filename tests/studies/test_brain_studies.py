@@ -110,7 +110,8 @@ def test_the_hash_is_of_what_is_said_not_of_how(study: dict[str, Any]) -> None:
         ),
         (
             {"task": None},
-            "the configuration: there is neither a task to train on nor student.weights: nothing to start from",
+            "the configuration: there is neither a task to train on nor student.weights, nothing to start "
+            "from: give one of the two",
         ),
         (
             {"categories": None},

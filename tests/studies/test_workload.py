@@ -82,10 +82,11 @@ def test_an_estimate_leaves_nothing(
     number = r"[\de.-]+ s"
     assert re.fullmatch(
         rf"time: about ({seconds}) in one process on this machine, from updates timed just now: task networks "
-        rf"\(36 updates of {number}\) ({seconds}); the task alone \(8 updates of {number}\) ({seconds}); choices in "
-        rf"inner folds \(32 updates of {number}\) ({seconds}); final fits \(32 updates of {number}\) ({seconds}); "
-        rf"scoring ({seconds})\. Counted with the most updates that may be chosen, evaluations included; not counted: "
-        r"6 heads to be fitted, and figures",
+        rf"\(36 updates of {number}\) ({seconds}); the task alone \(8 updates of {number}\) ({seconds}); "
+        rf"hyperparameter selection in inner folds \(32 updates of {number}\) ({seconds}); "
+        rf"final fits \(32 updates of {number}\) ({seconds}); "
+        rf"scoring ({seconds})\. Counted with the most updates that may be selected, evaluations included; not "
+        r"counted: 6 heads to be fitted, and figures",
         hours,
     )
     assert sorted(tmp_path.rglob("*")) == before

@@ -249,7 +249,7 @@ def check_unchanged(folder: Path, configuration: Configuration, read: Mapping[st
     files = {
         "stimuli": configuration.stimuli,
         "categories": configuration.categories,
-        "student": configuration.student.weights or configuration.student.model,
+        "student": ", ".join(filter(None, (configuration.student.model, configuration.student.weights))),
         "task": configuration.task and configuration.task.data,
         "early_visual": configuration.early_visual and configuration.early_visual.rdms,
         "controls": configuration.controls,

@@ -217,7 +217,7 @@ class Configuration(Part):
         if self.stimuli != "objects92" and self.controls == "objects92":
             yield "controls are those of the 92 object images, and stimuli are others; name files, or {}"
         if self.task is None and self.student.weights is None:
-            yield "there is neither a task to train on nor student.weights: nothing to start from"
+            yield "there is neither a task to train on nor student.weights, nothing to start from: give one of the two"
         if self.task is not None and self.student.weights is None and self.student.image_size is None:
             yield "student.image_size is missing: a network that is trained here has no transform of its own"
 

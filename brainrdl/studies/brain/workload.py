@@ -116,7 +116,8 @@ def estimate(configuration: Configuration, inputs: Inputs, arms: Sequence[Arm], 
         f"task networks ({count(work.task, 'update')} of {of_task:.2g} s)": work.task * of_task
         + work.epochs * validation,
         f"the task alone ({count(work.task_only, 'update')} of {alone:.2g} s)": work.task_only * alone,
-        f"choices in inner folds ({count(work.choices, 'update')} of {of_fit:.2g} s)": work.choices * of_fit
+        f"hyperparameter selection in inner folds ({count(work.choices, 'update')} of {of_fit:.2g} s)": work.choices
+        * of_fit
         + work.tries * look,
         f"final fits ({count(work.fits, 'update')} of {of_fit:.2g} s)": work.fits * of_fit + work.finals * look,
         "scoring": scoring,
@@ -125,7 +126,7 @@ def estimate(configuration: Configuration, inputs: Inputs, arms: Sequence[Arm], 
     left_out = f"{count(work.heads, 'head')} to be fitted, and figures" if work.heads else "figures"
     return (
         f"time: about {duration(sum(parts.values()))} in one process on this machine, from updates timed just now: "
-        f"{told}. Counted with the most updates that may be chosen, evaluations included; not counted: {left_out}"
+        f"{told}. Counted with the most updates that may be selected, evaluations included; not counted: {left_out}"
     )
 
 

@@ -64,7 +64,8 @@ def _sections(study: FitFiles) -> tuple[Section, ...]:
 
     no_rdms = "The study left no rdms.nc, so there are no RDMs to show."
     no_trade_off = (
-        "choices.csv is missing or holds fewer than two weights α with a task error, so there is no trade-off to show."
+        "The task error of at least two weights α is not known (no task, one weight, or no choices.csv): there is no "
+        "trade-off to show."
     )
     no_curves = (
         "The study left neither a histories.csv with more than the ends of fits of the primary setting, nor choices of "

@@ -155,7 +155,8 @@ def _each(facts: Mapping[str, Mapping[str, Any]]) -> Table:
         rows,
         "Voxels: used, of those in the mask (the others are outside the brain mask, NaN or constant). dof: "
         "scans − rank of the design, over runs. λ: weight of the shrinkage target in the noise covariance (mean over "
-        "runs if per run). r with time: correlation of the distances with the mean temporal distance of the stimuli.",
+        "runs if per run). 95 %: by a jackknife over runs, which takes five. r with time: correlation of the distances "
+        "with the mean temporal distance of the stimuli.",
     )
 
 
@@ -242,7 +243,12 @@ def _settings(fact: Mapping[str, Any]) -> Table:
     if "slice_time_ref" in glm:
         glm["slice_time_ref"] = _slice_times(glm["slice_time_ref"], fact["runs"])
     rows = [(f"glm.{key}", _setting(value)) for key, value in glm.items() if value or key not in _WHERE_ASKED]
-    rows += [(k, _setting(value)) for k, value in settings.items() if k != "glm" and (value or k not in _WHERE_ASKED)]
+    # None is a setting of the noise; elsewhere nothing was asked for
+    rows += [
+        (k, "not given" if value is None and k != "noise" else _setting(value))
+        for k, value in settings.items()
+        if k != "glm" and (value or k not in _WHERE_ASKED)
+    ]
     return Table("As run", ("setting", "value"), rows)
 
 
