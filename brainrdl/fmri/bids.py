@@ -129,7 +129,7 @@ def warn_of_raw(root: Path, task: str, runs: Sequence[Run], *, derivatives: str 
         # a session may be named in the derivatives only
         done = any((subject, run) == (one[0], one[2]) and session in ("", one[1]) for one in there)
         if of_raw.get("task") == task and (all_subjects or subject in subjects) and not done:
-            named = {entity: of_raw[entity] for entity in ("sub", "ses", "run") if entity in of_raw}
+            named = {entity: of_raw[entity] for entity in of_raw if entity in ("sub", "ses", "run")}
             lacking[subject, session, run] = _format(named)  # once for all echoes
     if lacking:
         warnings.warn(
