@@ -184,9 +184,17 @@ def _default_names(parts: Parts, path: object) -> Sequence[str] | None:
 
     Unlike the id of a stimulus, to which an image is joined, such a name is taken for nothing else.
     """
-    if parts.default_names is not None or parts.names is not None or not isinstance(path, Path):
-        return parts.default_names
+    column = column_of_names(parts)
+    if column is not None or parts.default_names is not None or parts.names is not None or not isinstance(path, Path):
+        return column or parts.default_names
     return numbered(path.stem, len(parts.values))
+
+
+def column_of_names(parts: Parts) -> Sequence[str] | None:
+    """The column ``name``, or the only one of texts that there is, if the file has no names and it tells RDMs apart."""
+    columns = parts.name_fields
+    column = columns.get("name", next(iter(columns.values())) if len(columns) == 1 else [])
+    return column if parts.names is None and len(set(column)) == len(parts.values) else None
 
 
 def numbered(name: str, count: int) -> list[str]:
