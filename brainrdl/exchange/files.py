@@ -63,7 +63,8 @@ def read_rdms(
     ----------
     path : path
         File: netCDF (``.nc``: labelled RDMs, or BrainIO's patterns, which `metric` turns into RDMs), rsatoolbox's HDF5
-        (``.h5``), Net2Brain's ``.npz``, MATLAB struct arrays, Meadows' ``.mat`` or ``.json``, CSV (``.csv``), tidy or a square matrix;
+        (``.h5``), Net2Brain's ``.npz``, MATLAB struct arrays, Meadows' ``.mat`` or ``.json``, CSV (``.csv``,
+        tidy or a square matrix);
         plain arrays, square or condensed, of ``.npy`` files, and by `variable` of the others.
     stimuli : sequence of str (n,), mapping of int to str, or str, optional
         Ids in the file's order, or the name of the field that holds them, where it has several. Ids that the file has

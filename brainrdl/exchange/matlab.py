@@ -86,7 +86,7 @@ def _structs_of_cells(value: Any) -> Any:
     if not all(isinstance(cell, dict) and "RDM" in cell for cell in cells):
         return value
     structs = np.empty(value.shape, dtype=object)
-    structs.flat = cells
+    structs.flat[:] = cells
     return structs
 
 

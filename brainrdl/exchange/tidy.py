@@ -131,7 +131,7 @@ def _check_separator(header: list[str], path: Path) -> None:
 def _square(header: list[str], rows: list[list[str]], path: Path) -> Parts | None:
     """A square matrix of numbers, with labels before rows and columns, above the columns, or without; or None."""
     labels: list[str] | None = None
-    # the first row and column of a symmetric matrix are the same too; beside an empty diagonal, whole numbers are labels
+    # the first row and column of a symmetric matrix are the same too; beside an empty diagonal, counts are labels
     bare = all(map(_is_number, header[1:])) and (_is_number(header[0]) or not all(map(str.isdecimal, header[1:])))
     if len(rows) > 1 and not bare and [row[0] for row in rows] == header[1:]:
         labels, cells = header[1:], [row[1:] for row in rows]
