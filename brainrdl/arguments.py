@@ -46,9 +46,27 @@ def name_some(values: Collection[Any], limit: int = 5) -> str:
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Write the end of a message with the known names most like an unknown one, empty if none is alike."""
-    near = get_close_matches(name[:_COMPARED], _within_reach(name, known), n=3, cutoff=0.5)
+    reached = _within_reach(name, known)
+    other_words = _SYNONYMS.get(name.lower(), ())
+    near = [other for other in reached if other in other_words]
+    near = near or get_close_matches(name[:_COMPARED], reached, n=3, cutoff=0.5)
     return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
 
+
+_SYNONYMS = {  # what measures and comparisons are called elsewhere
+    "pearson": ("corr", "correlation"),
+    "pearsonr": ("corr", "correlation"),
+    "1-r": ("correlation",),
+    "1-pearson": ("correlation",),
+    "correlation": ("corr", "correlation"),
+    "corr": ("corr", "correlation"),
+    "squared euclidean": ("sqeuclidean", "mse"),
+    "cv mahalanobis": ("crossnobis",),
+    "ldc": ("crossnobis",),
+    "kendall": ("tau-a", "tau-b"),
+    "kendalltau": ("tau-b",),
+    "unknown": ("undeclared",),
+}
 
 _COMPARED, _MOST_COMPARISONS = 200, 8_000_000  # letters of a name; pairs of letters
 

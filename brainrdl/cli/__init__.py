@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, NoReturn, TextIO, cast
 
@@ -74,7 +75,21 @@ class _Parser(argparse.ArgumentParser):
     """A parser whose errors can be printed: an argument may be the name of a stranger's file (``brainrdl info *``)."""
 
     def error(self, message: str) -> NoReturn:
+        unknown, _, rest = message.partition("unrecognized arguments: ")
+        if not unknown and rest.startswith("--"):
+            flags = [flag[2:] for action in _options(self).values() for flag in action.option_strings]
+            near = get_close_matches(rest.split()[0].partition("=")[0][2:], flags, n=1)
+            message += f"; did you mean '--{near[0]}'?" if near else ""
         super().error(printable(message))
+
+    def _check_value(self, action: argparse.Action, value: object) -> None:
+        try:
+            super()._check_value(action, value)
+        except argparse.ArgumentError as error:
+            from brainrdl.arguments import did_you_mean
+
+            error.message += did_you_mean(str(value), list(map(str, action.choices or ())))
+            raise
 
 
 @contextmanager

@@ -16,7 +16,7 @@ class _Advice(NamedTuple):
     shell: str | Mapping[str, str]  # under "": for all other commands
 
 
-_SELECT = "write those that are meant into a file of their own: brainrdl convert A B --select roi=IT"
+_SELECT = "write those that are meant into a file of their own: brainrdl convert A B --select roi=IT, or rdm!=NAME"
 _KEEP = "brainrdl convert A B --keep FILE leaves the others out"
 
 _ADVICE = (
@@ -27,7 +27,7 @@ _ADVICE = (
     _Advice(
         r"add it: rdms\.assign_coords\(subject=\('rdm', \[\.\.\.\]\)\)",
         {
-            "subjects": "give --subjects, as names or a number",
+            "subjects": "give --subjects, a text file of names or a number",
             "fit": "say whose the RDMs are by subjects: below rdms:, how many people or a text file of names",
             "": "brainrdl convert A B --subjects adds it",
         },
@@ -54,6 +54,14 @@ _ADVICE = (
     _Advice(r": json\.dumps\(\.\.\.\)", ""),
     _Advice(r": json\.dumps turns anything else into a string", ""),
     _Advice(r", or in Python give format=", ""),
+    _Advice(r"(give (?:stimuli|names)=), (\d+) strings(?= in the file's order)", r"\1, a text file with \2 lines"),
+    _Advice(r"(has no field '.*?' that could hold the .*?)(?=[,;])", r"\1, nor is there a text file of that name"),
+    # which a description of the file does not need
+    _Advice(r"; with it give [\w= ]+, which it does not say", {"info": "", "": r"\g<0>"}),
+    _Advice(
+        r"(?<=\(all are NaN\) in RDM )('.*'); leave it out",
+        r"\1; leave it out: brainrdl convert A B --select rdm!=NAME",
+    ),
     _Advice(
         r"leave them out in Python: rdms\.drop_vars\('standard_error'\)",
         "leave them out: brainrdl convert A B --drop-standard-errors",

@@ -177,7 +177,8 @@ def _read_file(path: Path, words: "Given", *, of_people: bool) -> "xr.DataArray"
         of_people and words.subjects is None and found["n_rdms"] > 1 and not {"subject", "roi"} & {*found["coords"]}
     )
     people = (
-        f"names no subjects, of whom each has one of its {found['n_rdms']} RDMs; give subjects=, as names or a number"
+        f"names no subjects, of whom each has one of its {found['n_rdms']} RDMs; give subjects=, a text file of names "
+        "or a number"
     )
     try:
         rdms = read_given(path, lacked)

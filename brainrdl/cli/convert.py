@@ -1,9 +1,11 @@
 """``brainrdl convert``: a file of RDMs, from one format to another."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from brainrdl.arguments import name_some
 from brainrdl.cli._parsing import add_threads, add_what_a_file_lacks, given_words
@@ -25,7 +27,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     text = "omit standard errors, which only netCDF can store"
     add("--drop-standard-errors", action="store_true", help=text)
     add("--force", action="store_true", help="replace an existing B (default: an error), once the new file is complete")
-    text = "only the RDMs with this value of a coordinate, such as roi=IT; may be repeated"
+    text = (
+        "only the RDMs with this value of a coordinate or name, such as roi=IT or rdm=IT; roi!=IT: without it; several "
+    )
+    text += "values of a coordinate are taken together"
     add("--select", action="append", default=[], metavar="NAME=VALUE", help=text)
     add("--keep", metavar="FILE", help="only the stimuli in this text file, one id per line, in its order")
     add_threads(parser)
@@ -41,8 +46,8 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     from brainrdl.exchange.files import read_given, write_rdms
 
     with warnings_given() as given:
-        rdms = read_given(options.source, given_words(options))
-    rdms = _chosen(with_warnings(rdms, given), options)
+        rdms = read_given(options.source, replace(given_words(options), rows=partial(_rows, options.select)))
+    rdms = _kept(with_warnings(rdms, given), options)
     if options.drop_standard_errors:
         rdms = rdms.drop_vars("standard_error", errors="ignore")
     elif "standard_error" in rdms.coords and options.target.suffix != ".nc":
@@ -55,19 +60,40 @@ def _run(options: argparse.Namespace, arguments: Sequence[str]) -> int:
     return 0
 
 
-def _chosen(rdms: "xr.DataArray", options: argparse.Namespace) -> "xr.DataArray":
-    """The RDMs and stimuli that --select and --keep leave."""
-    along = [str(name) for name, coord in rdms.coords.items() if coord.dims == ("rdm",)]
-    for text in options.select:
+def _rows(select: Sequence[str], along: Mapping[str, Any]) -> list[int]:
+    """The RDMs that --select leaves, of which `along` holds names and coordinates."""
+    columns = {name: [str(value) for value in list(values)] for name, values in along.items()}
+    chosen: dict[str, list[str]] = {}
+    without: list[tuple[str, str]] = []
+    for text in select:
         name, separator, value = text.partition("=")
-        if not separator or name not in along:
-            known = ", ".join(along)
-            raise ValueError(f"--select takes NAME=VALUE with one of {known}, the RDMs' coordinates; got {text!r}")
-        values = [str(entry) for entry in rdms[name].values.tolist()]
-        if value not in values:
-            there = name_some(list(dict.fromkeys(values)))
-            raise ValueError(f"--select {text}: no RDM of {options.source} has that value; there are {there}")
-        rdms = rdms.isel(rdm=[place for place, entry in enumerate(values) if entry == value])
+        is_without = name.endswith("!")
+        name = name.removesuffix("!")
+        if not separator or name not in columns:
+            raise ValueError(
+                f"--select takes NAME=VALUE or NAME!=VALUE with one of {', '.join(columns)}, the RDMs' coordinates; "
+                f"got {text!r}"
+            )
+        if value not in columns[name]:
+            there = name_some(list(dict.fromkeys(columns[name])))
+            raise ValueError(f"--select {text}: no RDM has that value; there are {there}")
+        if is_without:
+            without.append((name, value))
+        else:
+            chosen.setdefault(name, []).append(value)
+    rows = [
+        row
+        for row in range(len(columns["rdm"]))
+        if all(columns[name][row] in values for name, values in chosen.items())
+        and all(columns[name][row] != value for name, value in without)
+    ]
+    if not rows:
+        raise ValueError(f"--select {' --select '.join(select)} leaves no RDM; leave one of them out")
+    return rows
+
+
+def _kept(rdms: "xr.DataArray", options: argparse.Namespace) -> "xr.DataArray":
+    """The stimuli that --keep leaves."""
     from brainrdl.rdms.labelled import select_stimuli  # and with it arrays, of which --help needs nothing
 
     if options.keep is None:

@@ -10,7 +10,7 @@ import numpy as np
 
 from brainrdl.arguments import name_some
 from brainrdl.exchange.files import read_parts
-from brainrdl.exchange.parts import Given, Order, along_rdm, complete
+from brainrdl.exchange.parts import Given, Order, along_rdm, column_of_names, complete
 from brainrdl.rdms.subjects import subjects_of
 from brainrdl.rdms.triangles import upper_triangles
 from brainrdl.terminal import one_line
@@ -87,8 +87,9 @@ def describe(
         pairs = upper_triangles(values)
         asymmetry = np.nan_to_num(np.abs(pairs - upper_triangles(values.swapaxes(1, 2)))).max(axis=1, initial=0)
         diagonal = np.abs(np.diagonal(values, axis1=1, axis2=2)).max(axis=1)
+    names = column_of_names(parts) if parts.names is None else parts.names
     return {
-        "names": None if parts.names is None else list(parts.names),
+        "names": None if names is None else list(names),
         "stimuli": None if parts.stimuli is None else list(parts.stimuli),
         "metric": parts.metric or parts.foreign_metric,
         "n_rdms": len(values),

@@ -63,7 +63,8 @@ def read_rdms(
     ----------
     path : path
         File: netCDF (``.nc``: labelled RDMs, or BrainIO's patterns, which `metric` turns into RDMs), rsatoolbox's HDF5
-        (``.h5``), Net2Brain's ``.npz``, MATLAB struct arrays, Meadows' ``.mat`` or ``.json``, tidy CSV (``.csv``);
+        (``.h5``), Net2Brain's ``.npz``, MATLAB struct arrays, Meadows' ``.mat`` or ``.json``, CSV (``.csv``,
+        tidy or a square matrix);
         plain arrays, square or condensed, of ``.npy`` files, and by `variable` of the others.
     stimuli : sequence of str (n,), mapping of int to str, or str, optional
         Ids in the file's order, or the name of the field that holds them, where it has several. Ids that the file has
@@ -227,7 +228,8 @@ def _check_replaced(path: Path, format: str) -> None:
         parts = read_parts(path, Given(), format)
     except (TypeError, ValueError) as error:
         raise ValueError(message) from error
-    if parts.default_names is not None and parts.stimuli is None:  # a plain array, which could be anything
+    # a plain array could be anything, as could a square table with labels
+    if parts.default_names is not None and (parts.stimuli is None or format == "csv"):
         raise ValueError(message)
 
 

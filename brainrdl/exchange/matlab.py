@@ -33,7 +33,7 @@ _LARGEST = 2**31 - 1
 def from_variables(variables: Mapping[str, Any], path: Path, variable: str | None = None) -> Parts:
     """Find the one struct array of RDMs, or plain array, among a file's variables; `variable` names another."""
     ours = Document(_text(variables[_OURS], path), f"the variable {_OURS!r} of {path}") if _OURS in variables else None
-    variables = {name: value for name, value in variables.items() if name != _OURS}
+    variables = {name: _structs_of_cells(value) for name, value in variables.items() if name != _OURS}
     name = _the_one(variables, path) if variable is None else variable
     chosen = pick(variables, name, str(path))
     if not _is_struct_array(chosen):
@@ -76,6 +76,18 @@ def _the_one(variables: Mapping[str, Any], path: Path) -> str:
         )
         raise MissingError(message, PLAIN) if shaped else ValueError(message)
     return only[0]
+
+
+def _structs_of_cells(value: Any) -> Any:
+    """A cell array of single structs as the struct array that they make."""
+    if not isinstance(value, np.ndarray) or value.dtype != object or not value.size:
+        return value
+    cells = [cell.flat[0] if isinstance(cell, np.ndarray) and cell.size == 1 else None for cell in value.flat]
+    if not all(isinstance(cell, dict) and "RDM" in cell for cell in cells):
+        return value
+    structs = np.empty(value.shape, dtype=object)
+    structs.flat[:] = cells
+    return structs
 
 
 def _is_struct_array(value: Any) -> bool:

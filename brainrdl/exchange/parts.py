@@ -7,7 +7,7 @@ where the file says nothing, refuses what contradicts it, and labels the result.
 import re
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -45,6 +45,8 @@ class Given:
     variable: str | None = None
     max_bytes: int | None = None
     subjects: Sequence[str] | str | int | None = None  # whose the RDMs are, see `brainrdl.rdms.subjects`
+    # the RDMs to read, by their names and coordinates: a file with an RDM that cannot be one is read without it
+    rows: Callable[[Mapping[str, Any]], Sequence[int]] | None = None
 
     def __post_init__(self) -> None:
         """Refuse what no file could agree with."""
@@ -136,6 +138,14 @@ def complete(parts: Parts, given: Given, path: object) -> xr.DataArray:
         metric = _metric(parts, given)
         _check_coords(coords, n)
         along = along_rdm(coords)
+        people = None if given.subjects is None else subjects_of(given.subjects, n_rdms, along)
+        named = {"rdm": names, **along} if people is None else {"rdm": names, **along, "subject": people}
+        rows = list(range(n_rdms) if given.rows is None else given.rows(named))
+        if (
+            given.rows is not None and parts.seal is None
+        ):  # a seal is of the whole file, which was valid when it was written
+            values, names, coords = values[rows], [names[row] for row in rows], _of_rows(coords, rows)
+            along, people = along_rdm(coords), people and [people[row] for row in rows]
         if "standard_error" in coords:
             along["standard_error"] = coords["standard_error"][1]
         others = {name: coord for name, coord in coords.items() if coord[0] in (("stimulus",), ("stimulus_",))}
@@ -146,8 +156,10 @@ def complete(parts: Parts, given: Given, path: object) -> xr.DataArray:
         except TypeError as error:  # of a file's content, which no caller's type can mend
             raise ValueError(str(error)) from error
         check_seal(rdms, parts.seal)
-        if given.subjects is not None:  # after the seal, which is of what the file says
-            rdms = rdms.assign_coords(subject=("rdm", subjects_of(given.subjects, n_rdms, along_rdm(coords))))
+        if people is not None:  # after the seal, which is of what the file says
+            rdms = rdms.assign_coords(subject=("rdm", people))
+        if len(rows) < rdms.sizes["rdm"]:
+            rdms = rdms.isel(rdm=rows)
         check_possible(rdms)
         check_varied(rdms)
     except (TypeError, ValueError) as error:
@@ -162,6 +174,14 @@ def complete(parts: Parts, given: Given, path: object) -> xr.DataArray:
 def along_rdm(coords: Mapping[str, Coord]) -> dict[str, Any]:
     """Values of the coordinates along ``rdm``."""
     return {name: values for name, (dims, values) in coords.items() if dims == ("rdm",)}
+
+
+def _of_rows(coords: Mapping[str, Coord], rows: Sequence[int]) -> dict[str, Coord]:
+    """The coordinates of some of the RDMs."""
+    return {
+        name: (dims, np.asarray(values)[list(rows)] if dims[:1] == ("rdm",) else values)
+        for name, (dims, values) in coords.items()
+    }
 
 
 def _check_complete(parts: Parts, given: Given, n: int, default: Sequence[str] | None) -> None:
@@ -184,9 +204,17 @@ def _default_names(parts: Parts, path: object) -> Sequence[str] | None:
 
     Unlike the id of a stimulus, to which an image is joined, such a name is taken for nothing else.
     """
-    if parts.default_names is not None or parts.names is not None or not isinstance(path, Path):
-        return parts.default_names
+    column = column_of_names(parts)
+    if column is not None or parts.default_names is not None or parts.names is not None or not isinstance(path, Path):
+        return column or parts.default_names
     return numbered(path.stem, len(parts.values))
+
+
+def column_of_names(parts: Parts) -> Sequence[str] | None:
+    """The column ``name``, or the only one of texts that there is, if the file has no names and it tells RDMs apart."""
+    columns = parts.name_fields
+    column = columns.get("name", next(iter(columns.values())) if len(columns) == 1 else [])
+    return column if parts.names is None and len(set(column)) == len(parts.values) else None
 
 
 def numbered(name: str, count: int) -> list[str]:

@@ -4,11 +4,14 @@ Columns ``rdm``, ``stimulus``, ``stimulus_`` and ``dissimilarity``, then ``metri
 ``rdm``. A last column, ``brainrdl``, holds the other labels in its first row. Any tool's table with the first four
 columns is read (``rdm`` may be missing where there is one RDM): rows in any order, each pair once or both ways
 round, all of them, unmeasured ones with an empty cell or NaN; stimuli and RDMs in order of first occurrence.
+
+A square matrix, with ids in its first row and column or without any, is a plain array (`brainrdl.exchange.plain`).
 """
 
 import csv
 import sys
 from collections import Counter
+from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 
@@ -18,6 +21,7 @@ import xarray as xr
 
 from brainrdl.exchange.document import Document, decode_values, encode_values, to_document
 from brainrdl.exchange.parts import Coord, Parts
+from brainrdl.exchange.plain import from_array
 from brainrdl.exchange.seal import KEY, checksum
 from brainrdl.files.budget import BudgetError, Tally
 from brainrdl.ids import alike, difference, spelling
@@ -32,7 +36,11 @@ _RESERVED = (*DIMS, "dissimilarity", "metric", _OURS)
 
 def read_parts(path: Path, max_bytes: int | None = None) -> Parts:
     """Read a table."""
-    table = _table(path, max_bytes)
+    header, rows_of_cells = _cells_of(path, max_bytes)
+    square = _square(header, rows_of_cells, path)
+    if square is not None:
+        return square
+    table = _table(header, rows_of_cells, path)
     missing = [name for name in ("stimulus", "stimulus_", "dissimilarity") if name not in table]
     if missing or table.empty:
         raise ValueError(
@@ -69,8 +77,8 @@ def read_parts(path: Path, max_bytes: int | None = None) -> Parts:
     return Parts(values, None, stimuli, names, metric=metric, coords=coords, attrs=attrs, seal=seal)
 
 
-def _table(path: Path, max_bytes: int | None) -> pd.DataFrame:
-    """The cells as text, every row as long as the header."""
+def _cells_of(path: Path, max_bytes: int | None) -> tuple[list[str], list[list[str]]]:
+    """The first row, and the others, each as long as the first."""
     before = csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # our own column holds all labels in one cell
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -95,9 +103,13 @@ def _table(path: Path, max_bytes: int | None) -> pd.DataFrame:
         raise ValueError(f"{path} is not a CSV table in UTF-8, or is cut off; write it again") from error
     finally:
         csv.field_size_limit(before)
+    return header, rows
+
+
+def _table(header: list[str], rows: list[list[str]], path: Path) -> pd.DataFrame:
+    """The cells as text."""
     if len(header) > _MOST_COLUMNS:
         raise ValueError(f"{path} has {len(header)} columns, expected at most {_MOST_COLUMNS}; keep those of the RDMs")
-    _check_pairs(header, rows, path)
     odd = [name for name, count in Counter(header).items() if not name or count > 1]
     if odd:
         what = f"several columns named {odd[0]!r}" if odd[0] else "a column without a name"
@@ -116,19 +128,23 @@ def _check_separator(header: list[str], path: Path) -> None:
         )
 
 
-def _check_pairs(header: list[str], rows: list[list[str]], path: Path) -> None:
-    """Refuse a square matrix, with ids in its first row and column or without any."""
-    labelled = len(rows) > 1 and not header[0] and [row[0] for row in rows] == header[1:]
-    if labelled or (len(rows) + 1 == len(header) > 1 and all(map(_is_number, header))):
-        how = (
-            "table = pandas.read_csv(path, index_col=0), label_rdms(table.to_numpy()[None], list(table.index), …)"
-            if labelled
-            else "label_rdms(numpy.loadtxt(path, delimiter=',')[None], ids, …)"
-        )
-        raise ValueError(
-            f"{path} holds a square matrix; expected the columns rdm, stimulus, stimulus_, dissimilarity with one row "
-            f"per RDM and pair: label it in Python, {how}, and write_rdms"
-        )
+def _square(header: list[str], rows: list[list[str]], path: Path) -> Parts | None:
+    """A square matrix of numbers, with labels before rows and columns, above the columns, or without; or None."""
+    labels: list[str] | None = None
+    # the first row and column of a symmetric matrix are the same too; beside an empty diagonal, counts are labels
+    bare = all(map(_is_number, header[1:])) and (_is_number(header[0]) or not all(map(str.isdecimal, header[1:])))
+    if len(rows) > 1 and not bare and [row[0] for row in rows] == header[1:]:
+        labels, cells = header[1:], [row[1:] for row in rows]
+    elif len(rows) + 1 == len(header) > 1 and bare:
+        cells = [header, *rows]
+    elif len(rows) == len(header) > 1 and all(_is_number(cell) or not cell for row in rows for cell in row):
+        labels, cells = header, rows
+    else:
+        return None
+    array = np.array([[_number(cell, path) for cell in row] for row in cells])
+    # pandas' own numbering, of a matrix that had no labels, is none of stimuli
+    ids = None if labels == [str(place) for place in range(len(cells))] else labels
+    return replace(from_array(array, str(path), path.stem), stimuli=ids)
 
 
 def _is_number(cell: str) -> bool:

@@ -168,7 +168,7 @@ def test_what_a_file_lacks_is_given(tmp_path: Path, capsys: pytest.CaptureFixtur
     ids.write_text("\n".join(IDS), encoding="utf-8")
     message = failed(capsys, "convert", tmp_path / "bare.mat", tmp_path / "out.nc")
     assert message == (
-        f"brainrdl: {tmp_path / 'bare.mat'}: does not hold the stimulus ids; give --stimuli, 6 strings "
+        f"brainrdl: {tmp_path / 'bare.mat'}: does not hold the stimulus ids; give --stimuli, a text file with 6 lines "
         "in the file's order; and it does not say by a known name what the distances are; give --metric, one of mse, "
         "sqeuclidean, euclidean, correlation, cosine, mahalanobis, crossnobis, undeclared ('undeclared' where it is "
         "not known)"

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rsatoolbox
 import torch
 from torch import nn
 
@@ -70,7 +71,8 @@ def test_unnamed_people(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     model = write(tmp_path / "model.nc", ["fc"], 0)
     people = write(tmp_path / "people.nc", ["x", "y"], 1)
     assert failed(capsys, "compare", model, people) == (
-        f"{people}: names no subjects, of whom each has one of its 2 RDMs; give --subjects, as names or a number"
+        f"{people}: names no subjects, of whom each has one of its 2 RDMs; give --subjects, a text file of "
+        "names or a number"
     )
     assert run("compare", model, people, "--subjects", 2, "--resamples", 5) == 0
     wrong = f"{people}: holds 2 RDMs, but subjects names 3; give one for each RDM, in the file's order"
@@ -93,13 +95,14 @@ def test_all_files_are_told_at_once_what_they_lack(tmp_path: Path, capsys: pytes
         np.save(tmp_path / f"{name}.npy", rng.random((2, 15)))
     files = tmp_path / "model.npy", tmp_path / "people.npy"
     lacks = (
-        "does not hold the stimulus ids; give --stimuli, 6 strings in the file's order; and it does not say by a known "
-        "name what the distances are; give --metric, one of mse, sqeuclidean, euclidean, correlation, cosine, "
-        "mahalanobis, crossnobis, undeclared ('undeclared' where it is not known); and it holds vectors of 15 pairs, "
-        "but not their order; give --order: 'row-major' for SciPy's and MATLAB's squareform, 'column-major' for "
+        "does not hold the stimulus ids; give --stimuli, a text file with 6 lines in the file's order; and it does not "
+        "say by a known name what the distances are; give --metric, one of mse, sqeuclidean, euclidean, correlation, "
+        "cosine, mahalanobis, crossnobis, undeclared ('undeclared' where it is not known); and it holds vectors of 15 "
+        "pairs, but not their order; give --order: 'row-major' for SciPy's and MATLAB's squareform, 'column-major' for "
         "MATLAB's rdm(triu(true(n), 1)) and nilearn's lower triangles"
     )
-    people = "and it names no subjects, of whom each has one of its 2 RDMs; give --subjects, as names or a number"
+    asked = "give --subjects, a text file of names or a number"
+    people = f"and it names no subjects, of whom each has one of its 2 RDMs; {asked}"
     assert failed(capsys, "compare", *files) == f"{files[0]}: {lacks}; {files[1]}: {lacks}; {people}"
     (tmp_path / "ids.txt").write_text("\n".join(IDS), encoding="utf-8")
     given = ("--stimuli", tmp_path / "ids.txt", "--metric", "mse", "--order", "row-major", "--subjects", 2)
@@ -127,14 +130,18 @@ def test_some_rdms_of_a_file_are_selected(tmp_path: Path, capsys: pytest.Capture
     model = write(tmp_path / "m.nc", ["fc"], 1)
     assert failed(capsys, "compare", model, brains) == (
         "there are 2 RDMs of subject '1', '2', expected one each; they differ in 'layer': write those that are meant "
-        "into a file of their own: brainrdl convert A B --select roi=IT"
+        "into a file of their own: brainrdl convert A B --select roi=IT, or rdm!=NAME"
     )
     assert run("convert", brains, tmp_path / "y.nc", "--select", "layer=y", "--select", "subject=2") == 0
     assert rdl.read_rdms(tmp_path / "y.nc")["rdm"].values.tolist() == ["d"]
     capsys.readouterr()
     for text, message in (
-        ("time=1", "--select takes NAME=VALUE with one of rdm, subject, layer, the RDMs' coordinates; got 'time=1'"),
-        ("layer=z", f"--select layer=z: no RDM of {brains} has that value; there are 'x', 'y'"),
+        (
+            "time=1",
+            f"{brains}: --select takes NAME=VALUE or NAME!=VALUE with one of rdm, subject, layer, the RDMs' "
+            "coordinates; got 'time=1'",
+        ),
+        ("layer=z", f"{brains}: --select layer=z: no RDM has that value; there are 'x', 'y'"),
     ):
         assert failed(capsys, "convert", brains, tmp_path / "z.nc", "--select", text) == message
 
@@ -267,3 +274,71 @@ def test_absent_controls_are_none(tmp_path: Path) -> None:
         bare = {name: value for name, value in content.items() if name != "controls"} | absent
         assert checked(bare).controls == {}
         assert checked({**bare, "stimuli": "objects92"}).controls == "objects92"
+
+
+def test_an_rdm_without_a_measured_pair_is_left_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    values = np.random.default_rng(0).random((3, 6))
+    values[1] = np.nan
+    people = {"subject": ["ann", "bob", "cy"]}
+    labels = {"pattern_descriptors": {"stimulus": list("abcd")}, "dissimilarity_measure": "correlation"}
+    rsatoolbox.rdm.RDMs(values, rdm_descriptors=people, **labels).save(tmp_path / "a.h5")
+    assert failed(capsys, "convert", tmp_path / "a.h5", tmp_path / "b.nc") == (
+        f"{tmp_path / 'a.h5'}: no pair is measured (all are NaN) in RDM 'bob'; leave it out: brainrdl convert A B "
+        "--select rdm!=NAME"
+    )
+    assert run("convert", tmp_path / "a.h5", tmp_path / "b.nc", "--select", "rdm!=bob") == 0
+    assert (
+        run("convert", tmp_path / "a.h5", tmp_path / "c.nc", "--select", "subject=cy", "--select", "subject=ann") == 0
+    )
+    found = rdl.read_rdms(tmp_path / "b.nc")
+    assert found["subject"].values.tolist() == ["ann", "cy"]
+    np.testing.assert_array_equal(found.values[:, 0, 1:], values[[0, 2], :3])
+    assert rdl.read_rdms(tmp_path / "c.nc").identical(found)
+    # of a file of our own too, whose seal is of all its RDMs; and with subjects that are given for all of them
+    assert run("convert", tmp_path / "b.nc", tmp_path / "d.nc", "--select", "rdm!=ann") == 0
+    assert rdl.read_rdms(tmp_path / "d.nc").identical(found.isel(rdm=[1]))
+    np.save(tmp_path / "e.npy", values)
+    given = ["--stimuli", tmp_path / "ids.txt", "--metric", "mse", "--order", "row-major", "--subjects", "3"]
+    (tmp_path / "ids.txt").write_text("a\nb\nc\nd\n")
+    assert run("convert", tmp_path / "e.npy", tmp_path / "e.nc", *given, "--select", "subject!=S2") == 0
+    assert rdl.read_rdms(tmp_path / "e.nc")["subject"].values.tolist() == ["S1", "S3"]
+    assert failed(
+        capsys, "convert", tmp_path / "b.nc", tmp_path / "f.nc", "--select", "rdm=cy", "--select", "rdm!=cy"
+    ) == (f"{tmp_path / 'b.nc'}: --select rdm=cy --select rdm!=cy leaves no RDM; leave one of them out")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "end"),
+    [
+        (
+            ["compare", "a", "b", "--methode", "corr"],
+            "unrecognized arguments: --methode corr; did you mean '--method'?",
+        ),
+        (["rdms", "network", "--modle", "a", "--model", "b"], "--modle a; did you mean '--model'?"),
+        (["compare", "a", "b", "--method", "pearson"], "'tau-a', 'tau-b', 'mse'); did you mean 'corr'?"),
+        (["info", "a", "--stimuli", "b"], "unrecognized arguments: --stimuli b"),
+    ],
+)
+def test_an_option_that_is_none_is_met_by_its_neighbour(
+    arguments: list[str], end: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        cli.main(arguments)
+    assert capsys.readouterr().err.endswith(f"{end}\n")
+
+
+def test_what_another_tool_calls_a_metric(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save(tmp_path / "a.npy", np.ones((4, 4)) - np.eye(4))
+    assert failed(capsys, "convert", tmp_path / "a.npy", tmp_path / "b.nc", "--metric", "Pearson") == (
+        "unknown metric 'Pearson'; known are mse, sqeuclidean, euclidean, correlation, cosine, mahalanobis, "
+        "crossnobis, undeclared; did you mean 'correlation'?"
+    )
+    assert failed(capsys, "convert", tmp_path / "a.npy", tmp_path / "b.nc", "--metric", "mse", "--stimuli", "ids") == (
+        f"{tmp_path / 'a.npy'}: has no field 'ids' that could hold the stimulus ids, nor is there a text file of that "
+        "name, and has none to choose from"
+    )
+    np.savez(tmp_path / "a.npz", one=np.ones((4, 4)), two=np.ones((4, 4)))
+    assert failed(capsys, "info", tmp_path / "a.npz") == (
+        f"{tmp_path / 'a.npz'} holds neither 'rdm' (Net2Brain's model form) nor 'arr_0' (its brain form); choose an "
+        "array by --variable, of 'one' (4 × 4), 'two' (4 × 4)"
+    )

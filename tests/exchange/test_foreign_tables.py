@@ -45,25 +45,53 @@ def test_other_separators_than_commas(tmp_path, text, separators):
         read(path)
 
 
-@pytest.mark.parametrize(
-    ("labelled", "how"),
-    [
-        (True, "table = pandas.read_csv(path, index_col=0), label_rdms(table.to_numpy()[None], list(table.index), …)"),
-        (False, "label_rdms(numpy.loadtxt(path, delimiter=',')[None], ids, …)"),
-    ],
-)
-def test_a_square_matrix_as_a_table(tmp_path, labelled, how):
+@pytest.mark.parametrize("corner", ["", "stimulus"])
+def test_a_square_matrix_with_ids_as_a_table(tmp_path, corner):
     path = tmp_path / "it.csv"
     rows = [",".join(map(str, row)) for row in SQUARE.tolist()]
-    if labelled:
-        rows = [",".join(["", *IDS]), *(f"{name},{row}" for name, row in zip(IDS, rows, strict=True))]
+    rows = [",".join([corner, *IDS]), *(f"{name},{row}" for name, row in zip(IDS, rows, strict=True))]
     path.write_text("\n".join(rows) + "\n")
+    found = rdl.read_rdms(path, metric="correlation")
+    assert (found["rdm"].item(), found["stimulus"].values.tolist()) == ("it", IDS)
+    np.testing.assert_array_equal(found.values[0], SQUARE)
+    path.write_text("\n".join([",".join(IDS), *(",".join(map(str, row)) for row in SQUARE.tolist())]) + "\n")
+    assert rdl.read_rdms(path, metric="correlation").identical(found)  # ids above the columns alone
+
+
+@pytest.mark.parametrize("numbered", [False, True])
+@pytest.mark.parametrize("diagonal", ["0.0", "", "nan"])
+def test_a_square_matrix_without_ids_as_a_table(tmp_path, diagonal, numbered):
+    path = tmp_path / "it.csv"
+    cells = [[str(value) for value in row] for row in SQUARE.tolist()]
+    for place in range(len(cells)):
+        cells[place][place] = diagonal
+    if numbered:  # by pandas, of an array
+        count = [str(place) for place in range(len(cells))]
+        cells = [["", *count], *([name, *row] for name, row in zip(count, cells, strict=True))]
+    path.write_text("\n".join(map(",".join, cells)) + "\n")
     with raises(
         ValueError,
-        f"{path} holds a square matrix; expected the columns rdm, stimulus, stimulus_, dissimilarity with one row per "
-        f"RDM and pair: label it in Python, {how}, and write_rdms",
+        f"{path}: does not hold the stimulus ids; give stimuli=, {len(IDS)} strings in the file's order; and it does "
+        "not say by a known name what the distances are; give metric=, one of mse, sqeuclidean, euclidean, "
+        "correlation, cosine, mahalanobis, crossnobis, undeclared ('undeclared' where it is not known)",
     ):
-        read(path)
+        rdl.read_rdms(path)
+    found = rdl.read_rdms(path, stimuli=IDS, metric="correlation")
+    np.testing.assert_array_equal(found.values[0], SQUARE)
+
+
+def test_a_square_table_is_not_replaced(tmp_path):
+    path = tmp_path / "correlations.csv"
+    rows = [f"{name},{','.join(map(str, row))}" for name, row in zip(IDS, SQUARE.tolist(), strict=True)]
+    text = "\n".join([",".join(["", *IDS]), *rows])
+    path.write_text(text)
+    rdms = rdl.label_rdms(SQUARE[None], IDS, ["it"], "correlation")
+    with raises(
+        ValueError,
+        f"{path} exists and is not a file of RDMs, so it is not replaced; name another file, or remove it first",
+    ):
+        rdl.write_rdms(rdms, path)
+    assert path.read_text() == text
 
 
 def write_mat(path):

@@ -79,6 +79,31 @@ def test_rdms_without_names_are_called_as_their_file(tmp_path, count):
         assert read["rdm"].values.tolist() == expected
 
 
+@pytest.mark.parametrize("others", [{}, {"model": ["a", "a"]}])
+def test_rdms_are_called_by_the_descriptor_that_names_them(tmp_path, others):
+    labels = {"pattern_descriptors": {"conds": list("abcd")}, "dissimilarity_measure": "correlation"}
+    values = np.random.default_rng(0).random((2, 6))
+    theirs = rsatoolbox.rdm.RDMs(values, rdm_descriptors={"name": ["conv1", "fc"], **others}, **labels)
+    theirs.save(tmp_path / "net.h5")
+    rdms = rdl.read_rdms(tmp_path / "net.h5")
+    assert rdms["rdm"].values.tolist() == rdms["name"].values.tolist() == ["conv1", "fc"]
+    assert rdl.exchange.describe(tmp_path / "net.h5")["names"] == ["conv1", "fc"]
+    assert rdl.from_rsatoolbox(theirs)["rdm"].values.tolist() == ["conv1", "fc"]
+    assert rdl.read_rdms(tmp_path / "net.h5", names=["x", "y"])["rdm"].values.tolist() == ["x", "y"]
+    twice = rsatoolbox.rdm.RDMs(values, rdm_descriptors={"name": ["fc", "fc"], **others}, **labels)
+    twice.save(tmp_path / "twice.h5")  # a descriptor that does not tell them apart names none
+    assert rdl.read_rdms(tmp_path / "twice.h5")["rdm"].values.tolist() == ["twice-1", "twice-2"]
+
+
+def test_a_cell_array_of_structs_is_a_struct_array(tmp_path):
+    squares = rsatoolbox.rdm.RDMs(np.random.default_rng(0).random((2, 6))).get_matrices()
+    structs = [{"RDM": square, "name": name, "color": [1, 0, 0]} for square, name in zip(squares, "xy", strict=True)]
+    scipy.io.savemat(tmp_path / "a.mat", {"RDMs": structs})
+    rdms = rdl.read_rdms(tmp_path / "a.mat", stimuli=list("abcd"), metric="mse")
+    assert rdms["rdm"].values.tolist() == ["x", "y"]
+    np.testing.assert_array_equal(rdms.values, squares)
+
+
 def test_a_meadows_file_of_one_person_is_its_name(tmp_path):
     scipy.io.savemat(tmp_path / "calm-otter.mat", {"rdmutv": np.arange(1.0, 7), "stimuli": np.array(list("abcd"))})
     assert rdl.read_rdms(tmp_path / "calm-otter.mat", metric="undeclared")["rdm"].values.tolist() == ["calm-otter"]
