@@ -88,9 +88,11 @@ def test_only_rdms_are_replaced_by_rdms(
     capsys.readouterr()
     brains = tmp_path / "brains.nc"
     brains.write_bytes(b"")
+    mask = tmp_path / "a.nii"
+    mask.write_bytes(b"")
     for path, arguments in (
         (out, network),
-        (brains, ("rdms", "fmri", tmp_path, "--task", "rest", "--roi", "A=a.nii", "-o", brains)),
+        (brains, ("rdms", "fmri", tmp_path, "--task", "rest", "--roi", f"A={mask}", "-o", brains)),
     ):
         before = path.read_bytes()
         assert failed(capsys, *arguments) == (
