@@ -221,7 +221,7 @@ def test_layer_shapes():
 def test_layers_are_listed(here):
     assert list_named_layers("own_models:with_transform").splitlines() == ["0  2 × 3 × 3", "1  2 × 3 × 3", "2  18"]
     assert list_named_layers("own_models:small", "images").splitlines() == ["0  2 × 4 × 6", "1  2 × 4 × 6", "2  48"]
-    message = "own_models:small does not say how large its images are; name a folder of stimuli, to show it one"
+    message = "own_models:small does not say how large its images are; name stimuli=, to show it one"
     with raises(message):
         list_named_layers("own_models:small")
     lines = list_named_layers("torchvision:resnet18").splitlines()

@@ -30,6 +30,7 @@ from brainrdl.data import load_digits
 from brainrdl.data.batches import Batches
 from brainrdl.models import mnist_cnn
 from brainrdl.rdms.layout import check_rdms
+from brainrdl.studies.brain.configuration import write_example
 from brainrdl.studies.folder import locked
 from brainrdl.studies.paper import runs as runs_module, score as score_module
 from brainrdl.studies.paper.arms import paper_arms
@@ -1020,8 +1021,14 @@ def test_a_fault_of_ours_shows_where_it_is(tmp_path: Path, monkeypatch: pytest.M
     ],
 )
 def test_who_interrupts_is_told_whether_it_goes_on(
-    arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_example(Path("study.yaml"))  # a file that is missing is told before anything is begun
     monkeypatch.setattr("brainrdl.cli.reproduce._run", stopped)
     monkeypatch.setattr("brainrdl.cli.info._run", stopped)
     monkeypatch.setattr("brainrdl.cli.fit._run", stopped)

@@ -150,8 +150,8 @@ def test_the_findings_hold_the_task_s_cost_against_both_networks(tmp_path: Path)
         "Task error: 15.00 % start network, 15.00 % task only, 17.00 % RDL (means over seeds and splits)."
     )
     assert about_baselines(study) == (
-        "The start network is the one that heads sit on and fits begin with; task only is that network trained further "
-        "on the task alone, for as many updates as RDL."
+        "The start network is the one from which all fits start and on which the heads are fitted; task only is that "
+        "network trained further on the task alone, for as many updates as RDL."
     )
     older = read_fit(make_fit(tmp_path / "old", rdms=False, thumbnails=False))
     assert findings(older)[3] == (
