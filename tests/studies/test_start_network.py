@@ -155,13 +155,13 @@ def test_the_findings_hold_the_task_s_cost_against_both_networks(tmp_path: Path)
     )
     older = read_fit(make_fit(tmp_path / "old", rdms=False, thumbnails=False))
     assert findings(older)[3] == (
-        "Task error: 15.00 % start network (as its heads have it), 15.00 % task only, 17.00 % RDL (means over seeds "
-        "and splits)."
+        "Task error: 15.00 % start network (as scored with its heads), 15.00 % task only, 17.00 % RDL (means over "
+        "seeds and splits)."
     )
     assert about_baselines(older) == (
-        "Task only is the start network trained further on the task alone, for as many updates as RDL. The study has "
-        "no row of the start network itself, on which its heads sit: a head minus task only is its gain less that of "
-        "further training, and not head against no head."
+        "Task only is the start network trained further on the task alone, for as many updates as RDL. The study did "
+        "not score the start network itself, on which its heads are fitted: the difference of a head from task only is "
+        "its gain minus that of further training, not the gain of a head over no head."
     )
 
 
