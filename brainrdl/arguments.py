@@ -47,8 +47,7 @@ def name_some(values: Collection[Any], limit: int = 5) -> str:
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Write the end of a message with the known names most like an unknown one, empty if none is alike."""
     reached = _within_reach(name, known)
-    other_words = _SYNONYMS.get(name.lower(), ())
-    near = [other for other in reached if other in other_words]
+    near = [other for other in _SYNONYMS.get(name.lower(), ()) if other in reached]
     near = near or get_close_matches(name[:_COMPARED], reached, n=3, cutoff=0.5)
     return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
 

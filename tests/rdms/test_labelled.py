@@ -264,7 +264,7 @@ def test_what_is_no_array_of_real_numbers(values, message):
             ValueError,
             (
                 "unknown metric 'squared euclidean'; known are mse, sqeuclidean, euclidean, correlation, "
-                "cosine, mahalanobis, crossnobis, undeclared; did you mean 'sqeuclidean' or 'euclidean'?"
+                "cosine, mahalanobis, crossnobis, undeclared; did you mean 'sqeuclidean' or 'mse'?"
             ),
         ),
         (

@@ -320,7 +320,7 @@ class TestPage:
         (tmp_path / "histories.csv").unlink()
         text = Page(write_report(tmp_path).read_text(encoding="utf-8")).text
         assert "The study left no rdms.nc, so there are no RDMs to show." in text
-        assert "choices.csv is missing or holds fewer than two weights α with a task error" in text
+        assert "The task error of at least two weights α is not known (no task, one weight, or no choices.csv)" in text
         assert "so there are no curves." in text
 
     def test_what_a_user_wrote_is_escaped(self, tmp_path):
