@@ -1,6 +1,6 @@
 """How much a network computes, as far as its layers tell."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -35,9 +35,7 @@ def work_of(network: nn.Module, images: Tensor) -> float:
     counts: list[int] = []
 
     def count(module: nn.Module, _: Any, output: Any) -> None:
-        weight = module.weight
-        assert isinstance(weight, Tensor)  # noqa: S101 - of the layers that are counted
-        counts.append(output.numel() * weight[0].numel())
+        counts.append(output.numel() * cast(Tensor, module.weight)[0].numel())
 
     try:
         shown = copy_of(network).eval()

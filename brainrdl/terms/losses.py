@@ -98,14 +98,32 @@ def rdl_loss(
     >>> loss.item()
     3.0
     """
-    found = _compare(features, target, metric, compare, pairs, weights, gradient, on_pairs)
+    found = compared_rdms(
+        features,
+        target,
+        metric=metric,
+        compare=compare,
+        pairs=pairs,
+        weights=weights,
+        gradient=gradient,
+        on_pairs=on_pairs,
+    )
     if features.grad_fn is not None:  # a network's, in training
         warn_not_finite({"rdl_loss": found.loss.detach()}, stacklevel=2)
         warn_all_zero(found.distances.detach(), found.target, found.weights, stacklevel=2)
     return found.loss
 
 
-def unwatched_rdl_loss(
+class Compared(NamedTuple):
+    """A loss (), and what it compares: distances, target and weights (P,)."""
+
+    loss: Tensor
+    distances: Tensor
+    target: Tensor
+    weights: Tensor
+
+
+def compared_rdms(
     features: Tensor,
     target: Tensor,
     *,
@@ -115,31 +133,8 @@ def unwatched_rdl_loss(
     weights: Tensor | None,
     gradient: str,
     on_pairs: Callable[[Tensor], None] | None,
-) -> Tensor:
-    """`rdl_loss` for whoever looks at the values himself, as `Trainer` does."""
-    return _compare(features, target, metric, compare, pairs, weights, gradient, on_pairs).loss
-
-
-class _Compared(NamedTuple):
-    """A loss (), and what it compares: distances, target and weights (P,)."""
-
-    loss: Tensor
-    distances: Tensor
-    target: Tensor
-    weights: Tensor
-
-
-def _compare(
-    features: Tensor,
-    target: Tensor,
-    metric: str,
-    compare: str,
-    pairs: Tensor | None,
-    weights: Tensor | None,
-    gradient: str,
-    on_pairs: Callable[[Tensor], None] | None,
-) -> _Compared:
-    """Check what `rdl_loss` is given, and compare."""
+) -> Compared:
+    """Compare as `rdl_loss`, which also warns: for whoever looks at the values himself, as `Trainer` does."""
     check_metric(metric)
     check_compare(compare)
     if gradient not in GRADIENTS:
@@ -189,7 +184,7 @@ def _compare(
     loss, counted = compared(distances, target, compare, w, pairs=pairs, n=n)
     if on_pairs is not None:
         on_pairs(counted)
-    return _Compared(loss, distances, target, w)
+    return Compared(loss, distances, target, w)
 
 
 class RDLoss(nn.Module):

@@ -13,7 +13,7 @@ from brainrdl.rdms.distances import group_means
 from brainrdl.teachers.base import NothingToCompare, RDMTeacher, student_metric
 from brainrdl.terms.alpha import Alpha, Schedule
 from brainrdl.terms.base import Batch, Term, check_targets
-from brainrdl.terms.losses import RDLoss, unwatched_rdl_loss as rdl_loss
+from brainrdl.terms.losses import RDLoss, compared_rdms
 
 
 @final
@@ -144,7 +144,7 @@ class RDLTerm(Term):
         n = len(batch) if groups is None else int(groups.max()) + 1
         pairs = None if self.n_pairs is None else batch.pairs(self.n_pairs, n)
         values = {
-            layer: rdl_loss(
+            layer: compared_rdms(
                 features[layer] if groups is None else group_means(features[layer], groups),
                 self.teacher.distances(observed[name]).to(features[layer].device),
                 metric=self.metric,
@@ -153,7 +153,7 @@ class RDLTerm(Term):
                 weights=None if weights is None else weights[name].to(features[layer].device),
                 gradient=self.gradient,
                 on_pairs=partial(self._note, batch, layer),
-            )
+            ).loss
             for layer, name in self.targets.items()
         }
         return batch.told(self, values)

@@ -287,6 +287,24 @@ def test_a_free_readout_fits_what_it_has_seen_and_nothing_else():
     assert fitted.tries["value"].mean() < 0.2
 
 
+def test_the_step_of_a_descent_is_adams():
+    start = [torch.randn(4, 7, dtype=torch.float64), torch.randn(4, 3, dtype=torch.float64)]
+
+    def objective(values):
+        return (values[0] - 1).square().sum(dim=1) + values[1].abs().sum(dim=1) ** 2
+
+    found = dict(head_paths._descend(start, objective, [0, 1, 30], 0.05))
+    parameters = [value.clone().requires_grad_() for value in start]
+    optimizer = torch.optim.Adam(parameters, lr=0.05)
+    for step in range(31):
+        for mine, theirs in zip(found.get(step, ()), parameters, strict=False):
+            torch.testing.assert_close(mine, theirs.detach(), rtol=1e-12, atol=1e-14)
+        optimizer.zero_grad()
+        objective(parameters).sum().backward()
+        optimizer.step()
+    assert list(found) == [0, 1, 30]
+
+
 @pytest.fixture(scope="module")
 def digits_network():
     """A small network trained on digits, and 100 images that it has not seen, as the stimuli."""

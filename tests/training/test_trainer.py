@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import brainrdl as rdl
 from brainrdl.data import TensorLoader, load_mnist
 from brainrdl.models import mnist_cnn
+from brainrdl.terms.losses import compared_rdms
 from brainrdl.training import run as _run
 from real_data import data_dir
 from small_network import (
@@ -280,9 +281,9 @@ def test_rdl_gets_the_pairs_of_the_update(monkeypatch):
 
     def spy(*args, pairs, **options):
         used.append(pairs)
-        return rdl.rdl_loss(*args, pairs=pairs, **options)
+        return compared_rdms(*args, pairs=pairs, **options)
 
-    monkeypatch.setattr("brainrdl.terms.rdl.rdl_loss", spy)
+    monkeypatch.setattr("brainrdl.terms.rdl.compared_rdms", spy)
     watch = Watch(["one"], n_pairs=4)
     term = rdl.RDLTerm(network_teacher(), {"one": "one", "two": "two"}, n_pairs=4)
     rdl.Trainer(network(), [term, watch]).fit(loader(), epochs=1)
