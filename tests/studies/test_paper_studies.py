@@ -228,6 +228,19 @@ def test_replay_notices_another_result(finished: Path, tmp_path: Path, changed: 
     assert lines[-1] == said.replace("{source}", str(source))
 
 
+def test_a_replay_computes_on_as_many_threads_as_the_row(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, used = tmp_path / "results.json", []
+    rewrite(finished / "results.json", source, lambda file: file["rows"][0].update(threads=7))
+    monkeypatch.setattr("brainrdl.studies.paper.replay.use_threads", used.append)
+    for threads in (None, 3):
+        # refused behind the threads, as the folder is not empty
+        with pytest.raises(ValueError):
+            replay(digits_study(), source, "plain-seed0", request(tmp_path, threads=threads), log=quiet)
+    assert used == [7, 3]
+
+
 def rewrite(source: Path, target: Path, change: Callable[[Any], object]) -> None:
     """Write a JSON file again, changed."""
     value = json.loads(source.read_text())
